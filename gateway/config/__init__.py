@@ -1,0 +1,1 @@
+"""gateway.toml as validated models."""

@@ -1,0 +1,1 @@
+"""The control socket: typed commands, queries and events."""

@@ -1,0 +1,1 @@
+"""Carrying packets: one interface in the drafts' verbs and what implements it."""

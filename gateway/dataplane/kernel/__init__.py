@@ -1,0 +1,1 @@
+"""The dataplane of the Linux kernel: XFRM, nftables, NFQUEUE."""

@@ -1,0 +1,1 @@
+"""Internet Key Exchange: codecs, cryptography, authentication and the engines of each version."""

@@ -1,0 +1,1 @@
+"""IKE messages and payloads as octets and as dataclasses."""

@@ -1,0 +1,1 @@
+"""Transforms, key exchange, key derivation and message protection of IKE."""

@@ -1,0 +1,89 @@
+"""What an IKE engine asks of the world, in order: datagrams, dataplane work, events."""
+
+import enum
+from dataclasses import dataclass, field
+
+from gateway.domain.child_sa import ChildSa
+from gateway.domain.endpoint import Endpoint, Path
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send an IKE message. The adapter adds the non-ESP marker on the NAT port."""
+
+    message: bytes
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TransmitKeepalive:
+    """Send a NAT keepalive octet (RFC 3948 section 2.3)."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class InstallChildSa:
+    """See :meth:`gateway.dataplane.interface.Dataplane.install_child_sa`."""
+
+    sa: ChildSa
+    outbound: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateOutbound:
+    """The peer uses the new SA: send on it from now on."""
+
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveChildSa:
+    """Forget both directions."""
+
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveChildSa:
+    """The peer (or we) moved."""
+
+    spi_in: int
+    local: Endpoint
+    remote: Endpoint
+    udp_encapsulation: bool
+
+
+class Severity(enum.Enum):
+    """How loud a log line is."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something an administrator or another role may want to know.
+
+    ``name`` is stable and machine-readable (``ike_sa_established``, ``ike_sa_closed``,
+    ``child_sa_installed``, ``child_sa_closed``, ``endpoint_moved``, ``endpoint_move_refused``,
+    ``handshake_failed`` ...); ``text`` is the one log line; ``fields`` are its facts, all of them
+    plain JSON values without secrets.
+    """
+
+    name: str
+    text: str
+    severity: Severity = Severity.INFO
+    fields: dict[str, object] = field(default_factory=dict)
+
+
+Output = (
+    Transmit
+    | TransmitKeepalive
+    | InstallChildSa
+    | ActivateOutbound
+    | RemoveChildSa
+    | MoveChildSa
+    | Event
+)

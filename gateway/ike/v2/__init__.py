@@ -1,0 +1,1 @@
+"""The IKEv2 engine (RFC 7296), split by exchange."""
