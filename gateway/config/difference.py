@@ -1,0 +1,138 @@
+"""What changed between two configurations, for reload and ``gateway check --diff``."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, SecretStr
+
+from gateway.config.document import Config
+from gateway.config.problem import shown
+
+APPLIED_LIVE = {
+    "gateway.log_level": "from now on",
+}
+"""Keys of the tables that exist once which a reload applies; all others need a restart."""
+
+IDENTITY_KEYS = frozenset(
+    {
+        "local_id",
+        "local_auth",
+        "remote_id",
+        "remote_auth",
+        "psk",
+        "psk_file",
+        "ca_certificates",
+        "pool",
+        "remote_subnets",
+        "local_subnets",
+        "remote",
+        "local",
+        "request_inner_address",
+    }
+)
+"""Keys of a connection that its established SAs depend on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. ``old`` and ``new`` are texts without secrets, None where there is none."""
+
+    kind: Literal["added", "removed", "changed"]
+    key: str
+    effect: str
+    """What a reload does about it."""
+    old: str | None = None
+    new: str | None = None
+    needs_restart: bool = False
+
+    def __str__(self) -> str:
+        values = f": {self.old} -> {self.new}" if self.kind == "changed" and self.old else ""
+        return f"{self.kind} {self.key}{values} ({self.effect})"
+
+
+_RESTART = "needs a restart: systemctl restart gateway"
+
+
+def difference(running: Config, wanted: Config) -> list[Change]:
+    """Every difference in the order of the file; empty when a reload has nothing to do.
+
+    Contents of credential files are not compared: a reload always reads them again.
+    """
+    changes: list[Change] = []
+    for section in ("gateway", "ike", "dataplane"):
+        changes += _section(section, running, wanted)
+    changes += _pools(running, wanted)
+    changes += _credentials(running, wanted)
+    changes += _connections(running, wanted)
+    for section in ("api", "control"):
+        changes += _section(section, running, wanted)
+    return changes
+
+
+def _fields(old: BaseModel, new: BaseModel, key: str) -> Iterator[tuple[str, str, str]]:
+    """Key, old text and new text of each field that differs, nested tables spelled out."""
+    for name in type(old).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if before == after:
+            continue
+        if isinstance(before, BaseModel) and isinstance(after, BaseModel):
+            yield from _fields(before, after, f"{key}.{name}")
+        else:
+            yield f"{key}.{name}", _shown(before), _shown(after)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "(hidden)"
+    return "unset" if value is None else shown(value)
+
+
+def _section(name: str, running: Config, wanted: Config) -> Iterator[Change]:
+    for key, old, new in _fields(getattr(running, name), getattr(wanted, name), name):
+        live = APPLIED_LIVE.get(key)
+        yield Change("changed", key, live or _RESTART, old, new, needs_restart=live is None)
+
+
+def _credentials(running: Config, wanted: Config) -> Iterator[Change]:
+    effect = "new handshakes use it, established SAs stay"
+    for key, old, new in _fields(running.credentials, wanted.credentials, "credentials"):
+        yield Change("changed", key, effect, old, new)
+
+
+def _names(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    return [*old, *(name for name in new if name not in old)]
+
+
+def _pools(running: Config, wanted: Config) -> Iterator[Change]:
+    for name in _names(running.pools, wanted.pools):
+        key = f"pools.{name}"
+        if name not in wanted.pools:
+            yield Change("removed", key, _RESTART, needs_restart=True)
+        elif name not in running.pools:
+            yield Change("added", key, _RESTART, needs_restart=True)
+        else:
+            for field, old, new in _fields(running.pools[name], wanted.pools[name], key):
+                if field.endswith(".dns"):
+                    yield Change("changed", field, "devices learn it when they reconnect", old, new)
+                else:
+                    yield Change("changed", field, _RESTART, old, new, needs_restart=True)
+
+
+def _connections(running: Config, wanted: Config) -> Iterator[Change]:
+    for name in _names(running.connections, wanted.connections):
+        key = f"connections.{name}"
+        if name not in wanted.connections:
+            yield Change("removed", key, "its SAs are closed with a DELETE")
+        elif name not in running.connections:
+            yield Change("added", key, "devices can use it at once")
+        else:
+            old_section, new_section = running.connections[name], wanted.connections[name]
+            for field, old, new in _fields(old_section, new_section, key):
+                closes = field.removeprefix(f"{key}.") in IDENTITY_KEYS
+                effect = (
+                    "its SAs are closed with a DELETE; devices reconnect"
+                    if closes
+                    else "established SAs stay, new ones use it"
+                )
+                yield Change("changed", field, effect, old, new)

@@ -1,0 +1,106 @@
+"""The tables of ``gateway.toml`` that exist once, and the pools."""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.config.fields import (
+    Address,
+    FilePath,
+    Flag,
+    InterfaceName,
+    ListenEndpoint,
+    Name,
+    Network,
+    Number,
+    Port,
+    Section,
+    Whole,
+)
+from gateway.domain.endpoint import Endpoint
+
+_LOOPBACK = IPv4Address("127.0.0.1")
+_ANY = IPv4Address("0.0.0.0")  # noqa: S104 - a gateway answers on its outside addresses
+
+
+class GatewaySection(Section):
+    """``[gateway]``: the process as a whole."""
+
+    name: str = Field(default="gateway", min_length=1, max_length=253)
+    """Name of this gateway in logs, and the default identity of its connections."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["human", "json"] = "human"
+    runtime_dir: FilePath = Path("/run/gateway")
+
+
+class IkeSection(Section):
+    """``[ike]``: sockets and limits of the IKE engine, see ``EngineSettings``."""
+
+    listen: tuple[Address, ...] = Field(default=(_ANY,), min_length=1)
+    port: Port = 500
+    nat_port: Port = 4500
+    retransmit_first_s: Number = Field(default=1.0, ge=0.1, le=60)
+    retransmit_factor: Number = Field(default=1.8, ge=1, le=10)
+    retransmit_tries: Whole = Field(default=7, ge=1, le=20)
+    half_open_timeout_s: Number = Field(default=30.0, ge=1, le=600)
+    half_open_limit: Whole = Field(default=1000, ge=1, le=1_000_000)
+    half_open_per_source: Whole = Field(default=10, ge=1, le=1_000_000)
+    cookie_threshold: Whole = Field(default=100, ge=0, le=1_000_000)
+    fragment_size: Whole = Field(default=1280, ge=576, le=65_535)
+    max_fragments: Whole = Field(default=64, ge=2, le=255)
+    max_message_octets: Whole = Field(default=65_536, ge=1280, le=1_048_576)
+    max_moves_per_minute: Whole = Field(default=30, ge=1, le=6000)
+    nat_keepalive_s: Number = Field(default=20.0, ge=0, le=3600)
+
+
+class DataplaneSection(Section):
+    """``[dataplane]``: what carries the packets."""
+
+    kind: Literal["auto", "kernel"] = "auto"
+    xfrm_interface: InterfaceName = "gateway0"
+    mtu: Whole | None = Field(default=None, ge=576, le=65_535)
+    """Inner MTU; without it, it is computed from the outside interface."""
+    queue: Whole = Field(default=4500, ge=0, le=65_535)
+    """Number of the netfilter queue of the slow path."""
+
+
+class PoolSection(Section):
+    """``[pools.NAME]``: inner addresses for the devices."""
+
+    network: Network
+    dns: tuple[Address, ...] = ()
+    reserved: tuple[Network, ...] = ()
+    """Addresses and networks of the pool that are never given out."""
+
+
+class CredentialsSection(Section):
+    """``[credentials]``: what proves who we are and whom we believe, all PEM."""
+
+    ca_certificates: tuple[FilePath, ...] = ()
+    """Files, or directories whose ``*.pem`` and ``*.crt`` count."""
+    certificate: FilePath | None = None
+    """Our certificate, leaf first, followed by intermediate CAs."""
+    private_key: FilePath | None = None
+
+
+class ApiSection(Section):
+    """``[api]``: the REST process. Plain HTTP, so on loopback only."""
+
+    enabled: Flag = True
+    listen: ListenEndpoint = Endpoint(_LOOPBACK, 8443)
+    token_file: FilePath | None = None
+    """Holds the bearer token; without it, a new one is written to ``RUNTIME_DIR/api-token``."""
+    user: str = Field(default="nobody", min_length=1)
+    """The user that the API process runs as when the gateway is started as root."""
+
+
+class ControlSection(Section):
+    """``[control]``: the unix socket that every other interface is a client of."""
+
+    socket: FilePath | None = None
+    """Without it, ``RUNTIME_DIR/control.sock``."""
+    allowed_uids: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
+    """Besides root and the gateway's own user."""
+    allowed_groups: tuple[Name, ...] = ()
