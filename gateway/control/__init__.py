@@ -1,1 +1,1 @@
-"""The control socket: typed commands, queries and events."""
+"""The control socket: typed queries, commands and events between the core and its clients."""

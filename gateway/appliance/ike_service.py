@@ -1,0 +1,227 @@
+"""Joins the IKE engine to the world: outputs go to the dataplane, the sockets and the log.
+
+The order of the engine's outputs is kept in one respect that matters: the dataplane's work of a
+round is committed before any datagram of that round leaves, so a peer that has our answer can
+already send through the tunnel.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.dataplane.interface import (
+    Dataplane,
+    DataplaneEvent,
+    EndpointRejected,
+    EndpointSeen,
+    SaExpired,
+    TrafficWaiting,
+)
+from gateway.domain.endpoint import Endpoint, Path
+from gateway.ike.outputs import (
+    ActivateOutbound,
+    Event,
+    InstallChildSa,
+    MoveChildSa,
+    Output,
+    RemoveChildSa,
+    Severity,
+    Transmit,
+    TransmitKeepalive,
+)
+
+KEEPALIVE_OCTETS = b"\xff"
+MAX_ROUNDS = 8
+"""Rounds of outputs per wake-up: a dataplane that refuses everything cannot keep us here."""
+
+
+class Engine(Protocol):
+    """What this joint needs of :class:`gateway.ike.v2.engine.IkeEngine`."""
+
+    def receive(self, message: bytes, path: Path, now: float) -> None:
+        """A message from the network."""
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+
+    def next_timer(self) -> float | None:
+        """When to call :meth:`handle_timer`."""
+
+    def take_outputs(self) -> list[Output]:
+        """What to do, in order."""
+
+    def traffic_waiting(self, reqid: int, now: float) -> None:
+        """A trap policy was hit."""
+
+    def child_expired(self, spi_in: int, hard: bool, now: float) -> None:
+        """A limit of the kernel's was reached."""
+
+    def child_refused(self, spi_in: int, reason: str, now: float) -> None:
+        """The dataplane could not do its part."""
+
+    def endpoint_seen(self, spi_in: int, remote: Endpoint, proof: str, now: float) -> None:
+        """An authenticated packet came from a new address."""
+
+
+class Handle(Protocol):
+    """A timer that can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+
+class Send(Protocol):
+    """How messages leave: :meth:`gateway.ike.transport.IkeSockets.send`."""
+
+    def __call__(self, message: bytes, path: Path, *, keepalive: bool = False) -> OSError | None:
+        """Send, or return why not."""
+
+
+class IkeService:
+    """One engine, its dataplane, its sockets and one timer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        dataplane: Dataplane,
+        *,
+        send: Send,
+        clock: Callable[[], float],
+        call_at: Callable[[float, Callable[[], None]], Handle],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._engine = engine
+        self._dataplane = dataplane
+        self._send = send
+        self._clock = clock
+        self._call_at = call_at
+        self._emit = emit
+        self._armed_at: float | None = None
+        self._handle: Handle | None = None
+        self.counters = dict.fromkeys(
+            ("commits", "refusals", "endpoints_seen", "endpoints_rejected", "sends_refused"), 0
+        )
+
+    def receive(self, batch: list[tuple[bytes, Path]]) -> None:
+        """Messages of one wake-up: all are handled, then one commit, then the answers."""
+        now = self._clock()
+        receive = self._engine.receive
+        for message, path in batch:
+            receive(message, path, now)
+        self.flush(now)
+
+    def dataplane_event(self, event: DataplaneEvent) -> None:
+        """Something the dataplane noticed."""
+        now = self._clock()
+        engine = self._engine
+        if isinstance(event, EndpointSeen):
+            self.counters["endpoints_seen"] += 1
+            engine.endpoint_seen(event.spi_in, event.remote, event.proof, now)
+        elif isinstance(event, SaExpired):
+            engine.child_expired(event.spi_in, event.hard, now)
+        elif isinstance(event, TrafficWaiting):
+            engine.traffic_waiting(event.reqid, now)
+        elif isinstance(event, EndpointRejected):
+            self.counters["endpoints_rejected"] += 1
+            self._emit(_rejected(event))
+            return
+        self.flush(now)
+
+    def flush(self, now: float | None = None) -> None:
+        """Carry the engine's outputs out and arm the timer. Call after anything that drove it."""
+        if now is None:
+            now = self._clock()
+        for _ in range(MAX_ROUNDS):
+            outputs = self._engine.take_outputs()
+            if not outputs:
+                break
+            self._round(outputs, now)
+        self._arm()
+
+    def _round(self, outputs: list[Output], now: float) -> None:
+        dataplane = self._dataplane
+        staged: list[Transmit | TransmitKeepalive] = []
+        events: list[Event] = []
+        dirty = False
+        for output in outputs:
+            kind = type(output)
+            if kind is Transmit or kind is TransmitKeepalive:
+                staged.append(output)  # type: ignore[arg-type]
+            elif kind is Event:
+                events.append(output)  # type: ignore[arg-type]
+            else:
+                dirty = True
+                if isinstance(output, InstallChildSa):
+                    dataplane.install_child_sa(output.sa, outbound=output.outbound)
+                elif isinstance(output, ActivateOutbound):
+                    dataplane.activate_outbound(output.spi_in)
+                elif isinstance(output, RemoveChildSa):
+                    dataplane.remove_child_sa(output.spi_in)
+                elif isinstance(output, MoveChildSa):
+                    dataplane.move_child_sa(
+                        output.spi_in,
+                        output.local,
+                        output.remote,
+                        udp_encapsulation=output.udp_encapsulation,
+                    )
+        if dirty:
+            self._commit(now)
+        for message in staged:
+            if isinstance(message, Transmit):
+                failed = self._send(message.message, message.path)
+            else:
+                failed = self._send(KEEPALIVE_OCTETS, message.path, keepalive=True)
+            if failed is not None:
+                self.counters["sends_refused"] += 1
+                events.append(_unsent(message.path, failed))
+        for event in events:
+            self._emit(event)
+
+    def _commit(self, now: float) -> None:
+        self.counters["commits"] += 1
+        for refusal in self._dataplane.commit():
+            self.counters["refusals"] += 1
+            self._engine.child_refused(refusal.spi_in, refusal.reason, now)
+
+    def _arm(self) -> None:
+        """Keep one timer: an earlier one that finds nothing to do costs less than moving it."""
+        at = self._engine.next_timer()
+        if at is None or (self._armed_at is not None and self._armed_at <= at):
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._armed_at = at
+        self._handle = self._call_at(at, self._due)
+
+    def _due(self) -> None:
+        self._armed_at = self._handle = None
+        now = self._clock()
+        self._engine.handle_timer(now)
+        self.flush(now)
+
+    def stop(self) -> None:
+        """Call the timer off."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._armed_at = self._handle = None
+
+
+def _rejected(event: EndpointRejected) -> Event:
+    return Event(
+        "endpoint_rejected",
+        f"ESP packet of SA {event.spi_in:08x} from {event.remote} moved nothing: {event.reason}",
+        Severity.WARNING,
+        {
+            "spi_in": f"{event.spi_in:08x}",
+            "remote": str(event.remote),
+            "reason": event.reason,
+        },
+    )
+
+
+def _unsent(path: Path, error: OSError) -> Event:
+    return Event(
+        "send_failed",
+        f"cannot send IKE to {path.remote} from {path.local}: {error.strerror}",
+        Severity.WARNING,
+        {"remote": str(path.remote), "local": str(path.local), "error": str(error.strerror)},
+    )

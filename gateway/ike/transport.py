@@ -1,0 +1,324 @@
+"""The IKE sockets: UDP 500 and 4500 of each local address, without any protocol knowledge.
+
+The NAT port carries ESP as well (RFC 3948): the kernel takes it there, and this adapter strips and
+adds the non-ESP marker of the IKE messages beside it. Both sockets bypass every IPsec policy, so
+IKE never travels inside a tunnel of its own making.
+"""
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from gateway.domain.endpoint import Endpoint, IpAddress, Path
+
+Batch = list[tuple[bytes, Path]]
+SocketAddress = tuple[str, int]
+
+NON_ESP_MARKER = b"\0\0\0\0"
+KEEPALIVE = b"\xff"
+
+DATAGRAMS_PER_WAKE_UP = 64
+"""One socket never keeps the others waiting for longer than this many datagrams."""
+MAX_PATHS = 4096
+"""Address pairs remembered per socket; the cache starts anew beyond."""
+RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024
+MAX_DATAGRAM_OCTETS = 65_535
+
+UDP_ENCAP = 100
+UDP_ENCAP_ESPINUDP = 2
+IP_XFRM_POLICY = 17
+IPV6_XFRM_POLICY = 35
+IP_PKTINFO = 8
+IPV6_RECVPKTINFO = 49
+IPV6_PKTINFO = 50
+IP_MTU_DISCOVER = 10
+IPV6_MTU_DISCOVER = 23
+PMTUDISC_DONT = 0
+SO_RCVBUFFORCE = 33
+
+_SELECTOR = struct.Struct("=16s16sHHHHHBBB3xiI")
+_POLICY_REST = struct.Struct("=96xIIBBBB4x")  # lifetimes left at 0, then priority ... share
+_PKTINFO4 = struct.Struct("=i4s4s")
+_PKTINFO6 = struct.Struct("=16sI")
+
+
+class TransportError(Exception):
+    """A socket could not be set up. Its text says which, why and what to do about it."""
+
+
+class PortInUseError(TransportError):
+    """Something else has the port."""
+
+
+class TransportDeniedError(TransportError):
+    """The process may not do this."""
+
+
+class KernelLacksError(TransportError):
+    """The kernel was built without something that the sockets need."""
+
+
+def bypass_policy(family: int, *, outbound: bool) -> bytes:
+    """``struct xfrm_userpolicy_info`` of a per-socket policy that lets everything pass."""
+    selector = _SELECTOR.pack(b"", b"", 0, 0, 0, 0, family, 0, 0, 0, 0, 0)
+    return selector + _POLICY_REST.pack(0, 0, 1 if outbound else 0, 0, 0, 0)
+
+
+class IkeSocket:
+    """One bound UDP socket, with the paths of the peers heard on it."""
+
+    __slots__ = ("_family", "_local", "_paths", "_wildcard", "nat", "port", "sock")
+
+    def __init__(self, address: IpAddress, port: int, *, nat: bool, bypass: bool) -> None:
+        self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        self._wildcard = address.is_unspecified
+        self.nat = nat
+        self.sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            self._prepare(address, port, bypass=bypass)
+        except BaseException:
+            self.sock.close()
+            raise
+        self.port: int = self.sock.getsockname()[1]
+        self._local = Endpoint(address, self.port)
+        self._paths: dict[object, Path] = {}
+
+    def _prepare(self, address: IpAddress, port: int, *, bypass: bool) -> None:
+        sock = self.sock
+        sock.setblocking(False)
+        six = self._family == socket.AF_INET6
+        level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
+        if six:
+            sock.setsockopt(level, socket.IPV6_V6ONLY, 1)
+        if self._wildcard:
+            sock.setsockopt(level, IPV6_RECVPKTINFO if six else IP_PKTINFO, 1)
+        # Large unfragmented IKE messages may be fragmented by IP rather than lost on a small MTU.
+        sock.setsockopt(level, IPV6_MTU_DISCOVER if six else IP_MTU_DISCOVER, PMTUDISC_DONT)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
+        where = Endpoint(address, port)
+        if bypass:
+            try:
+                for outbound in (False, True):
+                    policy = bypass_policy(self._family, outbound=outbound)
+                    sock.setsockopt(level, IPV6_XFRM_POLICY if six else IP_XFRM_POLICY, policy)
+                if self.nat:
+                    sock.setsockopt(socket.IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)
+            except OSError as error:
+                raise _setup_error(error, where) from error
+        try:
+            sock.bind((str(address), port))
+        except OSError as error:
+            raise _bind_error(error, where) from error
+
+    def receive(self, count: Callable[[str], None]) -> Batch:
+        """Everything that waits, up to the bound; what is no IKE message is counted and dropped."""
+        batch: Batch = []
+        nat = self.nat
+        paths = self._paths
+        receive = self._receive_any if self._wildcard else self._receive_bound
+        for _ in range(DATAGRAMS_PER_WAKE_UP):
+            try:
+                data, sender = receive()
+            except BlockingIOError:
+                break
+            except OSError:
+                count("receive_errors")
+                continue
+            if nat:
+                if not data.startswith(NON_ESP_MARKER):
+                    count("keepalives" if data == KEEPALIVE else "not_ike")
+                    continue
+                data = data[4:]
+            path = paths.get(sender)
+            if path is None:
+                path = self._new_path(sender)
+            batch.append((data, path))
+        return batch
+
+    def _receive_bound(self) -> tuple[bytes, object]:
+        return self.sock.recvfrom(MAX_DATAGRAM_OCTETS)
+
+    def _receive_any(self) -> tuple[bytes, object]:
+        data, control, _flags, sender = self.sock.recvmsg(MAX_DATAGRAM_OCTETS, 128)
+        for level, kind, value in control:
+            if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+                return data, (sender, value[4:8])
+            if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO:
+                return data, (sender, value[:16])
+        return data, (sender, self._local.address.packed)
+
+    def _new_path(self, sender: object) -> Path:
+        if len(self._paths) >= MAX_PATHS:
+            self._paths.clear()
+        local = self._local
+        remote = sender
+        if self._wildcard and isinstance(sender, tuple):
+            remote, octets = sender
+            local = Endpoint(ip_address(octets), self.port)
+        if not isinstance(remote, tuple):  # pragma: no cover - the socket's family is IP
+            raise TypeError("not an internet address")
+        host = str(remote[0]).partition("%")[0]
+        path = Path(local, Endpoint(ip_address(host), int(remote[1])))
+        self._paths[sender] = path
+        return path
+
+    def destination(self, path: Path) -> tuple[SocketAddress, list[tuple[int, int, bytes]]]:
+        """The socket address of the peer, and what fixes our source address where we listen on any.
+
+        Link-local IPv6 peers are not reachable this way; no remote access comes from there.
+        """
+        address = (str(path.remote.address), path.remote.port)
+        local = path.local.address
+        if not self._wildcard or local.is_unspecified:
+            return address, []
+        if isinstance(local, IPv4Address):
+            info = _PKTINFO4.pack(0, local.packed, bytes(4))
+            return address, [(socket.IPPROTO_IP, IP_PKTINFO, info)]
+        return address, [(socket.IPPROTO_IPV6, IPV6_PKTINFO, _PKTINFO6.pack(local.packed, 0))]
+
+
+def _setup_error(error: OSError, where: Endpoint) -> TransportError:
+    if error.errno in {errno.EPERM, errno.EACCES}:
+        return TransportDeniedError(
+            f"the IKE socket {where} needs CAP_NET_ADMIN: start the gateway as root or by systemd"
+        )
+    return KernelLacksError(
+        f"the kernel refused an IPsec option of the IKE socket {where} ({error.strerror}): it needs"
+        " CONFIG_XFRM_USER and CONFIG_INET_ESP; `gateway check` says what is missing"
+    )
+
+
+def _bind_error(error: OSError, where: Endpoint) -> TransportError:
+    if error.errno == errno.EADDRINUSE:
+        return PortInUseError(
+            f"UDP port {where.port} of {where.address} is in use: stop the other IKE daemon"
+            f" (`ss -ulpn sport = :{where.port}` names it) or choose another address in [gateway]"
+        )
+    if error.errno in {errno.EPERM, errno.EACCES}:
+        return TransportDeniedError(
+            f"UDP port {where.port} of {where.address} needs CAP_NET_BIND_SERVICE:"
+            " start the gateway as root or by systemd"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return TransportError(
+            f"no interface has the address {where.address}: configure it, or correct [gateway]"
+        )
+    return TransportError(f"cannot listen on {where}: {error.strerror}")
+
+
+class IkeSockets:
+    """All IKE sockets of the gateway.
+
+    ``receive`` gets the messages of one wake-up, without marker. ``addresses`` may hold
+    ``0.0.0.0`` or ``::``; the local address of each message is then the one it was sent to.
+    ``bypass=False`` leaves the IPsec options out, for tests without privileges.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[IPv4Address | IPv6Address],
+        receive: Callable[[Batch], None],
+        *,
+        ike_port: int = 500,
+        nat_port: int = 4500,
+        bypass: bool = True,
+    ) -> None:
+        self._receive = receive
+        self.counters = dict.fromkeys(
+            ("datagrams_in", "datagrams_out", "keepalives", "not_ike", "receive_errors"), 0
+        )
+        self.counters["send_errors"] = 0
+        self._sockets: list[IkeSocket] = []
+        self._by_local: dict[Endpoint, IkeSocket] = {}
+        self._any: dict[tuple[int, int], IkeSocket] = {}
+        self._routes: dict[Path, tuple[IkeSocket, SocketAddress, list[tuple[int, int, bytes]]]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        try:
+            for address in addresses:
+                for port, nat in ((ike_port, False), (nat_port, True)):
+                    self._add(IkeSocket(address, port, nat=nat, bypass=bypass), address)
+        except BaseException:
+            self.close()
+            raise
+
+    def _add(self, opened: IkeSocket, address: IpAddress) -> None:
+        self._sockets.append(opened)
+        self._by_local[Endpoint(address, opened.port)] = opened
+        if address.is_unspecified:
+            self._any[address.version, opened.port] = opened
+
+    @property
+    def local_endpoints(self) -> list[Endpoint]:
+        """Where we listen."""
+        return list(self._by_local)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to listen."""
+        self._loop = loop
+        for opened in self._sockets:
+            loop.add_reader(opened.sock.fileno(), self._readable, opened)
+
+    def _count(self, name: str) -> None:
+        self.counters[name] += 1
+
+    def _readable(self, opened: IkeSocket) -> None:
+        batch = opened.receive(self._count)
+        if batch:
+            self.counters["datagrams_in"] += len(batch)
+            self._receive(batch)
+
+    def send(self, message: bytes, path: Path, *, keepalive: bool = False) -> OSError | None:
+        """Send an IKE message; what the network refused is counted and returned, never raised.
+
+        A lost message is the protocol's everyday case: it is retransmitted.
+        """
+        route = self._routes.get(path)
+        if route is None:
+            route = self._new_route(path)
+            if route is None:
+                self.counters["send_errors"] += 1
+                return OSError(errno.EADDRNOTAVAIL, f"no IKE socket has the address {path.local}")
+        opened, address, control = route
+        if opened.nat and not keepalive:
+            message = NON_ESP_MARKER + message
+        try:
+            if control:
+                opened.sock.sendmsg((message,), control, 0, address)
+            else:
+                opened.sock.sendto(message, address)
+        except OSError as error:
+            self.counters["send_errors"] += 1
+            return error
+        self.counters["datagrams_out"] += 1
+        return None
+
+    def _new_route(
+        self, path: Path
+    ) -> tuple[IkeSocket, SocketAddress, list[tuple[int, int, bytes]]] | None:
+        opened = self._by_local.get(path.local)
+        if opened is None:
+            opened = self._any.get((path.local.address.version, path.local.port))
+        if opened is None:
+            return None
+        if len(self._routes) >= MAX_PATHS:
+            self._routes.clear()
+        route = (opened, *opened.destination(path))
+        self._routes[path] = route
+        return route
+
+    def close(self) -> None:
+        """Stop listening and close."""
+        for opened in self._sockets:
+            if self._loop is not None:
+                self._loop.remove_reader(opened.sock.fileno())
+            opened.sock.close()
+        self._sockets.clear()
+        self._by_local.clear()
+        self._any.clear()
+        self._routes.clear()
