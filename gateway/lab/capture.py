@@ -1,0 +1,72 @@
+"""Packet captures and tshark's verdict on them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.lab import netns
+from gateway.lab.processes import LabError, Process, ProcessTable, wait_until
+
+READY_S = 20.0
+SUSPICIOUS = "_ws.malformed || _ws.expert.severity == error"
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A running (or ended) recording; `path` is the pcap file."""
+
+    path: Path
+    process: Process
+
+    def stop(self) -> Path:
+        """End the recording, everything seen so far written, and return the file."""
+        self.process.stop()
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One packet that tshark objects to."""
+
+    frame: int
+    protocols: str
+    complaint: str
+
+
+def start_capture(processes: ProcessTable, namespace: str, interface: str, path: Path, only: str) -> Capture:
+    """Start tcpdump on an interface (`any` for all) and return once it listens."""
+    argv = ["tcpdump", "--immediate-mode", "-Z", "root", "-U", "-n", "-s", "0", "-i", interface, "-w", str(path)]
+    process = processes.spawn(f"tcpdump-{path.stem}", netns.inside(namespace, [*argv, *only.split()]))
+
+    def ready() -> bool:
+        if not process.running():
+            raise LabError(f"tcpdump ended: {process.output().strip()}")
+        return "listening on" in process.output()
+
+    wait_until(ready, READY_S, "tcpdump")
+    return Capture(path, process)
+
+
+def dissect(pcap: Path, display_filter: str, fields: Sequence[str], *, ikev2_keys: Sequence[str] = ()) -> list[list[str]]:
+    """One row of `fields` per packet that matches; raises LabError when tshark does not work.
+
+    `ikev2_keys` are lines of Wireshark's ikev2_decryption_table (initiator SPI, responder SPI,
+    SK_ei, SK_er, encryption name, SK_ai, SK_ar, integrity name), so that SK payloads are read too.
+    """
+    argv = ["tshark", "-n", "-r", str(pcap), "-Y", display_filter, "-T", "fields", "-E", "separator=/t"]
+    argv += [part for field in fields for part in ("-e", field)]
+    argv += [part for line in ikev2_keys for part in ("-o", f"uat:ikev2_decryption_table:{line}")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"tshark cannot read {pcap}: {done.stderr.strip()}")
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def judge(pcap: Path, *, ikev2_keys: Sequence[str] = ()) -> list[Finding]:
+    """What tshark calls malformed or an error in a capture; an empty list is a good one."""
+    fields = ["frame.number", "frame.protocols", "_ws.expert.message", "_ws.malformed"]
+    rows = dissect(pcap, SUSPICIOUS, fields, ikev2_keys=ikev2_keys)
+    return [Finding(int(row[0]), row[1], " ".join(row[2:]).strip()) for row in rows]

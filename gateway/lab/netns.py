@@ -1,0 +1,99 @@
+"""Network namespaces by name, as iproute2 keeps them under /run/netns."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.lab.processes import LabError
+
+FOLDER = Path("/run/netns")
+CLONE_NEWNET = 0x40000000
+# ctnetlink: subsystem 1, message 2 deletes; without a tuple it deletes everything.
+CTNETLINK_DELETE_ALL = (1 << 8) | 2
+NLM_F_REQUEST_ACK = 0x1 | 0x4
+NLMSG_ERROR = 2
+NETLINK_NETFILTER = 12
+
+
+def inside(name: str, argv: Sequence[str]) -> list[str]:
+    """The command that runs `argv` in the network namespace `name`."""
+    return ["nsenter", f"--net={FOLDER / name}", "--", *argv]
+
+
+def command(argv: Sequence[str], stdin: str = "") -> str:
+    """Run a command to its end and return its output; raises LabError with what it complained."""
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        complaint = (done.stderr or done.stdout).strip()
+        raise LabError(f"`{' '.join(argv)}` failed ({done.returncode}): {complaint}")
+    return done.stdout
+
+
+def existing(prefix: str) -> list[str]:
+    """Names of the namespaces that begin with `prefix`."""
+    return sorted(path.name for path in FOLDER.glob(f"{prefix}*")) if FOLDER.is_dir() else []
+
+
+def processes_in(name: str) -> list[int]:
+    """Ids of the processes that live in the namespace."""
+    try:
+        identity = (FOLDER / name).stat()
+    except OSError:
+        return []
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            other = (entry / "ns/net").stat()
+        except OSError:
+            continue
+        if (other.st_dev, other.st_ino) == (identity.st_dev, identity.st_ino):
+            found.append(int(entry.name))
+    return found
+
+
+def socket_in(name: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """A socket that lives in the namespace, while the calling process stays where it is.
+
+    Raises LabError when the namespace does not exist or may not be entered.
+    """
+    result: list[socket.socket] = []
+    failure: list[OSError] = []
+
+    def make() -> None:
+        # setns(2) moves one thread; this one ends right after, so nobody else notices.
+        libc = ctypes.CDLL(None, use_errno=True)
+        try:
+            with (FOLDER / name).open("rb") as handle:
+                if libc.setns(handle.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            result.append(socket.socket(family, kind, protocol))
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    if failure:
+        raise LabError(f"no socket in namespace {name}: {failure[0]}")
+    return result[0]
+
+
+def flush_conntrack(name: str) -> None:
+    """Forget every connection the namespace tracks, NAT mappings included."""
+    with socket_in(name, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
+        body = struct.pack("=BBH", socket.AF_INET, 0, 0)
+        header = struct.pack("=IHHII", 20, CTNETLINK_DELETE_ALL, NLM_F_REQUEST_ACK, 1, 0)
+        netlink.sendto(header + body, (0, 0))
+        reply = netlink.recv(4096)
+    kind, error = struct.unpack_from("=4xH10xi", reply)
+    if kind == NLMSG_ERROR and error:
+        raise LabError(f"cannot flush the connections of {name}: {os.strerror(-error)}")

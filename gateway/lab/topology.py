@@ -1,0 +1,385 @@
+"""The drafts' topology as network namespaces that come up, change and go away completely.
+
+The namespaces are the state; a small file beside them remembers what cannot be read back, so
+`gateway lab move` may come from another process than `gateway lab up`. The file is written
+before the first namespace exists, and `down` also finds namespaces by their prefix, so that
+whatever a killed run left behind is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gateway.lab import netns, plan
+from gateway.lab.capture import Capture, start_capture
+from gateway.lab.processes import LabError, Process, ProcessTable, wait_until
+
+RUN_FOLDER = Path("/run/gateway-lab")
+SERVER_READY_S = 30.0
+CLEANUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Lab:
+    """One instance of the topology; `prefix` keeps several apart.
+
+    A context manager: `with Lab() as lab:` is `up()` and, in any case, `down()`.
+    Methods raise LabError when the machine does not do what was asked.
+    """
+
+    def __init__(self, prefix: str = "gwlab-", *, rtt_ms: float = 0.0) -> None:
+        self.prefix = prefix
+        self.folder = RUN_FOLDER / prefix.rstrip("-")
+        self.processes = ProcessTable(self.folder / "processes")
+        self._rtt_ms = rtt_ms
+
+    def __enter__(self) -> Self:
+        self.up(fresh=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.down()
+
+    # -- coming and going ------------------------------------------------------------------
+
+    def up(self, *, fresh: bool = False, access: str = "access1") -> None:
+        """Build everything and put the device into `access`.
+
+        Raises LabError when this lab exists already, unless `fresh`, which clears it first.
+        Whatever interrupts it, nothing is left behind.
+        """
+        if os.geteuid() != 0:
+            raise LabError("the lab needs root: network namespaces are made by root")
+        if self.folder.exists() or netns.existing(self.prefix):
+            if not fresh:
+                raise LabError("the lab is up already, `gateway lab down` takes it away")
+            self.down()
+        self.folder.mkdir(parents=True, mode=0o755)
+        with self._lock():
+            try:
+                self._write_state({"access": [], "nat_mapping": 0, "rewritten_source": None})
+                self._build()
+                self.attach(access)
+                self._start_server()
+            except BaseException:
+                self.down()
+                raise
+
+    def down(self) -> None:
+        """Remove every process, namespace and file of this lab; does nothing when there is none."""
+        with _signals_held():
+            names = netns.existing(self.prefix)
+            self.processes.end_all(lambda: [pid for name in names for pid in netns.processes_in(name)])
+            for name in names:
+                with contextlib.suppress(LabError):
+                    netns.command(["ip", "netns", "delete", name])
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if left := netns.existing(self.prefix):
+            raise LabError(f"these namespaces would not go away: {', '.join(left)}")
+
+    def status(self) -> dict[str, Any]:
+        """What there is, as JSON-able values: hosts with their addresses, access, NAT, processes."""
+        if not self.is_up():
+            return {"up": False}
+        state = self._read_state()
+        public, ports = self.nat_mapping()
+        return {
+            "up": True,
+            "access": state["access"],
+            "nat": {"address": str(public), "ports": f"{ports[0]}-{ports[1]}"},
+            "rewritten_source": state["rewritten_source"],
+            "hosts": {host: self.addresses(host) for host in plan.HOSTS},
+            "processes": self.processes.running(),
+        }
+
+    def is_up(self) -> bool:
+        """Whether the lab has been built completely."""
+        return (self.folder / "state.json").exists() and len(netns.existing(self.prefix)) >= len(plan.HOSTS)
+
+    # -- running things --------------------------------------------------------------------
+
+    def namespace(self, host: str) -> str:
+        """The namespace's name of a host; raises LabError for an unknown one."""
+        if host not in plan.HOSTS:
+            raise LabError(f"host: {host!r} given, allowed are {', '.join(plan.HOSTS)}")
+        return f"{self.prefix}{host}"
+
+    def exec(self, host: str, argv: Sequence[str]) -> int:
+        """Run a command on a host with our terminal, and return its exit status."""
+        self._must_be_up()
+        return subprocess.run(netns.inside(self.namespace(host), argv), check=False).returncode
+
+    def run(
+        self, host: str, argv: Sequence[str], *, timeout_s: float = 60.0, check: bool = True, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host and return what it wrote; `check` raises LabError on failure."""
+        try:
+            done = subprocess.run(
+                netns.inside(self.namespace(host), argv),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{host}: `{' '.join(argv)}` still ran after {timeout_s:g} s") from None
+        if check and done.returncode:
+            complaint = (done.stderr or done.stdout).strip()
+            raise LabError(f"{host}: `{' '.join(argv)}` failed ({done.returncode}): {complaint}")
+        return done
+
+    def spawn(self, host: str, argv: Sequence[str], name: str, env: Mapping[str, str] | None = None) -> Process:
+        """Start a background process on a host; `down` ends it."""
+        return self.processes.spawn(name, netns.inside(self.namespace(host), argv), env=env)
+
+    def capture(self, host: str, interface: str, name: str, only: str = "") -> Capture:
+        """Record the packets of an interface into NAME.pcap; `only` is a pcap filter."""
+        return start_capture(self.processes, self.namespace(host), interface, self.folder / f"{name}.pcap", only)
+
+    def addresses(self, host: str) -> dict[str, list[str]]:
+        """Interface to its IPv4 addresses in CIDR form, of the interfaces that are up."""
+        found = json.loads(netns.command(["ip", "-n", self.namespace(host), "-j", "-4", "address", "show", "up"]))
+        return {
+            link["ifname"]: [f"{one['local']}/{one['prefixlen']}" for one in link["addr_info"]]
+            for link in found
+            if link.get("ifname") not in {None, "lo"}
+        }
+
+    # -- the device moves ------------------------------------------------------------------
+
+    def access(self) -> list[str]:
+        """The access networks the device is in; the last one carries its default route."""
+        return [str(name) for name in self._read_state()["access"]]
+
+    def attach(self, access: str) -> None:
+        """Bring the device's interface to `access` up and send everything through it."""
+        way = _access(access)
+        batch = [
+            f"link set {way.name} up",
+            f"address replace {way.device} dev {way.name}",
+            f"route replace default via {way.router} dev {way.name} src {way.device.ip}",
+        ]
+        self._ip("device", batch)
+        self._remember(access=[*(name for name in self.access() if name != access), access])
+
+    def detach(self, access: str) -> None:
+        """Take the device out of `access`; the newest of the others gets the default route."""
+        way = _access(access)
+        left = [name for name in self.access() if name != access]
+        self._ip("device", [f"address flush dev {way.name}", f"link set {way.name} down"])
+        self._remember(access=left)
+        if left:
+            self.attach(left[-1])
+
+    def move(self, access: str, *, make_before_break: bool = False) -> None:
+        """Change the access network; with `make_before_break` the new one is there first."""
+        others = [name for name in self.access() if name != access]
+        _access(access)
+        if make_before_break:
+            self.attach(access)
+        for other in others:
+            self._ip("device", [f"address flush dev {other}", f"link set {other} down"])
+        self._remember(access=[])
+        self.attach(access)
+
+    # -- what the networks do to packets -----------------------------------------------------
+
+    def nat_mapping(self) -> tuple[IPv4Address, tuple[int, int]]:
+        """The NAT's public address and its port range (first, last) for new connections."""
+        return _mapping(int(self._read_state()["nat_mapping"]))
+
+    def remap_nat(self) -> tuple[IPv4Address, tuple[int, int]]:
+        """The NAT forgets its connections and maps new ones to another address and other ports."""
+        mapping = int(self._read_state()["nat_mapping"]) + 1
+        self._set_nat(mapping)
+        self._remember(nat_mapping=mapping)
+        netns.flush_conntrack(self.namespace("nat"))
+        return self.nat_mapping()
+
+    def rewrite_source(self, address: IPv4Address | None, access: str = "access1") -> None:
+        """Let the device's packets appear to come from `address`, statelessly, whatever the protocol.
+
+        This is how a device looks whose address changed and that had no say in it: its router
+        writes the new address into what leaves, and the device's own into what comes back.
+        None ends it. `address` has to be in the access network's prefix.
+        """
+        way = _access(access)
+        rules = "table ip rewrite_source\ndelete table ip rewrite_source\n"
+        if address is not None:
+            if address not in way.device.network:
+                raise LabError(f"address: {address} given, allowed are those of {way.device.network}")
+            rules += f"""
+            table ip rewrite_source {{
+                chain pre {{
+                    type filter hook prerouting priority raw
+                    iifname uplink ip daddr {address} notrack ip daddr set {way.device.ip}
+                }}
+                chain post {{
+                    type filter hook postrouting priority 300
+                    oifname uplink ip saddr {way.device.ip} ip saddr set {address}
+                }}
+            }}
+            """
+        self.nft(access, rules)
+        self._remember(rewritten_source=None if address is None else str(address))
+
+    def set_delay(self, access: str, rtt_ms: float, *, jitter_ms: float = 0.0, loss_percent: float = 0.0) -> None:
+        """Delay every packet of an access network's uplink by half of `rtt_ms` each way."""
+        _access(access)
+        netem = f"netem limit 100000 delay {rtt_ms / 2:g}ms {jitter_ms:g}ms loss {loss_percent:g}%"
+        for host, interface in ((access, "uplink"), ("internet", access)):
+            argv = ["tc", "-n", self.namespace(host), "qdisc"]
+            if rtt_ms or loss_percent:
+                netns.command([*argv, "replace", "dev", interface, "root", *netem.split()])
+            else:
+                subprocess.run([*argv, "del", "dev", interface, "root"], capture_output=True, check=False)
+
+    def nft(self, host: str, rules: str) -> None:
+        """Load an nft script on a host."""
+        self.run(host, ["nft", "-f", "-"], stdin=rules)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        names = {host: self.namespace(host) for host in plan.HOSTS}
+        wires = [
+            f"link add {a.interface} netns {names[a.host]} type veth peer name {b.interface} netns {names[b.host]}"
+            for a, b in plan.WIRES
+        ]
+        netns.command(["ip", "-batch", "-"], "\n".join(f"netns add {name}" for name in names.values()))
+        netns.command(["ip", "-batch", "-"], "\n".join(wires))
+        for host in plan.HOSTS:
+            self._ip(host, list(_addressing(host)))
+            settings = ["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]
+            settings += [f"net.ipv4.ip_forward={int(host in plan.ROUTERS)}"]
+            settings += ["net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.all.accept_redirects=0"]
+            netns.command(netns.inside(names[host], ["sysctl", "-qw", *settings]))
+        self._set_nat(0)
+        for access in plan.ACCESSES:
+            if self._rtt_ms:
+                self.set_delay(access, self._rtt_ms)
+
+    def _start_server(self) -> None:
+        argv = [sys.executable, "-m", "gateway.lab.intranet", "--address", str(plan.SERVER)]
+        server = self.spawn("server", argv, "intranet", {"PYTHONPATH": str(Path(__file__).parents[2])})
+
+        def ready() -> bool:
+            if not server.running():
+                raise LabError(f"the intranet's server ended: {server.output().strip()}")
+            return "ready" in server.output()
+
+        wait_until(ready, SERVER_READY_S, "the intranet's server")
+
+    def _set_nat(self, mapping: int) -> None:
+        public, (first, last) = _mapping(mapping)
+        private = plan.ACCESSES["nat"].device.network
+        addresses = "\n".join(f"address replace {address}/26 dev uplink" for address in plan.NAT_PUBLIC)
+        self._ip("nat", addresses.splitlines())
+        self.nft(
+            "nat",
+            f"""
+            table ip lab_nat
+            delete table ip lab_nat
+            table ip lab_nat {{
+                chain post {{
+                    type nat hook postrouting priority srcnat
+                    oifname uplink ip saddr {private} meta l4proto {{ tcp, udp }} snat to {public}:{first}-{last}
+                    oifname uplink ip saddr {private} snat to {public}
+                }}
+                chain input {{
+                    type filter hook input priority filter
+                    # A stranger's packet to a mapping that is gone is dropped in silence.
+                    iifname uplink ct state new ip protocol != icmp drop
+                }}
+            }}
+            """,
+        )
+
+    def _ip(self, host: str, lines: Sequence[str]) -> None:
+        netns.command(["ip", "-n", self.namespace(host), "-batch", "-"], "\n".join(lines) + "\n")
+
+    def _must_be_up(self) -> None:
+        if not self.is_up():
+            raise LabError("the lab is not up, `gateway lab up` builds it")
+
+    def _remember(self, **changes: object) -> None:
+        self._write_state({**self._read_state(), **changes})
+
+    def _read_state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
+        except (OSError, ValueError):
+            raise LabError("the lab is not up, `gateway lab up` builds it") from None
+        return state
+
+    def _write_state(self, state: Mapping[str, object]) -> None:
+        written = self.folder / "state.json.new"
+        written.write_text(json.dumps(state, indent=1))
+        written.replace(self.folder / "state.json")
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LabError("another process is building this lab") from None
+            yield
+
+
+def _access(name: str) -> plan.Access:
+    if name not in plan.ACCESSES:
+        raise LabError(f"access: {name!r} given, allowed are {', '.join(plan.ACCESSES)}")
+    return plan.ACCESSES[name]
+
+
+def _mapping(number: int) -> tuple[IPv4Address, tuple[int, int]]:
+    first = plan.NAT_FIRST_PORT + (number % 40) * plan.NAT_PORTS_PER_MAPPING
+    public = plan.NAT_PUBLIC[number % len(plan.NAT_PUBLIC)]
+    return public, (first, first + plan.NAT_PORTS_PER_MAPPING - 1)
+
+
+def _addressing(host: str) -> Iterator[str]:
+    """The lines for `ip -batch` that give a host its addresses and routes."""
+    yield "link set lo up"
+    for wire in plan.WIRES:
+        for port in wire:
+            if port.host == host and host != "device":  # the device is attached later
+                yield f"address add {port.address} dev {port.interface}"
+                yield f"link set {port.interface} up"
+    if host in plan.DEFAULT_ROUTES:
+        yield f"route add default via {plan.DEFAULT_ROUTES[host]}"
+    if host == "internet":
+        for network, router in plan.INTERNET_ROUTES.items():
+            yield f"route add {network} via {router}"
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep signals waiting while the lab is taken down, so that nothing stops it half way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, CLEANUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
