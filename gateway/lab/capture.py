@@ -36,10 +36,27 @@ class Finding:
     complaint: str
 
 
-def start_capture(processes: ProcessTable, namespace: str, interface: str, path: Path, only: str) -> Capture:
+def start_capture(
+    processes: ProcessTable, namespace: str, interface: str, path: Path, only: str
+) -> Capture:
     """Start tcpdump on an interface (`any` for all) and return once it listens."""
-    argv = ["tcpdump", "--immediate-mode", "-Z", "root", "-U", "-n", "-s", "0", "-i", interface, "-w", str(path)]
-    process = processes.spawn(f"tcpdump-{path.stem}", netns.inside(namespace, [*argv, *only.split()]))
+    argv = [
+        "tcpdump",
+        "--immediate-mode",
+        "-Z",
+        "root",
+        "-U",
+        "-n",
+        "-s",
+        "0",
+        "-i",
+        interface,
+        "-w",
+        str(path),
+    ]
+    process = processes.spawn(
+        f"tcpdump-{path.stem}", netns.inside(namespace, [*argv, *only.split()])
+    )
 
     def ready() -> bool:
         if not process.running():
@@ -50,13 +67,26 @@ def start_capture(processes: ProcessTable, namespace: str, interface: str, path:
     return Capture(path, process)
 
 
-def dissect(pcap: Path, display_filter: str, fields: Sequence[str], *, ikev2_keys: Sequence[str] = ()) -> list[list[str]]:
+def dissect(
+    pcap: Path, display_filter: str, fields: Sequence[str], *, ikev2_keys: Sequence[str] = ()
+) -> list[list[str]]:
     """One row of `fields` per packet that matches; raises LabError when tshark does not work.
 
     `ikev2_keys` are lines of Wireshark's ikev2_decryption_table (initiator SPI, responder SPI,
     SK_ei, SK_er, encryption name, SK_ai, SK_ar, integrity name), so that SK payloads are read too.
     """
-    argv = ["tshark", "-n", "-r", str(pcap), "-Y", display_filter, "-T", "fields", "-E", "separator=/t"]
+    argv = [
+        "tshark",
+        "-n",
+        "-r",
+        str(pcap),
+        "-Y",
+        display_filter,
+        "-T",
+        "fields",
+        "-E",
+        "separator=/t",
+    ]
     argv += [part for field in fields for part in ("-e", field)]
     argv += [part for line in ikev2_keys for part in ("-o", f"uat:ikev2_decryption_table:{line}")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

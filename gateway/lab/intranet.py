@@ -1,9 +1,9 @@
 """The intranet's server: a page, a download that never ends, and an echo (`python -m gateway.lab.intranet`).
 
-    GET /                    a small page
-    GET /stream?rate=N       N octets per second for ever, as fast as possible without `rate`
-    GET /bytes?size=N        N octets
-    UDP port 7               every datagram comes back
+GET /                    a small page
+GET /stream?rate=N       N octets per second for ever, as fast as possible without `rate`
+GET /bytes?size=N        N octets
+UDP port 7               every datagram comes back
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ async def _stream(writer: asyncio.StreamWriter, rate: int | None) -> None:
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+    with contextlib.suppress(
+        ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError
+    ):
         request = await reader.readuntil(b"\r\n\r\n")
         target = urlsplit(request.split(b" ", 2)[1].decode("ascii", "replace"))
         query = parse_qs(target.query)
@@ -65,7 +67,10 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
                 left -= len(CHUNK)
                 await writer.drain()
         else:
-            writer.write(f"{head}Content-Type: text/html\r\nContent-Length: {len(PAGE)}\r\n\r\n".encode() + PAGE)
+            writer.write(
+                f"{head}Content-Type: text/html\r\nContent-Length: {len(PAGE)}\r\n\r\n".encode()
+                + PAGE
+            )
         await writer.drain()
     writer.close()
 

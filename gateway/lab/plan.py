@@ -60,7 +60,10 @@ WIRES: tuple[tuple[Port, Port], ...] = (
     (_port("internet", "access1", "192.0.2.65/30"), _port("access1", "uplink", "192.0.2.66/30")),
     (_port("internet", "access2", "192.0.2.69/30"), _port("access2", "uplink", "192.0.2.70/30")),
     (_port("internet", "nat", "192.0.2.129/26"), _port("nat", "uplink", "192.0.2.130/26")),
-    (_port("internet", "attacker", "192.0.2.193/26"), _port("attacker", "uplink", "192.0.2.194/26")),
+    (
+        _port("internet", "attacker", "192.0.2.193/26"),
+        _port("attacker", "uplink", "192.0.2.194/26"),
+    ),
     *(
         (
             Port("device", access.name, access.device),

@@ -86,7 +86,9 @@ class Lab:
         """Remove every process, namespace and file of this lab; does nothing when there is none."""
         with _signals_held():
             names = netns.existing(self.prefix)
-            self.processes.end_all(lambda: [pid for name in names for pid in netns.processes_in(name)])
+            self.processes.end_all(
+                lambda: [pid for name in names for pid in netns.processes_in(name)]
+            )
             for name in names:
                 with contextlib.suppress(LabError):
                     netns.command(["ip", "netns", "delete", name])
@@ -111,7 +113,9 @@ class Lab:
 
     def is_up(self) -> bool:
         """Whether the lab has been built completely."""
-        return (self.folder / "state.json").exists() and len(netns.existing(self.prefix)) >= len(plan.HOSTS)
+        return (self.folder / "state.json").exists() and len(netns.existing(self.prefix)) >= len(
+            plan.HOSTS
+        )
 
     # -- running things --------------------------------------------------------------------
 
@@ -127,7 +131,13 @@ class Lab:
         return subprocess.run(netns.inside(self.namespace(host), argv), check=False).returncode
 
     def run(
-        self, host: str, argv: Sequence[str], *, timeout_s: float = 60.0, check: bool = True, stdin: str = ""
+        self,
+        host: str,
+        argv: Sequence[str],
+        *,
+        timeout_s: float = 60.0,
+        check: bool = True,
+        stdin: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host and return what it wrote; `check` raises LabError on failure."""
         try:
@@ -146,17 +156,23 @@ class Lab:
             raise LabError(f"{host}: `{' '.join(argv)}` failed ({done.returncode}): {complaint}")
         return done
 
-    def spawn(self, host: str, argv: Sequence[str], name: str, env: Mapping[str, str] | None = None) -> Process:
+    def spawn(
+        self, host: str, argv: Sequence[str], name: str, env: Mapping[str, str] | None = None
+    ) -> Process:
         """Start a background process on a host; `down` ends it."""
         return self.processes.spawn(name, netns.inside(self.namespace(host), argv), env=env)
 
     def capture(self, host: str, interface: str, name: str, only: str = "") -> Capture:
         """Record the packets of an interface into NAME.pcap; `only` is a pcap filter."""
-        return start_capture(self.processes, self.namespace(host), interface, self.folder / f"{name}.pcap", only)
+        return start_capture(
+            self.processes, self.namespace(host), interface, self.folder / f"{name}.pcap", only
+        )
 
     def addresses(self, host: str) -> dict[str, list[str]]:
         """Interface to its IPv4 addresses in CIDR form, of the interfaces that are up."""
-        found = json.loads(netns.command(["ip", "-n", self.namespace(host), "-j", "-4", "address", "show", "up"]))
+        found = json.loads(
+            netns.command(["ip", "-n", self.namespace(host), "-j", "-4", "address", "show", "up"])
+        )
         return {
             link["ifname"]: [f"{one['local']}/{one['prefixlen']}" for one in link["addr_info"]]
             for link in found
@@ -225,7 +241,9 @@ class Lab:
         rules = "table ip rewrite_source\ndelete table ip rewrite_source\n"
         if address is not None:
             if address not in way.device.network:
-                raise LabError(f"address: {address} given, allowed are those of {way.device.network}")
+                raise LabError(
+                    f"address: {address} given, allowed are those of {way.device.network}"
+                )
             rules += f"""
             table ip rewrite_source {{
                 chain pre {{
@@ -241,7 +259,9 @@ class Lab:
         self.nft(access, rules)
         self._remember(rewritten_source=None if address is None else str(address))
 
-    def set_delay(self, access: str, rtt_ms: float, *, jitter_ms: float = 0.0, loss_percent: float = 0.0) -> None:
+    def set_delay(
+        self, access: str, rtt_ms: float, *, jitter_ms: float = 0.0, loss_percent: float = 0.0
+    ) -> None:
         """Delay every packet of an access network's uplink by half of `rtt_ms` each way."""
         _access(access)
         netem = f"netem limit 100000 delay {rtt_ms / 2:g}ms {jitter_ms:g}ms loss {loss_percent:g}%"
@@ -250,7 +270,9 @@ class Lab:
             if rtt_ms or loss_percent:
                 netns.command([*argv, "replace", "dev", interface, "root", *netem.split()])
             else:
-                subprocess.run([*argv, "del", "dev", interface, "root"], capture_output=True, check=False)
+                subprocess.run(
+                    [*argv, "del", "dev", interface, "root"], capture_output=True, check=False
+                )
 
     def nft(self, host: str, rules: str) -> None:
         """Load an nft script on a host."""
@@ -264,13 +286,18 @@ class Lab:
             f"link add {a.interface} netns {names[a.host]} type veth peer name {b.interface} netns {names[b.host]}"
             for a, b in plan.WIRES
         ]
-        netns.command(["ip", "-batch", "-"], "\n".join(f"netns add {name}" for name in names.values()))
+        netns.command(
+            ["ip", "-batch", "-"], "\n".join(f"netns add {name}" for name in names.values())
+        )
         netns.command(["ip", "-batch", "-"], "\n".join(wires))
         for host in plan.HOSTS:
             self._ip(host, list(_addressing(host)))
             settings = ["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]
             settings += [f"net.ipv4.ip_forward={int(host in plan.ROUTERS)}"]
-            settings += ["net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.all.accept_redirects=0"]
+            settings += [
+                "net.ipv4.conf.all.send_redirects=0",
+                "net.ipv4.conf.all.accept_redirects=0",
+            ]
             netns.command(netns.inside(names[host], ["sysctl", "-qw", *settings]))
         self._set_nat(0)
         for access in plan.ACCESSES:
@@ -279,7 +306,9 @@ class Lab:
 
     def _start_server(self) -> None:
         argv = [sys.executable, "-m", "gateway.lab.intranet", "--address", str(plan.SERVER)]
-        server = self.spawn("server", argv, "intranet", {"PYTHONPATH": str(Path(__file__).parents[2])})
+        server = self.spawn(
+            "server", argv, "intranet", {"PYTHONPATH": str(Path(__file__).parents[2])}
+        )
 
         def ready() -> bool:
             if not server.running():
@@ -291,7 +320,9 @@ class Lab:
     def _set_nat(self, mapping: int) -> None:
         public, (first, last) = _mapping(mapping)
         private = plan.ACCESSES["nat"].device.network
-        addresses = "\n".join(f"address replace {address}/26 dev uplink" for address in plan.NAT_PUBLIC)
+        addresses = "\n".join(
+            f"address replace {address}/26 dev uplink" for address in plan.NAT_PUBLIC
+        )
         self._ip("nat", addresses.splitlines())
         self.nft(
             "nat",
