@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all their own set-up on Debian 12.
+
+PYTHON := .venv/bin/python
+TESTKERNEL := scripts/testkernel
+UNIT ?= tests/unit
+LAB ?= tests/lab
+
+.PHONY: demo test setup lint unit lab-tests bench lock clean clean-cache
+
+demo:
+	@scripts/setup run
+	@$(TESTKERNEL) run -- .venv/bin/gateway demo
+
+# Linters, types, unit tests, lab tests; each runs even when an earlier one failed.
+test:
+	@scripts/setup test
+	@scripts/run-tests
+
+setup:
+	@scripts/setup run
+
+lint:
+	@$(PYTHON) -m ruff check . scripts/testkernel
+	@$(PYTHON) -m ruff format --check . scripts/testkernel
+	@$(PYTHON) -m mypy
+
+unit:
+	@$(PYTHON) -m pytest -n auto $(UNIT)
+
+lab-tests:
+	@GATEWAY_LAB_REQUIRED=1 $(TESTKERNEL) run -- $(PYTHON) -m pytest $(LAB)
+
+# make bench ONLY=name runs one benchmark
+bench:
+	@scripts/setup run
+	@$(TESTKERNEL) run -- $(PYTHON) -m bench $(if $(ONLY),--only $(ONLY))
+
+# New versions of the locked packages; needs the network and uv.
+lock:
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --constraint requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find gateway tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The virtual environment, the test kernel and libreswan; the next `make` builds them again.
+clean-cache:
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/gateway" .venv
