@@ -63,7 +63,7 @@ def _read(path: Path, limit: int = MAX_FILE_OCTETS) -> bytes:
         raise FileRefusedError("no such file") from None
     except PermissionError:
         raise FileRefusedError(
-            "not readable by this user; run as root or change its owner"
+            "not readable by this user; become root or change its owner"
         ) from None
     except OSError as error:
         raise FileRefusedError(f"cannot be read: {error.strerror}") from None
@@ -80,9 +80,7 @@ def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
             raise FileRefusedError(
                 "is DER; convert it with: openssl x509 -inform der -in FILE -out NEW.pem"
             )
-        raise FileRefusedError(
-            "holds no certificate; give a PEM file (-----BEGIN CERTIFICATE-----)"
-        )
+        raise FileRefusedError("holds no certificate; give a PEM file (BEGIN CERTIFICATE)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old CAs with odd serial numbers are not our problem
@@ -120,9 +118,7 @@ def read_private_key(path: Path) -> PrivateKeyTypes:
             "is encrypted; decrypt it with: openssl pkey -in FILE -out NEW.key"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise FileRefusedError(
-            "holds no usable private key; give an unencrypted PEM file"
-        ) from None
+        raise FileRefusedError("holds no usable private key; give an unencrypted PEM") from None
 
 
 def read_secret(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Validation errors turned into problems that name key, value and what is allowed."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -36,7 +37,8 @@ def dotted(location: Location) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         elif part != "[key]":
-            text += f".{part}" if text else part
+            name = part if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", part) else shown(part)
+            text += f".{name}" if text else name
     return text
 
 
@@ -124,12 +126,24 @@ def _value(error: ErrorDetails) -> str | None:
         return None  # the value of a misspelt key may be a secret
     if SECRET_KEYS & set(map(str, error["loc"])):
         return None
+    if error["type"].startswith("model_") and not isinstance(error["input"], int | float):
+        return None  # a text or list in place of a table may hold one as well
     return shown(error["input"])
 
 
 def problems_of(error: ValidationError, file: Path, model: type[BaseModel]) -> list[Problem]:
     """Every fault that validation found, in the order of the file's keys."""
+    details = error.errors(include_url=False)
     return [
         Problem(file, dotted(detail["loc"]), _why(model, detail), _value(detail))
-        for detail in error.errors(include_url=False)
+        for detail in details
+        if not _follows(detail, details)
     ]
+
+
+def _follows(detail: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is too short only because its items were refused."""
+    here = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > len(here) and other["loc"][: len(here)] == here for other in others
+    )

@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     SecretStr,
     Strict,
@@ -97,8 +98,8 @@ def _path(value: object, info: ValidationInfo) -> Path:
 
 def _name(value: object) -> str:
     text = _text(value, '"staff"')
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", text):
-        raise refused("not a name; use 1 to 64 letters, digits, - and _")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", text):
+        raise refused("not a name; use 1 to 63 letters, digits, - and _")
     return text
 
 
@@ -127,13 +128,11 @@ def _identity(value: object) -> str:
     return text
 
 
-def _secret(value: object) -> SecretStr:
-    if isinstance(value, SecretStr):
-        return value
+def _secret(value: object) -> object:
     text = _text(value, '"a long random text"')
     if not text:
         raise refused("is empty; give a long random text, or use psk_file")
-    return SecretStr(text)
+    return text
 
 
 def _whole(value: object) -> object:
@@ -150,14 +149,18 @@ def _seconds(value: object) -> object:
 
 Address = Annotated[IpAddress, PlainValidator(_address)]
 Network = Annotated[IpNetwork, PlainValidator(_network)]
-PeerEndpoint = Annotated[Endpoint, PlainValidator(partial(_endpoint, default_port=500))]
-ListenEndpoint = Annotated[Endpoint, PlainValidator(partial(_endpoint, default_port=None))]
+PeerEndpoint = Annotated[
+    Endpoint, PlainValidator(partial(_endpoint, default_port=500)), PlainSerializer(str)
+]
+ListenEndpoint = Annotated[
+    Endpoint, PlainValidator(partial(_endpoint, default_port=None)), PlainSerializer(str)
+]
 FilePath = Annotated[Path, PlainValidator(_path)]
 Name = Annotated[str, PlainValidator(_name)]
 InterfaceName = Annotated[str, PlainValidator(_interface)]
 Domain = Annotated[str, PlainValidator(_domain)]
 IdentityText = Annotated[str, PlainValidator(_identity)]
-Secret = Annotated[SecretStr, PlainValidator(_secret)]
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, BeforeValidator(_seconds), Field(allow_inf_nan=False)]

@@ -59,11 +59,18 @@ class DataplaneSection(Section):
     """``[dataplane]``: what carries the packets."""
 
     kind: Literal["auto", "kernel"] = "auto"
-    xfrm_interface: InterfaceName = "gateway0"
-    mtu: Whole | None = Field(default=None, ge=576, le=65_535)
-    """Inner MTU; without it, it is computed from the outside interface."""
-    queue: Whole = Field(default=4500, ge=0, le=65_535)
+    xfrm_interface: InterfaceName = "gw0"
+    """The interface that the tunnels' inner packets pass."""
+    outside_interfaces: tuple[InterfaceName, ...] = ()
+    """Interfaces that must not reach ``local_subnets`` without a tunnel."""
+    mtu: Whole = Field(default=1400, ge=576, le=65_535)
+    """Largest inner packet in octets."""
+    queue: Whole = Field(default=4757, ge=0, le=65_535)
     """Number of the netfilter queue of the slow path."""
+    queue_length: Whole = Field(default=1024, ge=1, le=65_535)
+    """Packets that may wait in it."""
+    forwarding: Flag = True
+    """Turn IP forwarding on at start."""
 
 
 class PoolSection(Section):

@@ -1,0 +1,20 @@
+"""The command ``gateway``. Importing this costs nothing: each command imports what it needs."""
+
+import os
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["run"]:
+        from gateway.cli.run import config_of, run  # noqa: PLC0415
+
+        config = config_of(arguments[1:], os.environ.get("GATEWAY_CONFIG"))
+        if config is not None:
+            sys.exit(run(config))
+    from gateway.cli.commands import app  # noqa: PLC0415
+
+    app(prog_name="gateway")
+    sys.exit(0)

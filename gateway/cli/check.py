@@ -1,0 +1,161 @@
+"""``gateway check``: what this kernel and this configuration can do, and what is missing."""
+
+import json
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli import exits
+from gateway.cli.certificate_checks import certificate_verdicts
+from gateway.cli.host_checks import (
+    addresses_and_ports,
+    api_user,
+    forwarding,
+    pools_and_routes,
+    privileges,
+)
+from gateway.cli.output import console
+from gateway.cli.routes import routes_in_use
+from gateway.cli.verdict import State, Verdict
+from gateway.config import Config, ConfigError, Problem, load
+from gateway.control.client import ControlClient
+from gateway.control.protocol import ControlError
+
+_STYLES = {"ok": "green", "warn": "yellow", "missing": "bold red"}
+_CERTIFICATE_KEYS = (".certificate", ".ca_certificates")
+
+
+def gateway_runs(socket: Path) -> bool:
+    """Whether a gateway answers on a control socket."""
+    try:
+        with ControlClient(socket, timeout_s=2.0) as client:
+            client.call("health")
+    except ControlError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _of_problem(problem: Problem, state: str) -> Verdict:
+    given = f" = {problem.value}" if problem.value is not None else ""
+    detail, _, remedy = problem.why.partition("; ")
+    name = f"{problem.key}{given}" if problem.key else str(problem.file)
+    return Verdict("configuration", name, "warn" if state == "warn" else "missing", detail, remedy)
+
+
+def _configured(config: Config) -> Iterator[Verdict]:
+    count = f"{len(config.connections)} connections, {len(config.pools)} pools"
+    yield Verdict("configuration", str(config.path), "ok", count)
+    for warning in config.warnings:
+        about_validity = warning.key.endswith(_CERTIFICATE_KEYS)
+        if not about_validity:  # certificates have verdicts of their own
+            yield _of_problem(warning, "warn")
+    yield from certificate_verdicts(config)
+    user = api_user(config, pwd.getpwnam)
+    if user is not None:
+        yield user
+    yield from addresses_and_ports(config, ours=gateway_runs(config.control_socket))
+    yield from forwarding(config)
+    yield from pools_and_routes(config, routes_in_use())
+
+
+def _kernel() -> Iterator[Verdict]:
+    from gateway.dataplane.kernel.probe import probe  # noqa: PLC0415 - costs pyroute2
+
+    for feature in probe():
+        state: State = "ok" if feature.ok else "missing"
+        yield Verdict("kernel", feature.name, state, feature.cost, feature.remedy)
+
+
+def verdicts(path: Path | None) -> tuple[list[Verdict], int]:
+    """All verdicts and the exit status; without a path, of the host alone."""
+    found: list[Verdict] = []
+    status = exits.OK
+    if path is not None:
+        try:
+            found += _configured(load(path))
+        except ConfigError as error:
+            found += [_of_problem(problem, "missing") for problem in error.problems]
+            status = exits.BAD_CONFIG
+    found.append(privileges(Path("/proc/self/status").read_text()))
+    found += _kernel()
+    if status == exits.OK and any(verdict.state == "missing" for verdict in found):
+        status = exits.FAILED
+    return found, status
+
+
+def _table(found: list[Verdict]) -> Table:
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for column in ("area", "what", "state", "detail", "remedy"):
+        table.add_column(column, overflow="fold")
+    area = ""
+    for verdict in found:
+        table.add_row(
+            verdict.area if verdict.area != area else "",
+            Text(verdict.name),
+            Text(verdict.state, _STYLES[verdict.state]),
+            Text(verdict.detail),
+            Text(verdict.remedy),
+        )
+        area = verdict.area
+    return table
+
+
+def _summary(found: list[Verdict], status: int) -> str:
+    missing = sum(verdict.state == "missing" for verdict in found)
+    warned = sum(verdict.state == "warn" for verdict in found)
+    counts = f"{missing} missing, {warned} to look at"
+    if status == exits.BAD_CONFIG:
+        return f"The configuration cannot be used: {counts}."
+    return f"Not ready: {counts}." if missing else f"Ready: {counts}."
+
+
+def check(path: Path | None, *, as_json: bool) -> int:
+    """Print all verdicts; returns 0 when nothing is missing, 78 for a bad configuration, else 1."""
+    found, status = verdicts(path)
+    if as_json:
+        body = {"ok": status == exits.OK, "verdicts": [v.as_json() for v in found]}
+        print(json.dumps(body, indent=2))
+        return status
+    out = console()
+    out.print(_table(found))
+    out.print(_summary(found, status), style="bold")
+    return status
+
+
+def check_difference(path: Path, running: Path, *, as_json: bool) -> int:
+    """Print what a reload from ``running`` to ``path`` would do."""
+    from gateway.config.difference import difference  # noqa: PLC0415
+
+    changes = difference(load(running, with_files=False), load(path))
+    if as_json:
+        rows = [
+            {
+                "kind": change.kind,
+                "key": change.key,
+                "old": change.old,
+                "new": change.new,
+                "effect": change.effect,
+                "needs_restart": change.needs_restart,
+            }
+            for change in changes
+        ]
+        print(json.dumps({"changes": rows}, indent=2))
+        return exits.OK
+    out = console()
+    if not changes:
+        out.print("No difference.")
+        return exits.OK
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for column in ("change", "key", "from", "to", "effect"):
+        table.add_column(column, overflow="fold")
+    for change in changes:
+        style = "yellow" if change.needs_restart else ""
+        cells = (change.kind, change.key, change.old or "", change.new or "")
+        table.add_row(*map(Text, cells), Text(change.effect, style))
+    out.print(table)
+    return exits.OK

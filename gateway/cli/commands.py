@@ -1,0 +1,252 @@
+"""The commands, their options and help texts. The work is done elsewhere, imported when needed."""
+# ruff: noqa: PLC0415 - each command imports what it needs, so that the others stay quick
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from gateway.cli import exits
+from gateway.cli.failure import guarded
+from gateway.cli.run import DEFAULT_CONFIG
+
+_STATUSES = "\n\n".join(f"{number}: {meaning}" for number, meaning in exits.MEANING.items())
+
+app = typer.Typer(
+    help="Remote-access gateway: IPsec whose sessions follow the device.",
+    epilog=f"Exit statuses:\n\n{_STATUSES}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ike = typer.Typer(help="IKE SAs of the running gateway.", no_args_is_help=True)
+child = typer.Typer(help="Child SAs of the running gateway.", no_args_is_help=True)
+config_group = typer.Typer(help="The configuration file.", no_args_is_help=True)
+app.add_typer(ike, name="ike")
+app.add_typer(child, name="child")
+app.add_typer(config_group, name="config")
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="GATEWAY_CONFIG", metavar="FILE", help="Configuration."),
+]
+OptionalConfig = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="GATEWAY_CONFIG", metavar="FILE", help="Configuration."),
+]
+SocketOption = Annotated[
+    Path | None,
+    typer.Option("--socket", "-s", envvar="GATEWAY_SOCKET", metavar="PATH", help="Control socket."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ConnectionOption = Annotated[
+    str | None, typer.Option("--connection", metavar="NAME", help="Only this connection's.")
+]
+
+
+def finish(command: Callable[[], int]) -> NoReturn:
+    """Run a command and leave with its exit status."""
+    sys.exit(guarded(command))
+
+
+@app.command()
+def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Start the gateway in the foreground. SIGHUP reloads, SIGTERM stops."""
+    from gateway.cli.run import run as start
+
+    sys.exit(start(config))
+
+
+@app.command()
+def check(
+    config: OptionalConfig = None,
+    diff: Annotated[
+        Path | None,
+        typer.Option("--diff", metavar="RUNNING", help="Show what a reload from RUNNING would do."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this kernel and the configuration can do, what is missing, and the remedy."""
+
+    def command() -> int:
+        from gateway.cli.check import check as run_check
+        from gateway.cli.check import check_difference
+
+        if diff is not None:
+            return check_difference(config or DEFAULT_CONFIG, diff, as_json=as_json)
+        path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+        return run_check(path, as_json=as_json)
+
+    finish(command)
+
+
+@app.command()
+def status(
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat every second.")] = False,
+) -> None:
+    """Show what the running gateway does."""
+
+    def command() -> int:
+        from gateway.cli import control
+
+        return control.status(control.socket_of(socket, config), as_json=as_json, watch=watch)
+
+    finish(command)
+
+
+@ike.command("list")
+def ike_list(
+    connection: ConnectionOption = None,
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the IKE SAs."""
+
+    def command() -> int:
+        from gateway.cli import control
+
+        path = control.socket_of(socket, config)
+        return control.list_ike_sas(path, connection, as_json=as_json)
+
+    finish(command)
+
+
+@ike.command("close")
+def ike_close(
+    ike_sa: Annotated[str, typer.Argument(metavar="ID", help="As listed by: gateway ike list")],
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+) -> None:
+    """Close an IKE SA and its child SAs; the peer is told."""
+
+    def command() -> int:
+        from gateway.cli import control
+
+        return control.close_ike_sa(control.socket_of(socket, config), ike_sa)
+
+    finish(command)
+
+
+@ike.command("open")
+def ike_open(
+    connection: Annotated[str, typer.Argument(metavar="CONNECTION", help="It needs a remote.")],
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+) -> None:
+    """Open a connection to its remote address."""
+
+    def command() -> int:
+        from gateway.cli import control
+
+        return control.initiate(control.socket_of(socket, config), connection)
+
+    finish(command)
+
+
+@child.command("list")
+def child_list(
+    connection: ConnectionOption = None,
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the child SAs with their traffic."""
+
+    def command() -> int:
+        from gateway.cli import control
+
+        path = control.socket_of(socket, config)
+        return control.list_child_sas(path, connection, as_json=as_json)
+
+    finish(command)
+
+
+@app.command()
+def reload(socket: SocketOption = None, config: OptionalConfig = None) -> None:
+    """Have the running gateway read its configuration again and apply the difference."""
+
+    def command() -> int:
+        from gateway.cli import control
+
+        return control.reload(control.socket_of(socket, config))
+
+    finish(command)
+
+
+@app.command()
+def events(
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Also those of debugging.")] = False,
+) -> None:
+    """Print what happens in the running gateway, as JSON lines, until interrupted."""
+
+    def command() -> int:
+        from gateway.cli import control
+
+        return control.follow_events(control.socket_of(socket, config), debug=debug)
+
+    finish(command)
+
+
+@app.command()
+def demo(
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="FILE", help="Write what was measured.")
+    ] = None,
+) -> None:
+    """Watch a strongSwan client keep its download while it moves; needs root."""
+
+    def command() -> int:
+        from gateway.cli.lab import demo as run_demo
+
+        return run_demo(record)
+
+    finish(command)
+
+
+@config_group.command("example")
+def config_example() -> None:
+    """Print the annotated example."""
+
+    def command() -> int:
+        from gateway.cli.config import example
+
+        return example()
+
+    finish(command)
+
+
+@config_group.command("show")
+def config_show(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Print every setting in force, defaults included; secrets are hidden."""
+
+    def command() -> int:
+        from gateway.cli.config import show
+
+        return show(config, as_json=as_json)
+
+    finish(command)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from gateway import __version__
+
+    print(f"gateway {__version__}")
+
+
+def _add_lab() -> None:
+    from gateway.cli.lab import lab
+
+    app.add_typer(lab, name="lab")
+
+
+_add_lab()

@@ -1,0 +1,130 @@
+"""``gateway lab`` and ``gateway demo``: the topology in network namespaces."""
+# ruff: noqa: PLC0415 - the lab's modules are imported by the commands that use them
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli import exits
+from gateway.cli.failure import complain, guarded
+
+if TYPE_CHECKING:
+    from gateway.lab.topology import Lab
+
+lab = typer.Typer(
+    help="A network to try things in: device, access networks, NAT, gateway, server; needs root.",
+    no_args_is_help=True,
+)
+
+PrefixOption = Annotated[
+    str, typer.Option("--prefix", metavar="PREFIX", help="Begins the namespaces' names.")
+]
+DEFAULT_PREFIX = "gwlab-"
+
+
+def _with_lab(prefix: str, action: Callable[["Lab"], int | None]) -> None:
+    from gateway.lab.processes import LabError
+    from gateway.lab.topology import Lab
+
+    def command() -> int:
+        try:
+            return action(Lab(prefix)) or exits.OK
+        except LabError as error:
+            complain(error)
+            return exits.NO_PERMISSION if "needs root" in str(error) else exits.FAILED
+
+    sys.exit(guarded(command))
+
+
+@lab.command()
+def up(
+    prefix: PrefixOption = DEFAULT_PREFIX,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Clear an old one first.")] = False,
+    access: Annotated[
+        str, typer.Option("--access", metavar="NETWORK", help="Where the device is.")
+    ] = "access1",
+) -> None:
+    """Build the network."""
+    _with_lab(prefix, lambda lab: lab.up(fresh=fresh, access=access))
+
+
+@lab.command()
+def status(
+    prefix: PrefixOption = DEFAULT_PREFIX,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show hosts, addresses and processes; exit status 1 when it is not up."""
+
+    def action(lab: "Lab") -> int:
+        state = lab.status()
+        if as_json:
+            print(json.dumps(state, indent=2))
+        else:
+            _print_state(state)
+        return exits.OK if state["up"] else exits.FAILED
+
+    _with_lab(prefix, action)
+
+
+def _print_state(state: dict[str, object]) -> None:
+    from gateway.cli.output import console, printable, table
+
+    if not state["up"]:
+        print("The lab is not up; build it with: gateway lab up")
+        return
+    hosts = state["hosts"]
+    rows = [
+        (host, interface, printable(addresses))
+        for host, interfaces in (hosts.items() if isinstance(hosts, dict) else ())
+        for interface, addresses in interfaces.items()
+    ]
+    out = console()
+    out.print(table(("host", "interface", "addresses"), rows))
+    for name in ("access", "nat", "processes"):
+        value = state.get(name)
+        shown = [f"{k} {v}" for k, v in value.items()] if isinstance(value, dict) else value
+        out.print(f"{name}: {printable(shown)}")
+
+
+@lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def exec(  # noqa: A001 - the command's name
+    host: Annotated[str, typer.Argument(metavar="HOST", help="As listed by: gateway lab status")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...")],
+    prefix: PrefixOption = DEFAULT_PREFIX,
+) -> None:
+    """Run a command on a host; its exit status is passed on."""
+    _with_lab(prefix, lambda lab: lab.exec(host, command))
+
+
+@lab.command()
+def move(
+    access: Annotated[str, typer.Argument(metavar="NETWORK", help="access1, access2 or nat")],
+    prefix: PrefixOption = DEFAULT_PREFIX,
+    overlap: Annotated[
+        bool, typer.Option("--overlap", help="Enter the new network before leaving the old.")
+    ] = False,
+) -> None:
+    """Move the device to another access network."""
+    _with_lab(prefix, lambda lab: lab.move(access, make_before_break=overlap))
+
+
+@lab.command()
+def down(prefix: PrefixOption = DEFAULT_PREFIX) -> None:
+    """Take the network away, with every process in it."""
+    _with_lab(prefix, lambda lab: lab.down())
+
+
+def demo(record: Path | None) -> int:
+    """Run the demonstration; returns its exit status."""
+    from gateway.lab.demo import run
+    from gateway.lab.processes import LabError
+
+    try:
+        return run(record)
+    except LabError as error:
+        complain(error)
+        return exits.NO_PERMISSION if "needs root" in str(error) else exits.FAILED

@@ -1,0 +1,45 @@
+"""Which process holds a port, from ``/proc``."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+_TCP_LISTEN = "0A"
+
+
+def _inodes(table: str, port: int, *, listening_only: bool) -> Iterator[str]:
+    for line in table.splitlines()[1:]:
+        columns = line.split()
+        if len(columns) < 10 or not columns[1].endswith(f":{port:04X}"):
+            continue
+        if not listening_only or columns[3] == _TCP_LISTEN:
+            yield columns[9]
+
+
+def inodes_of_port(
+    protocol: Literal["udp", "tcp"], port: int, proc: Path = Path("/proc")
+) -> set[str]:
+    """Inodes of the sockets bound to a local port of this network namespace."""
+    found: set[str] = set()
+    for table in (protocol, f"{protocol}6"):
+        with contextlib.suppress(OSError):
+            text = (proc / "self" / "net" / table).read_text()
+            found.update(_inodes(text, port, listening_only=protocol == "tcp"))
+    return found
+
+
+def holder(inodes: set[str], proc: Path = Path("/proc")) -> str | None:
+    """``name (pid N)`` of a process that has one of the sockets open, None if not to be seen."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in proc.iterdir():
+        if not process.name.isdecimal():
+            continue
+        try:
+            links = {str(link.readlink()) for link in (process / "fd").iterdir()}
+        except OSError:
+            continue  # it ended meanwhile, or belongs to somebody else
+        if links & wanted:
+            with contextlib.suppress(OSError):
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    return None

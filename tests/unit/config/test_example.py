@@ -1,0 +1,89 @@
+"""The annotated example is complete, and every line of it is right."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from gateway.cli.config import example_text
+from gateway.config import Config, load
+from gateway.config.connection import ConnectionSection, LifetimesSection
+from gateway.config.sections import PoolSection
+
+ROOT = Path(__file__).parents[3]
+SECTIONS: dict[str, type[BaseModel]] = {
+    **{
+        name: field.annotation
+        for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    },
+    "pools.staff": PoolSection,
+    "connections.staff": ConnectionSection,
+    "connections.staff.lifetimes": LifetimesSection,
+}
+
+
+def settings(text: str) -> Iterator[tuple[str, str, bool]]:
+    """Section, line without its comment mark, and whether it is in force."""
+    section = ""
+    for line in text.splitlines():
+        if header := re.fullmatch(r"\[([\w.]+)\]", line):
+            section = header[1]
+        elif found := re.fullmatch(r"(#?)(\w+ = .+)", line):
+            yield section, found[2], not found[1]
+
+
+SETTINGS = list(settings(example_text()))
+
+
+def test_loads_without_its_files(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(example_text())
+    config = load(path, with_files=False)
+    assert config.connections["staff"].pool == "staff"
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_names_every_field_once(section: str) -> None:
+    given = [line.split(" = ")[0] for where, line, _ in SETTINGS if where == section]
+    expected = [
+        name
+        for name, field in SECTIONS[section].model_fields.items()
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+    ]
+    assert sorted(given) == sorted(expected)
+
+
+def test_has_no_other_section() -> None:
+    assert {section for section, _, _ in SETTINGS} == set(SECTIONS)
+
+
+@pytest.mark.parametrize(("section", "line", "_active"), SETTINGS)
+def test_each_line_is_valid_by_itself(section: str, line: str, _active: bool) -> None:
+    values = tomllib.loads(line)
+    if section == "pools.staff":
+        values.setdefault("network", "10.83.112.0/22")
+    SECTIONS[section].model_validate(values)
+
+
+@pytest.mark.parametrize(("section", "line", "active"), SETTINGS)
+def test_commented_scalars_show_the_default(section: str, line: str, active: bool) -> None:
+    """A reader takes a commented value for the default: where there is one, it must be it."""
+    key, value = next(iter(tomllib.loads(line).items()))
+    model = SECTIONS[section]
+    default = model.model_fields[key].default
+    if active or default is None or default == () or isinstance(value, list):
+        return
+    assert getattr(model.model_validate({key: value}), key) == default
+
+
+def test_the_copy_in_docs_is_the_same() -> None:
+    assert (ROOT / "docs" / "gateway.toml.example").read_text() == example_text()
+
+
+def test_minimum_is_short() -> None:
+    assert sum(active for _, _, active in SETTINGS) <= 15
