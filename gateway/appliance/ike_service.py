@@ -5,7 +5,7 @@ round is committed before any datagram of that round leaves, so a peer that has 
 already send through the tunnel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from gateway.dataplane.interface import (
@@ -109,9 +109,14 @@ class IkeService:
             receive(message, path, now)
         self.flush(now)
 
-    def dataplane_event(self, event: DataplaneEvent) -> None:
-        """Something the dataplane noticed."""
+    def dataplane_events(self, events: Iterable[DataplaneEvent]) -> None:
+        """What the dataplane noticed. Commits in any case: packets that proved a move wait."""
         now = self._clock()
+        for event in events:
+            self._dataplane_event(event, now)
+        self.flush(now, commit=True)
+
+    def _dataplane_event(self, event: DataplaneEvent, now: float) -> None:
         engine = self._engine
         if isinstance(event, EndpointSeen):
             self.counters["endpoints_seen"] += 1
@@ -123,25 +128,26 @@ class IkeService:
         elif isinstance(event, EndpointRejected):
             self.counters["endpoints_rejected"] += 1
             self._emit(_rejected(event))
-            return
-        self.flush(now)
 
-    def flush(self, now: float | None = None) -> None:
-        """Carry the engine's outputs out and arm the timer. Call after anything that drove it."""
+    def flush(self, now: float | None = None, *, commit: bool = False) -> None:
+        """Carry the engine's outputs out and arm the timer. Call after anything that drove it.
+
+        ``commit`` commits the dataplane's work even when the engine asked for none.
+        """
         if now is None:
             now = self._clock()
         for _ in range(MAX_ROUNDS):
             outputs = self._engine.take_outputs()
-            if not outputs:
+            if not outputs and not commit:
                 break
-            self._round(outputs, now)
+            self._round(outputs, now, dirty=commit)
+            commit = False
         self._arm()
 
-    def _round(self, outputs: list[Output], now: float) -> None:
+    def _round(self, outputs: list[Output], now: float, *, dirty: bool) -> None:
         dataplane = self._dataplane
         staged: list[Transmit | TransmitKeepalive] = []
         events: list[Event] = []
-        dirty = False
         for output in outputs:
             kind = type(output)
             if kind is Transmit or kind is TransmitKeepalive:

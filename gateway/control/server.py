@@ -81,21 +81,29 @@ class Subscriber:
 
 
 class ControlServer:
-    """Listens at ``path`` and hands checked requests to ``handle``.
+    """Listens at ``path`` and hands checked requests to a handler.
 
-    ``handle`` raises :class:`ControlError` for what it refuses. ``group`` owns the socket file
-    (mode 0660); ``access`` decides by the credentials of the process that connects.
+    The handler raises :class:`ControlError` for what it refuses. ``group`` owns the socket file;
+    ``access`` decides by the credentials of the process that connects.
     """
 
     def __init__(
-        self, path: Path, handle: Handler, *, access: Access, log: Log, group: int | None = None
+        self,
+        path: Path,
+        *,
+        access: Access,
+        log: Log,
+        group: int | None = None,
+        mode: int = 0o660,
     ) -> None:
         self._path = path
-        self._handle = handle
+        self._handle: Handler | None = None
         self._access = access
         self._log = log
         self._group = group
+        self._mode = mode
         self._limit = RateLimit()
+        self._sock: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._inode: tuple[int, int] | None = None
         self._subscribers: set[Subscriber] = set()
@@ -105,19 +113,27 @@ class ControlServer:
             ("connections", "connections_refused", "requests", "errors", "subscribers_dropped"), 0
         )
 
-    async def start(self) -> None:
-        """Listen. Raises :class:`SocketInUseError`, or OSError when the path is not usable."""
-        sock = bind_unix(self._path, self._group)
-        self._server = await asyncio.start_unix_server(
-            self._accept, sock=sock, limit=MAX_REQUEST_OCTETS
-        )
+    def bind(self) -> None:
+        """Take the path. Raises :class:`SocketInUseError`, or OSError when it is not usable."""
+        self._sock = bind_unix(self._path, self._group, self._mode)
         found = self._path.lstat()
         self._inode = (found.st_dev, found.st_ino)
+
+    async def start(self, handle: Handler) -> None:
+        """Answer; binds first unless that was done."""
+        self._handle = handle
+        if self._sock is None:
+            self.bind()
+        self._server = await asyncio.start_unix_server(
+            self._accept, sock=self._sock, limit=MAX_REQUEST_OCTETS
+        )
 
     async def stop(self) -> None:
         """Stop listening, disconnect everybody and remove the socket if it is still ours."""
         if self._server is not None:
             self._server.close()
+        elif self._sock is not None:
+            self._sock.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -224,8 +240,10 @@ class ControlServer:
                 # From here on: nothing that happens after the answer is missed.
                 self._subscribers.add(subscriber)
                 reply = answer(given, {"subscribed": True})
-            else:
+            elif self._handle is not None:
                 reply = answer(given, await self._handle(request))
+            else:
+                raise ControlError(ErrorCode.BUSY, "the gateway is not ready yet")
         except ControlError as error:
             self.counters["errors"] += 1
             reply = refusal(given, error)
@@ -280,8 +298,8 @@ async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
         await writer.drain()
 
 
-def bind_unix(path: Path, group: int | None) -> socket.socket:
-    """A bound unix stream socket, mode 0660, in place of one that nobody answers on any more."""
+def bind_unix(path: Path, group: int | None, mode: int = 0o660) -> socket.socket:
+    """A bound unix stream socket, in place of one that nobody answers on any more."""
     if path.is_socket():
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
@@ -301,7 +319,7 @@ def bind_unix(path: Path, group: int | None) -> socket.socket:
         sock.bind(str(path))
         if group is not None:
             os.chown(path, -1, group)
-        path.chmod(0o660)
+        path.chmod(mode)
     except BaseException:
         sock.close()
         raise

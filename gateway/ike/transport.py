@@ -215,21 +215,20 @@ def _bind_error(error: OSError, where: Endpoint) -> TransportError:
 class IkeSockets:
     """All IKE sockets of the gateway.
 
-    ``receive`` gets the messages of one wake-up, without marker. ``addresses`` may hold
-    ``0.0.0.0`` or ``::``; the local address of each message is then the one it was sent to.
+    ``addresses`` may hold ``0.0.0.0`` or ``::``; the local address of each message is then the
+    one it was sent to.
     ``bypass=False`` leaves the IPsec options out, for tests without privileges.
     """
 
     def __init__(
         self,
         addresses: Sequence[IPv4Address | IPv6Address],
-        receive: Callable[[Batch], None],
         *,
         ike_port: int = 500,
         nat_port: int = 4500,
         bypass: bool = True,
     ) -> None:
-        self._receive = receive
+        self._receive: Callable[[Batch], None] | None = None
         self.counters = dict.fromkeys(
             ("datagrams_in", "datagrams_out", "keepalives", "not_ike", "receive_errors"), 0
         )
@@ -258,9 +257,9 @@ class IkeSockets:
         """Where we listen."""
         return list(self._by_local)
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to listen."""
-        self._loop = loop
+    def start(self, loop: asyncio.AbstractEventLoop, receive: Callable[[Batch], None]) -> None:
+        """Begin to listen; ``receive`` gets the messages of one wake-up, without marker."""
+        self._loop, self._receive = loop, receive
         for opened in self._sockets:
             loop.add_reader(opened.sock.fileno(), self._readable, opened)
 
@@ -269,7 +268,7 @@ class IkeSockets:
 
     def _readable(self, opened: IkeSocket) -> None:
         batch = opened.receive(self._count)
-        if batch:
+        if batch and self._receive is not None:
             self.counters["datagrams_in"] += len(batch)
             self._receive(batch)
 

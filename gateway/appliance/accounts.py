@@ -1,0 +1,70 @@
+"""Users and groups of the configuration, as numbers."""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config.problem import ConfigError, Problem
+from gateway.control.peer import Access
+
+
+@dataclass(frozen=True, slots=True)
+class ControlAccess:
+    """Who may use the control socket, and what its file looks like."""
+
+    access: Access
+    group: int | None
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user that a process can become."""
+
+    uid: int
+    gid: int
+
+
+def api_account(user: str, config: Path) -> Account | None:
+    """The user of the API process, or None when we cannot become another one.
+
+    Raises :class:`ConfigError` for an unknown user.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        why = "no such user; create it, or name one that exists"
+        raise ConfigError([Problem(config, "api.user", why, user)]) from None
+    return Account(found.pw_uid, found.pw_gid) if found.pw_uid != os.geteuid() else None
+
+
+def group_ids(names: Iterable[str], config: Path) -> tuple[int, ...]:
+    """The groups' numbers. Raises :class:`ConfigError` for an unknown group."""
+    numbers = []
+    for name in names:
+        try:
+            numbers.append(grp.getgrnam(name).gr_gid)
+        except KeyError:
+            why = "no such group; create it, or name one that exists"
+            raise ConfigError([Problem(config, "control.allowed_groups", why, name)]) from None
+    return tuple(numbers)
+
+
+def control_access(
+    uids: Iterable[int], gids: tuple[int, ...], api: Account | None
+) -> ControlAccess:
+    """Who may connect, and the group and mode of the socket file.
+
+    The file belongs to the first allowed group, which the API process joins. Where more must be
+    able to open it than one group can say, anybody can open it: the kernel tells us who connects,
+    and that decides in any case.
+    """
+    allowed = frozenset(uids)
+    access = Access(allowed, frozenset(gids), api.uid if api is not None else None)
+    group = gids[0] if gids else (api.gid if api is not None else None)
+    return ControlAccess(access, group, 0o666 if allowed or len(gids) > 1 else 0o660)

@@ -1,0 +1,365 @@
+"""The running core: everything that was built, joined, started and stopped in order."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from gateway.api.token import ensure_token
+from gateway.appliance.accounts import api_account, control_access, group_ids
+from gateway.appliance.events import EventLog
+from gateway.appliance.ike_service import Engine, IkeService
+from gateway.appliance.keeper import ApiCommand, Keeper
+from gateway.appliance.privileges import (
+    CORE_CAPABILITIES,
+    drop_capabilities,
+    no_new_privileges,
+    not_dumpable,
+)
+from gateway.appliance.queries import Core as QueriedCore
+from gateway.appliance.queries import Queries
+from gateway.appliance.systemd import ServiceManager
+from gateway.config.difference import difference
+from gateway.config.document import Config
+from gateway.config.problem import ConfigError
+from gateway.control.protocol import ControlError, ErrorCode
+from gateway.control.server import ControlServer
+from gateway.dataplane.interface import Dataplane, DataplaneEvent
+from gateway.domain.log import LEVELS, Log
+from gateway.ike.outputs import Event, Severity
+from gateway.ike.transport import IkeSockets
+
+FAREWELL_S = 1.0
+"""How long a clean stop waits for peers to confirm that their SAs are gone."""
+FAREWELL_POLL_S = 0.02
+
+
+class ManagedEngine(Engine, QueriedCore, Protocol):
+    """What the appliance needs of an engine beyond its joints."""
+
+    def close_all(self, now: float) -> None:
+        """Say goodbye to every peer."""
+
+    def reconfigure(self, connections: object, now: float) -> None:
+        """Take new policies."""
+
+
+class KernelSide(Dataplane, Protocol):
+    """A dataplane with events: :class:`gateway.dataplane.kernel.dataplane.KernelDataplane`."""
+
+    def event_fds(self) -> Iterable[int]:
+        """Readable when there are events."""
+
+    def read_events(self) -> Iterable[DataplaneEvent]:
+        """The events; never waits."""
+
+
+class Factory(Protocol):
+    """Builds the parts from a configuration; see :mod:`gateway.appliance.parts`."""
+
+    def load(self, path: Path) -> Config:
+        """Read the configuration."""
+
+    def connections(self, config: Config) -> object:
+        """The policies of the configuration."""
+
+    def dataplane(self, config: Config) -> KernelSide:
+        """Open the dataplane, free of leftovers."""
+
+    def engine(self, config: Config, dataplane: Dataplane, *, debug: bool) -> ManagedEngine:
+        """A new engine."""
+
+
+class Appliance:
+    """One core process."""
+
+    def __init__(
+        self,
+        config: Config,
+        factory: Factory,
+        keeper: Keeper,
+        *,
+        log: Log,
+        configure_log: Callable[[Config], Log],
+        manager: ServiceManager | None = None,
+    ) -> None:
+        self._config = config
+        self._factory = factory
+        self._keeper = keeper
+        self._log = log
+        self._configure_log = configure_log
+        self._manager = manager or ServiceManager()
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._control: ControlServer | None = None
+        self._stoppers: list[Callable[[], object]] = []
+        self._api: dict[str, object] = {"state": "off"}
+        self._reloads: dict[str, object] = {"count": 0, "refused": 0, "last_problems": []}
+        self._events = EventLog(log, self._loop.time, debug=config.gateway.log_level == "debug")
+
+    async def run(self) -> None:
+        """Start, serve until told to stop, stop. Whatever was started is stopped in any case.
+
+        Raises what the parts raise when they cannot be set up: see
+        :func:`gateway.appliance.start.status_of`.
+        """
+        self._loop.set_exception_handler(self._fault)
+        try:
+            await self._start()
+            await self._stop.wait()
+            await self._farewell()
+        finally:
+            await self._shut_down()
+
+    # -- start ---------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        config, loop = self._config, self._loop
+        runtime = config.gateway.runtime_dir
+        runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+        account = api_account(config.api.user, config.path)
+        gids = group_ids(config.control.allowed_groups, config.path)
+        if config.api.enabled:
+            ensure_token(config.api_token_file, account.uid if account else None)
+        # The control socket comes first: it tells whether another gateway runs.
+        allowed = control_access(config.control.allowed_uids, gids, account)
+        control = ControlServer(
+            config.control_socket,
+            access=allowed.access,
+            log=self._log,
+            group=allowed.group,
+            mode=allowed.mode,
+        )
+        control.bind()
+        self._control = control
+        sockets = IkeSockets(
+            config.ike.listen, ike_port=config.ike.port, nat_port=config.ike.nat_port
+        )
+        self._sockets = sockets
+        self._stoppers.append(sockets.close)
+        dataplane = self._factory.dataplane(config)
+        self._stoppers.append(dataplane.close)
+        self._dataplane = dataplane
+        self._engine = self._factory.engine(config, dataplane, debug=self._events.debug)
+        self._service = IkeService(
+            self._engine,
+            dataplane,
+            send=sockets.send,
+            clock=loop.time,
+            call_at=loop.call_at,
+            emit=self._events,
+        )
+        self._stoppers += [self._unwatch_dataplane, self._service.stop]
+        self._queries = Queries(
+            self._engine,
+            dataplane,
+            flush=self._service.flush,
+            clock=loop.time,
+            facts=self._facts,
+            reload=self._reload_by_control,
+        )
+        self._events.publish = lambda event, debug: control.publish(event, debug=debug)
+        if config.api.enabled:
+            self._keeper.start(api_command(config, account, allowed.group), loop, self._api_report)
+            self._api = {"state": "starting"}
+        left = drop_capabilities(CORE_CAPABILITIES)
+        no_new_privileges()
+        not_dumpable()
+        sockets.start(loop, self._service.receive)
+        for descriptor in dataplane.event_fds():
+            loop.add_reader(descriptor, self._dataplane_readable)
+        await control.start(self._queries.handle)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+        self._service.flush()
+        gc.collect()
+        gc.freeze()
+        self._watchdog()
+        where = ", ".join(map(str, sockets.local_endpoints))
+        self._log.info(
+            "started",
+            text=f"gateway is ready: {len(config.connections)} connections, IKE on {where}",
+            connections=len(config.connections),
+            capabilities=sorted(left),
+        )
+        for warning in config.warnings:
+            self._log.warning("config_warning", text=str(warning))
+        self._manager.ready(f"{len(config.connections)} connections")
+
+    def _dataplane_readable(self) -> None:
+        self._service.dataplane_events(self._dataplane.read_events())
+
+    def _watchdog(self) -> None:
+        interval = self._manager.watchdog_interval_s
+        if interval is not None:
+            self._manager.alive()
+            self._loop.call_later(interval, self._watchdog)
+
+    # -- stop ----------------------------------------------------------------------------
+
+    async def _farewell(self) -> None:
+        """Tell the peers, and wait a little for their answers."""
+        self._manager.stopping()
+        now = self._loop.time()
+        self._engine.close_all(now)
+        self._service.flush(now)
+        while self._engine.ike_sas(self._loop.time()):
+            if self._loop.time() - now >= FAREWELL_S:
+                break
+            await asyncio.sleep(FAREWELL_POLL_S)
+        self._log.info("stopped", text="gateway stopped")
+
+    def _unwatch_dataplane(self) -> None:
+        for descriptor in self._dataplane.event_fds():
+            self._loop.remove_reader(descriptor)
+
+    async def _shut_down(self) -> None:
+        if self._control is not None:
+            await self._control.stop()
+        for stop in reversed(self._stoppers):
+            try:
+                stop()
+            except Exception as error:  # noqa: BLE001 - the others still have to be stopped
+                self._log.error("stop_failed", text=f"stopping: {type(error).__name__}: {error}")
+
+    # -- reload --------------------------------------------------------------------------
+
+    def _reload_by_signal(self) -> None:
+        self._manager.reloading()
+        self.reload()
+        self._manager.ready(f"{len(self._config.connections)} connections")
+
+    async def _reload_by_control(self) -> dict[str, object]:
+        problems, changes = self.reload()
+        if problems:
+            raise ControlError(ErrorCode.REFUSED, "\n".join(problems))
+        return {"changes": changes}
+
+    def reload(self) -> tuple[list[str], list[str]]:
+        """Read the configuration again and apply the difference.
+
+        Returns the problems of a configuration that was refused, or what changed.
+        """
+        self._reloads["count"] = int(str(self._reloads["count"])) + 1
+        try:
+            wanted = self._factory.load(self._config.path)
+            connections = self._factory.connections(wanted)
+        except ConfigError as error:
+            problems = [str(problem) for problem in error.problems]
+            self._reloads["refused"] = int(str(self._reloads["refused"])) + 1
+            self._reloads["last_problems"] = problems
+            for problem in problems:
+                self._log.error("reload_refused", text=f"reload refused: {problem}")
+            self._log.error("reload_refused", text="the old configuration stays in force")
+            return problems, []
+        changes = difference(self._config, wanted)
+        for change in changes:
+            if change.needs_restart:
+                self._log.warning("reload_change", text=f"reload: {change}", key=change.key)
+            else:
+                self._log.info("reload_change", text=f"reload: {change}", key=change.key)
+        self._reloads["last_problems"] = []
+        self._adopt(wanted)
+        now = self._loop.time()
+        self._engine.reconfigure(connections, now)
+        self._service.flush(now)
+        count = len(changes)
+        self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)
+        return [], [str(change) for change in changes]
+
+    def _adopt(self, wanted: Config) -> None:
+        self._config = wanted
+        self._log = self._events.log = self._configure_log(wanted)
+        self._events.debug = wanted.gateway.log_level == "debug"
+
+    # -- facts ---------------------------------------------------------------------------
+
+    def _facts(self) -> dict[str, object]:
+        config, now = self._config, self._loop.time()
+        counters: dict[str, Mapping[str, int]] = {
+            "ike": self._engine.counters,
+            "sockets": self._sockets.counters,
+            "service": self._service.counters,
+            "control": self._control.counters if self._control is not None else {},
+            "log": self._events.counters,
+        }
+        dataplane = getattr(self._dataplane, "counters", None)
+        return {
+            "name": config.gateway.name,
+            "config": str(config.path),
+            "connections": list(config.connections),
+            "listen": [str(endpoint) for endpoint in self._sockets.local_endpoints],
+            "ike_sas": len(self._engine.ike_sas(now)),
+            "child_sas": len(self._engine.child_sas(now)),
+            "counters": {name: dict(values) for name, values in counters.items()},
+            "dataplane": {"kind": "kernel", "counters": dict(dataplane or {})},
+            "api": {"listen": str(config.api.listen), **self._api},
+            "reloads": dict(self._reloads),
+        }
+
+    def _api_report(self, report: dict[str, object]) -> None:
+        what = report.get("what")
+        if what == "started":
+            self._api = {"state": "running", "pid": report.get("pid")}
+            self._log.debug("api_started", text=f"API process {report.get('pid')} started")
+        elif what == "ended":
+            self._api = {"state": "waiting", "status": report.get("status")}
+            pause = report.get("again_in_s")
+            text = f"the API process ended with status {report.get('status')}; again in {pause} s"
+            self._events.warning(Event("api_ended", text, Severity.WARNING, dict(report)))
+        elif what == "keeper_ended":
+            self._api = {"state": "lost"}
+            text = "the API's keeper ended; restart the gateway to have the API back"
+            self._events.warning(Event("api_lost", text, Severity.WARNING))
+
+    def _fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """A callback raised: a fault of ours, one line of it, and the service goes on."""
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            where = error.__traceback__
+            while where is not None and where.tb_next is not None:
+                where = where.tb_next
+            at = f" at {where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else ""
+            text = f"internal fault: {type(error).__name__}: {error}{at}"
+        else:
+            text = f"internal fault: {context.get('message')}"
+        self._events.warning(Event("internal_fault", text, Severity.WARNING))
+
+
+def api_command(config: Config, account: object, control_group: int | None) -> ApiCommand:
+    """How the API process is started."""
+    package = Path(__file__).resolve().parents[2]
+    environment = {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(package),
+        "PYTHONUNBUFFERED": "1",
+    }
+    argv = (
+        sys.executable,
+        "-P",  # the directory we were started in is nobody's business
+        "-m",
+        "gateway.api",
+        "--control",
+        str(config.control_socket),
+        "--listen",
+        str(config.api.listen),
+        "--token-file",
+        str(config.api_token_file),
+        "--lifeline",
+    )
+    uid = getattr(account, "uid", None)
+    gid = getattr(account, "gid", None)
+    groups = (control_group,) if control_group is not None and uid is not None else ()
+    return ApiCommand(argv, environment, uid, gid, groups)
+
+
+def log_level(config: Config) -> str:
+    """The level of the configuration, one of :data:`gateway.domain.log.LEVELS`."""
+    level = config.gateway.log_level
+    return level if level in LEVELS else "info"
