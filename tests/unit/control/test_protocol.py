@@ -1,0 +1,110 @@
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.control.protocol import (
+    MAX_PAGE,
+    OPERATIONS,
+    ControlError,
+    ErrorCode,
+    Role,
+    check_request,
+    parse_line,
+    result_of,
+)
+
+
+def refused(line: Any, role: Any = Role.ADMINISTRATOR) -> Any:
+    with pytest.raises(ControlError) as caught:
+        check_request(line, role)
+    return caught.value
+
+
+def test_defaults_are_filled_in() -> None:
+    request = check_request({"op": "ike-sas", "id": 7}, Role.ADMINISTRATOR)
+    assert request.arguments == {"limit": 100}
+    assert request.id == 7
+
+
+@pytest.mark.parametrize(
+    ("args", "field", "allowed"),
+    [
+        ({"limit": 0}, "limit", f"1 to {MAX_PAGE}"),
+        ({"limit": MAX_PAGE + 1}, "limit", f"1 to {MAX_PAGE}"),
+        ({"limit": True}, "limit", "an integer"),
+        ({"limit": "5"}, "limit", "an integer"),
+        ({"id": "zz"}, "id", "16 hexadecimal digits"),
+        ({"id": "0" * 16 + "_" + "0" * 16 + "\n"}, "id", "at most 33"),
+        ({"cursor": 4}, "cursor", "a text"),
+        ({"connection": "a b"}, "connection", "a connection's name"),
+        ({"colour": "red"}, "colour", "id, connection, limit, cursor"),
+    ],
+)
+def test_a_wrong_argument_names_the_field_and_what_is_allowed(
+    args: Any, field: Any, allowed: Any
+) -> None:
+    error = refused({"op": "ike-sas", "args": args})
+    assert error.code == ErrorCode.INVALID
+    assert error.field == field
+    assert allowed in error.message
+
+
+def test_a_missing_argument_is_named() -> None:
+    error = refused({"op": "close-ike-sa"})
+    assert (error.field, error.message) == ("id", "id: is missing")
+
+
+def test_an_unknown_operation_lists_those_there_are() -> None:
+    error = refused({"op": "reboot"})
+    assert error.code == ErrorCode.UNKNOWN_OPERATION
+    assert all(name in error.message for name in OPERATIONS)
+
+
+@pytest.mark.parametrize("line", [[], 3, None, "status", {"op": 3}, {"op": "status", "x": 1}])
+def test_what_is_no_request_is_refused(line: Any) -> None:
+    refused(line)
+
+
+@pytest.mark.parametrize("operation", ["reload", "initiate"])
+def test_the_api_may_not_do_what_is_the_administrators(operation: Any) -> None:
+    line = {"op": operation, "args": {"connection": "a"} if operation == "initiate" else {}}
+    assert refused(line, Role.VIEWER_AND_CLOSER).code == ErrorCode.DENIED
+    assert check_request(line, Role.ADMINISTRATOR).operation.name == operation
+
+
+@given(st.binary(max_size=200))
+def test_any_line_is_a_value_or_a_control_error(line: Any) -> None:
+    with contextlib.suppress(ControlError):
+        check_request(parse_line(line), Role.ADMINISTRATOR)
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from(sorted(OPERATIONS)),
+    st.dictionaries(st.sampled_from(["id", "limit", "cursor", "connection", "debug"]), json),
+)
+def test_any_arguments_are_checked_or_refused(name: Any, args: Any) -> None:
+    known = {parameter.name for parameter in OPERATIONS[name].parameters}
+    with contextlib.suppress(ControlError):
+        request = check_request({"op": name, "args": args}, Role.ADMINISTRATOR)
+        assert set(request.arguments) <= known
+
+
+def test_deeply_nested_json_is_refused() -> None:
+    with pytest.raises(ControlError):
+        parse_line(b"[" * 16_000)
+
+
+@pytest.mark.parametrize("line", [None, [], {"ok": 1}, {"ok": False}, {"ok": False, "error": 3}])
+def test_an_answer_that_makes_no_sense_is_an_error(line: Any) -> None:
+    with pytest.raises(ControlError):
+        result_of(line)
