@@ -1,0 +1,159 @@
+"""A child SA as kernel messages: its two states, and how they move to new outer addresses."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.dataplane.kernel.selectors import outbound
+from gateway.dataplane.kernel.xfrm import decode, encode
+from gateway.dataplane.kernel.xfrm.constants import (
+    MODE_TRANSPORT,
+    MODE_TUNNEL,
+    REQID_FIRST,
+    REQID_SHARED,
+)
+from gateway.dataplane.kernel.xfrm.encode import Selector
+from gateway.domain.child_sa import ChildSa, Mode
+from gateway.domain.endpoint import Endpoint
+
+NO_ESN_SOFT_PACKETS: Final = 0xF0000000
+NO_ESN_HARD_PACKETS: Final = 0xFFFFFFF0
+"""Without ESN an SA ends before its 32-bit sequence number would wrap (RFC 4303 section 3.3.3)."""
+
+SENT_MARGIN: Final = 16
+"""Sequence numbers skipped when an outbound SA moves: more than it may send within the batch."""
+
+
+def kernel_reqid(reqid: int) -> int:
+    """``reqid`` within the range that marks this gateway's states; never the shared one."""
+    return REQID_FIRST + (reqid - 1) % 0xFFFFFF + 1
+
+
+@dataclass(slots=True)
+class InstalledChild:
+    """One child SA in the kernel."""
+
+    sa: ChildSa
+    selectors: list[Selector]
+    """Outbound direction."""
+    outbound: bool = False
+    local: Endpoint = field(init=False)
+    remote: Endpoint = field(init=False)
+    udp_encapsulation: bool = field(init=False)
+    state_remote: Endpoint = field(init=False)
+    """The source that the inbound state shows; the kernel does not compare it for plain ESP."""
+    last_packets_in: int = 0
+    last_in_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.local = self.sa.local
+        self.remote = self.state_remote = self.sa.remote
+        self.udp_encapsulation = self.sa.udp_encapsulation
+
+    @classmethod
+    def of(cls, sa: ChildSa) -> "InstalledChild":
+        """Raises :class:`SelectorRefused`."""
+        return cls(sa, outbound(sa.local_ts, sa.remote_ts))
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether packets pass the xfrm interface; transport mode does not."""
+        return self.sa.mode is Mode.TUNNEL
+
+    @property
+    def reqid(self) -> int:
+        """As the kernel sees it."""
+        return kernel_reqid(self.sa.reqid)
+
+    @property
+    def own_selector(self) -> bool:
+        """Whether the inbound state's own selector protects, so that it needs no policy."""
+        return self.tunnel and len(self.selectors) == 1
+
+    @property
+    def watched(self) -> bool:
+        """Whether plain ESP from an unknown source goes through the evidence check."""
+        return (
+            self.sa.follow_endpoint
+            and not self.udp_encapsulation
+            and self.local.address.version == 4
+        )
+
+    @property
+    def nft_known(self) -> bytes:
+        """The element of ``known_esp``."""
+        return self.remote.address.packed + self.sa.spi_in.to_bytes(4, "big")
+
+    @property
+    def nft_ours(self) -> bytes:
+        """The element of ``our_spi``."""
+        return self.local.address.packed + self.sa.spi_in.to_bytes(4, "big")
+
+    def _limits(self) -> bytes:
+        sa = self.sa
+        soft, hard = sa.soft_packets, sa.hard_packets
+        if not sa.suite.esn:
+            soft = min(NO_ESN_SOFT_PACKETS, soft or NO_ESN_SOFT_PACKETS)
+            hard = min(NO_ESN_HARD_PACKETS, hard or NO_ESN_HARD_PACKETS)
+        return encode.Limits(sa.soft_bytes, sa.hard_bytes, soft, hard).packed()
+
+    def _mode(self) -> int:
+        return MODE_TUNNEL if self.tunnel else MODE_TRANSPORT
+
+    def inbound_state(self, before: decode.State | None = None, *, update: bool = False) -> bytes:
+        """NEWSA of the inbound half, with what ``before`` had."""
+        sa = self.sa
+        return encode.state(
+            source=self.remote,
+            destination=self.local,
+            spi=sa.spi_in,
+            reqid=REQID_SHARED if self.own_selector else self.reqid,
+            suite=sa.suite,
+            keys=sa.keys_in,
+            udp_encapsulation=self.udp_encapsulation,
+            mode=self._mode(),
+            selector=self.selectors[0].reversed() if self.own_selector else None,
+            replay_window=max(sa.replay_window, 32),
+            limits=self._limits(),
+            if_id=self.tunnel,
+            replay=before.replay if before else None,
+            consumed=before.consumed if before else None,
+            update=update,
+        )
+
+    def outbound_state(self, before: decode.State | None = None, *, update: bool = False) -> bytes:
+        """NEWSA of the outbound half, with what ``before`` had and :data:`SENT_MARGIN`."""
+        sa = self.sa
+        replay = None
+        if before is not None:
+            replay = encode.ReplayState(sent=before.replay.sent + (0 if update else SENT_MARGIN))
+        return encode.state(
+            source=self.local,
+            destination=self.remote,
+            spi=sa.spi_out,
+            reqid=self.reqid,
+            suite=sa.suite,
+            keys=sa.keys_out,
+            udp_encapsulation=self.udp_encapsulation,
+            mode=self._mode(),
+            limits=self._limits(),
+            if_id=self.tunnel,
+            replay=replay,
+            consumed=before.consumed if before else None,
+            update=update,
+        )
+
+    def delete_inbound(self) -> bytes:
+        """DELSA of the inbound half."""
+        return encode.delete_state(self.local.address, self.sa.spi_in)
+
+    def delete_outbound(self) -> bytes:
+        """DELSA of the outbound half."""
+        return encode.delete_state(self.remote.address, self.sa.spi_out)
+
+    def get_inbound(self) -> bytes:
+        """GETSA of the inbound half."""
+        return encode.get_state(self.local.address, self.sa.spi_in)
+
+    def get_outbound(self) -> bytes:
+        """GETSA of the outbound half."""
+        return encode.get_state(self.remote.address, self.sa.spi_out)

@@ -1,0 +1,453 @@
+"""The kernel as dataplane: XFRM states and policies, one xfrm interface, a constant ruleset.
+
+What protects whom:
+
+- Everything that leaves through the xfrm interface needs an out policy of its child SA.
+- Everything that comes out of it has passed an inbound SA. Where a child SA has a single pair of
+  selectors they are in the SA itself, and the kernel checks them on every packet; these SAs share
+  one reqid that the constant in and forward policies ask for. A child SA with several pairs has
+  in and forward policies of its own instead, and its reqid does not satisfy the constant ones.
+- Inner source addresses that come from anywhere else are dropped by the ruleset.
+
+Inner MTU: see :data:`gateway.dataplane.kernel.settings.DEFAULT_MTU`.
+"""
+
+import errno
+import time
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+
+from gateway.dataplane.interface import DataplaneEvent, Refusal, Usage
+from gateway.dataplane.kernel import adopt, ruleset
+from gateway.dataplane.kernel.adopt import Leftovers
+from gateway.dataplane.kernel.batch import Batch
+from gateway.dataplane.kernel.child import InstalledChild, kernel_reqid
+from gateway.dataplane.kernel.events import EventReader
+from gateway.dataplane.kernel.links import Links
+from gateway.dataplane.kernel.move import Move, queue_move
+from gateway.dataplane.kernel.netlink import NETLINK_XFRM, NetlinkSocket
+from gateway.dataplane.kernel.nfqueue import Queue
+from gateway.dataplane.kernel.nft_elements import SetElements
+from gateway.dataplane.kernel.policies import (
+    PolicyTable,
+    constant_policies,
+)
+from gateway.dataplane.kernel.ruleset import KNOWN_ESP, OUR_SPI, TABLE
+from gateway.dataplane.kernel.selectors import SelectorRefused
+from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.kernel.slow_path import SlowPath, WatchedSa
+from gateway.dataplane.kernel.xfrm import decode, encode
+from gateway.dataplane.kernel.xfrm.constants import (
+    MODE_TRANSPORT,
+    MODE_TUNNEL,
+    Direction,
+    XfrmMessage,
+)
+from gateway.dataplane.kernel.xfrm.encode import Selector, Template
+from gateway.dataplane.packet.esp import EspCipher
+from gateway.domain.child_sa import ChildSa, IpNetwork, Mode
+from gateway.domain.endpoint import Endpoint
+
+
+class DataplaneUnavailable(OSError):
+    """This kernel or this process cannot do it; the text says what is missing."""
+
+
+class KernelDataplane:
+    """Implements :class:`gateway.dataplane.interface.Dataplane` in this network namespace.
+
+    Construct, :meth:`start`, then watch :meth:`event_fds`; when one is readable call
+    :meth:`read_events`, give the events to the engine, do what it asks, and :meth:`commit` -
+    also when it asked for nothing: packets that proved a move wait for that.
+    """
+
+    def __init__(
+        self, settings: KernelSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.settings = settings
+        self.leftovers = Leftovers(0, 0, interface=False)
+        """What :meth:`start` cleared."""
+        self._clock = clock
+        self._children: dict[int, InstalledChild] = {}
+        self._reqids: Counter[int] = Counter()
+        self._traps: dict[int, ChildSa] = {}
+        self._policies = PolicyTable()
+        self._routes: Counter[IpNetwork] = Counter()
+        self._batch = Batch()
+        self._moves: list[Move] = []
+        self._refused: list[Refusal] = []
+        self._started = False
+
+    def start(self) -> None:
+        """Clear leftovers, then make interface, routes, policies, ruleset and queue.
+
+        Raises :class:`DataplaneUnavailable`, leaving nothing behind.
+        """
+        try:
+            self._xfrm = NetlinkSocket(NETLINK_XFRM)
+            self._links = Links()
+        except OSError as error:
+            raise DataplaneUnavailable(error.errno, f"netlink: {error}") from error
+        try:
+            self._set_up()
+        except OSError as error:
+            self._tear_down()
+            text = error.strerror or str(error)
+            if error.errno == errno.EPERM:
+                text += " (needs root or CAP_NET_ADMIN)"
+            raise DataplaneUnavailable(error.errno or errno.EIO, text) from error
+        self._started = True
+
+    def _set_up(self) -> None:
+        settings = self.settings
+        self.leftovers = adopt.clear(self._xfrm, self._links, settings.xfrm_interface)
+        self._xfrm.check("policy hash thresholds", [encode.thresholds(0, 32)])
+        self._xfrm.check("constant policies", constant_policies())
+        self._interface = self._links.add_xfrm_interface(settings.xfrm_interface, settings.mtu)
+        ruleset.load(settings)
+        for network in settings.inner_networks:
+            self._links.add_route(network, self._interface)
+        if settings.forwarding:
+            _turn_on_forwarding(settings.inner_networks)
+        self._sets = SetElements(TABLE)
+        self._slow_path = SlowPath(
+            Queue(settings.queue_number, settings.queue_length), self._highest, self._clock
+        )
+        self._events = EventReader(self._children, self._clock)
+
+    def _tear_down(self) -> None:
+        for name in ("_slow_path", "_events", "_sets"):
+            part = getattr(self, name, None)
+            if part is not None:
+                part.close()
+        try:
+            adopt.clear(self._xfrm, self._links, self.settings.xfrm_interface)
+            ruleset.remove()
+        except OSError:
+            # Not ours, or the kernel cannot: what start() said is the better message.
+            pass
+        finally:
+            self._xfrm.close()
+            self._links.close()
+
+    # -- verbs -------------------------------------------------------------------------------
+
+    def install_child_sa(self, sa: ChildSa, *, outbound: bool = True) -> None:
+        """See :meth:`Dataplane.install_child_sa`."""
+        try:
+            child = InstalledChild.of(sa)
+        except SelectorRefused as error:
+            self._refused.append(Refusal(sa.spi_in, str(error)))
+            return
+        if sa.spi_in in self._children:
+            self._refused.append(Refusal(sa.spi_in, f"SPI {sa.spi_in:#010x} is in use"))
+            return
+        self._children[sa.spi_in] = child
+        self._reqids[sa.reqid] += 1
+        if child.watched:
+            self._watch(child)
+        self._batch.add(sa.spi_in, "the inbound SA", child.inbound_state())
+        if not child.own_selector:
+            self._claim_inbound(child)
+        if outbound:
+            self.activate_outbound(sa.spi_in)
+
+    def _watch(self, child: InstalledChild) -> None:
+        sa = child.sa
+        self._batch.element(sa.spi_in, KNOWN_ESP, child.nft_known)
+        self._batch.element(sa.spi_in, OUR_SPI, child.nft_ours)
+        cipher = EspCipher(sa.suite, sa.keys_in)
+        self._slow_path.watch(WatchedSa(sa.spi_in, cipher, sa.suite.esn, child.remote))
+
+    def _unwatch(self, child: InstalledChild) -> None:
+        spi_in = child.sa.spi_in
+        self._batch.element(spi_in, KNOWN_ESP, child.nft_known, add=False)
+        self._batch.element(spi_in, OUR_SPI, child.nft_ours, add=False)
+        self._slow_path.unwatch(spi_in)
+
+    def _claim_inbound(self, child: InstalledChild) -> None:
+        directions = (Direction.IN, Direction.FWD) if child.tunnel else (Direction.IN,)
+        for selector in child.selectors:
+            template = Template(
+                None,
+                None,
+                child.reqid,
+                MODE_TUNNEL if child.tunnel else MODE_TRANSPORT,
+                selector.source.version,
+            )
+            for direction in directions:
+                self._claim(child.sa, direction, selector.reversed(), template)
+
+    def _claim(
+        self, sa: ChildSa, direction: Direction, selector: Selector, template: Template
+    ) -> None:
+        requests = self._policies.claim(
+            sa.reqid, direction, selector, template, if_id=sa.mode is Mode.TUNNEL
+        )
+        self._batch.extend(sa.spi_in, f"the {direction.name.lower()} policy", requests)
+
+    def _claim_outbound(self, child: InstalledChild) -> None:
+        template = Template(
+            child.local.address,
+            child.remote.address,
+            child.reqid,
+            MODE_TUNNEL if child.tunnel else MODE_TRANSPORT,
+        )
+        for selector in child.selectors:
+            self._claim(child.sa, Direction.OUT, selector, template)
+
+    def activate_outbound(self, spi_in: int) -> None:
+        """See :meth:`Dataplane.activate_outbound`."""
+        child = self._children.get(spi_in)
+        if child is None or child.outbound:
+            return
+        child.outbound = True
+        self._batch.add(spi_in, "the outbound SA", child.outbound_state())
+        self._claim_outbound(child)
+        self._events.expect_outbound(child)
+        if child.tunnel:
+            for network in self._extra_routes(child):
+                self._routes[network] += 1
+                if self._routes[network] == 1:
+                    self._route(spi_in, network)
+
+    def _extra_routes(self, child: InstalledChild) -> list[IpNetwork]:
+        """Networks behind the peer that are no pool of ours. A default route is the
+        administrator's own business: it would carry the outer packets too.
+        """
+        return [
+            network
+            for network in dict.fromkeys(
+                ip_network((s.destination, s.destination_prefix)) for s in child.selectors
+            )
+            if network.prefixlen
+            and not any(
+                network.version == inner.version and network.subnet_of(inner)  # type: ignore[arg-type]
+                for inner in self.settings.inner_networks
+            )
+        ]
+
+    def _route(self, spi_in: int, network: IpNetwork) -> None:
+        try:
+            self._links.add_route(network, self._interface)
+        except OSError as error:
+            self._refused.append(Refusal(spi_in, error.strerror or str(error)))
+
+    def remove_child_sa(self, spi_in: int) -> None:
+        """See :meth:`Dataplane.remove_child_sa`."""
+        child = self._children.pop(spi_in, None)
+        if child is None:
+            return
+        sa = child.sa
+        self._moves = [move for move in self._moves if move.spi_in != spi_in]
+        if child.watched:
+            self._unwatch(child)
+        self._reqids[sa.reqid] -= 1
+        if not self._reqids[sa.reqid]:
+            del self._reqids[sa.reqid]
+            self._release_policies(sa)
+        self._batch.add(spi_in, "a deletion", child.delete_inbound(), errno.ESRCH)
+        if child.outbound:
+            self._batch.add(spi_in, "a deletion", child.delete_outbound(), errno.ESRCH)
+            self._events.forget_outbound(child)
+            if child.tunnel:
+                self._release_routes(child)
+
+    def _release_policies(self, sa: ChildSa) -> None:
+        trap = self._traps.get(sa.reqid)
+        requests = self._policies.release(sa.reqid)
+        self._batch.extend(sa.spi_in, "a policy deletion", requests, errno.ENOENT, errno.ESRCH)
+        if trap is not None:
+            self._claim_trap(trap)
+
+    def _release_routes(self, child: InstalledChild) -> None:
+        for network in self._extra_routes(child):
+            self._routes[network] -= 1
+            if self._routes[network] <= 0:
+                del self._routes[network]
+                try:
+                    self._links.delete_route(network, self._interface)
+                except OSError as error:
+                    self._refused.append(Refusal(child.sa.spi_in, str(error)))
+
+    def move_child_sa(
+        self, spi_in: int, local: Endpoint, remote: Endpoint, *, udp_encapsulation: bool
+    ) -> None:
+        """See :meth:`Dataplane.move_child_sa`."""
+        if spi_in in self._children:
+            self._moves.append(Move(spi_in, local, remote, udp_encapsulation))
+
+    def trap(self, sa: ChildSa) -> None:
+        """See :meth:`Dataplane.trap`."""
+        self._traps[sa.reqid] = sa
+        self._events.traps[kernel_reqid(sa.reqid)] = sa.reqid
+        if not self._reqids[sa.reqid]:
+            try:
+                self._claim_trap(sa)
+            except SelectorRefused as error:
+                self._refused.append(Refusal(sa.spi_in, str(error)))
+
+    def _claim_trap(self, sa: ChildSa) -> None:
+        child = InstalledChild.of(sa)
+        self._claim_outbound(child)
+
+    def untrap(self, reqid: int) -> None:
+        """See :meth:`Dataplane.untrap`."""
+        trap = self._traps.pop(reqid, None)
+        self._events.traps.pop(kernel_reqid(reqid), None)
+        if trap is not None and not self._reqids[reqid]:
+            self._release_policies(trap)
+
+    # -- commit ------------------------------------------------------------------------------
+
+    def commit(self) -> list[Refusal]:
+        """See :meth:`Dataplane.commit`. A child SA that was refused is gone altogether."""
+        refusals, self._refused = self._refused, []
+        refusals += self._batch.flush(self._xfrm, self._sets)
+        if self._moves:
+            moves, self._moves = self._moves, []
+            refusals += self._move(moves)
+        for spi_in in dict.fromkeys(refusal.spi_in for refusal in refusals):
+            self.remove_child_sa(spi_in)
+        if self._batch.requests or self._batch.elements:
+            # Half an SA is being taken back; what is already missing there is no news.
+            self._batch.flush(self._xfrm, self._sets)
+        self._slow_path.release()
+        return refusals
+
+    def _move(self, moves: list[Move]) -> list[Refusal]:
+        latest = {move.spi_in: move for move in moves if self._changes(move)}
+        children = [self._children[spi_in] for spi_in in latest]
+        refusals = []
+        for child, states in zip(children, self._read_states(children), strict=True):
+            was_watched = child.watched
+            old_known, old_ours = child.nft_known, child.nft_ours
+            self._events.forget_outbound(child)
+            refusal = queue_move(
+                child, latest[child.sa.spi_in], *states, self._batch, self._claim_outbound
+            )
+            if child.outbound:
+                self._events.expect_outbound(child)
+            if refusal is not None:
+                refusals.append(refusal)
+                continue
+            self._follow(child, old_known, old_ours, was_watched=was_watched)
+        return refusals + self._batch.flush(self._xfrm, self._sets)
+
+    def _changes(self, move: Move) -> bool:
+        child = self._children.get(move.spi_in)
+        return child is not None and (child.local, child.remote, child.udp_encapsulation) != (
+            move.local,
+            move.remote,
+            move.udp_encapsulation,
+        )
+
+    def _read_states(
+        self, children: list[InstalledChild]
+    ) -> list[tuple[decode.State | None, decode.State | None]]:
+        """Inbound and outbound state of each."""
+        requests = []
+        for child in children:
+            requests += [child.get_inbound(), child.get_outbound()]
+        found: dict[int, decode.State | None] = {}
+        for index, kind, body in self._xfrm.transact(requests)[1]:
+            if kind == XfrmMessage.NEWSA:
+                found[index] = decode.state(body)
+        return [(found.get(2 * place), found.get(2 * place + 1)) for place in range(len(children))]
+
+    def _follow(
+        self, child: InstalledChild, old_known: bytes, old_ours: bytes, *, was_watched: bool
+    ) -> None:
+        spi_in = child.sa.spi_in
+        if child.watched and not was_watched:
+            self._watch(child)
+            return
+        if was_watched and not child.watched:
+            self._batch.element(spi_in, KNOWN_ESP, old_known, add=False)
+            self._batch.element(spi_in, OUR_SPI, old_ours, add=False)
+            self._slow_path.unwatch(spi_in)
+            return
+        if child.watched:
+            for name, old, new in (
+                (KNOWN_ESP, old_known, child.nft_known),
+                (OUR_SPI, old_ours, child.nft_ours),
+            ):
+                if old != new:
+                    self._batch.element(spi_in, name, new)
+                    self._batch.element(spi_in, name, old, add=False)
+            self._slow_path.moved(spi_in, child.remote)
+
+    # -- events and counters -----------------------------------------------------------------
+
+    def event_fds(self) -> list[int]:
+        """File descriptors; when one is readable, call :meth:`read_events`."""
+        return [self._events.fileno(), self._slow_path.fileno()]
+
+    def read_events(self) -> list[DataplaneEvent]:
+        """What happened, a bounded amount of it: descriptors stay readable while there is more.
+
+        Never raises for what a peer has sent.
+        """
+        self._slow_path.release()
+        return self._events.read() + self._slow_path.poll()
+
+    def usage(self, spi_in: int) -> Usage | None:
+        """See :meth:`Dataplane.usage`.
+
+        The kernel keeps no time of the last packet in: the age counts from the call that first
+        saw the packet counter grow, so it is as fine as the calls are frequent.
+        """
+        child = self._children.get(spi_in)
+        if child is None:
+            return None
+        inbound, outbound = self._read_states([child])[0]
+        if inbound is None:
+            return None
+        now = self._clock()
+        received = inbound.consumed
+        sent = outbound.consumed if outbound is not None else None
+        if received.packets != child.last_packets_in:
+            child.last_packets_in, child.last_in_at = received.packets, now
+        return Usage(
+            bytes_in=received.octets,
+            packets_in=received.packets,
+            bytes_out=sent.octets if sent else 0,
+            packets_out=sent.packets if sent else 0,
+            last_in_age_s=None if child.last_in_at is None else now - child.last_in_at,
+        )
+
+    def _highest(self, spi_in: int) -> int | None:
+        """The highest sequence number the kernel has received on an SA."""
+        child = self._children.get(spi_in)
+        if child is None:
+            return None
+        inbound = self._read_states([child])[0][0]
+        return None if inbound is None else inbound.replay.received
+
+    def counters(self) -> dict[str, int]:
+        """Counters of the ruleset and the slow path, in packets; overruns of the sockets."""
+        return {
+            **ruleset.counters(),
+            **{f"slow_path_{name}": count for name, count in self._slow_path.counters.items()},
+            "queue_overruns": self._slow_path.overruns,
+            "event_overruns": self._events.overruns,
+        }
+
+    def close(self) -> None:
+        """See :meth:`Dataplane.close`."""
+        if not self._started:
+            return
+        self._started = False
+        self._children.clear()
+        self._tear_down()
+
+
+def _turn_on_forwarding(networks: tuple[IpNetwork, ...]) -> None:
+    """Routing between interfaces, for the IP versions of the pools."""
+    switches = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+    for version in {4, *(network.version for network in networks)}:
+        switch = Path("/proc/sys/net") / switches[version]
+        if switch.read_text("ascii").strip() == "0":
+            switch.write_text("1", "ascii")

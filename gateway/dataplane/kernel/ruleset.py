@@ -1,0 +1,97 @@
+"""The constant nftables ruleset of this gateway, loaded with libnftables in one transaction.
+
+The rules are text (``ruleset.nft``) because libnftables 1.0.6 (Debian 12) cannot declare a set
+keyed by ``esp spi`` in JSON; counters are read as JSON. Elements are written by
+:mod:`gateway.dataplane.kernel.nft_elements`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from importlib import resources
+from string import Template
+from typing import Any, Final
+
+from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.domain.child_sa import IpNetwork
+
+TABLE: Final = "gateway"
+KNOWN_ESP: Final = "known_esp"
+OUR_SPI: Final = "our_spi"
+_TCP_IP4, _TCP_IP6 = 40, 60
+
+
+class RulesetRefused(OSError):
+    """libnftables or the kernel did not take the ruleset; the text says why."""
+
+
+def _elements(values: Iterable[object]) -> str:
+    listed = ", ".join(map(str, values))
+    return f"elements = {{ {listed} }}" if listed else ""
+
+
+def _of_version(networks: Iterable[IpNetwork], version: int) -> list[IpNetwork]:
+    """Without those that another one holds already: interval sets refuse overlaps."""
+    mine = [network for network in networks if network.version == version]
+    kept: list[IpNetwork] = []
+    for network in sorted(mine, key=lambda n: (int(n.network_address), n.prefixlen)):
+        if not kept or int(network[0]) > int(kept[-1][-1]):
+            kept.append(network)
+    return kept
+
+
+def render(settings: KernelSettings) -> str:
+    """The ruleset for these settings."""
+    text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
+    protected = settings.inner_networks + settings.protected_networks
+    return Template(text).substitute(
+        INTERFACE=settings.xfrm_interface,
+        QUEUE=settings.queue_number,
+        INNER4=_elements(_of_version(settings.inner_networks, 4)),
+        INNER6=_elements(_of_version(settings.inner_networks, 6)),
+        PROTECTED4=_elements(_of_version(protected, 4)),
+        PROTECTED6=_elements(_of_version(protected, 6)),
+        OUTSIDE=_elements(f'"{name}"' for name in settings.outside_interfaces),
+        MSS4=settings.mtu - _TCP_IP4,
+        MSS6=settings.mtu - _TCP_IP6,
+    )
+
+
+def _run(command: str, *, as_json: bool = False) -> str:
+    """Run one libnftables command in the current network namespace."""
+    import nftables  # noqa: PLC0415 - the probe must be able to say that it is missing
+
+    try:
+        nft: Any = nftables.Nftables()
+    except OSError as error:
+        raise RulesetRefused(f"libnftables: {error}") from error
+    nft.set_json_output(as_json)
+    code, output, problem = nft.cmd(command)
+    if code:
+        raise RulesetRefused(problem.strip() or f"libnftables returned {code}")
+    return str(output)
+
+
+def load(settings: KernelSettings) -> None:
+    """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefused`."""
+    _run(render(settings))
+
+
+def remove() -> None:
+    """Delete our table; it may be gone already. Raises :class:`RulesetRefused`."""
+    _run(f"add table inet {TABLE}\ndelete table inet {TABLE}")
+
+
+def counters() -> dict[str, int]:
+    """Packets by the comment of the rule; empty while the ruleset is not loaded."""
+    try:
+        answer = json.loads(_run(f"list table inet {TABLE}", as_json=True))
+    except RulesetRefused:
+        return {}
+    counts: Counter[str] = Counter()
+    for item in answer["nftables"]:
+        rule = item.get("rule", {})
+        for expression in rule.get("expr", ()):
+            if rule.get("comment") and "counter" in expression:
+                counts[rule["comment"]] += expression["counter"]["packets"]
+    return dict(counts)

@@ -1,0 +1,1 @@
+"""The NETLINK_XFRM family: states, policies and their events."""

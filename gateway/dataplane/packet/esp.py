@@ -1,0 +1,134 @@
+"""ESP packets as pure functions (RFC 4303) with the gateway's suites.
+
+AES-GCM (RFC 4106), ChaCha20-Poly1305 (RFC 7634), AES-CBC (RFC 3602) with HMAC-SHA2 (RFC 4868),
+extended sequence numbers (RFC 4304).
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+from gateway.domain.child_sa import Encryption, EspKeys, EspSuite, Integrity
+from gateway.domain.wire import WireError
+
+HEADER_LENGTH: Final = 8
+_SALT_LENGTH = 4
+_AEAD_IV, _AEAD_ICV = 8, 16
+_CBC_BLOCK = 16
+_HASHES = {
+    Integrity.HMAC_SHA2_256_128: (hashlib.sha256, 16),
+    Integrity.HMAC_SHA2_384_192: (hashlib.sha384, 24),
+    Integrity.HMAC_SHA2_512_256: (hashlib.sha512, 32),
+}
+
+
+class IntegrityCheckFailed(ValueError):
+    """The ICV is not that of these octets under this key and sequence number."""
+
+
+@dataclass(frozen=True, slots=True)
+class EspPayload:
+    """What an ESP packet carried."""
+
+    octets: bytes
+    next_header: int
+
+
+def parse_header(esp: bytes) -> tuple[int, int]:
+    """SPI and the low 32 bits of the sequence number. Raises :class:`WireError`."""
+    if len(esp) < HEADER_LENGTH:
+        raise WireError(f"ESP header cut short: {len(esp)} octets")
+    return int.from_bytes(esp[:4], "big"), int.from_bytes(esp[4:8], "big")
+
+
+class EspCipher:
+    """One direction of a child SA. Make it once: keys are expanded in the constructor."""
+
+    __slots__ = ("_aead", "_encryption_key", "_esn", "_hash", "_icv", "_integrity_key", "_salt")
+
+    def __init__(self, suite: EspSuite, keys: EspKeys) -> None:
+        self._esn = suite.esn
+        self._aead: AESGCM | ChaCha20Poly1305 | None = None
+        if suite.encryption.is_aead:
+            key = keys.encryption[:-_SALT_LENGTH]
+            self._salt = keys.encryption[-_SALT_LENGTH:]
+            gcm = suite.encryption is Encryption.AES_GCM_16
+            self._aead = AESGCM(key) if gcm else ChaCha20Poly1305(key)
+            self._icv = _AEAD_ICV
+        else:
+            self._hash, self._icv = _HASHES[suite.integrity]
+            self._integrity_key = keys.integrity
+            self._encryption_key = keys.encryption
+
+    @property
+    def shortest(self) -> int:
+        """The length of the shortest packet that can be right."""
+        if self._aead is not None:
+            return HEADER_LENGTH + _AEAD_IV + 4 + self._icv
+        return HEADER_LENGTH + 2 * _CBC_BLOCK + self._icv
+
+    def _associated(self, esp: bytes, sequence: int) -> bytes:
+        if self._esn:
+            return esp[:4] + sequence.to_bytes(8, "big")
+        return esp[:HEADER_LENGTH]
+
+    def _mac(self, covered: bytes, sequence: int) -> bytes:
+        if self._esn:
+            covered += (sequence >> 32).to_bytes(4, "big")
+        return hmac.digest(self._integrity_key, covered, self._hash)[: self._icv]
+
+    def verify(self, esp: bytes, sequence: int) -> bytes:
+        """Check the ICV for the full ``sequence`` number; returns what the check has decrypted
+        (AEAD) or the ciphertext with its IV (CBC).
+
+        Raises :class:`IntegrityCheckFailed`.
+        """
+        if len(esp) < self.shortest or sequence & 0xFFFFFFFF != int.from_bytes(esp[4:8], "big"):
+            raise IntegrityCheckFailed
+        if self._aead is not None:
+            nonce = self._salt + esp[8:16]
+            try:
+                return self._aead.decrypt(nonce, esp[16:], self._associated(esp, sequence))
+            except InvalidTag:
+                raise IntegrityCheckFailed from None
+        covered = esp[: -self._icv]
+        if not hmac.compare_digest(self._mac(covered, sequence), esp[-self._icv :]):
+            raise IntegrityCheckFailed
+        return covered[HEADER_LENGTH:]
+
+    def open(self, esp: bytes, sequence: int) -> EspPayload:
+        """Check and decrypt. Raises :class:`IntegrityCheckFailed`, or :class:`WireError` when
+        what the peer has sealed is not padded as RFC 4303 section 2.4 says.
+        """
+        plain = self.verify(esp, sequence)
+        if self._aead is None:
+            if len(plain) % _CBC_BLOCK:
+                raise WireError(f"ESP ciphertext of {len(plain)} octets is not whole blocks")
+            cipher = Cipher(algorithms.AES(self._encryption_key), modes.CBC(plain[:16]))
+            decryptor = cipher.decryptor()
+            plain = decryptor.update(plain[16:]) + decryptor.finalize()
+        if len(plain) < 2 or plain[-2] + 2 > len(plain):
+            raise WireError("ESP pad length exceeds the payload")
+        return EspPayload(plain[: len(plain) - 2 - plain[-2]], plain[-1])
+
+    def seal(self, spi: int, sequence: int, payload: bytes, next_header: int, iv: bytes) -> bytes:
+        """Make a packet. ``iv`` is 8 octets never used before with this key (AEAD), or 16
+        unpredictable ones (CBC). Raises :class:`ValueError` for another length.
+        """
+        block = 4 if self._aead is not None else _CBC_BLOCK
+        if len(iv) != (_AEAD_IV if self._aead is not None else _CBC_BLOCK):
+            raise ValueError(f"IV of {len(iv)} octets")
+        padding = -(len(payload) + 2) % block
+        plain = payload + bytes(range(1, padding + 1)) + bytes((padding, next_header))
+        header = spi.to_bytes(4, "big") + (sequence & 0xFFFFFFFF).to_bytes(4, "big")
+        if self._aead is not None:
+            sealed = self._aead.encrypt(self._salt + iv, plain, self._associated(header, sequence))
+            return header + iv + sealed
+        encryptor = Cipher(algorithms.AES(self._encryption_key), modes.CBC(iv)).encryptor()
+        covered = header + iv + encryptor.update(plain) + encryptor.finalize()
+        return covered + self._mac(covered, sequence)

@@ -1,0 +1,266 @@
+"""Three namespaces and static keys: a device, the gateway's kernel, and the intranet behind it.
+
+    device 192.0.2.10 (.11, .12) -- 192.0.2.1 gateway 10.1.0.1 -- 10.1.0.2 intranet
+
+The device is the kernel's own IPsec, set up with iproute2, or the ESP that the test makes itself.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from gateway.dataplane.kernel.dataplane import KernelDataplane
+from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.domain.child_sa import (
+    ChildSa,
+    Encryption,
+    EspKeys,
+    EspSuite,
+    Integrity,
+    TrafficSelector,
+)
+from gateway.domain.endpoint import Endpoint
+
+GATEWAY, DEVICE, INTRANET = "dpt-gw", "dpt-dev", "dpt-in"
+GATEWAY_OUTER = ip_address("192.0.2.1")
+DEVICE_OUTER = ip_address("192.0.2.10")
+DEVICE_INNER = ip_address("10.9.0.1")
+INTRANET_HOST = ip_address("10.1.0.2")
+POOL = ip_network("10.9.0.0/16")
+INTRANET_NET = ip_network("10.1.0.0/24")
+
+GCM = EspSuite(Encryption.AES_GCM_16, 256, Integrity.NONE, esn=False)
+GCM_ESN = EspSuite(Encryption.AES_GCM_16, 128, Integrity.NONE, esn=True)
+CHACHA = EspSuite(Encryption.CHACHA20_POLY1305, 256, Integrity.NONE, esn=True)
+CBC = EspSuite(Encryption.AES_CBC, 256, Integrity.HMAC_SHA2_256_128, esn=False)
+CBC_384 = EspSuite(Encryption.AES_CBC, 128, Integrity.HMAC_SHA2_384_192, esn=True)
+CBC_512 = EspSuite(Encryption.AES_CBC, 256, Integrity.HMAC_SHA2_512_256, esn=True)
+
+_CLONE_NEWNET = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def run(*argv: object, check: bool = True) -> str:
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{argv}: {done.stderr or done.stdout}")
+    return done.stdout + done.stderr
+
+
+def inside(name: str, *argv: object, check: bool = True) -> str:
+    return run("ip", "netns", "exec", name, *argv, check=check)
+
+
+@contextlib.contextmanager
+def entered(name: str) -> Iterator[None]:
+    """This thread in another network namespace."""
+    with Path("/proc/thread-self/ns/net").open("rb") as home, Path(f"/run/netns/{name}").open(
+        "rb"
+    ) as there:
+        assert _LIBC.setns(there.fileno(), _CLONE_NEWNET) == 0
+        try:
+            yield
+        finally:
+            assert _LIBC.setns(home.fileno(), _CLONE_NEWNET) == 0
+
+
+def wait_for(condition: Callable[[], Any], what: str, bound_s: float = 10.0) -> Any:
+    end = time.monotonic() + bound_s
+    while not (found := condition()):
+        assert time.monotonic() < end, f"no {what} within {bound_s} s"
+        time.sleep(0.01)
+    return found
+
+
+def keys_for(suite: EspSuite, seed: int) -> EspKeys:
+    octets = suite.key_bits // 8 + (4 if suite.encryption.is_aead else 0)
+    sizes = {
+        Integrity.NONE: 0,
+        Integrity.HMAC_SHA2_256_128: 32,
+        Integrity.HMAC_SHA2_384_192: 48,
+        Integrity.HMAC_SHA2_512_256: 64,
+    }
+    return EspKeys(bytes([seed] * octets), bytes([seed + 1] * sizes[suite.integrity]))
+
+
+def child_sa(suite: EspSuite = GCM, **changes: Any) -> ChildSa:
+    fields: dict[str, Any] = {
+        "spi_in": 0x1001,
+        "spi_out": 0x2001,
+        "reqid": 1,
+        "suite": suite,
+        "keys_in": keys_for(suite, 10),
+        "keys_out": keys_for(suite, 20),
+        "local": Endpoint(GATEWAY_OUTER, 4500),
+        "remote": Endpoint(DEVICE_OUTER, 4500),
+        "udp_encapsulation": False,
+        "local_ts": (TrafficSelector.of_network(INTRANET_NET),),
+        "remote_ts": (TrafficSelector.of_address(DEVICE_INNER),),
+    }
+    return ChildSa(**{**fields, **changes})
+
+
+def algorithm_words(suite: EspSuite, keys: EspKeys) -> list[str]:
+    """For ``ip xfrm state add``."""
+    key = "0x" + keys.encryption.hex()
+    if suite.encryption is Encryption.AES_GCM_16:
+        return ["aead", "rfc4106(gcm(aes))", key, "128"]
+    if suite.encryption is Encryption.CHACHA20_POLY1305:
+        return ["aead", "rfc7539esp(chacha20,poly1305)", key, "128"]
+    name, bits = {
+        Integrity.HMAC_SHA2_256_128: ("hmac(sha256)", "128"),
+        Integrity.HMAC_SHA2_384_192: ("hmac(sha384)", "192"),
+        Integrity.HMAC_SHA2_512_256: ("hmac(sha512)", "256"),
+    }[suite.integrity]
+    integrity = "0x" + keys.integrity.hex()
+    return ["auth-trunc", name, integrity, bits, "enc", "cbc(aes)", key]
+
+
+class Bed:
+    def __init__(self) -> None:
+        self.dataplane: KernelDataplane | None = None
+
+    def up(self) -> None:
+        self.down()
+        for name in (GATEWAY, DEVICE, INTRANET):
+            run("ip", "netns", "add", name)
+            inside(name, "ip", "link", "set", "lo", "up")
+        self._join(DEVICE, "192.0.2.10/24", GATEWAY, "192.0.2.1/24", "out")
+        self._join(INTRANET, "10.1.0.2/24", GATEWAY, "10.1.0.1/24", "in")
+        for more in ("192.0.2.11/24", "192.0.2.12/24"):
+            inside(DEVICE, "ip", "addr", "add", more, "dev", "out0")
+        inside(DEVICE, "ip", "addr", "add", "10.9.0.1/32", "dev", "lo")
+        inside(DEVICE, "ip", "route", "add", "10.1.0.0/24", "via", "192.0.2.1", "src", "10.9.0.1")
+        inside(INTRANET, "ip", "route", "add", "default", "via", "10.1.0.1")
+
+    def _join(self, one: str, one_address: str, other: str, other_address: str, tag: str) -> None:
+        run("ip", "link", "add", f"{tag}0", "netns", one, "type", "veth",
+            "peer", "name", f"{tag}1", "netns", other)  # fmt: skip
+        for name, device, address in ((one, f"{tag}0", one_address), (other, f"{tag}1", other_address)):
+            inside(name, "ip", "addr", "add", address, "dev", device)
+            inside(name, "ip", "link", "set", device, "up")
+
+    def down(self) -> None:
+        if self.dataplane is not None:
+            self.dataplane.close()
+            self.dataplane = None
+        for name in (GATEWAY, DEVICE, INTRANET):
+            run("ip", "netns", "del", name, check=False)
+
+    def start(self, **changes: Any) -> KernelDataplane:
+        fields: dict[str, Any] = {
+            "inner_networks": (POOL,),
+            "protected_networks": (INTRANET_NET,),
+            "outside_interfaces": ("out1",),
+        }
+        with entered(GATEWAY):
+            self.dataplane = KernelDataplane(KernelSettings(**{**fields, **changes}))
+            self.dataplane.start()
+        return self.dataplane
+
+    def device_states(self, sa: ChildSa, source: object = DEVICE_OUTER, *, port: int = 4500) -> None:
+        """The device's end of ``sa``, replacing what it had. Replay starts anew."""
+        inside(DEVICE, "ip", "xfrm", "state", "flush")
+        inside(DEVICE, "ip", "xfrm", "policy", "flush")
+        encap = (
+            lambda a, b: ["encap", "espinudp", a, b, "0.0.0.0"] if sa.udp_encapsulation else []
+        )
+        window = ["replay-window", "128", "flag", "esn"] if sa.suite.esn else ["replay-window", "32"]
+        inside(DEVICE, "ip", "xfrm", "state", "add", "src", source, "dst", GATEWAY_OUTER,
+               "proto", "esp", "spi", sa.spi_in, "reqid", 7, "mode", "tunnel", *window,
+               *algorithm_words(sa.suite, sa.keys_in), *encap(port, 4500))  # fmt: skip
+        inside(DEVICE, "ip", "xfrm", "state", "add", "src", GATEWAY_OUTER, "dst", source,
+               "proto", "esp", "spi", sa.spi_out, "reqid", 7, "mode", "tunnel", *window,
+               *algorithm_words(sa.suite, sa.keys_out), *encap(4500, port))  # fmt: skip
+        for direction, src, dst, outer_src, outer_dst in (
+            ("out", "10.9.0.0/16", "10.1.0.0/24", source, GATEWAY_OUTER),
+            ("in", "10.1.0.0/24", "10.9.0.0/16", GATEWAY_OUTER, source),
+        ):
+            inside(DEVICE, "ip", "xfrm", "policy", "add", "src", src, "dst", dst, "dir", direction,
+                   "tmpl", "src", outer_src, "dst", outer_dst, "proto", "esp", "reqid", 7,
+                   "mode", "tunnel")  # fmt: skip
+
+    def udp_encap_socket(self, name: str, address: object, port: int) -> socket.socket:
+        with entered(name):
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind((str(address), port))
+        made.setsockopt(socket.IPPROTO_UDP, 100, 2)
+        return made
+
+    def ping(self, count: int = 3, *, source: str = "10.9.0.1", size: int = 56) -> bool:
+        out = inside(DEVICE, "ping", "-n", "-c", count, "-i", "0.01", "-W", "1", "-I", source,
+                     "-s", size, INTRANET_HOST, check=False)  # fmt: skip
+        return f"{count} received" in out
+
+    def send_outer(self, esp: bytes, source: IPv4Address) -> None:
+        """Raw ESP from the device's namespace."""
+        with entered(DEVICE):
+            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 50)
+        with raw:
+            raw.bind((str(source), 0))
+            raw.sendto(esp, (str(GATEWAY_OUTER), 0))
+
+    def events(self, bound_s: float = 5.0) -> list[Any]:
+        """The first events, waiting for them."""
+        dataplane = self.dataplane
+        assert dataplane is not None
+        end = time.monotonic() + bound_s
+        while time.monotonic() < end:
+            select.select(dataplane.event_fds(), [], [], 0.05)
+            if found := dataplane.read_events():
+                return found
+        return []
+
+    def __enter__(self) -> "Bed":
+        self.up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+
+class Following(threading.Thread):
+    """The engine's part: follows every EndpointSeen until told to stop."""
+
+    def __init__(self, dataplane: KernelDataplane) -> None:
+        super().__init__(daemon=True)
+        self.dataplane = dataplane
+        self.seen: list[Any] = []
+        self.refusals: list[Any] = []
+        self._stop_at, self._stopper = os.pipe()
+        self.start()
+
+    def run(self) -> None:
+        from gateway.dataplane.interface import EndpointSeen
+
+        fds = [*self.dataplane.event_fds(), self._stop_at]
+        while True:
+            ready = select.select(fds, [], [], 30)[0]
+            if self._stop_at in ready or not ready:
+                return
+            for event in self.dataplane.read_events():
+                self.seen.append(event)
+                if isinstance(event, EndpointSeen):
+                    child = self.dataplane._children[event.spi_in]
+                    self.dataplane.move_child_sa(
+                        event.spi_in,
+                        child.local,
+                        event.remote,
+                        udp_encapsulation=child.udp_encapsulation,
+                    )
+            self.refusals += self.dataplane.commit()
+
+    def stop(self) -> None:
+        os.write(self._stopper, b"x")
+        self.join()
+        os.close(self._stopper)
+        os.close(self._stop_at)
