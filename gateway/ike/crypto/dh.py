@@ -1,0 +1,151 @@
+"""Key exchange methods: MODP (RFC 2409, 3526), ECP (RFC 5903), X25519 (RFC 8031)."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dh, ec, x25519
+
+from gateway.ike.crypto.modp import PRIMES
+from gateway.ike.registry import DhGroup
+
+Random = Callable[[int], bytes]
+
+
+class InvalidKeyExchange(ValueError):  # noqa: N818 - named for what it is
+    """The peer's public value is not one of the group. Its text says why."""
+
+
+class KeyExchangeMethod(Protocol):
+    """One side's ephemeral key."""
+
+    @property
+    def group(self) -> DhGroup:
+        """The key exchange method."""
+
+    @property
+    def public(self) -> bytes:
+        """What goes into the KE payload."""
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        """The shared secret, in the group's length. Raises :class:`InvalidKeyExchange`."""
+
+
+def _require_length(group: DhGroup, data: bytes, size: int) -> None:
+    if len(data) != size:
+        name = group.name.lower()
+        raise InvalidKeyExchange(f"public value of {name} has {len(data)} octets, not {size}")
+
+
+class _ModpKeyPair:
+    __slots__ = ("_private", "group", "public")
+
+    def __init__(self, group: DhGroup) -> None:
+        self.group = group
+        self._private = _PARAMETERS[group].generate_private_key()
+        public = self._private.public_key().public_numbers().y
+        self.public = public.to_bytes(PUBLIC_OCTETS[group], "big")
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        size = PUBLIC_OCTETS[self.group]
+        _require_length(self.group, peer_public, size)
+        value = int.from_bytes(peer_public, "big")
+        # 1 and p-1 would confine the secret to two values (RFC 6989 section 2.1).
+        if not 2 <= value <= PRIMES[self.group] - 2:
+            raise InvalidKeyExchange(f"public value of {self.group.name.lower()} is out of range")
+        try:
+            peer = dh.DHPublicNumbers(value, _NUMBERS[self.group]).public_key()
+            secret = self._private.exchange(peer)
+        except ValueError as error:
+            raise InvalidKeyExchange(str(error)) from None
+        return secret.rjust(size, b"\0")
+
+
+class _EcpKeyPair:
+    __slots__ = ("_private", "group", "public")
+
+    def __init__(self, group: DhGroup) -> None:
+        self.group = group
+        self._private = ec.generate_private_key(_CURVES[group])
+        numbers = self._private.public_key().public_numbers()
+        half = PUBLIC_OCTETS[group] // 2
+        self.public = numbers.x.to_bytes(half, "big") + numbers.y.to_bytes(half, "big")
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        _require_length(self.group, peer_public, PUBLIC_OCTETS[self.group])
+        try:
+            # 4 says "uncompressed point"; the library refuses points off the curve.
+            point = b"\x04" + peer_public
+            peer = ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[self.group], point)
+            return self._private.exchange(ec.ECDH(), peer)
+        except (ValueError, UnsupportedAlgorithm):
+            name = self.group.name.lower()
+            raise InvalidKeyExchange(f"public value is not a point of {name}") from None
+
+
+class _X25519KeyPair:
+    __slots__ = ("_private", "group", "public")
+
+    def __init__(self, random: Random | None) -> None:
+        self.group = DhGroup.X25519
+        if random is None:
+            self._private = x25519.X25519PrivateKey.generate()
+        else:
+            self._private = x25519.X25519PrivateKey.from_private_bytes(random(32))
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        _require_length(self.group, peer_public, 32)
+        try:
+            peer = x25519.X25519PublicKey.from_public_bytes(peer_public)
+            return self._private.exchange(peer)
+        except ValueError:
+            # The library refuses the all-zero secret of points of small order (RFC 8031 s. 3.2).
+            raise InvalidKeyExchange("public value of x25519 gives the all-zero secret") from None
+
+
+DhKeyPair = _ModpKeyPair | _EcpKeyPair | _X25519KeyPair
+"""Has ``group``, ``public`` and ``shared_secret(peer_public)``: see :class:`KeyExchangeMethod`."""
+
+_CURVES: dict[int, ec.EllipticCurve] = {
+    DhGroup.ECP_256: ec.SECP256R1(),
+    DhGroup.ECP_384: ec.SECP384R1(),
+    DhGroup.ECP_521: ec.SECP521R1(),
+}
+_NUMBERS = {group: dh.DHParameterNumbers(prime, 2) for group, prime in PRIMES.items()}
+
+
+class _Parameters(dict[int, dh.DHParameters]):
+    """Made on first use: most gateways never see a MODP group."""
+
+    def __missing__(self, group: int) -> dh.DHParameters:
+        self[group] = _NUMBERS[DhGroup(group)].parameters()
+        return self[group]
+
+
+_PARAMETERS = _Parameters()
+
+PUBLIC_OCTETS: dict[int, int] = {
+    **{int(group): prime.bit_length() // 8 for group, prime in PRIMES.items()},
+    DhGroup.ECP_256: 64,
+    DhGroup.ECP_384: 96,
+    DhGroup.ECP_521: 132,
+    DhGroup.X25519: 32,
+}
+"""Octets of Key Exchange Data, for every supported group."""
+
+
+def generate(group: int, random: Random | None = None) -> DhKeyPair:
+    """A fresh ephemeral key pair.
+
+    ``random`` replaces the library's own generator for X25519 only (a deterministic run); the
+    other groups draw their keys inside the library. Raises :class:`ValueError` for a group that
+    is not supported, NONE included.
+    """
+    if group == DhGroup.X25519:
+        return _X25519KeyPair(random)
+    if group in _CURVES:
+        return _EcpKeyPair(DhGroup(group))
+    if group in PRIMES:
+        return _ModpKeyPair(DhGroup(group))
+    raise ValueError(f"key exchange method {group} is not supported")
