@@ -57,6 +57,8 @@ class ConnectionPolicy:
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     force_encapsulation: bool = False
     mobike: bool = True
+    return_routability: bool = True
+    """Ask the peer at its new address whether it is there, right after a MOBIKE update."""
     endpoint_update: bool = True
     """Follow the device when authenticated packets come from a new address (appendix C)."""
     liveness_s: float = 30.0
@@ -90,3 +92,5 @@ class EngineSettings:
     max_moves_per_minute: int = 30
     """Endpoint moves of one peer; more are refused and logged."""
     nat_keepalive_s: float = 20.0
+    nat_port: int = 4500
+    """Our own UDP port for IKE and ESP through NATs, and the one we expect of a responder."""

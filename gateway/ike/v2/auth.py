@@ -1,0 +1,255 @@
+"""IKE_AUTH as the responder (RFC 7296 section 1.2), and what both sides do once established."""
+
+from gateway.domain.endpoint import Path
+from gateway.domain.wire import WireError
+from gateway.ike.auth.identity import Identity
+from gateway.ike.codec import (
+    Authentication,
+    Configuration,
+    IdInitiator,
+    IdResponder,
+    Notify,
+    Payload,
+    SecurityAssociation,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
+)
+from gateway.ike.outputs import Severity
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.registry import ExchangeType, IdType, NotifyType
+from gateway.ike.v2 import child, closing, config_payload, exchange, mobike, proof
+from gateway.ike.v2.core import Core, TimerKind
+from gateway.ike.v2.refusal import Refused, report_refusal
+from gateway.ike.v2.sa import Child, Evidence, IkeSa, State, transition
+from gateway.ike.v2.view import Payloads
+
+
+def receive_request(
+    core: Core, sa: IkeSa, view: Payloads, digest: bytes, path: Path, now: float
+) -> None:
+    """Answer the IKE_AUTH request of a half-open SA: established, or refused and forgotten."""
+    try:
+        connection, id_responder = _authenticate(core, sa, view)
+        proofs = proof.own_proof(core, sa, connection, id_responder)
+    except Refused as refused:
+        refuse(core, sa, refused, digest, path, now)
+        return
+    core.timers.cancel((TimerKind.GIVE_UP, sa.local_spi))
+    sa.path = path
+    if view.notify(NotifyType.INITIAL_CONTACT) is not None:
+        replace_older(core, sa, now)
+    reply: list[Payload] = [id_responder, *proofs]
+    refused_child: Refused | None = None
+    first: Child | None = None
+    mobike.note_support(core, sa, view)
+    sa.encapsulate = sa.encapsulate and path.local.port == core.settings.nat_port
+    transition(core, sa, State.ESTABLISHED, "IKE_AUTH verified")
+    try:
+        payloads, first = _first_child(core, sa, connection, view, now)
+        reply += payloads
+    except Refused as refused:
+        refused_child = refused
+        core.release_address(sa)
+        reply.append(refused.notify())
+    reply += mobike.announce(core, sa)
+    exchange.respond(core, sa, digest, ExchangeType.IKE_AUTH, reply, path)
+    established(core, sa, first, now)
+    if refused_child is not None:
+        report_refusal(
+            core,
+            refused_child,
+            sa.peer_name,
+            path.remote,
+            "IKE_AUTH (child SA)",
+            connection=connection.name,
+        )
+
+
+def refuse(core: Core, sa: IkeSa, refused: Refused, digest: bytes, path: Path, now: float) -> None:
+    """Answer with the refusal and forget the half-open SA."""
+    exchange.respond(core, sa, digest, ExchangeType.IKE_AUTH, [refused.notify()], path)
+    report_refusal(
+        core, refused, sa.peer_name, path.remote, "IKE_AUTH", connection=sa.connection_name
+    )
+    closing.refuse_login(core, sa, refused.reason, now)
+
+
+def _authenticate(core: Core, sa: IkeSa, view: Payloads) -> tuple[ConnectionPolicy, IdResponder]:
+    """Find the connection for the peer's identity and let it prove that identity.
+
+    Raises Refused with AUTHENTICATION_FAILED, or WireError when a payload is missing.
+    """
+    theirs = view.need(IdInitiator)
+    view.need(SecurityAssociation)
+    view.need(TrafficSelectorsInitiator)
+    view.need(TrafficSelectorsResponder)
+    sa.peer_id = Identity(_id_type(theirs.id_type), theirs.data)
+    wanted = view.get(IdResponder)
+    method = view.get(Authentication)
+    connection = _find_connection(
+        core, sa, sa.peer_id, wanted, method.method if method is not None else 0
+    )
+    sa.connection = connection
+    sa.local_id = connection.local_id
+    sa.evidence |= Evidence.PEER_IDENTITY
+    proof.verify_peer(core, sa, connection, view, theirs)
+    return connection, IdResponder(connection.local_id.type, connection.local_id.data)
+
+
+def _id_type(number: int) -> IdType:
+    try:
+        return IdType(number)
+    except ValueError:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"the peer's identity has the unknown type {number}",
+            "use an e-mail address, a host name, an address or a distinguished name",
+        ) from None
+
+
+def _find_connection(
+    core: Core, sa: IkeSa, peer: Identity, wanted: IdResponder | None, method: int
+) -> ConnectionPolicy:
+    """The first connection that fits both identities and the way the peer proves itself."""
+    handshake = sa.handshake
+    candidates = handshake.candidates if handshake is not None else ()
+    live = [one for one in candidates if core.connections.get(one.name) is one]
+    of_peer = [one for one in live if one.remote_id.matches(peer)]
+    if not of_peer:
+        names = ", ".join(f"{one.name} ({one.remote_id})" for one in live[:8]) or "none"
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"no connection accepts the identity {peer}",
+            "set remote_id of a connection to it, or correct the client's identity",
+            theirs=str(peer),
+            ours=names,
+        )
+    fitting = of_peer
+    if wanted is not None:
+        asked = (wanted.id_type, wanted.data)
+        fitting = [one for one in of_peer if (one.local_id.type, one.local_id.data) == asked]
+        if not fitting:
+            theirs = str(Identity(_id_type(wanted.id_type), wanted.data))
+            raise Refused(
+                NotifyType.AUTHENTICATION_FAILED,
+                f"the peer asks for {theirs}, which is not our identity",
+                "set local_id to it, or correct the gateway's identity in the client",
+                theirs=theirs,
+                ours=", ".join(str(one.local_id) for one in of_peer[:8]),
+            )
+    for one in fitting:
+        if proof.can_prove(one, method):
+            return one
+    return fitting[0]
+
+
+def _first_child(
+    core: Core, sa: IkeSa, connection: ConnectionPolicy, view: Payloads, now: float
+) -> tuple[list[Payload], Child]:
+    """Inner address, proposal, selectors and keys of the child SA that comes with IKE_AUTH."""
+    handshake = sa.handshake
+    if handshake is None:
+        raise ValueError("no handshake")
+    offered = view.need(SecurityAssociation)
+    selection = child.choose_esp(core, connection, offered, with_group=False)
+    spi_out = child.spi_of(offered, selection.proposal_number)
+    configuration = config_payload.answer(core, sa, connection, view.get(Configuration))
+    theirs = view.need(TrafficSelectorsInitiator)
+    ours = view.need(TrafficSelectorsResponder)
+    local_ts, remote_ts = child.narrow(sa, connection, theirs.selectors, ours.selectors)
+    suite = selection.suite
+    of_peer, of_us = child.keys(sa, suite, handshake.nonce_i, handshake.nonce_r, b"")
+    agreed = child.Agreed(
+        core.new_child_spi(), spi_out, suite, selection.group, local_ts, remote_ts
+    )
+    made = child.install(core, sa, agreed, of_peer, of_us, now)
+    payloads: list[Payload] = [] if configuration is None else [configuration]
+    payloads += [
+        child.answer_payload(selection, made.spi_in),
+        TrafficSelectorsInitiator(remote_ts),
+        TrafficSelectorsResponder(local_ts),
+    ]
+    return payloads, made
+
+
+def replace_older(core: Core, sa: IkeSa, now: float) -> None:
+    """The peer says that this is its only IKE SA: its others are leftovers (INITIAL_CONTACT)."""
+    for spi in list(core.by_peer.get(sa.peer_name, ())):
+        older = core.sas.get(spi)
+        if older is None or older is sa or older.local_id != sa.local_id:
+            continue
+        closing.close(core, older, "replaced by a new login of the peer (INITIAL_CONTACT)", now)
+
+
+def established(core: Core, sa: IkeSa, first: Child | None, now: float) -> None:
+    """Drop what only the handshake needed, start the timers, tell the administrator."""
+    handshake = sa.handshake
+    if handshake is not None and handshake.half_open_key is not None:
+        core.half_open.remove(handshake.half_open_key)
+    sa.handshake = None
+    sa.established_at = sa.last_inbound = now
+    core.add_peer(sa)
+    start_timers(core, sa, now)
+    if first is None:
+        core.watch_childless(sa, now)
+    connection = sa.connection
+    if connection is not None:
+        core.wanted.update({connection.name: 0} if connection.name in core.wanted else {})
+    core.count("ike_sas_established")
+    _announce(core, sa, first)
+
+
+def start_timers(core: Core, sa: IkeSa, now: float) -> None:
+    """Rekeying, liveness, keepalives of an established SA."""
+    connection = sa.connection
+    if connection is None:
+        return
+    life = connection.lifetimes
+    early = life.ike_rekey_s * (1 - life.jitter * core.fraction())
+    core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), now + early)
+    end = now + life.ike_rekey_s + life.ike_over_s
+    core.timers.set((TimerKind.EXPIRE_IKE, sa.local_spi), end)
+    if connection.liveness_s > 0:
+        core.timers.set((TimerKind.LIVENESS, sa.local_spi), now + connection.liveness_s)
+    if sa.local_natted:
+        core.timers.set((TimerKind.KEEPALIVE, sa.local_spi), now + core.settings.nat_keepalive_s)
+
+
+def _announce(core: Core, sa: IkeSa, first: Child | None) -> None:
+    parts = [f"{sa.peer_name} connected from {sa.path.remote} ({sa.connection_name})"]
+    fields: dict[str, object] = {
+        "peer": sa.peer_name,
+        "remote": str(sa.path.remote),
+        "local": str(sa.path.local),
+        "connection": sa.connection_name,
+        "spis": sa.spis,
+        "suite": str(sa.suite),
+    }
+    if sa.inner_address is not None:
+        fields["inner_address"] = str(sa.inner_address)
+        parts.append(f"inner address {sa.inner_address}")
+    parts.append(str(sa.suite))
+    if first is None:
+        parts.append("no child SA")
+    else:
+        local = " ".join(map(str, first.local_ts))
+        remote = " ".join(map(str, first.remote_ts))
+        fields["child"] = f"{local} === {remote}"
+        fields["child_suite"] = str(first.suite)
+        fields["encapsulated"] = first.udp_encapsulation
+        how = "ESP in UDP" if first.udp_encapsulation else "ESP"
+        parts.append(f"{how} {first.suite} {fields['child']}")
+    core.emit("ike_sa_established", ", ".join(parts), Severity.INFO, **fields)
+
+
+def malformed(
+    core: Core, sa: IkeSa, error: WireError, digest: bytes, path: Path, now: float
+) -> None:
+    """An authentic IKE_AUTH request that breaks the format."""
+    refused = Refused(NotifyType.INVALID_SYNTAX, f"malformed message: {error}")
+    refuse(core, sa, refused, digest, path, now)
+
+
+def notify_of(refused: Refused) -> Notify:
+    """What the peer is told."""
+    return refused.notify()

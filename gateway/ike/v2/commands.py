@@ -1,0 +1,172 @@
+"""What the administrator and the dataplane ask of the engine."""
+
+from collections.abc import Mapping, Sequence
+
+from gateway.domain.endpoint import Endpoint
+from gateway.domain.pools import AddressPool
+from gateway.ike.outputs import Severity
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.v2 import closing, create_child, deleting, initiate, mobike, moving, rekey
+from gateway.ike.v2.core import Core, TimerKind
+from gateway.ike.v2.sa import IkeSa, State
+
+
+def initiate_connection(core: Core, name: str, now: float) -> None:
+    """Bring a connection up and keep it up. Raises KeyError for an unknown name."""
+    connection = core.connections[name]
+    core.wanted.setdefault(name, 0)
+    if any(sa.connection is connection and sa.initiator for sa in core.sas.values()):
+        return
+    core.timers.cancel((TimerKind.INITIATE, name))
+    initiate.start(core, connection, now)
+
+
+def traffic_waiting(core: Core, reqid: int, now: float) -> None:
+    """Traffic waits for a child SA: make one on the IKE SA that had this reqid last."""
+    for sa in core.sas.values():
+        if sa.state is State.ESTABLISHED and reqid in core.trap_reqids.get(sa.local_spi, ()):
+            create_child.begin(core, sa, now, reqid=reqid)
+            return
+    core.count("traffic_without_sa")
+
+
+def child_expired(core: Core, spi_in: int, hard: bool, now: float) -> None:
+    """A byte or packet limit: soft means rekey, hard means that the dataplane dropped it."""
+    sa = core.children.get(spi_in)
+    child = sa.children.get(spi_in) if sa is not None else None
+    if sa is None or child is None:
+        core.count("events_of_unknown_child")
+        return
+    if hard:
+        deleting.delete_child(core, sa, child, "its traffic limit is reached", now)
+    else:
+        rekey.rekey_child(core, sa, child, now)
+
+
+def child_refused(core: Core, spi_in: int, reason: str, now: float) -> None:
+    """The dataplane could not install it: both sides forget it."""
+    sa = core.children.get(spi_in)
+    child = sa.children.get(spi_in) if sa is not None else None
+    if sa is None or child is None:
+        core.count("events_of_unknown_child")
+        return
+    core.count("child_sas_refused_by_dataplane")
+    core.emit(
+        "child_sa_refused",
+        f"child SA {spi_in:08x} of {sa.peer_name} ({sa.connection_name}) could not be installed:"
+        f" {reason}",
+        Severity.WARNING,
+        peer=sa.peer_name,
+        connection=sa.connection_name,
+        spi_in=f"{spi_in:08x}",
+        reason=reason,
+    )
+    deleting.delete_child(core, sa, child, f"not installed: {reason}", now)
+
+
+def endpoint_seen(core: Core, spi_in: int, remote: Endpoint, proof: str, now: float) -> None:
+    """An authentic, new ESP packet of a child SA came from another address."""
+    sa = core.children.get(spi_in)
+    child = sa.children.get(spi_in) if sa is not None else None
+    if sa is None or child is None:
+        core.count("events_of_unknown_child")
+        return
+    sa.last_inbound = now
+    if not child.udp_encapsulation:
+        # Native ESP has no ports; those of IKE are the last ones known.
+        remote = Endpoint(remote.address, sa.path.remote.port)
+    moving.follow(core, sa, remote, proof, now)
+
+
+def local_address_changed(core: Core, ike_spi: bytes, local: Endpoint, now: float) -> None:
+    """Our own address changed."""
+    sa = core.sas.get(ike_spi)
+    if sa is None:
+        core.count("events_of_unknown_ike_sa")
+        return
+    mobike.local_address_changed(core, sa, local, now)
+
+
+def close_ike_sa(core: Core, spis: str, reason: str, now: float) -> bool:
+    """End one IKE SA by its name; False when there is none of that name."""
+    for sa in core.sas.values():
+        if sa.spis == spis and sa.state is not State.CLOSED:
+            if sa.connection is not None and sa.initiator:
+                core.wanted.pop(sa.connection.name, None)
+            deleting.delete_ike_sa(core, sa, reason, now)
+            return True
+    return False
+
+
+def close_all(core: Core, reason: str, now: float) -> None:
+    """End every IKE SA and stop trying."""
+    for name in core.wanted:
+        core.timers.cancel((TimerKind.INITIATE, name))
+    core.wanted.clear()
+    for sa in list(core.sas.values()):
+        _end_now(core, sa, reason, now)
+
+
+def _end_now(core: Core, sa: IkeSa, reason: str, now: float) -> None:
+    if sa.window.outstanding is not None and sa.state is State.ESTABLISHED:
+        # The window is taken: the Delete cannot wait for an answer that may never come.
+        closing.close(core, sa, reason, now)
+    else:
+        deleting.delete_ike_sa(core, sa, reason, now)
+
+
+def reconfigure(
+    core: Core,
+    connections: Sequence[ConnectionPolicy],
+    pools: Mapping[str, AddressPool] | None,
+    now: float,
+) -> None:
+    """Use other connections; established SAs stay unless theirs is gone or another one now."""
+    fresh = {connection.name: connection for connection in connections}
+    core.connections = fresh
+    if pools is not None:
+        core.pools = pools
+    core.selections.clear()
+    core.esp_selections.clear()
+    for name in [name for name in core.wanted if name not in fresh]:
+        del core.wanted[name]
+        core.timers.cancel((TimerKind.INITIATE, name))
+    for sa in list(core.sas.values()):
+        if sa.connection is None or sa.state is State.CLOSED:
+            continue
+        connection = fresh.get(sa.connection.name)
+        if connection is None:
+            deleting.delete_ike_sa(core, sa, f"connection {sa.connection.name} was removed", now)
+        elif not compatible(sa, connection):
+            reason = f"connection {connection.name} was changed"
+            deleting.delete_ike_sa(core, sa, reason, now)
+        else:
+            sa.connection = connection
+
+
+def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
+    """Whether an SA that was made under its connection may live on under ``new``."""
+    old = sa.connection
+    if old is None:
+        return True
+    if sa.peer_id is not None and not new.remote_id.matches(sa.peer_id):
+        return False
+    return (
+        old.local_id,
+        old.local_credential,
+        old.peer_auth,
+        old.local_ts,
+        old.remote_ts,
+        old.pool,
+        old.remote,
+        old.force_encapsulation,
+    ) == (
+        new.local_id,
+        new.local_credential,
+        new.peer_auth,
+        new.local_ts,
+        new.remote_ts,
+        new.pool,
+        new.remote,
+        new.force_encapsulation,
+    )

@@ -1,0 +1,191 @@
+"""Configuration payloads: inner addresses, DNS, subnets (RFC 7296 sections 2.19 and 3.15)."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from gateway.domain.endpoint import IpAddress
+from gateway.domain.pools import PoolExhausted
+from gateway.ike.codec import Configuration, ConfigurationAttribute
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.registry import CfgAttribute, CfgType, NotifyType
+from gateway.ike.v2.core import Core
+from gateway.ike.v2.refusal import Refused
+from gateway.ike.v2.sa import IkeSa
+
+MAX_SERVERS = 16
+"""DNS servers, domains and subnets that we take from a reply, of each kind."""
+_ADDRESSES = {4: CfgAttribute.INTERNAL_IP4_ADDRESS, 6: CfgAttribute.INTERNAL_IP6_ADDRESS}
+
+
+def _wanted(request: Configuration, version: int) -> IpAddress | None:
+    """The address the peer asks for; one of a wrong length or 0.0.0.0 asks for any."""
+    for attribute in request.attributes:
+        if attribute.type != _ADDRESSES[version]:
+            continue
+        value = attribute.value
+        if version == 4 and len(value) == 4 and any(value):
+            return IPv4Address(value)
+        if version == 6 and len(value) == 17 and any(value[:16]):
+            return IPv6Address(value[:16])
+    return None
+
+
+def answer(
+    core: Core, sa: IkeSa, connection: ConnectionPolicy, request: Configuration | None
+) -> Configuration | None:
+    """Lease an inner address and make the CFG_REPLY; None when the peer asked for nothing.
+
+    Called only after the peer's AUTH was verified.
+
+    Raises:
+        Refused: INTERNAL_ADDRESS_FAILURE or FAILED_CP_REQUIRED.
+    """
+    asked = request is not None and request.type == CfgType.REQUEST
+    if not asked or request is None:
+        if connection.pool is not None:
+            raise Refused(
+                NotifyType.FAILED_CP_REQUIRED,
+                f"the peer asked for no inner address, connection {connection.name} gives one"
+                f" from pool {connection.pool}",
+                "set the client to request a virtual address",
+            )
+        return None
+    types = {attribute.type for attribute in request.attributes}
+    attributes: list[ConfigurationAttribute] = []
+    if types & set(_ADDRESSES.values()):
+        address = _lease(core, sa, connection, request, types)
+        if address is not None:
+            value = address.packed + (b"\x80" if address.version == 6 else b"")
+            attributes.append(ConfigurationAttribute(_ADDRESSES[address.version], value))
+    attributes += _servers(connection, types)
+    return Configuration(CfgType.REPLY, tuple(attributes))
+
+
+def _lease(
+    core: Core,
+    sa: IkeSa,
+    connection: ConnectionPolicy,
+    request: Configuration,
+    types: set[int],
+) -> IpAddress | None:
+    if connection.pool is None:
+        if connection.remote_ts:
+            return None
+        raise Refused(
+            NotifyType.INTERNAL_ADDRESS_FAILURE,
+            f"the peer asks for an inner address, connection {connection.name} has no pool",
+            f"set pool in connections.{connection.name}",
+        )
+    pool = core.pools.get(connection.pool)
+    if pool is None:
+        raise Refused(
+            NotifyType.INTERNAL_ADDRESS_FAILURE,
+            f"pool {connection.pool} of connection {connection.name} does not exist",
+            f"add [pools.{connection.pool}]",
+        )
+    version = pool.network.version
+    if _ADDRESSES[version] not in types:
+        raise Refused(
+            NotifyType.INTERNAL_ADDRESS_FAILURE,
+            f"the peer asks for an IPv{10 - version} inner address, pool {pool.name} has"
+            f" IPv{version} addresses only",
+            "request an address of the pool's family",
+        )
+    try:
+        address = pool.lease(sa.peer_name, _wanted(request, version))
+    except PoolExhausted as exhausted:
+        core.count("pool_exhausted")
+        raise Refused(
+            NotifyType.INTERNAL_ADDRESS_FAILURE,
+            str(exhausted),
+            f"enlarge network of pools.{pool.name}",
+        ) from None
+    sa.inner_address = address
+    sa.pool = pool.name
+    return address
+
+
+def _servers(connection: ConnectionPolicy, types: set[int]) -> list[ConfigurationAttribute]:
+    attributes: list[ConfigurationAttribute] = []
+    for server in connection.dns:
+        kind = (
+            CfgAttribute.INTERNAL_IP4_DNS
+            if server.version == 4
+            else (CfgAttribute.INTERNAL_IP6_DNS)
+        )
+        if kind in types:
+            attributes.append(ConfigurationAttribute(kind, server.packed))
+    for subnet in connection.subnets:
+        if isinstance(subnet, IPv4Network):
+            if CfgAttribute.INTERNAL_IP4_SUBNET in types:
+                value = subnet.network_address.packed + subnet.netmask.packed
+                attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_SUBNET, value))
+        elif CfgAttribute.INTERNAL_IP6_SUBNET in types:
+            value = subnet.network_address.packed + bytes([subnet.prefixlen])
+            attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP6_SUBNET, value))
+    if CfgAttribute.INTERNAL_DNS_DOMAIN in types:
+        attributes += [
+            ConfigurationAttribute(CfgAttribute.INTERNAL_DNS_DOMAIN, domain.encode())
+            for domain in connection.dns_domains
+        ]
+    return attributes
+
+
+def request() -> Configuration:
+    """What we ask for as an initiator."""
+    return Configuration(
+        CfgType.REQUEST,
+        tuple(
+            ConfigurationAttribute(kind, b"")
+            for kind in (
+                CfgAttribute.INTERNAL_IP4_ADDRESS,
+                CfgAttribute.INTERNAL_IP4_DNS,
+                CfgAttribute.INTERNAL_IP4_SUBNET,
+                CfgAttribute.INTERNAL_DNS_DOMAIN,
+            )
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What the peer gave us, with everything malformed left out."""
+
+    address: IpAddress | None
+    dns: tuple[IpAddress, ...]
+    subnets: tuple[IPv4Network | IPv6Network, ...]
+    domains: tuple[str, ...]
+
+
+def read_reply(reply: Configuration | None) -> Assigned:
+    """Read a CFG_REPLY; None and anything else than a reply assign nothing."""
+    address: IpAddress | None = None
+    dns: list[IpAddress] = []
+    subnets: list[IPv4Network | IPv6Network] = []
+    domains: list[str] = []
+    attributes = reply.attributes if reply is not None and reply.type == CfgType.REPLY else ()
+    for attribute in attributes:
+        kind, value = attribute.type, attribute.value
+        if kind == CfgAttribute.INTERNAL_IP4_ADDRESS and len(value) == 4 and address is None:
+            address = IPv4Address(value)
+        elif kind == CfgAttribute.INTERNAL_IP4_DNS and len(value) == 4:
+            dns.append(IPv4Address(value))
+        elif kind == CfgAttribute.INTERNAL_IP4_SUBNET and len(value) == 8:
+            subnet = _subnet(value)
+            if subnet is not None:
+                subnets.append(subnet)
+        elif kind == CfgAttribute.INTERNAL_DNS_DOMAIN and 0 < len(value) <= 253:
+            domains.append(value.decode("ascii", "backslashreplace"))
+    return Assigned(
+        address,
+        tuple(dns[:MAX_SERVERS]),
+        tuple(subnets[:MAX_SERVERS]),
+        tuple(domains[:MAX_SERVERS]),
+    )
+
+
+def _subnet(value: bytes) -> IPv4Network | None:
+    try:
+        return IPv4Network((value[:4], str(IPv4Address(value[4:]))), strict=False)
+    except ValueError:
+        return None

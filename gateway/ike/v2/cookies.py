@@ -1,0 +1,102 @@
+"""Stateless cookies and the limits on half-open IKE SAs (RFC 7296 section 2.6)."""
+
+import hmac
+from collections.abc import Callable, Hashable
+from hashlib import sha256
+
+from gateway.domain.endpoint import Endpoint
+from gateway.ike.v2.sa import IkeSa
+
+SECRET_LIFETIME_S = 60.0
+"""A cookie is good for one to two of these."""
+COOKIE_OCTETS = 33
+MAX_COOKIE_OCTETS = 64
+"""RFC 7296: a cookie has 1 to 64 octets."""
+
+
+class Cookies:
+    """Makes and checks cookies without remembering anything about who asked.
+
+    A cookie is the generation of the secret (one octet) and an HMAC over the initiator's nonce,
+    SPI, address and port, so it proves that whoever shows it receives at that endpoint.
+    """
+
+    __slots__ = ("_generation", "_random", "_rotated_at", "_secrets")
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
+        self._random = random
+        self._secrets: dict[int, bytes] = {}
+        self._generation = 0
+        self._rotated_at = float("-inf")
+
+    def _rotate(self, now: float) -> None:
+        if now - self._rotated_at < SECRET_LIFETIME_S:
+            return
+        stale = now - self._rotated_at >= 2 * SECRET_LIFETIME_S
+        previous = None if stale else self._secrets.get(self._generation)
+        last = self._generation
+        self._generation = (last + 1) % 256
+        self._secrets = {self._generation: self._random(32)}
+        if previous is not None:
+            self._secrets[last] = previous
+        self._rotated_at = now
+
+    def _make(self, generation: int, nonce: bytes, spi: bytes, source: Endpoint) -> bytes:
+        # The nonce comes last: it is the only part without a fixed length.
+        port = source.port.to_bytes(2, "big")
+        material = spi + port + bytes([source.address.version]) + source.address.packed + nonce
+        digest = hmac.digest(self._secrets[generation], material, sha256)
+        return bytes([generation]) + digest
+
+    def make(self, nonce: bytes, spi: bytes, source: Endpoint, now: float) -> bytes:
+        """The cookie that this initiator must show."""
+        self._rotate(now)
+        return self._make(self._generation, nonce, spi, source)
+
+    def verify(self, cookie: bytes, nonce: bytes, spi: bytes, source: Endpoint, now: float) -> bool:
+        """Whether ``cookie`` was made for this initiator, with the current or the last secret."""
+        self._rotate(now)
+        if len(cookie) != COOKIE_OCTETS or cookie[0] not in self._secrets:
+            return False
+        return hmac.compare_digest(cookie, self._make(cookie[0], nonce, spi, source))
+
+
+class HalfOpenLimits:
+    """Counts half-open responder SAs, all of them and those of each (address, port).
+
+    Also finds the SA that a repeated IKE_SA_INIT request belongs to, by its octets and source.
+    """
+
+    __slots__ = ("_by_request", "_per_source")
+
+    def __init__(self) -> None:
+        self._by_request: dict[tuple[bytes, Hashable], IkeSa] = {}
+        self._per_source: dict[Endpoint, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_request)
+
+    def of_source(self, source: Endpoint) -> int:
+        """How many half-open SAs a source has."""
+        return self._per_source.get(source, 0)
+
+    def find(self, digest: bytes, source: Endpoint) -> IkeSa | None:
+        """The SA that the same octets from the same source made."""
+        return self._by_request.get((digest, source))
+
+    def add(self, digest: bytes, source: Endpoint, sa: IkeSa) -> tuple[bytes, Endpoint]:
+        """Count a new half-open SA; returns the key to :meth:`remove` it with."""
+        key = (digest, source)
+        self._by_request[key] = sa
+        self._per_source[source] = self._per_source.get(source, 0) + 1
+        return key
+
+    def remove(self, key: tuple[bytes, Endpoint]) -> None:
+        """The SA is established or gone."""
+        if self._by_request.pop(key, None) is None:
+            return
+        left = self._per_source[key[1]] - 1
+        if left:
+            self._per_source[key[1]] = left
+        else:
+            del self._per_source[key[1]]

@@ -1,0 +1,244 @@
+"""What the exchanges of one engine share: tables, timers, randomness, outputs, counters."""
+
+import enum
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway.domain.endpoint import IpAddress, Path
+from gateway.domain.pools import AddressPool
+from gateway.domain.timers import Timers
+from gateway.ike.auth.credentials import LocalCredential
+from gateway.ike.crypto.proposals import EspSelection, Selection
+from gateway.ike.outputs import ActivateOutbound, Event, Output, Severity, Transmit
+from gateway.ike.policy import ConnectionPolicy, EngineSettings
+from gateway.ike.v2.cookies import Cookies, HalfOpenLimits
+from gateway.ike.v2.sa import Child, IkeSa
+
+FIRST_REQID = 0x47000001
+LAST_REQID = 0x47FFFFFF
+FIRST_CHILD_SPI = 0x1000
+"""Smaller SPIs are reserved by IANA (to 255) or handed out by people."""
+MAX_LIMITED_EVENTS = 1024
+EVENT_INTERVAL_S = 10.0
+CHILDLESS_S = 30.0
+"""How long an IKE SA may have no child SA before it is closed."""
+
+
+class TimerKind(enum.Enum):
+    """What a deadline is for. The timer key is (kind, SPI or name)."""
+
+    RETRANSMIT = "retransmit"
+    GIVE_UP = "give up"
+    LIVENESS = "liveness"
+    REKEY_IKE = "rekey IKE SA"
+    EXPIRE_IKE = "IKE SA expires"
+    CHILDLESS = "childless"
+    KEEPALIVE = "NAT keepalive"
+    REKEY_CHILD = "rekey child SA"
+    EXPIRE_CHILD = "child SA expires"
+    ACTIVATE = "activate outbound"
+    REMOVE = "remove old child SA"
+    REDO = "do a refused request again"
+    INITIATE = "initiate connection"
+
+
+TimerKey = tuple[TimerKind, bytes | int | str]
+
+
+class Core:
+    """The shared part of an engine; the exchange modules are functions over it."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        connections: Sequence[ConnectionPolicy],
+        pools: Mapping[str, AddressPool],
+        random: Callable[[int], bytes],
+        wall_clock: Callable[[], datetime],
+        last_inbound: Callable[[int], float | None] | None,
+    ) -> None:
+        self.settings = settings
+        self.connections = {connection.name: connection for connection in connections}
+        self.pools = pools
+        self.random = random
+        self.wall_clock = wall_clock
+        self.last_inbound = last_inbound
+        self.trace = False
+        """Whether changes of state are reported as DEBUG events."""
+        self.outputs: list[Output] = []
+        self.timers: Timers[TimerKey] = Timers()
+        self.counters: defaultdict[str, int] = defaultdict(int)
+        self.sas: dict[bytes, IkeSa] = {}
+        """By our own SPI."""
+        self.children: dict[int, IkeSa] = {}
+        """The IKE SA of each child SA, by the child's inbound SPI."""
+        self.own_addresses: set[IpAddress] = set()
+        """Addresses that datagrams were sent to; bounded by what the adapter binds."""
+        self.by_peer: dict[str, set[bytes]] = {}
+        """Our SPIs of established IKE SAs, by the peer's identity."""
+        self.cookies = Cookies(random)
+        self.half_open = HalfOpenLimits()
+        self.wanted: dict[str, int] = {}
+        """Connections that are to be up, with the number of failures in a row."""
+        self._reqids: dict[int, int] = {}
+        self._next_reqid = FIRST_REQID
+        self._der: dict[int, tuple[LocalCredential, tuple[bytes, ...]]] = {}
+        self._limited: dict[str, tuple[float, int]] = {}
+        self.selections: dict[object, tuple[Selection, tuple[ConnectionPolicy, ...]]] = {}
+        self.esp_selections: dict[object, EspSelection] = {}
+
+    # -- outputs --------------------------------------------------------------------------
+
+    def count(self, name: str) -> None:
+        """Add one to a counter."""
+        self.counters[name] += 1
+
+    def emit(
+        self, name: str, text: str, severity: Severity = Severity.INFO, **fields: object
+    ) -> None:
+        """Report an event."""
+        self.outputs.append(Event(name, text, severity, fields))
+
+    def emit_limited(
+        self, key: str, now: float, name: str, text: str, severity: Severity, **fields: object
+    ) -> None:
+        """Report an event, at most one per ``key`` in ten seconds; the next says how many more."""
+        last, suppressed = self._limited.get(key, (-EVENT_INTERVAL_S, 0))
+        if now - last < EVENT_INTERVAL_S:
+            self._limited[key] = (last, suppressed + 1)
+            return
+        if len(self._limited) >= MAX_LIMITED_EVENTS:
+            self._limited.clear()
+        self._limited[key] = (now, 0)
+        if suppressed:
+            text += f" ({suppressed} more like this were not reported)"
+        self.outputs.append(Event(name, text, severity, fields))
+
+    def transmit(self, messages: tuple[bytes, ...], path: Path) -> None:
+        """Send the datagrams of one message."""
+        for message in messages:
+            self.outputs.append(Transmit(message, path))
+
+    # -- names ----------------------------------------------------------------------------
+
+    def new_ike_spi(self) -> bytes:
+        """An unused, non-zero SPI of ours for an IKE SA."""
+        while True:
+            spi = self.random(8)
+            if any(spi) and spi not in self.sas:
+                return spi
+
+    def new_child_spi(self) -> int:
+        """An unused inbound SPI for a child SA."""
+        while True:
+            spi = int.from_bytes(self.random(4), "big")
+            if spi >= FIRST_CHILD_SPI and spi not in self.children:
+                return spi
+
+    def take_reqid(self) -> int:
+        """A reqid that no child SA uses."""
+        while self._next_reqid in self._reqids:
+            self._advance_reqid()
+        reqid = self._next_reqid
+        self._advance_reqid()
+        return reqid
+
+    def _advance_reqid(self) -> None:
+        self._next_reqid = FIRST_REQID if self._next_reqid >= LAST_REQID else self._next_reqid + 1
+
+    # -- tables ---------------------------------------------------------------------------
+
+    def add_sa(self, sa: IkeSa) -> None:
+        """Enter a new IKE SA under our SPI."""
+        self.sas[sa.local_spi] = sa
+
+    def add_peer(self, sa: IkeSa) -> None:
+        """Enter an established IKE SA under its peer's identity."""
+        self.by_peer.setdefault(sa.peer_name, set()).add(sa.local_spi)
+
+    def drop_sa(self, sa: IkeSa) -> None:
+        """Take an IKE SA out of every table, with its timers."""
+        self.sas.pop(sa.local_spi, None)
+        spis = self.by_peer.get(sa.peer_name)
+        if spis is not None:
+            spis.discard(sa.local_spi)
+            if not spis:
+                del self.by_peer[sa.peer_name]
+        for kind in _IKE_TIMERS:
+            self.timers.cancel((kind, sa.local_spi))
+
+    def add_child(self, sa: IkeSa, child: Child) -> None:
+        """Enter a child SA; its reqid is in use until the last child with it goes."""
+        sa.children[child.spi_in] = child
+        self.children[child.spi_in] = sa
+        self._reqids[child.reqid] = self._reqids.get(child.reqid, 0) + 1
+
+    def drop_child(self, sa: IkeSa, child: Child) -> None:
+        """Take a child SA out of every table, with its timers."""
+        if sa.children.pop(child.spi_in, None) is None:
+            return
+        self.children.pop(child.spi_in, None)
+        left = self._reqids[child.reqid] - 1
+        if left:
+            self._reqids[child.reqid] = left
+        else:
+            del self._reqids[child.reqid]
+        for kind in _CHILD_TIMERS:
+            self.timers.cancel((kind, child.spi_in))
+
+    def activate(self, child: Child) -> None:
+        """Send on a child SA that only received so far."""
+        self.timers.cancel((TimerKind.ACTIVATE, child.spi_in))
+        if not child.outbound_active:
+            child.outbound_active = True
+            self.outputs.append(ActivateOutbound(child.spi_in))
+
+    def certificates_of(self, credential: LocalCredential) -> tuple[bytes, ...]:
+        """The DER octets of our certificates, leaf first; encoded once."""
+        known = self._der.get(id(credential))
+        if known is None or known[0] is not credential:
+            der = tuple(one.public_bytes(Encoding.DER) for one in credential.certificates)
+            known = self._der[id(credential)] = (credential, der)
+        return known[1]
+
+    def watch_childless(self, sa: IkeSa, now: float) -> None:
+        """Close an IKE SA without child SAs unless one comes in time."""
+        self.timers.set((TimerKind.CHILDLESS, sa.local_spi), now + CHILDLESS_S)
+
+    def fraction(self) -> float:
+        """A random number from 0 to 1."""
+        return int.from_bytes(self.random(2), "big") / 65535
+
+    def release_address(self, sa: IkeSa) -> None:
+        """Give a leased inner address back to its pool."""
+        if sa.inner_address is not None and sa.pool is not None:
+            pool = self.pools.get(sa.pool)
+            if pool is not None:
+                pool.release(sa.inner_address)
+        sa.inner_address = None
+        sa.pool = None
+
+    def is_inner_address(self, address: IpAddress) -> bool:
+        """Whether an address is inside one of our pools: never an outer address."""
+        return any(address in pool.network for pool in self.pools.values())
+
+
+_IKE_TIMERS = (
+    TimerKind.RETRANSMIT,
+    TimerKind.GIVE_UP,
+    TimerKind.LIVENESS,
+    TimerKind.REKEY_IKE,
+    TimerKind.EXPIRE_IKE,
+    TimerKind.CHILDLESS,
+    TimerKind.KEEPALIVE,
+    TimerKind.REDO,
+)
+_CHILD_TIMERS = (
+    TimerKind.REKEY_CHILD,
+    TimerKind.EXPIRE_CHILD,
+    TimerKind.ACTIVATE,
+    TimerKind.REMOVE,
+)

@@ -1,0 +1,142 @@
+"""Sending requests and responses inside an IKE SA, one request at a time."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import ClassVar
+
+from gateway.domain.endpoint import Path
+from gateway.ike.codec import Payload
+from gateway.ike.registry import ExchangeType
+from gateway.ike.v2 import closing, protect
+from gateway.ike.v2.core import Core, TimerKind
+from gateway.ike.v2.sa import IkeSa, State
+from gateway.ike.v2.view import Payloads
+from gateway.ike.v2.window import LAST_MESSAGE_ID, Outstanding, retransmission_delay
+
+MAX_QUEUED = 64
+"""Exchanges of ours that wait for the window of one SA."""
+
+
+class Exchange:
+    """An exchange that we begin: makes the request and takes the response."""
+
+    __slots__ = ()
+    name: ClassVar[str]
+    exchange_type: ClassVar[ExchangeType]
+
+    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+        """The request's payloads, or None when there is nothing to do any more."""
+        raise NotImplementedError
+
+    def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
+        """Act on the authenticated response."""
+        raise NotImplementedError
+
+    def no_answer(self, core: Core, sa: IkeSa, tries: int, now: float) -> None:
+        """The request was sent ``tries`` times without an answer and is about to be again."""
+
+    def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:
+        """The SA goes before the response came."""
+
+
+def begin(core: Core, sa: IkeSa, exchange: Exchange, now: float) -> None:
+    """Start an exchange, or queue it behind the one that is under way."""
+    if sa.window.outstanding is None:
+        _start(core, sa, exchange, now)
+        return
+    if sa.exchanges is None:
+        sa.exchanges = deque()
+    if len(sa.exchanges) >= MAX_QUEUED:
+        core.count("exchanges_not_queued")
+        exchange.abandoned(core, sa, now)
+        return
+    sa.exchanges.append(exchange)
+
+
+def _start(core: Core, sa: IkeSa, exchange: Exchange, now: float) -> bool:
+    payloads = exchange.request(core, sa, now)
+    if payloads is None:
+        return False
+    if sa.window.next_request >= LAST_MESSAGE_ID:
+        closing.close(core, sa, "message ids are used up", now)
+        return False
+    messages = protect.seal(
+        sa,
+        exchange.exchange_type,
+        sa.window.next_request,
+        payloads,
+        response=False,
+        fragment_size=core.settings.fragment_size,
+    )
+    send_request(core, sa, exchange, messages, now)
+    return True
+
+
+def send_request(
+    core: Core, sa: IkeSa, exchange: Exchange, messages: tuple[bytes, ...], now: float
+) -> None:
+    """Send a request's datagrams and wait for the response."""
+    sa.window.begin(Outstanding(exchange, messages))
+    core.transmit(messages, sa.path)
+    core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + core.settings.retransmit_first_s)
+
+
+def continue_with_next(core: Core, sa: IkeSa, now: float) -> None:
+    """Start the next queued exchange, if the window is free."""
+    while sa.exchanges and sa.window.outstanding is None and sa.state is not State.CLOSED:
+        exchange = sa.exchanges.popleft()
+        _start(core, sa, exchange, now)
+    if not sa.exchanges:
+        sa.exchanges = None
+
+
+def finish(core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
+    """The response to the outstanding request came and is authentic."""
+    outstanding = sa.window.outstanding
+    if outstanding is None:
+        return
+    sa.window.outstanding = None
+    core.timers.cancel((TimerKind.RETRANSMIT, sa.local_spi))
+    outstanding.exchange.response(core, sa, view, now)
+    continue_with_next(core, sa, now)
+
+
+def retransmit(core: Core, sa: IkeSa, now: float) -> None:
+    """Nobody answered in time: send again, or give the SA up."""
+    outstanding = sa.window.outstanding
+    if outstanding is None:
+        return
+    settings = core.settings
+    if outstanding.tries >= settings.retransmit_tries:
+        core.count("retransmissions_exhausted")
+        closing.unanswered(core, sa, outstanding.exchange.name, now)
+        return
+    outstanding.exchange.no_answer(core, sa, outstanding.tries, now)
+    outstanding.tries += 1
+    core.count("retransmissions")
+    core.transmit(outstanding.messages, sa.path)
+    delay = retransmission_delay(
+        outstanding.tries, settings.retransmit_first_s, settings.retransmit_factor
+    )
+    core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + delay)
+
+
+def respond(
+    core: Core,
+    sa: IkeSa,
+    digest: bytes,
+    exchange_type: int,
+    payloads: Sequence[Payload],
+    path: Path,
+) -> None:
+    """Answer the expected request, to where it came from, and remember the answer."""
+    messages = protect.seal(
+        sa,
+        exchange_type,
+        sa.window.expected,
+        payloads,
+        response=True,
+        fragment_size=core.settings.fragment_size,
+    )
+    sa.window.answer(digest, messages)
+    core.transmit(messages, path)

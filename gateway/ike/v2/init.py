@@ -1,0 +1,321 @@
+"""IKE_SA_INIT as the responder (RFC 7296 sections 1.2, 2.6, 2.7)."""
+
+import struct
+from hashlib import sha256
+
+from gateway.domain.endpoint import Path
+from gateway.domain.wire import WireError
+from gateway.ike.codec import (
+    CertificateRequest,
+    Header,
+    KeyExchange,
+    Nonce,
+    Notify,
+    Payload,
+    Proposal,
+    SecurityAssociation,
+    UnsupportedCriticalPayload,
+    parse_message,
+    serialize_message,
+)
+from gateway.ike.crypto import dh, keymat
+from gateway.ike.crypto.proposals import IkeSuite, NoProposalChosen, Selection, select_ike
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.registry import (
+    CertEncoding,
+    DhGroup,
+    ExchangeType,
+    Flag,
+    HashId,
+    NotifyType,
+    ProtocolId,
+)
+from gateway.ike.v2 import nat
+from gateway.ike.v2.core import Core, TimerKind
+from gateway.ike.v2.refusal import Refused, report_refusal
+from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
+from gateway.ike.v2.view import Payloads
+
+MAX_INIT_OCTETS = 4096
+"""Of an IKE_SA_INIT message, which is kept until the peer has proven itself."""
+NONCE_OCTETS = 32
+SIGNATURE_HASHES = struct.pack(
+    "!4H", HashId.SHA2_256, HashId.SHA2_384, HashId.SHA2_512, HashId.IDENTITY
+)
+MAX_SELECTION_MEMO = 256
+
+
+def receive_request(core: Core, octets: bytes, header: Header, path: Path, now: float) -> None:
+    """Answer a request: with the former answer, a cookie demand, a refusal, or a half-open SA.
+
+    Raises WireError for everything that deserves no answer.
+    """
+    if any(header.responder_spi) or header.message_id != 0:
+        raise WireError("IKE_SA_INIT request with a responder SPI or a message id")
+    if len(octets) > MAX_INIT_OCTETS:
+        raise WireError(f"IKE_SA_INIT of {len(octets)} octets, at most {MAX_INIT_OCTETS} allowed")
+    digest = sha256(octets).digest()
+    known = core.half_open.find(digest, path.remote)
+    if known is not None:
+        core.count("requests_repeated")
+        core.transmit(known.window.responses, path)
+        return
+    if len(core.half_open) >= core.settings.half_open_limit:
+        core.count("half_open_limit_reached")
+        return
+    try:
+        view = Payloads(parse_message(octets, header).payloads)
+        _answer(core, octets, digest, header, view, path, now)
+    except UnsupportedCriticalPayload as unsupported:
+        refused = Refused(
+            NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD,
+            str(unsupported),
+            data=bytes([unsupported.payload_type]),
+        )
+        _refuse(core, header, refused, path, now)
+    except Refused as refused:
+        _refuse(core, header, refused, path, now)
+
+
+def _refuse(core: Core, header: Header, refused: Refused, path: Path, now: float) -> None:
+    _send_stateless(core, header, [refused.notify()], path)
+    if refused.notify_type is not NotifyType.INVALID_KE_PAYLOAD:
+        report_refusal(core, refused, "a peer", path.remote, "IKE_SA_INIT", now=now)
+
+
+def _send_stateless(core: Core, header: Header, payloads: list[Payload], path: Path) -> None:
+    message = serialize_message(
+        header.initiator_spi,
+        bytes(8),
+        exchange=ExchangeType.IKE_SA_INIT,
+        flags=Flag.RESPONSE,
+        message_id=0,
+        payloads=payloads,
+    )
+    core.transmit((message,), path)
+
+
+def _cookie_missing(
+    core: Core, view: Payloads, nonce: bytes, header: Header, path: Path, now: float
+) -> bool:
+    """Whether a cookie is needed and not shown; half of a source's room is for those who do."""
+    settings = core.settings
+    crowded = len(core.half_open) >= settings.cookie_threshold
+    mine = core.half_open.of_source(path.remote)
+    if not crowded and mine < max(settings.half_open_per_source // 2, 1):
+        return False
+    shown = view.notify(NotifyType.COOKIE)
+    return shown is None or not core.cookies.verify(
+        shown.data, nonce, header.initiator_spi, path.remote, now
+    )
+
+
+def _answer(
+    core: Core,
+    octets: bytes,
+    digest: bytes,
+    header: Header,
+    view: Payloads,
+    path: Path,
+    now: float,
+) -> None:
+    offered = view.need(SecurityAssociation)
+    theirs = view.need(KeyExchange)
+    nonce = view.need(Nonce).data
+    if _cookie_missing(core, view, nonce, header, path, now):
+        core.count("cookies_demanded")
+        cookie = core.cookies.make(nonce, header.initiator_spi, path.remote, now)
+        _send_stateless(core, header, [Notify(NotifyType.COOKIE, cookie)], path)
+        return
+    if core.half_open.of_source(path.remote) >= core.settings.half_open_per_source:
+        core.count("half_open_source_limit_reached")
+        return
+    selection, candidates = choose(core, offered, path)
+    suite: IkeSuite = selection.suite
+    if theirs.group != suite.group:
+        raise Refused(
+            NotifyType.INVALID_KE_PAYLOAD,
+            f"key exchange of group {theirs.group}, {suite.group.name} was chosen",
+            data=struct.pack("!H", suite.group),
+        )
+    try:
+        pair = dh.generate(suite.group)
+        shared = pair.shared_secret(theirs.data)
+    except dh.InvalidKeyExchange as invalid:
+        raise Refused(NotifyType.INVALID_SYNTAX, f"key exchange value refused: {invalid}") from None
+    sa = IkeSa(header.initiator_spi, core.new_ike_spi(), initiator=False, path=path, now=now)
+    handshake = sa.handshake
+    if handshake is None:
+        return
+    handshake.candidates = candidates
+    handshake.init_request = octets
+    handshake.nonce_i = nonce
+    handshake.nonce_r = core.random(NONCE_OCTETS)
+    take_capabilities(sa, view, path)
+    sa.encapsulate = sa.local_natted or sa.remote_natted
+    reply = _reply_payloads(core, sa, view, selection, pair.public, path)
+    message = serialize_message(
+        sa.initiator_spi,
+        sa.responder_spi,
+        exchange=ExchangeType.IKE_SA_INIT,
+        flags=Flag.RESPONSE,
+        message_id=0,
+        payloads=reply,
+    )
+    handshake.init_response = message
+    install_keys(sa, suite, shared, b"", None)
+    handshake.half_open_key = core.half_open.add(digest, path.remote, sa)
+    core.add_sa(sa)
+    transition(core, sa, State.HALF_OPEN, "IKE_SA_INIT answered")
+    sa.window.answer(digest, (message,))
+    core.timers.set((TimerKind.GIVE_UP, sa.local_spi), now + core.settings.half_open_timeout_s)
+    core.transmit((message,), path)
+
+
+def choose(
+    core: Core, offered: SecurityAssociation, path: Path
+) -> tuple[Selection, tuple[ConnectionPolicy, ...]]:
+    """Pick a proposal by the first connection that likes one, and all that would take it.
+
+    Remembers its decisions by the octets offered, since clients of one kind offer the same.
+
+    Raises:
+        Refused: NO_PROPOSAL_CHOSEN, with theirs and ours.
+    """
+    connections = [
+        connection
+        for connection in core.connections.values()
+        if connection.remote is None or connection.remote.address == path.remote.address
+    ]
+    key = (offered, tuple(connection.name for connection in connections))
+    known = core.selections.get(key)
+    if known is None:
+        known = _choose(offered, connections)
+        if len(core.selections) >= MAX_SELECTION_MEMO:
+            core.selections.clear()
+        core.selections[key] = known
+    return known
+
+
+def _choose(
+    offered: SecurityAssociation, connections: list[ConnectionPolicy]
+) -> tuple[Selection, tuple[ConnectionPolicy, ...]]:
+    selection: Selection | None = None
+    reasons: list[str] = []
+    candidates: list[ConnectionPolicy] = []
+    for connection in connections:
+        try:
+            if selection is None:
+                selection = select_ike(connection.ike_offer, offered)
+            else:
+                select_ike(connection.ike_offer, chosen_payload(selection))
+            candidates.append(connection)
+        except NoProposalChosen as nothing:
+            if str(nothing) not in reasons:
+                reasons.append(str(nothing))
+    if selection is None:
+        raise Refused(
+            NotifyType.NO_PROPOSAL_CHOSEN,
+            " / ".join(reasons[:3]) or "no connection is configured for this address",
+            "offer one of ours, or add one of theirs to ike_proposals",
+        )
+    return selection, tuple(candidates)
+
+
+def chosen_payload(selection: Selection, spi: bytes = b"") -> SecurityAssociation:
+    """The SA payload that answers with the chosen proposal."""
+    proposal = Proposal(selection.proposal_number, ProtocolId.IKE, spi, tuple(selection.transforms))
+    return SecurityAssociation((proposal,))
+
+
+def take_capabilities(sa: IkeSa, view: Payloads, path: Path) -> None:
+    """Note what the peer's IKE_SA_INIT says about NATs, fragments and signature hashes."""
+    handshake = sa.handshake
+    if handshake is None:
+        return
+    sources = view.notify_data(NotifyType.NAT_DETECTION_SOURCE_IP)
+    destinations = view.notify_data(NotifyType.NAT_DETECTION_DESTINATION_IP)
+    # The request's hashes are over a responder SPI of zero.
+    spi_r = sa.responder_spi if sa.initiator else bytes(8)
+    handshake.nat_t = bool(sources and destinations)
+    if handshake.nat_t:
+        sa.local_natted, sa.remote_natted = nat.detect(
+            sa.initiator_spi, spi_r, path, sources, destinations
+        )
+    sa.fragmentation = view.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
+    hashes = view.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS)
+    if hashes is not None:
+        data = hashes.data[:64]
+        handshake.peer_hashes = tuple(
+            int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data) - 1, 2)
+        )
+
+
+def install_keys(
+    sa: IkeSa, suite: IkeSuite, shared: bytes, old_sk_d: bytes, old_suite: IkeSuite | None
+) -> None:
+    """Derive the SA's keys and make its ciphers; drops nothing."""
+    handshake = sa.handshake
+    if handshake is None:
+        return
+    keys = keymat.derive_ike_keys(
+        suite,
+        handshake.nonce_i,
+        handshake.nonce_r,
+        shared,
+        sa.initiator_spi,
+        sa.responder_spi,
+        old_sk_d or None,
+        old_suite.prf if old_suite is not None else None,
+    )
+    handshake.keys = keys
+    sa.suite = suite
+    sa.sk_d = keys.sk_d
+    of_initiator, of_responder = keymat.sk_ciphers(suite, keys)
+    if sa.initiator:
+        sa.cipher_out, sa.cipher_in = of_initiator, of_responder
+    else:
+        sa.cipher_out, sa.cipher_in = of_responder, of_initiator
+    sa.evidence |= Evidence.KEYS
+
+
+def certificate_request(candidates: tuple[ConnectionPolicy, ...]) -> CertificateRequest | None:
+    """The authorities under which the candidates take certificates."""
+    authorities = b"".join(
+        dict.fromkeys(
+            connection.peer_auth.anchors.hash_list()
+            for connection in candidates
+            if connection.peer_auth.anchors is not None
+        )
+    )
+    if not authorities:
+        return None
+    return CertificateRequest(CertEncoding.X509_SIGNATURE, authorities)
+
+
+def _reply_payloads(
+    core: Core, sa: IkeSa, view: Payloads, selection: Selection, public: bytes, path: Path
+) -> list[Payload]:
+    handshake = sa.handshake
+    if handshake is None:
+        return []
+    group: DhGroup = selection.suite.group
+    payloads: list[Payload] = [
+        chosen_payload(selection),
+        KeyExchange(group, public),
+        Nonce(handshake.nonce_r),
+    ]
+    if handshake.nat_t:
+        force = any(connection.force_encapsulation for connection in handshake.candidates)
+        payloads += nat.detection_notifies(
+            sa.initiator_spi, sa.responder_spi, path, force_encapsulation=force
+        )
+        sa.encapsulate = sa.encapsulate or force
+    if sa.fragmentation:
+        payloads.append(Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
+    if view.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS) is not None:
+        payloads.append(Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, SIGNATURE_HASHES))
+    request = certificate_request(handshake.candidates)
+    if request is not None:
+        payloads.append(request)
+    return payloads

@@ -1,0 +1,91 @@
+"""Endpoint moves of one IKE SA and its children, by policy (see ``endpoint_update``)."""
+
+from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, IpNetwork
+from gateway.domain.endpoint import Endpoint, Path
+from gateway.ike import endpoint_update
+from gateway.ike.endpoint_update import MovePolicy
+from gateway.ike.outputs import Severity
+from gateway.ike.v2.core import Core
+from gateway.ike.v2.sa import IkeSa, State
+
+_EVERYTHING = (ANY_IPV4, ANY_IPV6)
+
+
+def policy(core: Core, sa: IkeSa, *, allowed: bool) -> MovePolicy:
+    """What moves are allowed for this SA."""
+    inner: list[IpNetwork] = [pool.network for pool in core.pools.values()]
+    for child in sa.children.values():
+        for selector in child.remote_ts:
+            if (selector.start, selector.end) not in {(s.start, s.end) for s in _EVERYTHING}:
+                inner += selector.networks()
+    return MovePolicy(allowed, core.own_addresses, inner, core.settings.max_moves_per_minute)
+
+
+def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> bool:
+    """Move the peer to where an authenticated packet came from, if policy allows it."""
+    if sa.connection is None or sa.state not in (State.ESTABLISHED, State.DELETING, State.REKEYED):
+        return False
+    if remote == sa.path.remote:
+        return False
+    return _move_if_allowed(
+        core,
+        sa,
+        Path(sa.path.local, remote),
+        proof,
+        now,
+        policy(core, sa, allowed=sa.connection.endpoint_update),
+    )
+
+
+def move_on_request(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -> str | None:
+    """Move the peer as it asked for in an authenticated request (MOBIKE). Why not, or None."""
+    if path == sa.path:
+        return None
+    rules = policy(core, sa, allowed=True)
+    wrong = endpoint_update.wrong_address(path.remote, path.local, rules)
+    if wrong is not None:
+        return wrong
+    if sa.move_budget is None:
+        sa.move_budget = endpoint_update.MoveBudget(rules.per_minute, now)
+    if not sa.move_budget.take(rules.per_minute, now):
+        return f"more than {rules.per_minute} moves in a minute"
+    perform(core, sa, path, proof, now)
+    return None
+
+
+def _move_if_allowed(
+    core: Core, sa: IkeSa, path: Path, proof: str, now: float, rules: MovePolicy
+) -> bool:
+    wrong = endpoint_update.objection(sa, path.remote, rules, now)
+    if wrong is not None:
+        refused(core, sa, path.remote, wrong, proof, now)
+        return False
+    perform(core, sa, path, proof, now)
+    return True
+
+
+def perform(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -> None:
+    """Move everything of the peer."""
+    for child in sa.children.values():
+        child.udp_encapsulation = sa.encapsulate
+    core.count("endpoint_moves")
+    endpoint_update.move(sa, path, proof, now, core.outputs)
+
+
+def refused(core: Core, sa: IkeSa, remote: Endpoint, reason: str, proof: str, now: float) -> None:
+    """Count and report, limited in rate, a move that does not happen."""
+    core.count("endpoint_moves_refused")
+    core.emit_limited(
+        f"move {sa.spis}",
+        now,
+        "endpoint_move_refused",
+        f"{sa.peer_name} ({sa.connection_name}) stays at {sa.path.remote}, not moved to {remote}:"
+        f" {reason}",
+        Severity.WARNING,
+        peer=sa.peer_name,
+        connection=sa.connection_name,
+        old=str(sa.path.remote),
+        new=str(remote),
+        proof=proof,
+        reason=reason,
+    )

@@ -1,0 +1,166 @@
+"""Making our AUTH payload and judging the peer's (RFC 7296 section 2.15, RFC 7427)."""
+
+import hmac
+
+from gateway.ike.auth import methods
+from gateway.ike.auth.credentials import CertificateRefused, PresharedKey
+from gateway.ike.codec import Authentication, Certificate, Identification, Payload
+from gateway.ike.crypto.prf import Prf
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.registry import AuthMethod, CertEncoding, NotifyType
+from gateway.ike.v2.core import Core
+from gateway.ike.v2.refusal import Refused
+from gateway.ike.v2.sa import Evidence, IkeSa
+from gateway.ike.v2.view import Payloads
+
+MAX_CERTIFICATES = 8
+"""Of a chain that the peer sends."""
+
+
+def _octets(sa: IkeSa, identification: Identification, *, of_initiator: bool) -> bytes:
+    """What the initiator or the responder signs."""
+    handshake, suite = sa.handshake, sa.suite
+    if handshake is None or handshake.keys is None or suite is None:
+        raise ValueError("no handshake")
+    if of_initiator:
+        message, nonce, key = handshake.init_request, handshake.nonce_r, handshake.keys.sk_pi
+    else:
+        message, nonce, key = handshake.init_response, handshake.nonce_i, handshake.keys.sk_pr
+    return methods.signed_octets(Prf.of(suite.prf), key, message, nonce, identification.body())
+
+
+def own_proof(
+    core: Core, sa: IkeSa, connection: ConnectionPolicy, identification: Identification
+) -> list[Payload]:
+    """Our certificates, as far as policy sends them, and our AUTH payload.
+
+    Raises:
+        Refused: the peer accepts no signature that our key can make.
+    """
+    octets = _octets(sa, identification, of_initiator=sa.initiator)
+    handshake, suite = sa.handshake, sa.suite
+    if handshake is None or suite is None:
+        raise ValueError("no handshake")
+    credential = connection.local_credential
+    if isinstance(credential, PresharedKey):
+        data = methods.psk_auth(Prf.of(suite.prf), credential, octets)
+        return [Authentication(AuthMethod.SHARED_KEY, data)]
+    payloads: list[Payload] = []
+    if connection.send_certificate:
+        payloads += [
+            Certificate(CertEncoding.X509_SIGNATURE, der)
+            for der in core.certificates_of(credential)
+        ]
+    try:
+        method, data = methods.sign(credential, octets, handshake.peer_hashes)
+    except methods.AuthenticationRefused as refused:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"our key cannot sign for this peer: {refused}",
+            f"give {connection.name} another certificate",
+        ) from None
+    payloads.append(Authentication(method, data))
+    return payloads
+
+
+def can_prove(connection: ConnectionPolicy, method: int) -> bool:
+    """Whether the connection takes a proof by this authentication method."""
+    if method == AuthMethod.SHARED_KEY:
+        return connection.peer_auth.preshared_key is not None
+    return connection.peer_auth.anchors is not None
+
+
+def verify_peer(
+    core: Core,
+    sa: IkeSa,
+    connection: ConnectionPolicy,
+    view: Payloads,
+    identification: Identification,
+) -> None:
+    """Judge the peer's AUTH payload and collect the evidence.
+
+    Raises:
+        Refused: AUTHENTICATION_FAILED, whose reason is for the administrator only.
+    """
+    proof = view.get(Authentication)
+    if proof is None:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            "the peer sent no AUTH payload: it wants EAP, which is not configured",
+            "set the client to certificate or pre-shared key authentication",
+        )
+    octets = _octets(sa, identification, of_initiator=not sa.initiator)
+    if proof.method == AuthMethod.SHARED_KEY:
+        _verify_psk(sa, connection, proof, octets)
+        sa.evidence |= Evidence.PEER_AUTH
+        return
+    _verify_signature(core, sa, connection, view, proof, octets)
+
+
+def _verify_psk(
+    sa: IkeSa, connection: ConnectionPolicy, proof: Authentication, octets: bytes
+) -> None:
+    secret = connection.peer_auth.preshared_key
+    if secret is None or sa.suite is None:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"the peer proves itself with a pre-shared key, {connection.name} wants a certificate",
+            "make both sides use the same kind of authentication",
+        )
+    expected = methods.psk_auth(Prf.of(sa.suite.prf), secret, octets)
+    if not hmac.compare_digest(expected, proof.data):
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"the pre-shared key is not that of connection {connection.name}",
+            "enter the same key on both sides",
+        )
+
+
+def _verify_signature(
+    core: Core,
+    sa: IkeSa,
+    connection: ConnectionPolicy,
+    view: Payloads,
+    proof: Authentication,
+    octets: bytes,
+) -> None:
+    anchors = connection.peer_auth.anchors
+    if anchors is None:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"the peer signs (method {proof.method}), {connection.name} wants a pre-shared key",
+            "make both sides use the same kind of authentication",
+        )
+    chain = [
+        certificate.data
+        for certificate in view.certificates
+        if certificate.encoding == CertEncoding.X509_SIGNATURE
+    ]
+    if not chain:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            "the peer sent no X.509 certificate",
+            "set the client to send its certificate",
+        )
+    if len(chain) > MAX_CERTIFICATES:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"the peer sent {len(chain)} certificates, at most {MAX_CERTIFICATES} are allowed",
+        )
+    if sa.peer_id is None:
+        raise ValueError("no identity")
+    try:
+        leaf = anchors.validate(chain, sa.peer_id, core.wall_clock())
+    except CertificateRefused as refused:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED, str(refused), "renew or replace the certificate"
+        ) from None
+    try:
+        methods.verify(leaf, proof.method, proof.data, octets)
+    except methods.AuthenticationRefused as refused:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"the signature was refused: {refused}",
+            "check that certificate and private key of the peer belong together",
+        ) from None
+    sa.evidence |= Evidence.PEER_CERTIFICATE | Evidence.PEER_AUTH

@@ -1,0 +1,112 @@
+"""What an administrator may see of the SAs, as plain JSON values; no keys."""
+
+from dataclasses import dataclass
+
+from gateway.ike.v2.sa import Child, IkeSa
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSaSnapshot:
+    """An IKE SA now."""
+
+    spis: str
+    """``initiatorspi_responderspi`` in hexadecimal: its name in commands."""
+    local_spi: str
+    state: str
+    initiator: bool
+    """Whether we initiated it."""
+    connection: str
+    peer: str
+    local_id: str
+    local: str
+    remote: str
+    inner_address: str | None
+    suite: str
+    encapsulated: bool
+    local_natted: bool
+    remote_natted: bool
+    mobike: bool
+    fragmentation: bool
+    age_s: float
+    idle_s: float
+    """Since the last authenticated IKE message."""
+    child_sas: tuple[str, ...]
+    """Inbound SPIs in hexadecimal."""
+    last_move: dict[str, object] | None
+    """``age_s``, ``old``, ``new`` and ``proof`` of the last endpoint move."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSaSnapshot:
+    """A child SA now."""
+
+    spi_in: int
+    spi_out: int
+    reqid: int
+    state: str
+    connection: str
+    peer: str
+    ike_spis: str
+    local: str
+    remote: str
+    suite: str
+    encapsulated: bool
+    outbound_active: bool
+    local_ts: tuple[str, ...]
+    remote_ts: tuple[str, ...]
+    age_s: float
+
+
+def of_ike_sa(sa: IkeSa, now: float) -> IkeSaSnapshot:
+    """Describe an IKE SA."""
+    move = sa.last_move
+    return IkeSaSnapshot(
+        spis=sa.spis,
+        local_spi=sa.local_spi.hex(),
+        state=sa.state.value,
+        initiator=sa.initiator,
+        connection=sa.connection_name,
+        peer=sa.peer_name,
+        local_id=str(sa.local_id) if sa.local_id is not None else "",
+        local=str(sa.path.local),
+        remote=str(sa.path.remote),
+        inner_address=str(sa.inner_address) if sa.inner_address is not None else None,
+        suite=str(sa.suite) if sa.suite is not None else "",
+        encapsulated=sa.encapsulate,
+        local_natted=sa.local_natted,
+        remote_natted=sa.remote_natted,
+        mobike=sa.mobike,
+        fragmentation=sa.fragmentation,
+        age_s=round(now - sa.created_at, 3),
+        idle_s=round(now - sa.last_inbound, 3),
+        child_sas=tuple(f"{spi:08x}" for spi in sa.children),
+        last_move=None
+        if move is None
+        else {
+            "age_s": round(now - move.at, 3),
+            "old": move.old,
+            "new": move.new,
+            "proof": move.proof,
+        },
+    )
+
+
+def of_child(sa: IkeSa, child: Child, now: float) -> ChildSaSnapshot:
+    """Describe a child SA."""
+    return ChildSaSnapshot(
+        spi_in=child.spi_in,
+        spi_out=child.spi_out,
+        reqid=child.reqid,
+        state=child.state.value,
+        connection=sa.connection_name,
+        peer=sa.peer_name,
+        ike_spis=sa.spis,
+        local=str(sa.path.local),
+        remote=str(sa.path.remote),
+        suite=str(child.suite),
+        encapsulated=child.udp_encapsulation,
+        outbound_active=child.outbound_active,
+        local_ts=tuple(map(str, child.local_ts)),
+        remote_ts=tuple(map(str, child.remote_ts)),
+        age_s=round(now - child.installed_at, 3),
+    )

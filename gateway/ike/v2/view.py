@@ -1,0 +1,95 @@
+"""The payloads of one message, by kind."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from gateway.domain.wire import WireError
+from gateway.ike.codec import (
+    Authentication,
+    Certificate,
+    CertificateRequest,
+    Configuration,
+    Delete,
+    IdInitiator,
+    IdResponder,
+    KeyExchange,
+    Nonce,
+    Notify,
+    Payload,
+    SecurityAssociation,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
+)
+from gateway.ike.registry import FIRST_STATUS_NOTIFY
+
+_SINGLE = frozenset(
+    {
+        Authentication,
+        Configuration,
+        IdInitiator,
+        IdResponder,
+        KeyExchange,
+        Nonce,
+        SecurityAssociation,
+        TrafficSelectorsInitiator,
+        TrafficSelectorsResponder,
+    }
+)
+P = TypeVar("P")
+
+
+class Payloads:
+    """Gives payloads by class; those that RFC 7296 allows once may not repeat."""
+
+    __slots__ = ("_single", "authorities", "certificates", "deletes", "notifies")
+
+    def __init__(self, payloads: Iterable[Payload]) -> None:
+        """Sort the payloads. Raises WireError when one that must be single repeats."""
+        self._single: dict[type, Payload] = {}
+        self.notifies: list[Notify] = []
+        self.deletes: list[Delete] = []
+        self.certificates: list[Certificate] = []
+        self.authorities: list[CertificateRequest] = []
+        for payload in payloads:
+            kind = type(payload)
+            if kind is Notify:
+                self.notifies.append(payload)  # type: ignore[arg-type]
+            elif kind in _SINGLE:
+                if kind in self._single:
+                    raise WireError(f"{kind.__name__} payload twice")
+                self._single[kind] = payload
+            elif isinstance(payload, Certificate):
+                self.certificates.append(payload)
+            elif isinstance(payload, CertificateRequest):
+                self.authorities.append(payload)
+            elif isinstance(payload, Delete):
+                self.deletes.append(payload)
+
+    def get(self, kind: type[P]) -> P | None:
+        """The payload of a kind, or None."""
+        return self._single.get(kind)  # type: ignore[return-value]
+
+    def need(self, kind: type[P]) -> P:
+        """The payload of a kind. Raises WireError when it is missing."""
+        payload: P | None = self.get(kind)
+        if payload is None:
+            raise WireError(f"{kind.__name__} payload is missing")
+        return payload
+
+    def notify(self, notify_type: int) -> Notify | None:
+        """The first notify of a type, or None."""
+        for notify in self.notifies:
+            if notify.type == notify_type:
+                return notify
+        return None
+
+    def notify_data(self, notify_type: int) -> list[bytes]:
+        """The data of every notify of a type."""
+        return [notify.data for notify in self.notifies if notify.type == notify_type]
+
+    def error(self) -> Notify | None:
+        """The first notify that is an error, or None."""
+        for notify in self.notifies:
+            if notify.type < FIRST_STATUS_NOTIFY:
+                return notify
+        return None

@@ -1,0 +1,66 @@
+"""Message ids, the cached response and the outstanding request: a window of one each way.
+
+RFC 7296 sections 2.1 to 2.3.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.ike.v2.exchange import Exchange
+
+LAST_MESSAGE_ID = 0xFFFFFFFF
+"""An SA whose ids reach this is closed, never wrapped (RFC 7296 section 2.2)."""
+
+
+class Outstanding:
+    """A request of ours that waits for its response."""
+
+    __slots__ = ("exchange", "messages", "tries")
+
+    def __init__(self, exchange: "Exchange", messages: tuple[bytes, ...]) -> None:
+        self.exchange = exchange
+        self.messages = messages
+        self.tries = 1
+
+
+class Window:
+    """The requester's and the responder's side of one IKE SA."""
+
+    __slots__ = ("_digest", "expected", "next_request", "outstanding", "responses")
+
+    def __init__(self) -> None:
+        self.next_request = 0
+        """Id of our next request; the outstanding one has this minus one."""
+        self.expected = 0
+        """Id of the peer's next request."""
+        self.outstanding: Outstanding | None = None
+        self.responses: tuple[bytes, ...] = ()
+        self._digest = b""
+
+    def begin(self, outstanding: Outstanding) -> None:
+        """Remember our request; its id was ``next_request``."""
+        self.outstanding = outstanding
+        self.next_request += 1
+
+    def awaits(self, message_id: int) -> bool:
+        """Whether a response with this id answers our outstanding request."""
+        return self.outstanding is not None and message_id == self.next_request - 1
+
+    def is_repeated(self, message_id: int, digest: bytes) -> bool:
+        """Whether a request is the last one again, octet by octet.
+
+        ``digest`` is the SHA-256 of the datagram; of a fragmented message only the first fragment
+        counts, so one repetition is answered once (RFC 7383 section 2.6.1).
+        """
+        return message_id == self.expected - 1 and self._digest == digest
+
+    def answer(self, digest: bytes, responses: tuple[bytes, ...]) -> None:
+        """The expected request was answered: remember how, and expect the next."""
+        self._digest = digest
+        self.responses = responses
+        self.expected += 1
+
+
+def retransmission_delay(tries: int, first_s: float, factor: float) -> float:
+    """Seconds to wait for an answer after the ``tries``-th transmission (1 is the first)."""
+    return float(first_s * factor ** (tries - 1))
