@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415 - the lab's modules are imported by the commands that use them
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,19 @@ lab = typer.Typer(
     no_args_is_help=True,
 )
 
+
+def _prefix(text: str) -> str:
+    """A prefix that no namespace of somebody else can have by accident."""
+    if not re.fullmatch(r"gw[a-z0-9]{0,8}-", text):
+        raise typer.BadParameter('use "gw", up to 8 letters and digits, and "-", such as gwlab-')
+    return text
+
+
 PrefixOption = Annotated[
-    str, typer.Option("--prefix", metavar="PREFIX", help="Begins the namespaces' names.")
+    str,
+    typer.Option(
+        "--prefix", metavar="PREFIX", callback=_prefix, help="Begins the namespaces' names."
+    ),
 ]
 DEFAULT_PREFIX = "gwlab-"
 

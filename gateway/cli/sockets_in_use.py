@@ -29,17 +29,18 @@ def inodes_of_port(
     return found
 
 
+def _open_files(process: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to somebody else
+        for link in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield str(link.readlink())
+
+
 def holder(inodes: set[str], proc: Path = Path("/proc")) -> str | None:
     """``name (pid N)`` of a process that has one of the sockets open, None if not to be seen."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in proc.iterdir():
-        if not process.name.isdecimal():
-            continue
-        try:
-            links = {str(link.readlink()) for link in (process / "fd").iterdir()}
-        except OSError:
-            continue  # it ended meanwhile, or belongs to somebody else
-        if links & wanted:
+        if process.name.isdecimal() and wanted.intersection(_open_files(process)):
             with contextlib.suppress(OSError):
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
     return None
