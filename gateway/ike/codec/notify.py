@@ -38,13 +38,18 @@ class Notify(Payload):
     @classmethod
     def parse(cls, reader: Reader) -> Self:
         """Read it. Raises :class:`WireError` if the SPI does not suit the protocol."""
-        protocol, spi_size, kind = _NOTIFY.unpack(reader.take(_NOTIFY.size))
+        data = reader.rest()
+        if len(data) < _NOTIFY.size:
+            raise WireError(f"notify header cut: {len(data)} octets")
+        protocol, spi_size, kind = _NOTIFY.unpack_from(data)
         if not spi_size:
-            return cls(kind, reader.rest(), protocol)
+            return cls(kind, data[_NOTIFY.size :], protocol)
         if spi_size > MAX_SPI_OCTETS or (protocol in _IPSEC and spi_size != _IPSEC_SPI_OCTETS):
             raise WireError(f"notify {kind} with an SPI of {spi_size} octets, protocol {protocol}")
-        spi = reader.take(spi_size)
-        return cls(kind, reader.rest(), protocol, spi)
+        end = _NOTIFY.size + spi_size
+        if end > len(data):
+            raise WireError(f"notify {kind}: SPI of {spi_size} octets cut")
+        return cls(kind, data[end:], protocol, data[_NOTIFY.size : end])
 
     def body(self) -> bytes:
         """Write it."""

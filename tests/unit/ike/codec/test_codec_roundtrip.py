@@ -72,7 +72,7 @@ def test_samples_and_strategies_cover_the_registry() -> None:
         assert PARSERS[cls.TYPE] == cls.parse
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=80)
 @given(
     payloads=payload_lists(),
     responder=st.binary(min_size=8, max_size=8),
