@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.cli import exits
-from gateway.cli.output import console, duration, field, octets, printable, table
+from gateway.cli.output import console, duration, octets, printable, table
 from gateway.control.client import ControlClient
 
 DEFAULT_SOCKET = Path("/run/gateway/control.sock")
@@ -28,48 +28,54 @@ def socket_of(socket: Path | None, config: Path | None) -> Path:
     return DEFAULT_SOCKET
 
 
-def _ike_rows(items: list[dict[str, object]]) -> RenderableType:
+def last_move(move: object) -> str:
+    """The last endpoint move in one cell: how long ago, from where to where, what proved it."""
+    if not isinstance(move, dict):
+        return "-"
+    old, new, proof = (printable(move.get(name)) for name in ("old", "new", "proof"))
+    return f"{duration(move.get('age_s'))} ago: {old} -> {new} ({proof})"
+
+
+def _ike_view(items: list[dict[str, object]]) -> RenderableType:
     if not items:
         return Text("No IKE SA.")
     rows = [
         (
-            printable(field(item, "id")),
-            printable(field(item, "connection")),
-            printable(field(item, "state")),
-            printable(field(item, "remote_id")),
-            printable(field(item, "remote")),
-            printable(field(item, "inner_addresses", "inner_address")),
-            printable(field(item, "suite")),
-            duration(field(item, "age_s")),
+            printable(item.get("id")),
+            printable(item.get("connection")),
+            printable(item.get("state")),
+            printable(item.get("remote_id")),
+            printable(item.get("remote")),
+            printable(item.get("inner_addresses")),
+            printable(item.get("suite")),
+            duration(item.get("age_s")),
+            last_move(item.get("last_move")),
         )
         for item in items
     ]
-    headings = ("id", "connection", "state", "peer", "at", "inner address", "suite", "age")
+    headings = ("id", "connection", "state", "peer", "at", "inner", "suite", "age", "last move")
     return table(headings, rows)
 
 
-def _child_rows(items: list[dict[str, object]]) -> RenderableType:
+def _child_view(items: list[dict[str, object]]) -> RenderableType:
     if not items:
         return Text("No child SA.")
-    rows = []
-    for item in items:
-        received = f"{octets(field(item, 'bytes_in'))} {printable(field(item, 'packets_in'))}p"
-        sent = f"{octets(field(item, 'bytes_out'))} {printable(field(item, 'packets_out'))}p"
-        rows.append(
-            (
-                f"{printable(field(item, 'spi_in'))} {printable(field(item, 'spi_out'))}",
-                printable(field(item, "connection")),
-                printable(field(item, "remote")),
-                printable(field(item, "suite")),
-                f"{printable(field(item, 'local_ts'))} === {printable(field(item, 'remote_ts'))}",
-                received,
-                sent,
-                duration(field(item, "age_s")),
-                printable(field(item, "last_move")),
-            )
+    rows = [
+        (
+            f"{printable(item.get('spi_in'))} {printable(item.get('spi_out'))}",
+            printable(item.get("connection")),
+            printable(item.get("remote_id")),
+            printable(item.get("remote")),
+            f"{printable(item.get('encapsulation'))} {printable(item.get('suite'))}",
+            f"{printable(item.get('local_ts'))} === {printable(item.get('remote_ts'))}",
+            f"{octets(item.get('bytes_in'))}, {printable(item.get('packets_in'))}",
+            f"{octets(item.get('bytes_out'))}, {printable(item.get('packets_out'))}",
+            duration(item.get("age_s")),
         )
-    headings = ("spi in, out", "connection", "peer", "suite", "selectors", "in", "out", "age")
-    return table((*headings, "last move"), rows)
+        for item in items
+    ]
+    headings = ("SPI in, out", "connection", "peer", "at", "suite", "selectors")
+    return table((*headings, "in: octets, packets", "out: octets, packets", "age"), rows)
 
 
 def _flat(value: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
@@ -91,7 +97,7 @@ def _status_view(client: ControlClient) -> RenderableType:
     children = list(client.pages("child-sas"))
     facts = table(("", ""), _flat(status))
     facts.show_header = False
-    return Group(facts, Text(), _ike_rows(ike), Text(), _child_rows(children))
+    return Group(facts, Text(), _ike_view(ike), Text(), _child_view(children))
 
 
 def status(socket: Path, *, as_json: bool, watch: bool) -> int:
@@ -141,12 +147,12 @@ def _list(
 
 def list_ike_sas(socket: Path, connection: str | None, *, as_json: bool) -> int:
     """Print the IKE SAs."""
-    return _list(socket, "ike-sas", _ike_rows, connection, as_json=as_json)
+    return _list(socket, "ike-sas", _ike_view, connection, as_json=as_json)
 
 
 def list_child_sas(socket: Path, connection: str | None, *, as_json: bool) -> int:
     """Print the child SAs."""
-    return _list(socket, "child-sas", _child_rows, connection, as_json=as_json)
+    return _list(socket, "child-sas", _child_view, connection, as_json=as_json)
 
 
 def close_ike_sa(socket: Path, ike_sa: str) -> int:
@@ -169,7 +175,7 @@ def reload(socket: Path) -> int:
     """Have the gateway read its configuration again; print what changed."""
     with ControlClient(socket, timeout_s=30.0) as client:
         result = client.call("reload")
-    changes = field(result, "changes")
+    changes = result.get("changes")
     if isinstance(changes, list) and changes:
         for change in changes:
             print(printable(change))

@@ -1,7 +1,7 @@
 """Tables and numbers for people."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -63,11 +63,3 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for row in rows:
         result.add_row(*map(Text, row))
     return result
-
-
-def field(item: Mapping[str, object], *names: str) -> object:
-    """The first of several names that an answer of the gateway has."""
-    for name in names:
-        if name in item:
-            return item[name]
-    return None

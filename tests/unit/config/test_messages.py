@@ -43,7 +43,7 @@ STAFF = "connections.staff"
         ("pools.staff", 'reserved = ["10.9.0.1"]', "not part of the pool's network 10.83.112.0/22"),
         ("pools.'a b'", 'network = "10.9.0.0/24"', "not a name; use 1 to 63 letters, digits, -"),
         (STAFF, 'mobike = "yes"', f'{STAFF}.mobike = "yes": give true or false without quotes'),
-        (STAFF, 'local_id = "CN"', None),
+        (STAFF, 'local_id = "a b"', f'{STAFF}.local_id = "a b": '),
         (STAFF, 'domains = ["-.x"]', f'{STAFF}.domains[0] = "-.x": not a domain name'),
         (STAFF, 'remote_subnets = ["10.2.0.0/16"]', "excludes pool: the peer has either"),
         (STAFF, "request_inner_address = true", None),
