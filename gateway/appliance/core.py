@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +31,7 @@ from gateway.control.server import ControlServer
 from gateway.dataplane.interface import Dataplane, DataplaneEvent
 from gateway.domain.log import LEVELS, Log
 from gateway.ike.outputs import Event, Severity
+from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.transport import IkeSockets
 
 FAREWELL_S = 1.0
@@ -44,7 +45,7 @@ class ManagedEngine(Engine, QueriedCore, Protocol):
     def close_all(self, now: float) -> None:
         """Say goodbye to every peer."""
 
-    def reconfigure(self, connections: object, now: float) -> None:
+    def reconfigure(self, connections: Sequence[ConnectionPolicy], now: float) -> None:
         """Take new policies."""
 
 
@@ -64,7 +65,7 @@ class Factory(Protocol):
     def load(self, path: Path) -> Config:
         """Read the configuration."""
 
-    def connections(self, config: Config) -> object:
+    def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
         """The policies of the configuration."""
 
     def dataplane(self, config: Config) -> KernelSide:

@@ -27,7 +27,7 @@ class Parts:
         return to_policy.connections(config)
 
     def dataplane(self, config: Config) -> KernelDataplane:
-        """A started dataplane; raises :class:`DataplaneUnavailable`."""
+        """A started dataplane; raises :class:`DataplaneUnavailableError`."""
         section = config.dataplane
         dataplane = KernelDataplane(
             KernelSettings(

@@ -4,13 +4,14 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from gateway import __version__
+from gateway.appliance.views import child_sa_view, ike_sa_view
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request
 from gateway.dataplane.interface import Dataplane
+from gateway.ike.v2.snapshot import ChildSaSnapshot, IkeSaSnapshot
 
 T = TypeVar("T")
 
@@ -18,46 +19,20 @@ USAGES_PER_TURN = 16
 """Counters read from the dataplane before others get their turn."""
 
 
-class IkeSaView(Protocol):
-    """What is needed of :class:`gateway.ike.v2.snapshot.IkeSaSnapshot`."""
-
-    @property
-    def id(self) -> str:
-        """Both SPIs."""
-
-    @property
-    def connection(self) -> str:
-        """Name of the connection."""
-
-
-class ChildSaView(Protocol):
-    """What is needed of :class:`gateway.ike.v2.snapshot.ChildSaSnapshot`."""
-
-    @property
-    def spi_in(self) -> str:
-        """Eight hexadecimal digits."""
-
-    @property
-    def ike_sa(self) -> str:
-        """Id of the IKE SA."""
-
-    @property
-    def connection(self) -> str:
-        """Name of the connection."""
-
-
 class Core(Protocol):
     """What queries need of :class:`gateway.ike.v2.engine.IkeEngine`."""
 
-    counters: Mapping[str, int]
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What happened how often."""
 
-    def ike_sas(self, now: float) -> Sequence[IkeSaView]:
+    def ike_sas(self, now: float) -> Sequence[IkeSaSnapshot]:
         """All IKE SAs."""
 
-    def child_sas(self, now: float) -> Sequence[ChildSaView]:
+    def child_sas(self, now: float) -> Sequence[ChildSaSnapshot]:
         """All child SAs."""
 
-    def close_ike_sa(self, ike_sa: str, now: float, reason: str) -> bool:
+    def close_ike_sa(self, spis: str, reason: str, now: float) -> bool:
         """Close one; whether there was one."""
 
     def initiate(self, connection: str, now: float) -> None:
@@ -122,13 +97,13 @@ class Queries:
         found = [
             sa
             for sa in self._engine.ike_sas(now)
-            if (wanted is None or sa.id == wanted)
+            if (wanted is None or sa.spis == wanted)
             and (connection is None or sa.connection == connection)
         ]
         if wanted is not None and not found:
             raise ControlError(ErrorCode.NOT_FOUND, f"there is no IKE SA {wanted}", "id")
-        shown, following = _page(found, lambda sa: sa.id, request)
-        items = [plain(sa) for sa in shown]
+        shown, following = _page(found, lambda sa: sa.spis, request)
+        items = [ike_sa_view(sa) for sa in shown]
         page: Page = {"items": items, "next": following, "total": len(found)}
         return page
 
@@ -138,28 +113,21 @@ class Queries:
         found = [
             sa
             for sa in self._engine.child_sas(now)
-            if (ike_sa is None or sa.ike_sa == ike_sa)
+            if (ike_sa is None or sa.ike_spis == ike_sa)
             and (connection is None or sa.connection == connection)
         ]
-        shown, following = _page(found, lambda sa: sa.spi_in, request)
+        shown, following = _page(found, lambda sa: f"{sa.spi_in:08x}", request)
         items = []
         for number, sa in enumerate(shown):
             if number % USAGES_PER_TURN == USAGES_PER_TURN - 1:
                 await asyncio.sleep(0)
-            items.append(plain(sa) | self._usage(int(sa.spi_in, 16)))
+            items.append(child_sa_view(sa, self._dataplane.usage(sa.spi_in)))
         page: Page = {"items": items, "next": following, "total": len(found)}
         return page
 
-    def _usage(self, spi_in: int) -> dict[str, object]:
-        usage = self._dataplane.usage(spi_in)
-        if usage is None:
-            names = ("bytes_in", "packets_in", "bytes_out", "packets_out", "last_in_age_s")
-            return dict.fromkeys(names)
-        return asdict(usage)
-
     async def _close_ike_sa(self, request: Request) -> object:
         wanted = str(request.text("id"))
-        if not self._engine.close_ike_sa(wanted, self._clock(), "closed by the administrator"):
+        if not self._engine.close_ike_sa(wanted, "closed by the administrator", self._clock()):
             raise ControlError(ErrorCode.NOT_FOUND, f"there is no IKE SA {wanted}", "id")
         self._flush()
         return {"closed": wanted}
@@ -168,18 +136,18 @@ class Queries:
         connection = str(request.text("connection"))
         try:
             self._engine.initiate(connection, self._clock())
-        except (LookupError, ValueError) as error:
-            raise ControlError(ErrorCode.REFUSED, _sentence(error), "connection") from error
+        except KeyError:
+            raise ControlError(
+                ErrorCode.NOT_FOUND, f"there is no connection {connection}", "connection"
+            ) from None
+        except ValueError as error:
+            raise ControlError(ErrorCode.REFUSED, str(error), "connection") from error
         finally:
             self._flush()
         return {"initiated": connection}
 
     async def _reload_now(self, _request: Request) -> object:
         return await self._reload()
-
-
-def _sentence(error: Exception) -> str:
-    return str(error.args[0]) if error.args else str(error)
 
 
 def _page(found: list[T], key: Callable[[T], str], request: Request) -> tuple[list[T], str | None]:
@@ -191,13 +159,6 @@ def _page(found: list[T], key: Callable[[T], str], request: Request) -> tuple[li
     if len(shown) > limit:
         return shown[:limit], key(shown[limit - 1])
     return shown, None
-
-
-def plain(snapshot: object) -> dict[str, object]:
-    """A snapshot as JSON values."""
-    if not is_dataclass(snapshot) or isinstance(snapshot, type):
-        raise TypeError(f"{type(snapshot).__name__} is no snapshot")
-    return asdict(snapshot)
 
 
 def _resident_kib() -> int:

@@ -11,7 +11,7 @@ from gateway.appliance.keeper import Keeper
 from gateway.appliance.parts import Parts
 from gateway.config.document import Config
 from gateway.control.server import SocketInUseError
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailable
+from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
 from gateway.domain.log import Log, configure
 from gateway.ike.transport import (
     KernelLacksError,
@@ -35,14 +35,14 @@ def configure_log(config: Config) -> Log:
 def status_of(error: Exception) -> tuple[int, str] | None:
     """Exit status and message of a failure to start that an administrator can mend."""
     match error:
-        case DataplaneUnavailable() | PermissionError() if error.errno in {
+        case DataplaneUnavailableError() | PermissionError() if error.errno in {
             errno.EPERM,
             errno.EACCES,
         }:
             where = f"{error.filename}: " if error.filename else ""
             text = f"{where}{error.strerror}: start the gateway as root or by systemd"
             return EXIT_NO_PERMISSION, text
-        case DataplaneUnavailable():
+        case DataplaneUnavailableError():
             hint = "`gateway check` says what is missing"
             return EXIT_KERNEL_LACKS, f"the kernel refused: {error.strerror}; {hint}"
         case TransportDeniedError() | TokenError():
