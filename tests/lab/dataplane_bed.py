@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import KernelSettings
@@ -63,9 +63,10 @@ def inside(name: str, *argv: object, check: bool = True) -> str:
 @contextlib.contextmanager
 def entered(name: str) -> Iterator[None]:
     """This thread in another network namespace."""
-    with Path("/proc/thread-self/ns/net").open("rb") as home, Path(f"/run/netns/{name}").open(
-        "rb"
-    ) as there:
+    with (
+        Path("/proc/thread-self/ns/net").open("rb") as home,
+        Path(f"/run/netns/{name}").open("rb") as there,
+    ):
         assert _LIBC.setns(there.fileno(), _CLONE_NEWNET) == 0
         try:
             yield
@@ -145,13 +146,17 @@ class Bed:
     def _join(self, one: str, one_address: str, other: str, other_address: str, tag: str) -> None:
         run("ip", "link", "add", f"{tag}0", "netns", one, "type", "veth",
             "peer", "name", f"{tag}1", "netns", other)  # fmt: skip
-        for name, device, address in ((one, f"{tag}0", one_address), (other, f"{tag}1", other_address)):
+        for name, device, address in (
+            (one, f"{tag}0", one_address),
+            (other, f"{tag}1", other_address),
+        ):
             inside(name, "ip", "addr", "add", address, "dev", device)
             inside(name, "ip", "link", "set", device, "up")
 
     def down(self) -> None:
         if self.dataplane is not None:
-            self.dataplane.close()
+            with entered(GATEWAY):
+                self.dataplane.close()
             self.dataplane = None
         for name in (GATEWAY, DEVICE, INTRANET):
             run("ip", "netns", "del", name, check=False)
@@ -167,14 +172,19 @@ class Bed:
             self.dataplane.start()
         return self.dataplane
 
-    def device_states(self, sa: ChildSa, source: object = DEVICE_OUTER, *, port: int = 4500) -> None:
+    def device_states(
+        self, sa: ChildSa, source: object = DEVICE_OUTER, *, port: int = 4500
+    ) -> None:
         """The device's end of ``sa``, replacing what it had. Replay starts anew."""
         inside(DEVICE, "ip", "xfrm", "state", "flush")
         inside(DEVICE, "ip", "xfrm", "policy", "flush")
-        encap = (
-            lambda a, b: ["encap", "espinudp", a, b, "0.0.0.0"] if sa.udp_encapsulation else []
+
+        def encap(a: int, b: int) -> list[object]:
+            return ["encap", "espinudp", a, b, "0.0.0.0"] if sa.udp_encapsulation else []
+
+        window = (
+            ["replay-window", "128", "flag", "esn"] if sa.suite.esn else ["replay-window", "32"]
         )
-        window = ["replay-window", "128", "flag", "esn"] if sa.suite.esn else ["replay-window", "32"]
         inside(DEVICE, "ip", "xfrm", "state", "add", "src", source, "dst", GATEWAY_OUTER,
                "proto", "esp", "spi", sa.spi_in, "reqid", 7, "mode", "tunnel", *window,
                *algorithm_words(sa.suite, sa.keys_in), *encap(port, 4500))  # fmt: skip
@@ -209,6 +219,11 @@ class Bed:
             raw.bind((str(source), 0))
             raw.sendto(esp, (str(GATEWAY_OUTER), 0))
 
+    def counters(self) -> dict[str, int]:
+        assert self.dataplane is not None
+        with entered(GATEWAY):
+            return self.dataplane.counters()
+
     def events(self, bound_s: float = 5.0) -> list[Any]:
         """The first events, waiting for them."""
         dataplane = self.dataplane
@@ -220,7 +235,7 @@ class Bed:
                 return found
         return []
 
-    def __enter__(self) -> "Bed":
+    def __enter__(self) -> Self:
         self.up()
         return self
 

@@ -31,7 +31,7 @@ class Leftovers:
         return bool(self.states or self.policies or self.interface)
 
 
-class InterfaceTaken(OSError):
+class InterfaceTakenError(OSError):
     """An interface of our name exists and is not ours."""
 
 
@@ -67,12 +67,12 @@ def clear_xfrm(xfrm: NetlinkSocket) -> tuple[int, int]:
 def clear(xfrm: NetlinkSocket, links: Links, interface: str) -> Leftovers:
     """Clear states, policies and the interface.
 
-    Raises :class:`InterfaceTaken` before anything is touched when ``interface`` belongs to
+    Raises :class:`InterfaceTakenError` before anything is touched when ``interface`` belongs to
     someone else. The nftables table is replaced when the ruleset is loaded.
     """
     link = links.find(interface)
     if link is not None and link.if_id != IF_ID:
-        raise InterfaceTaken(
+        raise InterfaceTakenError(
             errno.EEXIST,
             f"interface {interface} exists and is not ours (kind {link.kind or 'unknown'}); "
             "set another xfrm_interface",

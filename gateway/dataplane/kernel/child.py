@@ -51,7 +51,7 @@ class InstalledChild:
 
     @classmethod
     def of(cls, sa: ChildSa) -> "InstalledChild":
-        """Raises :class:`SelectorRefused`."""
+        """Raises :class:`SelectorRefusedError`."""
         return cls(sa, outbound(sa.local_ts, sa.remote_ts))
 
     @property

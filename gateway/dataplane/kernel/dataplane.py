@@ -12,33 +12,28 @@ What protects whom:
 Inner MTU: see :data:`gateway.dataplane.kernel.settings.DEFAULT_MTU`.
 """
 
+import contextlib
 import errno
 import time
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_network
-from pathlib import Path
 
 from gateway.dataplane.interface import DataplaneEvent, Refusal, Usage
-from gateway.dataplane.kernel import adopt, ruleset
-from gateway.dataplane.kernel.adopt import Leftovers
+from gateway.dataplane.kernel import ruleset
+from gateway.dataplane.kernel.adopt import InterfaceTakenError, Leftovers
 from gateway.dataplane.kernel.batch import Batch
 from gateway.dataplane.kernel.child import InstalledChild, kernel_reqid
 from gateway.dataplane.kernel.events import EventReader
-from gateway.dataplane.kernel.links import Links
+from gateway.dataplane.kernel.foundation import Foundation
 from gateway.dataplane.kernel.move import Move, queue_move
-from gateway.dataplane.kernel.netlink import NETLINK_XFRM, NetlinkSocket
 from gateway.dataplane.kernel.nfqueue import Queue
-from gateway.dataplane.kernel.nft_elements import SetElements
-from gateway.dataplane.kernel.policies import (
-    PolicyTable,
-    constant_policies,
-)
-from gateway.dataplane.kernel.ruleset import KNOWN_ESP, OUR_SPI, TABLE
-from gateway.dataplane.kernel.selectors import SelectorRefused
+from gateway.dataplane.kernel.policies import PolicyTable
+from gateway.dataplane.kernel.ruleset import KNOWN_ESP, OUR_SPI
+from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.kernel.slow_path import SlowPath, WatchedSa
-from gateway.dataplane.kernel.xfrm import decode, encode
+from gateway.dataplane.kernel.xfrm import decode
 from gateway.dataplane.kernel.xfrm.constants import (
     MODE_TRANSPORT,
     MODE_TUNNEL,
@@ -51,8 +46,8 @@ from gateway.domain.child_sa import ChildSa, IpNetwork, Mode
 from gateway.domain.endpoint import Endpoint
 
 
-class DataplaneUnavailable(OSError):
-    """This kernel or this process cannot do it; the text says what is missing."""
+class DataplaneUnavailableError(OSError):
+    """The kernel or the process cannot do it; the text says what is missing."""
 
 
 class KernelDataplane:
@@ -67,14 +62,11 @@ class KernelDataplane:
         self, settings: KernelSettings, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.settings = settings
-        self.leftovers = Leftovers(0, 0, interface=False)
-        """What :meth:`start` cleared."""
         self._clock = clock
         self._children: dict[int, InstalledChild] = {}
         self._reqids: Counter[int] = Counter()
         self._traps: dict[int, ChildSa] = {}
         self._policies = PolicyTable()
-        self._routes: Counter[IpNetwork] = Counter()
         self._batch = Batch()
         self._moves: list[Move] = []
         self._refused: list[Refusal] = []
@@ -83,54 +75,33 @@ class KernelDataplane:
     def start(self) -> None:
         """Clear leftovers, then make interface, routes, policies, ruleset and queue.
 
-        Raises :class:`DataplaneUnavailable`, leaving nothing behind.
+        Raises :class:`DataplaneUnavailableError`, leaving nothing behind.
         """
-        try:
-            self._xfrm = NetlinkSocket(NETLINK_XFRM)
-            self._links = Links()
-        except OSError as error:
-            raise DataplaneUnavailable(error.errno, f"netlink: {error}") from error
-        try:
-            self._set_up()
-        except OSError as error:
-            self._tear_down()
-            text = error.strerror or str(error)
-            if error.errno == errno.EPERM:
-                text += " (needs root or CAP_NET_ADMIN)"
-            raise DataplaneUnavailable(error.errno or errno.EIO, text) from error
+        settings = self.settings
+        with contextlib.ExitStack() as undo:
+            try:
+                self._foundation = Foundation(settings)
+                undo.callback(self._foundation.close)
+                self._foundation.build()
+                queue = Queue(settings.queue_number, settings.queue_length)
+                undo.callback(queue.close)
+                self._events = EventReader(self._children, self._clock)
+            except InterfaceTakenError as error:
+                raise DataplaneUnavailableError(error.errno, error.strerror) from error
+            except OSError as error:
+                text = error.strerror or str(error)
+                if error.errno == errno.EPERM:
+                    text += " (needs root or CAP_NET_ADMIN)"
+                raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
+            undo.pop_all()
+        self._slow_path = SlowPath(queue, self._highest, self._clock)
+        self._xfrm, self._sets = self._foundation.xfrm, self._foundation.sets
         self._started = True
 
-    def _set_up(self) -> None:
-        settings = self.settings
-        self.leftovers = adopt.clear(self._xfrm, self._links, settings.xfrm_interface)
-        self._xfrm.check("policy hash thresholds", [encode.thresholds(0, 32)])
-        self._xfrm.check("constant policies", constant_policies())
-        self._interface = self._links.add_xfrm_interface(settings.xfrm_interface, settings.mtu)
-        ruleset.load(settings)
-        for network in settings.inner_networks:
-            self._links.add_route(network, self._interface)
-        if settings.forwarding:
-            _turn_on_forwarding(settings.inner_networks)
-        self._sets = SetElements(TABLE)
-        self._slow_path = SlowPath(
-            Queue(settings.queue_number, settings.queue_length), self._highest, self._clock
-        )
-        self._events = EventReader(self._children, self._clock)
-
-    def _tear_down(self) -> None:
-        for name in ("_slow_path", "_events", "_sets"):
-            part = getattr(self, name, None)
-            if part is not None:
-                part.close()
-        try:
-            adopt.clear(self._xfrm, self._links, self.settings.xfrm_interface)
-            ruleset.remove()
-        except OSError:
-            # Not ours, or the kernel cannot: what start() said is the better message.
-            pass
-        finally:
-            self._xfrm.close()
-            self._links.close()
+    @property
+    def leftovers(self) -> Leftovers:
+        """What :meth:`start` found of an earlier run and cleared."""
+        return self._foundation.leftovers
 
     # -- verbs -------------------------------------------------------------------------------
 
@@ -138,7 +109,7 @@ class KernelDataplane:
         """See :meth:`Dataplane.install_child_sa`."""
         try:
             child = InstalledChild.of(sa)
-        except SelectorRefused as error:
+        except SelectorRefusedError as error:
             self._refused.append(Refusal(sa.spi_in, str(error)))
             return
         if sa.spi_in in self._children:
@@ -207,33 +178,17 @@ class KernelDataplane:
         self._batch.add(spi_in, "the outbound SA", child.outbound_state())
         self._claim_outbound(child)
         self._events.expect_outbound(child)
-        if child.tunnel:
-            for network in self._extra_routes(child):
-                self._routes[network] += 1
-                if self._routes[network] == 1:
-                    self._route(spi_in, network)
+        self._change_routes(child, self._foundation.add_peer_route)
 
-    def _extra_routes(self, child: InstalledChild) -> list[IpNetwork]:
-        """Networks behind the peer that are no pool of ours. A default route is the
-        administrator's own business: it would carry the outer packets too.
-        """
-        return [
-            network
-            for network in dict.fromkeys(
-                ip_network((s.destination, s.destination_prefix)) for s in child.selectors
-            )
-            if network.prefixlen
-            and not any(
-                network.version == inner.version and network.subnet_of(inner)  # type: ignore[arg-type]
-                for inner in self.settings.inner_networks
-            )
-        ]
-
-    def _route(self, spi_in: int, network: IpNetwork) -> None:
-        try:
-            self._links.add_route(network, self._interface)
-        except OSError as error:
-            self._refused.append(Refusal(spi_in, error.strerror or str(error)))
+    def _change_routes(self, child: InstalledChild, change: Callable[[IpNetwork], None]) -> None:
+        if not child.tunnel:
+            return
+        behind = ((s.destination, s.destination_prefix) for s in child.selectors)
+        for network in map(ip_network, dict.fromkeys(behind)):
+            try:
+                change(network)
+            except OSError as error:
+                self._refused.append(Refusal(child.sa.spi_in, error.strerror or str(error)))
 
     def remove_child_sa(self, spi_in: int) -> None:
         """See :meth:`Dataplane.remove_child_sa`."""
@@ -252,8 +207,7 @@ class KernelDataplane:
         if child.outbound:
             self._batch.add(spi_in, "a deletion", child.delete_outbound(), errno.ESRCH)
             self._events.forget_outbound(child)
-            if child.tunnel:
-                self._release_routes(child)
+            self._change_routes(child, self._foundation.drop_peer_route)
 
     def _release_policies(self, sa: ChildSa) -> None:
         trap = self._traps.get(sa.reqid)
@@ -261,16 +215,6 @@ class KernelDataplane:
         self._batch.extend(sa.spi_in, "a policy deletion", requests, errno.ENOENT, errno.ESRCH)
         if trap is not None:
             self._claim_trap(trap)
-
-    def _release_routes(self, child: InstalledChild) -> None:
-        for network in self._extra_routes(child):
-            self._routes[network] -= 1
-            if self._routes[network] <= 0:
-                del self._routes[network]
-                try:
-                    self._links.delete_route(network, self._interface)
-                except OSError as error:
-                    self._refused.append(Refusal(child.sa.spi_in, str(error)))
 
     def move_child_sa(
         self, spi_in: int, local: Endpoint, remote: Endpoint, *, udp_encapsulation: bool
@@ -286,7 +230,7 @@ class KernelDataplane:
         if not self._reqids[sa.reqid]:
             try:
                 self._claim_trap(sa)
-            except SelectorRefused as error:
+            except SelectorRefusedError as error:
                 self._refused.append(Refusal(sa.spi_in, str(error)))
 
     def _claim_trap(self, sa: ChildSa) -> None:
@@ -326,7 +270,12 @@ class KernelDataplane:
             old_known, old_ours = child.nft_known, child.nft_ours
             self._events.forget_outbound(child)
             refusal = queue_move(
-                child, latest[child.sa.spi_in], *states, self._batch, self._claim_outbound
+                child,
+                latest[child.sa.spi_in],
+                inbound=states[0],
+                outbound=states[1],
+                batch=self._batch,
+                claim_policies=self._claim_outbound,
             )
             if child.outbound:
                 self._events.expect_outbound(child)
@@ -441,13 +390,6 @@ class KernelDataplane:
             return
         self._started = False
         self._children.clear()
-        self._tear_down()
-
-
-def _turn_on_forwarding(networks: tuple[IpNetwork, ...]) -> None:
-    """Routing between interfaces, for the IP versions of the pools."""
-    switches = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
-    for version in {4, *(network.version for network in networks)}:
-        switch = Path("/proc/sys/net") / switches[version]
-        if switch.read_text("ascii").strip() == "0":
-            switch.write_text("1", "ascii")
+        self._slow_path.close()
+        self._events.close()
+        self._foundation.close()

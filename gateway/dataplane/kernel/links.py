@@ -24,8 +24,8 @@ from gateway.dataplane.kernel.netlink import (
 from gateway.dataplane.kernel.xfrm.constants import IF_ID
 from gateway.domain.child_sa import IpNetwork
 
-ROUTE_PROTOCOL: Final = 187
-"""``proto`` of the routes that this gateway owns."""
+ROUTE_PROTOCOL: Final = 71
+"""``proto`` of the routes that this gateway owns; no daemon in iproute2's list uses it."""
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25

@@ -37,6 +37,7 @@ class Move:
 def queue_move(
     child: InstalledChild,
     move: Move,
+    *,
     inbound: decode.State | None,
     outbound: decode.State | None,
     batch: Batch,
@@ -55,7 +56,14 @@ def queue_move(
     child.udp_encapsulation = move.udp_encapsulation
     _queue_inbound(child, old, inbound, delete_inbound, batch)
     if child.outbound and outbound is not None:
-        _queue_outbound(child, old, outbound, delete_outbound, batch, claim_policies)
+        _queue_outbound(
+            child,
+            old,
+            before=outbound,
+            delete=delete_outbound,
+            batch=batch,
+            claim_policies=claim_policies,
+        )
     return None
 
 
@@ -87,6 +95,7 @@ def _queue_inbound(
 def _queue_outbound(
     child: InstalledChild,
     old: Move,
+    *,
     before: decode.State,
     delete: bytes,
     batch: Batch,

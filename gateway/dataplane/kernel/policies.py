@@ -92,8 +92,10 @@ class PolicyTable:
 
 
 def constant_policies() -> list[bytes]:
-    """In and forward policies of both IP versions: whatever comes out of the interface came
-    through an SA of :data:`REQID_SHARED`, whose own selector has been checked.
+    """In and forward policies of both IP versions.
+
+    Whatever comes out of the interface came through an SA of :data:`REQID_SHARED`, whose own
+    selector has been checked.
     """
     return [
         encode.policy(

@@ -21,7 +21,7 @@ OUR_SPI: Final = "our_spi"
 _TCP_IP4, _TCP_IP6 = 40, 60
 
 
-class RulesetRefused(OSError):
+class RulesetRefusedError(OSError):
     """libnftables or the kernel did not take the ruleset; the text says why."""
 
 
@@ -64,21 +64,21 @@ def _run(command: str, *, as_json: bool = False) -> str:
     try:
         nft: Any = nftables.Nftables()
     except OSError as error:
-        raise RulesetRefused(f"libnftables: {error}") from error
+        raise RulesetRefusedError(f"libnftables: {error}") from error
     nft.set_json_output(as_json)
     code, output, problem = nft.cmd(command)
     if code:
-        raise RulesetRefused(problem.strip() or f"libnftables returned {code}")
+        raise RulesetRefusedError(problem.strip() or f"libnftables returned {code}")
     return str(output)
 
 
 def load(settings: KernelSettings) -> None:
-    """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefused`."""
+    """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
     _run(render(settings))
 
 
 def remove() -> None:
-    """Delete our table; it may be gone already. Raises :class:`RulesetRefused`."""
+    """Delete our table; it may be gone already. Raises :class:`RulesetRefusedError`."""
     _run(f"add table inet {TABLE}\ndelete table inet {TABLE}")
 
 
@@ -86,7 +86,7 @@ def counters() -> dict[str, int]:
     """Packets by the comment of the rule; empty while the ruleset is not loaded."""
     try:
         answer = json.loads(_run(f"list table inet {TABLE}", as_json=True))
-    except RulesetRefused:
+    except RulesetRefusedError:
         return {}
     counts: Counter[str] = Counter()
     for item in answer["nftables"]:

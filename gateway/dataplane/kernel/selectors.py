@@ -13,7 +13,7 @@ _ICMP = frozenset((1, 58))
 _WITH_PORTS = frozenset((6, 17, 33, 132, 136))
 
 
-class SelectorRefused(ValueError):
+class SelectorRefusedError(ValueError):
     """The kernel cannot express these selectors."""
 
 
@@ -35,7 +35,7 @@ def _sides(selector: TrafficSelector) -> list[tuple[IpNetwork, int, int]]:
     any_port = (selector.start_port, selector.end_port) == (0, 0xFFFF)
     if not any_port and selector.protocol not in _WITH_PORTS:
         kind = "an ICMP type" if selector.protocol in _ICMP else "a port"
-        raise SelectorRefused(
+        raise SelectorRefusedError(
             f"selector {selector} limits {kind}; allowed: ports of TCP, UDP, DCCP, SCTP or UDP-Lite"
         )
     return [
@@ -48,7 +48,7 @@ def _sides(selector: TrafficSelector) -> list[tuple[IpNetwork, int, int]]:
 def outbound(local: Sequence[TrafficSelector], remote: Sequence[TrafficSelector]) -> list[Selector]:
     """Selectors of packets from ``local`` to ``remote``, every pair of one IP version.
 
-    Raises :class:`SelectorRefused` when there are none, too many, or one says what the kernel
+    Raises :class:`SelectorRefusedError` when there are none, too many, or one says what the kernel
     cannot.
     """
     found: dict[Selector, None] = {}
@@ -75,9 +75,9 @@ def outbound(local: Sequence[TrafficSelector], remote: Sequence[TrafficSelector]
                         )
                     ] = None
                     if len(found) > MAX_SELECTOR_PAIRS:
-                        raise SelectorRefused(
+                        raise SelectorRefusedError(
                             f"selectors need more than {MAX_SELECTOR_PAIRS} policies"
                         )
     if not found:
-        raise SelectorRefused("no local and remote selector share an IP version and protocol")
+        raise SelectorRefusedError("no local and remote selector share an IP version and protocol")
     return list(found)

@@ -19,7 +19,7 @@ class KernelSettings:
 
     xfrm_interface: str = "gw0"
     inner_networks: tuple[IpNetwork, ...] = ()
-    """Pools: routed to the xfrm interface; packets with such a source from elsewhere are dropped."""
+    """Pools: routed to the xfrm interface; such a source coming from elsewhere is dropped."""
     protected_networks: tuple[IpNetwork, ...] = ()
     """Networks that ``outside_interfaces`` must not reach without a tunnel."""
     outside_interfaces: tuple[str, ...] = ()

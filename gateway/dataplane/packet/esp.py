@@ -27,7 +27,7 @@ _HASHES = {
 }
 
 
-class IntegrityCheckFailed(ValueError):
+class IntegrityCheckError(ValueError):
     """The ICV is not that of these octets under this key and sequence number."""
 
 
@@ -83,27 +83,29 @@ class EspCipher:
         return hmac.digest(self._integrity_key, covered, self._hash)[: self._icv]
 
     def verify(self, esp: bytes, sequence: int) -> bytes:
-        """Check the ICV for the full ``sequence`` number; returns what the check has decrypted
-        (AEAD) or the ciphertext with its IV (CBC).
+        """Check the ICV for the full ``sequence`` number.
 
-        Raises :class:`IntegrityCheckFailed`.
+        Returns what the check has decrypted (AEAD) or the ciphertext with its IV (CBC). Raises
+        :class:`IntegrityCheckError`.
         """
         if len(esp) < self.shortest or sequence & 0xFFFFFFFF != int.from_bytes(esp[4:8], "big"):
-            raise IntegrityCheckFailed
+            raise IntegrityCheckError
         if self._aead is not None:
             nonce = self._salt + esp[8:16]
             try:
                 return self._aead.decrypt(nonce, esp[16:], self._associated(esp, sequence))
             except InvalidTag:
-                raise IntegrityCheckFailed from None
+                raise IntegrityCheckError from None
         covered = esp[: -self._icv]
         if not hmac.compare_digest(self._mac(covered, sequence), esp[-self._icv :]):
-            raise IntegrityCheckFailed
+            raise IntegrityCheckError
         return covered[HEADER_LENGTH:]
 
     def open(self, esp: bytes, sequence: int) -> EspPayload:
-        """Check and decrypt. Raises :class:`IntegrityCheckFailed`, or :class:`WireError` when
-        what the peer has sealed is not padded as RFC 4303 section 2.4 says.
+        """Check and decrypt.
+
+        Raises :class:`IntegrityCheckError`, or :class:`WireError` when what the peer has sealed
+        is not padded as RFC 4303 section 2.4 says.
         """
         plain = self.verify(esp, sequence)
         if self._aead is None:
@@ -117,7 +119,9 @@ class EspCipher:
         return EspPayload(plain[: len(plain) - 2 - plain[-2]], plain[-1])
 
     def seal(self, spi: int, sequence: int, payload: bytes, next_header: int, iv: bytes) -> bytes:
-        """Make a packet. ``iv`` is 8 octets never used before with this key (AEAD), or 16
+        """Make a packet.
+
+        ``iv`` is 8 octets never used before with this key (AEAD), or 16
         unpredictable ones (CBC). Raises :class:`ValueError` for another length.
         """
         block = 4 if self._aead is not None else _CBC_BLOCK

@@ -1,4 +1,4 @@
-"""Does this ESP packet from a new outer address prove that its peer has moved there?
+"""Whether an ESP packet from a new outer address proves that its peer has moved there.
 
 Draft 001 appendix C.3: the gateway "updates implicitly when a properly authenticated packet
 arrives". Proof is a valid ICV under the SA's key and a sequence number above every one that the
@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from gateway.dataplane.packet import esp, ipv4
-from gateway.dataplane.packet.esp import EspCipher, IntegrityCheckFailed
+from gateway.dataplane.packet.esp import EspCipher, IntegrityCheckError
 from gateway.domain.wire import WireError
 
 IPPROTO_ESP: Final = 50
@@ -27,8 +27,9 @@ class Proven:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Proves nothing; ``late`` means that only the order is wrong: the number is not above the
-    highest, and nothing else was looked at.
+    """Proves nothing.
+
+    ``late`` means that the number is not above the highest; nothing else was looked at.
     """
 
     reason: str
@@ -89,6 +90,6 @@ def examine(outer: OuterEsp, cipher: EspCipher, highest: int, *, esn: bool) -> P
         return Rejected(f"ESP packet of {len(outer.esp)} octets, {cipher.shortest} needed")
     try:
         cipher.verify(outer.esp, sequence)
-    except IntegrityCheckFailed:
+    except IntegrityCheckError:
         return Rejected("integrity check failed")
     return Proven(sequence)

@@ -1,0 +1,93 @@
+"""What is there before the first peer: interface, constant policies, ruleset, pool routes."""
+
+import contextlib
+from collections import Counter
+from pathlib import Path
+
+from gateway.dataplane.kernel import adopt, ruleset
+from gateway.dataplane.kernel.adopt import Leftovers
+from gateway.dataplane.kernel.links import Links
+from gateway.dataplane.kernel.netlink import NETLINK_XFRM, NetlinkSocket
+from gateway.dataplane.kernel.nft_elements import SetElements
+from gateway.dataplane.kernel.policies import constant_policies
+from gateway.dataplane.kernel.ruleset import TABLE
+from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.kernel.xfrm import encode
+from gateway.domain.child_sa import IpNetwork
+
+
+class Foundation:
+    """Sockets to the kernel and what stays constant. Raises :class:`OSError`."""
+
+    def __init__(self, settings: KernelSettings) -> None:
+        self._settings = settings
+        self._peer_routes: Counter[IpNetwork] = Counter()
+        self._interface = 0
+        self.leftovers = Leftovers(0, 0, interface=False)
+        self.xfrm = NetlinkSocket(NETLINK_XFRM)
+        try:
+            self._links = Links()
+        except OSError:
+            self.xfrm.close()
+            raise
+        self.sets = SetElements(TABLE)
+
+    def build(self) -> None:
+        """Clear leftovers and make everything."""
+        settings = self._settings
+        self.leftovers = adopt.clear(self.xfrm, self._links, settings.xfrm_interface)
+        # Policies to single inner addresses are found by hash, whatever their other side is.
+        self.xfrm.check("policy hash thresholds", [encode.thresholds(0, 32)])
+        self.xfrm.check("constant policies", constant_policies())
+        ruleset.load(settings)
+        self._interface = self._links.add_xfrm_interface(settings.xfrm_interface, settings.mtu)
+        for network in settings.inner_networks:
+            self._links.add_route(network, self._interface)
+        if settings.forwarding:
+            _turn_on_forwarding(settings.inner_networks)
+
+    def close(self) -> None:
+        """Remove everything that carries our marks, and close the sockets."""
+        with contextlib.suppress(OSError):
+            adopt.clear(self.xfrm, self._links, self._settings.xfrm_interface)
+        with contextlib.suppress(OSError):
+            ruleset.remove()
+        self.sets.close()
+        self._links.close()
+        self.xfrm.close()
+
+    def add_peer_route(self, network: IpNetwork) -> None:
+        """Route a network behind a peer to the xfrm interface, once for all who ask."""
+        if not self._routable(network):
+            return
+        self._peer_routes[network] += 1
+        if self._peer_routes[network] == 1:
+            self._links.add_route(network, self._interface)
+
+    def drop_peer_route(self, network: IpNetwork) -> None:
+        """Reverse of :meth:`add_peer_route`; the route goes with the last who asked."""
+        if not self._routable(network):
+            return
+        self._peer_routes[network] -= 1
+        if self._peer_routes[network] <= 0:
+            del self._peer_routes[network]
+            self._links.delete_route(network, self._interface)
+
+    def _routable(self, network: IpNetwork) -> bool:
+        """Whether a route is ours to make: pools have theirs.
+
+        A default route is the administrator's own business: it would carry outer packets too.
+        """
+        return network.prefixlen > 0 and not any(
+            network.version == inner.version and network.subnet_of(inner)  # type: ignore[arg-type]
+            for inner in self._settings.inner_networks
+        )
+
+
+def _turn_on_forwarding(networks: tuple[IpNetwork, ...]) -> None:
+    """Routing between interfaces, for the IP versions of the pools."""
+    switches = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+    for version in {4, *(network.version for network in networks)}:
+        switch = Path("/proc/sys/net") / switches[version]
+        if switch.read_text("ascii").strip() == "0":
+            switch.write_text("1", "ascii")
