@@ -68,6 +68,9 @@ class Factory(Protocol):
     def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
         """The policies of the configuration."""
 
+    def sockets(self, config: Config) -> IkeSockets:
+        """The bound IKE sockets."""
+
     def dataplane(self, config: Config) -> KernelSide:
         """Open the dataplane, free of leftovers."""
 
@@ -137,9 +140,7 @@ class Appliance:
         )
         control.bind()
         self._control = control
-        sockets = IkeSockets(
-            config.ike.listen, ike_port=config.ike.port, nat_port=config.ike.nat_port
-        )
+        sockets = self._factory.sockets(config)
         self._sockets = sockets
         self._stoppers.append(sockets.close)
         dataplane = self._factory.dataplane(config)

@@ -12,6 +12,7 @@ from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import DEFAULT_MTU, KernelSettings
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.transport import IkeSockets
 from gateway.ike.v2.engine import IkeEngine
 
 
@@ -25,6 +26,11 @@ class Parts:
     def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
         """The connections of the configuration, with their credentials read."""
         return to_policy.connections(config)
+
+    def sockets(self, config: Config) -> IkeSockets:
+        """The bound IKE sockets; raises :class:`gateway.ike.transport.TransportError`."""
+        ike = config.ike
+        return IkeSockets(ike.listen, ike_port=ike.port, nat_port=ike.nat_port)
 
     def dataplane(self, config: Config) -> KernelDataplane:
         """A started dataplane; raises :class:`DataplaneUnavailableError`."""

@@ -40,6 +40,11 @@ class Timers(Generic[K]):
         """Forget ``key``; unknown keys are fine."""
         self._deadline.pop(key, None)
 
+    def deadline(self, key: K) -> float | None:
+        """When ``key`` is due, or None."""
+        found = self._deadline.get(key)
+        return None if found is None else found[0]
+
     def _drop_stale(self) -> None:
         heap = self._heap
         while heap and self._deadline.get(heap[0][2]) != heap[0][:2]:
