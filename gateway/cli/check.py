@@ -47,12 +47,16 @@ def _of_problem(problem: Problem, state: str) -> Verdict:
     return Verdict("configuration", name, "warn" if state == "warn" else "missing", detail, remedy)
 
 
+def _about_validity(warning: Problem) -> bool:
+    words = ("expired at", "expires at", "is valid from")
+    return warning.key.endswith(_CERTIFICATE_KEYS) and any(word in warning.why for word in words)
+
+
 def _configured(config: Config) -> Iterator[Verdict]:
     count = f"{len(config.connections)} connections, {len(config.pools)} pools"
     yield Verdict("configuration", str(config.path), "ok", count)
     for warning in config.warnings:
-        about_validity = warning.key.endswith(_CERTIFICATE_KEYS)
-        if not about_validity:  # certificates have verdicts of their own
+        if not _about_validity(warning):  # certificates have verdicts of their own
             yield _of_problem(warning, "warn")
     yield from certificate_verdicts(config)
     user = api_user(config, pwd.getpwnam)

@@ -1,25 +1,17 @@
 """Reading the PEM files and secrets that the configuration names."""
 
-import stat
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from gateway.config.checks import check_secret
 from gateway.config.connection import ConnectionSection
 from gateway.config.document import Config
-from gateway.config.findings import Findings
 
 MAX_FILE_OCTETS = 1024 * 1024
 MAX_SECRET_OCTETS = 4096
@@ -132,106 +124,6 @@ def read_secret(path: Path) -> str:
     return text
 
 
-def check_files(config: Config, path: Path) -> Findings:
-    """Read every file the configuration names; note what is missing, wrong or about to expire."""
-    findings = Findings(path)
-    checked: set[tuple[object, ...]] = set()
-    for name, section in config.connections.items():
-        keys = credential_keys(config, name, section)
-        if section.local_auth == "certificate":
-            pair = (keys.section, keys.certificate, keys.private_key)
-            if pair not in checked:
-                checked.add(pair)
-                _check_pair(keys, findings)
-        if section.remote_auth == "certificate" and (keys.ca_section,) not in checked:
-            checked.add((keys.ca_section,))
-            _check_authorities(keys, f"connections.{name}", findings)
-        if section.psk_file is not None:
-            _check_secret_file(f"connections.{name}.psk_file", section.psk_file, findings)
-        if section.psk is not None and _readable_by_others(path):
-            why = f"the file is readable by others; run: chmod 600 {path}"
-            findings.warn(f"connections.{name}.psk", None, why)
-    if config.api.enabled and config.api.token_file is not None:
-        _check_secret_file("api.token_file", config.api.token_file, findings)
-    return findings
-
-
-def _readable_by_others(path: Path) -> bool:
-    try:
-        return bool(path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH))
-    except OSError:
-        return False
-
-
-def _check_secret_file(key: str, file: Path, findings: Findings) -> None:
-    try:
-        secret = read_secret(file)
-    except FileRefusedError as error:
-        findings.refuse(key, file, str(error))
-        return
-    check_secret(key, secret, findings)
-    if _readable_by_others(file):
-        findings.warn(key, file, f"readable by others; run: chmod 600 {file}")
-
-
-def _check_pair(keys: CredentialKeys, findings: Findings) -> None:
-    certificates: tuple[x509.Certificate, ...] = ()
-    key: PrivateKeyTypes | None = None
-    for field, file in (("certificate", keys.certificate), ("private_key", keys.private_key)):
-        full = f"{keys.section}.{field}"
-        if file is None:
-            why = 'is required for local_auth = "certificate"; give a PEM file'
-            findings.refuse(full, None, why)
-            continue
-        try:
-            if field == "certificate":
-                certificates = read_certificates(file)
-            else:
-                key = read_private_key(file)
-        except FileRefusedError as error:
-            findings.refuse(full, file, str(error))
-            continue
-        if field == "private_key" and _readable_by_others(file):
-            findings.warn(full, file, f"readable by others; run: chmod 600 {file}")
-    if certificates:
-        _check_validity(f"{keys.section}.certificate", keys.certificate, certificates[:1], findings)
-    if certificates and key is not None and _public(certificates[0]) != _public(key):
-        why = f"does not belong to the first certificate of {keys.certificate}"
-        findings.refuse(f"{keys.section}.private_key", keys.private_key, why)
-
-
-def _public(source: x509.Certificate | PrivateKeyTypes) -> bytes:
-    return source.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _check_authorities(keys: CredentialKeys, connection: str, findings: Findings) -> None:
-    full = f"{keys.ca_section}.ca_certificates"
-    if not keys.ca_certificates:
-        why = f'is required by {connection}.remote_auth = "certificate"; list the CA\'s PEM file'
-        findings.refuse(full, None, why)
-    for file in keys.ca_certificates:
-        try:
-            authorities = read_authorities(file)
-        except FileRefusedError as error:
-            findings.refuse(full, file, str(error))
-            continue
-        for authority in authorities:
-            if not _is_authority(authority):
-                why = f'"{subject(authority)}" in it is not a CA certificate; remove it'
-                findings.refuse(full, file, why)
-        _check_validity(full, file, authorities, findings)
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except x509.ExtensionNotFound:
-        return certificate.subject == certificate.issuer  # version 1 roots have no extensions
-    except ValueError:
-        return False
-    return constraints.value.ca
-
-
 def subject(certificate: x509.Certificate) -> str:
     """The subject on one line, control characters escaped."""
     try:
@@ -239,20 +131,3 @@ def subject(certificate: x509.Certificate) -> str:
     except ValueError:
         return "?"
     return "".join(c if c.isprintable() else "?" for c in text)[:200]
-
-
-def _check_validity(
-    key: str, file: Path | None, certificates: Iterable[x509.Certificate], findings: Findings
-) -> None:
-    now = datetime.now(UTC)
-    for certificate in certificates:
-        until, since = certificate.not_valid_after_utc, certificate.not_valid_before_utc
-        name = f'"{subject(certificate)}"'
-        if until < now:
-            why = f"{name} expired at {until:%Y-%m-%d %H:%M} UTC; renew it"
-            findings.warn(key, file, why)
-        elif since > now:
-            why = f"{name} is valid from {since:%Y-%m-%d %H:%M} UTC only; check this host's clock"
-            findings.warn(key, file, why)
-        elif until - now < EXPIRY_WARNING:
-            findings.warn(key, file, f"{name} expires at {until:%Y-%m-%d}; renew it")

@@ -79,7 +79,7 @@ def load(path: Path, *, with_files: bool = True) -> Config:
 
     findings = check_text(config, path)
     if with_files and not findings.problems:
-        from gateway.config.credential_files import check_files  # noqa: PLC0415
+        from gateway.config.credential_checks import check_files  # noqa: PLC0415
 
         findings.add(check_files(config, path))
     if findings.problems:

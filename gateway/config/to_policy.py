@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from gateway.config.connection import ConnectionSection
 from gateway.config.credential_files import (
@@ -60,21 +61,21 @@ class _Files:
                 certificates = read_certificates(file)
                 key, file = f"{keys.section}.private_key", keys.private_key
                 self._local[pair] = LocalCredential(certificates, read_private_key(file))
-            except (FileRefusedError, ValueError) as error:
+            except (FileRefusedError, ValueError, UnsupportedAlgorithm) as error:
                 raise self._refuse(key, file, str(error)) from None
         return self._local[pair]
 
     def anchors(self, name: str, section: ConnectionSection) -> TrustAnchors:
         keys = credential_keys(self._config, name, section)
         if keys.ca_certificates not in self._anchors:
+            key, file = f"{keys.ca_section}.ca_certificates", None
             found: list[x509.Certificate] = []
-            for file in keys.ca_certificates:
-                try:
+            try:
+                for file in keys.ca_certificates:
                     found += read_authorities(file)
-                except FileRefusedError as error:
-                    key = f"{keys.ca_section}.ca_certificates"
-                    raise self._refuse(key, file, str(error)) from None
-            self._anchors[keys.ca_certificates] = TrustAnchors(tuple(found))
+                self._anchors[keys.ca_certificates] = TrustAnchors(found)
+            except (FileRefusedError, ValueError) as error:
+                raise self._refuse(key, file, str(error)) from None
         return self._anchors[keys.ca_certificates]
 
 

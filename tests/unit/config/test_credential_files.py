@@ -2,7 +2,7 @@
 
 import pytest
 from config_workshop import CA_KEY, GW_KEY, MINIMAL, Workshop, certificate, pem_key
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -16,7 +16,7 @@ def test_key_of_another_certificate(workshop: Workshop) -> None:
     workshop.put("gw.key", pem_key(ec.generate_private_key(ec.SECP256R1())))
     line = workshop.complaint(MINIMAL)
     assert line.startswith("gateway.toml: credentials.private_key = ")
-    assert "does not belong to the first certificate of" in line
+    assert "the private key does not belong to the certificate of" in line
 
 
 def test_encrypted_key(workshop: Workshop) -> None:
@@ -83,3 +83,24 @@ def test_a_connections_own_credentials(workshop: Workshop) -> None:
     lines = workshop.complaints(workshop.added("connections.staff", 'certificate = "gw.pem"'))
     why = 'is required for local_auth = "certificate"; give a PEM file'
     assert lines == [f"gateway.toml: connections.staff.private_key: {why}"]
+
+
+def test_weak_key(workshop: Workshop) -> None:
+    weak = rsa.generate_private_key(65537, 1024)
+    leaf = certificate("gw.example.com", weak, "Example CA", CA_KEY)
+    workshop.put("gw.key", pem_key(weak))
+    workshop.put("gw.pem", leaf.public_bytes(Encoding.PEM))
+    line = workshop.complaint(MINIMAL)
+    assert line.startswith("gateway.toml: credentials.private_key = ")
+    assert "1024" in line
+
+
+def test_identity_that_the_certificate_does_not_name(workshop: Workshop) -> None:
+    config = workshop.load(workshop.changed('name = "gw.example.com"', 'name = "other"'))
+    (warning,) = config.warnings
+    assert 'does not name our identity "other"' in str(warning)
+
+
+def test_trusting_a_single_certificate(workshop: Workshop) -> None:
+    (warning,) = workshop.load(workshop.changed('["ca.pem"]', '["gw.pem"]')).warnings
+    assert '"CN=gw.example.com" is no CA; only this very certificate' in str(warning)
