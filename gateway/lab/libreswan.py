@@ -141,11 +141,11 @@ class Libreswan:
         self._must("--name", name, "--terminate")
 
     def status(self) -> str:
-        """pluto's own report of its states."""  # noqa: D403 - a program's name
+        """Its own report of its states."""
         return self._must("--showstates")
 
     def traffic(self) -> str:
-        """pluto's report of octets in and out, with each SA's inner address."""  # noqa: D403
+        """Its report of octets in and out, with each SA's inner address."""
         return self._must("--trafficstatus")
 
     def rekey(self, name: str, *, ike: bool = False) -> None:
@@ -157,7 +157,7 @@ class Libreswan:
         self._must("--impair", behaviour)
 
     def log(self) -> str:
-        """pluto's log so far."""  # noqa: D403
+        """Its log so far."""
         path = self.folder / "pluto.log"
         text = path.read_text(errors="replace") if path.exists() else ""
         return text or (self._process.output() if self._process else "")

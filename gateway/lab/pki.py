@@ -56,7 +56,7 @@ class Issued:
 
 
 class Authority:
-    """A certificate authority of the lab; two with the same name are still strangers to each other."""
+    """A certificate authority; two with the same name are still strangers to each other."""
 
     def __init__(self, name: str = "Lab CA", kind: KeyKind = KeyKind.ECDSA) -> None:
         key = _new_key(kind)

@@ -1,6 +1,6 @@
-"""The topology as data: hosts, wires between them, addresses (RFC 5737 and RFC 1918 ranges).
+r"""The topology as data: hosts, wires between them, addresses (RFC 5737 and RFC 1918 ranges).
 
-    device --- access1 --\\
+    device --- access1 --\
            --- access2 ----- internet --- gw --- server
            --- nat -------/      |
                               attacker

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import IO
 
 TERM_GRACE_S = 3.0
 POLL_S = 0.01
+_watching: list[bool] = []  # not empty while an `ending_on_signals` block is open
 
 
 class LabError(Exception):
@@ -156,19 +158,27 @@ class ProcessTable:
 def ending_on_signals() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into an exception, so that `finally` and `with` clean up.
 
-    Raises SystemExit(128 + signal) in the main thread, once; later signals are ignored so that
-    an impatient second Ctrl-C does not interrupt the cleaning.
+    Raises KeyboardInterrupt or SystemExit(128 + signal) in the main thread, once; later signals
+    are ignored, so that an impatient second Ctrl-C does not interrupt the cleaning. Outside the
+    main thread, and within another such block, it changes nothing.
     """
+    if threading.current_thread() is not threading.main_thread() or _watching:
+        yield
+        return
     watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in watched:
             signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
     before = {each: signal.signal(each, end) for each in watched}
+    _watching.append(True)
     try:
         yield
     finally:
+        _watching.pop()
         for each, handler in before.items():
             signal.signal(each, handler)

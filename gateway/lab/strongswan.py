@@ -1,4 +1,4 @@
-"""Debian's strongSwan as a peer: one charon per host, each with a /run and a configuration of its own."""
+"""Debian's strongSwan as a peer: one charon per host, with a /run and configuration of its own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from gateway.lab.vici import Section, Vici
 CHARON = Path("/usr/lib/ipsec/charon")
 READY_S = 30.0
 PLUGINS = (
-    "random nonce openssl x509 revocation constraints pubkey pkcs1 pkcs8 pem curve25519 chapoly kdf hmac gmp "
-    "counters kernel-netlink socket-default vici updown eap-identity eap-mschapv2 eap-tls eap-md5"
+    "random nonce openssl x509 revocation constraints pubkey pkcs1 pkcs8 pem curve25519 chapoly"
+    " kdf hmac gmp counters kernel-netlink socket-default vici updown"
+    " eap-identity eap-mschapv2 eap-tls eap-md5"
 )
 PLUGINS_SWANCTL = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey"
 
@@ -96,9 +97,15 @@ class StrongSwan:
     """
 
     def __init__(
-        self, lab: Lab, host: str, *, name: str | None = None, plugins: str = PLUGINS, extra: str = "",
+        self,
+        lab: Lab,
+        host: str,
+        *,
+        name: str | None = None,
+        plugins: str = PLUGINS,
+        extra: str = "",
         install_routes: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._lab = lab
         self._host = host
         self._name = name or f"charon-{host}"
@@ -109,7 +116,7 @@ class StrongSwan:
         self._process: Process | None = None
 
     def start(self) -> None:
-        """Start charon and return once it answers; raises LabError with its log when it does not."""
+        """Start charon and return once it answers; raises LabError with its log otherwise."""
         if not CHARON.exists():
             raise LabError(f"{CHARON} is missing, scripts/setup installs it")
         run = self.folder / "run"
@@ -151,7 +158,7 @@ class StrongSwan:
 
     @property
     def pid(self) -> int:
-        """charon's process id; raises LabError when it was not started."""
+        """The process id of charon; raises LabError when it was not started."""
         if self._process is None:
             raise LabError(f"charon on {self._host} was not started")
         return self._process.pid
@@ -191,7 +198,7 @@ class StrongSwan:
             )
 
     def initiate(self, child: str, *, ike: str | None = None, timeout_s: float = 20.0) -> None:
-        """Bring a child up (and its IKE_SA); raises LabError with the end of charon's log on failure."""
+        """Bring a child up (and its IKE_SA); raises LabError with the end of the log on failure."""
         arguments = {"child": child, "timeout": int(timeout_s * 1000), "init-limits": "no"}
         if ike is not None:
             arguments["ike"] = ike
@@ -237,7 +244,7 @@ class StrongSwan:
         )
 
     def log(self) -> str:
-        """charon's log so far."""
+        """Its log so far."""
         path = self.folder / "run/charon.log"
         text = path.read_text(errors="replace") if path.exists() else ""
         return text or (self._process.output() if self._process else "")

@@ -23,9 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gateway.lab import netns, plan
+from gateway.lab import netns, plan, rules
 from gateway.lab.capture import Capture, start_capture
-from gateway.lab.processes import LabError, Process, ProcessTable, wait_until
+from gateway.lab.processes import LabError, Process, ProcessTable, ending_on_signals, wait_until
 
 RUN_FOLDER = Path("/run/gateway-lab")
 SERVER_READY_S = 30.0
@@ -35,7 +35,8 @@ CLEANUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Lab:
     """One instance of the topology; `prefix` keeps several apart.
 
-    A context manager: `with Lab() as lab:` is `up()` and, in any case, `down()`.
+    A context manager: `with Lab() as lab:` is `up()` and, in any case, `down()`; SIGINT, SIGTERM
+    and SIGHUP end the block as exceptions do.
     Methods raise LabError when the machine does not do what was asked.
     """
 
@@ -46,7 +47,13 @@ class Lab:
         self._rtt_ms = rtt_ms
 
     def __enter__(self) -> Self:
-        self.up(fresh=True)
+        self._signals = contextlib.ExitStack()
+        self._signals.enter_context(ending_on_signals())
+        try:
+            self.up(fresh=True)
+        except BaseException:
+            self._signals.close()
+            raise
         return self
 
     def __exit__(
@@ -55,7 +62,8 @@ class Lab:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.down()
+        with self._signals:
+            self.down()
 
     # -- coming and going ------------------------------------------------------------------
 
@@ -72,7 +80,7 @@ class Lab:
                 raise LabError("the lab is up already, `gateway lab down` takes it away")
             self.down()
         self.folder.mkdir(parents=True, mode=0o755)
-        with self._lock():
+        with self._lock(), ending_on_signals():
             try:
                 self._write_state({"access": [], "nat_mapping": 0, "rewritten_source": None})
                 self._build()
@@ -97,7 +105,7 @@ class Lab:
             raise LabError(f"these namespaces would not go away: {', '.join(left)}")
 
     def status(self) -> dict[str, Any]:
-        """What there is, as JSON-able values: hosts with their addresses, access, NAT, processes."""
+        """What there is, JSON-able: hosts with their addresses, access, NAT, processes."""
         if not self.is_up():
             return {"up": False}
         state = self._read_state()
@@ -220,7 +228,7 @@ class Lab:
 
     def nat_mapping(self) -> tuple[IPv4Address, tuple[int, int]]:
         """The NAT's public address and its port range (first, last) for new connections."""
-        return _mapping(int(self._read_state()["nat_mapping"]))
+        return rules.nat_mapping(int(self._read_state()["nat_mapping"]))
 
     def remap_nat(self) -> tuple[IPv4Address, tuple[int, int]]:
         """The NAT forgets its connections and maps new ones to another address and other ports."""
@@ -231,32 +239,16 @@ class Lab:
         return self.nat_mapping()
 
     def rewrite_source(self, address: IPv4Address | None, access: str = "access1") -> None:
-        """Let the device's packets appear to come from `address`, statelessly, whatever the protocol.
+        """Let the device's packets appear to come from `address`, whatever the protocol.
 
         This is how a device looks whose address changed and that had no say in it: its router
         writes the new address into what leaves, and the device's own into what comes back.
         None ends it. `address` has to be in the access network's prefix.
         """
         way = _access(access)
-        rules = "table ip rewrite_source\ndelete table ip rewrite_source\n"
-        if address is not None:
-            if address not in way.device.network:
-                raise LabError(
-                    f"address: {address} given, allowed are those of {way.device.network}"
-                )
-            rules += f"""
-            table ip rewrite_source {{
-                chain pre {{
-                    type filter hook prerouting priority raw
-                    iifname uplink ip daddr {address} notrack ip daddr set {way.device.ip}
-                }}
-                chain post {{
-                    type filter hook postrouting priority 300
-                    oifname uplink ip saddr {way.device.ip} ip saddr set {address}
-                }}
-            }}
-            """
-        self.nft(access, rules)
+        if address is not None and address not in way.device.network:
+            raise LabError(f"address: {address} given, allowed are those of {way.device.network}")
+        self.nft(access, rules.rewritten_source(way, address))
         self._remember(rewritten_source=None if address is None else str(address))
 
     def set_delay(
@@ -274,16 +266,17 @@ class Lab:
                     [*argv, "del", "dev", interface, "root"], capture_output=True, check=False
                 )
 
-    def nft(self, host: str, rules: str) -> None:
+    def nft(self, host: str, script: str) -> None:
         """Load an nft script on a host."""
-        self.run(host, ["nft", "-f", "-"], stdin=rules)
+        self.run(host, ["nft", "-f", "-"], stdin=script)
 
     # -- inside ----------------------------------------------------------------------------
 
     def _build(self) -> None:
         names = {host: self.namespace(host) for host in plan.HOSTS}
         wires = [
-            f"link add {a.interface} netns {names[a.host]} type veth peer name {b.interface} netns {names[b.host]}"
+            f"link add {a.interface} netns {names[a.host]} type veth"
+            f" peer name {b.interface} netns {names[b.host]}"
             for a, b in plan.WIRES
         ]
         netns.command(
@@ -305,7 +298,7 @@ class Lab:
                 self.set_delay(access, self._rtt_ms)
 
     def _start_server(self) -> None:
-        argv = [sys.executable, "-m", "gateway.lab.intranet", "--address", str(plan.SERVER)]
+        argv = [sys.executable, "-S", "-m", "gateway.lab.intranet", "--address", str(plan.SERVER)]
         server = self.spawn(
             "server", argv, "intranet", {"PYTHONPATH": str(Path(__file__).parents[2])}
         )
@@ -318,31 +311,9 @@ class Lab:
         wait_until(ready, SERVER_READY_S, "the intranet's server")
 
     def _set_nat(self, mapping: int) -> None:
-        public, (first, last) = _mapping(mapping)
-        private = plan.ACCESSES["nat"].device.network
-        addresses = "\n".join(
-            f"address replace {address}/26 dev uplink" for address in plan.NAT_PUBLIC
-        )
-        self._ip("nat", addresses.splitlines())
-        self.nft(
-            "nat",
-            f"""
-            table ip lab_nat
-            delete table ip lab_nat
-            table ip lab_nat {{
-                chain post {{
-                    type nat hook postrouting priority srcnat
-                    oifname uplink ip saddr {private} meta l4proto {{ tcp, udp }} snat to {public}:{first}-{last}
-                    oifname uplink ip saddr {private} snat to {public}
-                }}
-                chain input {{
-                    type filter hook input priority filter
-                    # A stranger's packet to a mapping that is gone is dropped in silence.
-                    iifname uplink ct state new ip protocol != icmp drop
-                }}
-            }}
-            """,
-        )
+        addresses = [f"address replace {each}/26 dev uplink" for each in plan.NAT_PUBLIC]
+        self._ip("nat", addresses)
+        self.nft("nat", rules.nat(mapping))
 
     def _ip(self, host: str, lines: Sequence[str]) -> None:
         netns.command(["ip", "-n", self.namespace(host), "-batch", "-"], "\n".join(lines) + "\n")
@@ -380,12 +351,6 @@ def _access(name: str) -> plan.Access:
     if name not in plan.ACCESSES:
         raise LabError(f"access: {name!r} given, allowed are {', '.join(plan.ACCESSES)}")
     return plan.ACCESSES[name]
-
-
-def _mapping(number: int) -> tuple[IPv4Address, tuple[int, int]]:
-    first = plan.NAT_FIRST_PORT + (number % 40) * plan.NAT_PORTS_PER_MAPPING
-    public = plan.NAT_PUBLIC[number % len(plan.NAT_PUBLIC)]
-    return public, (first, first + plan.NAT_PORTS_PER_MAPPING - 1)
 
 
 def _addressing(host: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""strongSwan's control protocol VICI, client side (its README.pro describes packets and messages)."""
+"""strongSwan's control protocol VICI, client side (described in its libvici README)."""
 
 from __future__ import annotations
 
