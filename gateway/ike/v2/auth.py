@@ -1,14 +1,11 @@
 """IKE_AUTH as the responder (RFC 7296 section 1.2), and what both sides do once established."""
 
-from gateway.domain.endpoint import Path
-from gateway.domain.wire import WireError
 from gateway.ike.auth.identity import Identity
 from gateway.ike.codec import (
     Authentication,
     Configuration,
     IdInitiator,
     IdResponder,
-    Notify,
     Payload,
     SecurityAssociation,
     TrafficSelectorsInitiator,
@@ -16,23 +13,22 @@ from gateway.ike.codec import (
 )
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
-from gateway.ike.registry import ExchangeType, IdType, NotifyType
+from gateway.ike.registry import NotifyType
 from gateway.ike.v2 import child, closing, config_payload, exchange, mobike, proof
 from gateway.ike.v2.core import Core, TimerKind
 from gateway.ike.v2.refusal import Refused, report_refusal
 from gateway.ike.v2.sa import Child, Evidence, IkeSa, State, transition
-from gateway.ike.v2.view import Payloads
+from gateway.ike.v2.view import Payloads, Request
 
 
-def receive_request(
-    core: Core, sa: IkeSa, view: Payloads, digest: bytes, path: Path, now: float
-) -> None:
+def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
     """Answer the IKE_AUTH request of a half-open SA: established, or refused and forgotten."""
+    view, path, now = request.view, request.path, request.now
     try:
         connection, id_responder = _authenticate(core, sa, view)
         proofs = proof.own_proof(core, sa, connection, id_responder)
     except Refused as refused:
-        refuse(core, sa, refused, digest, path, now)
+        refuse(core, sa, refused, request)
         return
     core.timers.cancel((TimerKind.GIVE_UP, sa.local_spi))
     sa.path = path
@@ -52,26 +48,21 @@ def receive_request(
         core.release_address(sa)
         reply.append(refused.notify())
     reply += mobike.announce(core, sa)
-    exchange.respond(core, sa, digest, ExchangeType.IKE_AUTH, reply, path)
+    exchange.respond(core, sa, request, reply)
     established(core, sa, first, now)
     if refused_child is not None:
-        report_refusal(
-            core,
-            refused_child,
-            sa.peer_name,
-            path.remote,
-            "IKE_AUTH (child SA)",
-            connection=connection.name,
-        )
+        step = "IKE_AUTH (child SA)"
+        name = connection.name
+        report_refusal(core, refused_child, sa.peer_name, path.remote, step, connection=name)
 
 
-def refuse(core: Core, sa: IkeSa, refused: Refused, digest: bytes, path: Path, now: float) -> None:
+def refuse(core: Core, sa: IkeSa, refused: Refused, request: Request) -> None:
     """Answer with the refusal and forget the half-open SA."""
-    exchange.respond(core, sa, digest, ExchangeType.IKE_AUTH, [refused.notify()], path)
+    exchange.respond(core, sa, request, [refused.notify()])
     report_refusal(
-        core, refused, sa.peer_name, path.remote, "IKE_AUTH", connection=sa.connection_name
+        core, refused, sa.peer_name, request.path.remote, "IKE_AUTH", connection=sa.connection_name
     )
-    closing.refuse_login(core, sa, refused.reason, now)
+    closing.refuse_login(core, sa, refused.reason, request.now)
 
 
 def _authenticate(core: Core, sa: IkeSa, view: Payloads) -> tuple[ConnectionPolicy, IdResponder]:
@@ -83,7 +74,7 @@ def _authenticate(core: Core, sa: IkeSa, view: Payloads) -> tuple[ConnectionPoli
     view.need(SecurityAssociation)
     view.need(TrafficSelectorsInitiator)
     view.need(TrafficSelectorsResponder)
-    sa.peer_id = Identity(_id_type(theirs.id_type), theirs.data)
+    sa.peer_id = Identity(theirs.id_type, theirs.data)
     wanted = view.get(IdResponder)
     method = view.get(Authentication)
     connection = _find_connection(
@@ -94,17 +85,6 @@ def _authenticate(core: Core, sa: IkeSa, view: Payloads) -> tuple[ConnectionPoli
     sa.evidence |= Evidence.PEER_IDENTITY
     proof.verify_peer(core, sa, connection, view, theirs)
     return connection, IdResponder(connection.local_id.type, connection.local_id.data)
-
-
-def _id_type(number: int) -> IdType:
-    try:
-        return IdType(number)
-    except ValueError:
-        raise Refused(
-            NotifyType.AUTHENTICATION_FAILED,
-            f"the peer's identity has the unknown type {number}",
-            "use an e-mail address, a host name, an address or a distinguished name",
-        ) from None
 
 
 def _find_connection(
@@ -126,10 +106,10 @@ def _find_connection(
         )
     fitting = of_peer
     if wanted is not None:
-        asked = (wanted.id_type, wanted.data)
-        fitting = [one for one in of_peer if (one.local_id.type, one.local_id.data) == asked]
+        asked = Identity(wanted.id_type, wanted.data)
+        fitting = [one for one in of_peer if one.local_id.same_as(asked)]
         if not fitting:
-            theirs = str(Identity(_id_type(wanted.id_type), wanted.data))
+            theirs = str(asked)
             raise Refused(
                 NotifyType.AUTHENTICATION_FAILED,
                 f"the peer asks for {theirs}, which is not our identity",
@@ -174,9 +154,8 @@ def _first_child(
 
 def replace_older(core: Core, sa: IkeSa, now: float) -> None:
     """The peer says that this is its only IKE SA: its others are leftovers (INITIAL_CONTACT)."""
-    for spi in list(core.by_peer.get(sa.peer_name, ())):
-        older = core.sas.get(spi)
-        if older is None or older is sa or older.local_id != sa.local_id:
+    for older in core.of_peer(sa):
+        if older is sa or older.local_id != sa.local_id:
             continue
         closing.close(core, older, "replaced by a new login of the peer (INITIAL_CONTACT)", now)
 
@@ -240,16 +219,3 @@ def _announce(core: Core, sa: IkeSa, first: Child | None) -> None:
         how = "ESP in UDP" if first.udp_encapsulation else "ESP"
         parts.append(f"{how} {first.suite} {fields['child']}")
     core.emit("ike_sa_established", ", ".join(parts), Severity.INFO, **fields)
-
-
-def malformed(
-    core: Core, sa: IkeSa, error: WireError, digest: bytes, path: Path, now: float
-) -> None:
-    """An authentic IKE_AUTH request that breaks the format."""
-    refused = Refused(NotifyType.INVALID_SYNTAX, f"malformed message: {error}")
-    refuse(core, sa, refused, digest, path, now)
-
-
-def notify_of(refused: Refused) -> Notify:
-    """What the peer is told."""
-    return refused.notify()

@@ -167,7 +167,7 @@ def install(
     child = Child(
         agreed.spi_in,
         agreed.spi_out,
-        reqid if reqid is not None else core.take_reqid(),
+        reqid if reqid is not None else core.take_reqid(connection.name),
         agreed.suite,
         agreed.group,
         agreed.local_ts,

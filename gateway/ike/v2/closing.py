@@ -47,7 +47,7 @@ def close(
     _leave_half_open(core, sa)
     core.drop_sa(sa)
     sa.handshake = None
-    if was in (State.ESTABLISHED, State.DELETING):
+    if was in (State.ESTABLISHED, State.DELETING) and sa.rekeyed_by is None:
         core.count("ike_sas_closed")
         age = now - sa.established_at
         core.emit(
@@ -62,7 +62,7 @@ def close(
             reason=reason,
             age_s=round(age, 3),
         )
-    if was is not State.REKEYED:
+    if sa.rekeyed_by is None and was is not State.REKEYED:
         retry_later(core, sa, now)
 
 
@@ -146,7 +146,7 @@ def unanswered(core: Core, sa: IkeSa, step: str, now: float) -> None:
 def retry_later(core: Core, sa: IkeSa, now: float) -> None:
     """Schedule the next attempt of a connection that is to be up, a little later every time."""
     connection = sa.connection
-    if connection is None or not sa.initiator or connection.name not in core.wanted:
+    if connection is None or not sa.session_initiator or connection.name not in core.wanted:
         return
     key = (TimerKind.INITIATE, connection.name)
     if key in core.timers:

@@ -6,7 +6,7 @@ from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
-from gateway.ike.v2 import closing, create_child, deleting, initiate, mobike, moving, rekey
+from gateway.ike.v2 import closing, deleting, initiate, mobike, moving, rekey
 from gateway.ike.v2.core import Core, TimerKind
 from gateway.ike.v2.sa import IkeSa, State
 
@@ -15,19 +15,25 @@ def initiate_connection(core: Core, name: str, now: float) -> None:
     """Bring a connection up and keep it up. Raises KeyError for an unknown name."""
     connection = core.connections[name]
     core.wanted.setdefault(name, 0)
-    if any(sa.connection is connection and sa.initiator for sa in core.sas.values()):
+    if any(sa.connection is connection and sa.session_initiator for sa in core.sas.values()):
         return
     core.timers.cancel((TimerKind.INITIATE, name))
     initiate.start(core, connection, now)
 
 
 def traffic_waiting(core: Core, reqid: int, now: float) -> None:
-    """Traffic waits for a child SA: make one on the IKE SA that had this reqid last."""
-    for sa in core.sas.values():
-        if sa.state is State.ESTABLISHED and reqid in core.trap_reqids.get(sa.local_spi, ()):
-            create_child.begin(core, sa, now, reqid=reqid)
-            return
-    core.count("traffic_without_sa")
+    """Traffic waits at the trap policy of a connection: bring up what is missing."""
+    for name, reserved in core.trap_reqids.items():
+        if reserved != reqid or name not in core.connections:
+            continue
+        for sa in core.sas.values():
+            if sa.connection_name == name and sa.state is State.ESTABLISHED:
+                if not sa.children and sa.window.outstanding is None:
+                    rekey.create(core, sa, now, reqid=reqid)
+                return
+        initiate_connection(core, name, now)
+        return
+    core.count("traffic_without_connection")
 
 
 def child_expired(core: Core, spi_in: int, hard: bool, now: float) -> None:
@@ -91,7 +97,7 @@ def close_ike_sa(core: Core, spis: str, reason: str, now: float) -> bool:
     """End one IKE SA by its name; False when there is none of that name."""
     for sa in core.sas.values():
         if sa.spis == spis and sa.state is not State.CLOSED:
-            if sa.connection is not None and sa.initiator:
+            if sa.connection is not None and sa.session_initiator:
                 core.wanted.pop(sa.connection.name, None)
             deleting.delete_ike_sa(core, sa, reason, now)
             return True

@@ -11,6 +11,7 @@ from gateway.domain.endpoint import IpAddress, Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.timers import Timers
 from gateway.ike.auth.credentials import LocalCredential
+from gateway.ike.auth.identity import Identity
 from gateway.ike.crypto.proposals import EspSelection, Selection
 from gateway.ike.outputs import ActivateOutbound, Event, Output, Severity, Transmit
 from gateway.ike.policy import ConnectionPolicy, EngineSettings
@@ -41,7 +42,6 @@ class TimerKind(enum.Enum):
     EXPIRE_CHILD = "child SA expires"
     ACTIVATE = "activate outbound"
     REMOVE = "remove old child SA"
-    REDO = "do a refused request again"
     INITIATE = "initiate connection"
 
 
@@ -77,12 +77,14 @@ class Core:
         """The IKE SA of each child SA, by the child's inbound SPI."""
         self.own_addresses: set[IpAddress] = set()
         """Addresses that datagrams were sent to; bounded by what the adapter binds."""
-        self.by_peer: dict[str, set[bytes]] = {}
+        self.by_peer: dict[Identity, set[bytes]] = {}
         """Our SPIs of established IKE SAs, by the peer's identity."""
         self.cookies = Cookies(random)
         self.half_open = HalfOpenLimits()
         self.wanted: dict[str, int] = {}
         """Connections that are to be up, with the number of failures in a row."""
+        self.trap_reqids: dict[str, int] = {}
+        """By connection; see :meth:`reserve_reqid`."""
         self._reqids: dict[int, int] = {}
         self._next_reqid = FIRST_REQID
         self._der: dict[int, tuple[LocalCredential, tuple[bytes, ...]]] = {}
@@ -138,9 +140,22 @@ class Core:
             if spi >= FIRST_CHILD_SPI and spi not in self.children:
                 return spi
 
-    def take_reqid(self) -> int:
-        """A reqid that no child SA uses."""
-        while self._next_reqid in self._reqids:
+    def take_reqid(self, connection: str) -> int:
+        """A reqid that no child SA uses: the connection's reserved one, else a fresh one."""
+        reserved = self.trap_reqids.get(connection)
+        if reserved is not None and reserved not in self._reqids:
+            return reserved
+        return self._fresh_reqid()
+
+    def reserve_reqid(self, connection: str) -> int:
+        """The reqid of a connection's trap policy and of the child SA that will replace it."""
+        if connection not in self.trap_reqids:
+            self.trap_reqids[connection] = self._fresh_reqid()
+        return self.trap_reqids[connection]
+
+    def _fresh_reqid(self) -> int:
+        taken = set(self.trap_reqids.values())
+        while self._next_reqid in self._reqids or self._next_reqid in taken:
             self._advance_reqid()
         reqid = self._next_reqid
         self._advance_reqid()
@@ -157,16 +172,22 @@ class Core:
 
     def add_peer(self, sa: IkeSa) -> None:
         """Enter an established IKE SA under its peer's identity."""
-        self.by_peer.setdefault(sa.peer_name, set()).add(sa.local_spi)
+        if sa.peer_id is not None:
+            self.by_peer.setdefault(sa.peer_id, set()).add(sa.local_spi)
+
+    def of_peer(self, sa: IkeSa) -> list[IkeSa]:
+        """The established IKE SAs of the same peer."""
+        spis = self.by_peer.get(sa.peer_id, ()) if sa.peer_id is not None else ()
+        return [self.sas[spi] for spi in spis]
 
     def drop_sa(self, sa: IkeSa) -> None:
         """Take an IKE SA out of every table, with its timers."""
         self.sas.pop(sa.local_spi, None)
-        spis = self.by_peer.get(sa.peer_name)
-        if spis is not None:
+        spis = self.by_peer.get(sa.peer_id) if sa.peer_id is not None else None
+        if spis is not None and sa.peer_id is not None:
             spis.discard(sa.local_spi)
             if not spis:
-                del self.by_peer[sa.peer_name]
+                del self.by_peer[sa.peer_id]
         for kind in _IKE_TIMERS:
             self.timers.cancel((kind, sa.local_spi))
 
@@ -234,7 +255,6 @@ _IKE_TIMERS = (
     TimerKind.EXPIRE_IKE,
     TimerKind.CHILDLESS,
     TimerKind.KEEPALIVE,
-    TimerKind.REDO,
 )
 _CHILD_TIMERS = (
     TimerKind.REKEY_CHILD,

@@ -1,6 +1,7 @@
 """The IKEv2 engine: datagrams, timers and commands in, outputs out. No socket, no clock."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -33,11 +34,12 @@ from gateway.ike.v2 import (
     snapshot,
     timing,
 )
-from gateway.ike.v2.core import Core
+from gateway.ike.v2.core import Core, TimerKind
 from gateway.ike.v2.protect import Opened
+from gateway.ike.v2.refusal import Refused
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.snapshot import ChildSaSnapshot, IkeSaSnapshot
-from gateway.ike.v2.view import Payloads
+from gateway.ike.v2.view import Payloads, Request
 
 IKE_MAJOR = 2
 INVALID_SPI_ANSWERS_PER_S = 10
@@ -84,15 +86,13 @@ class IkeEngine:
 
     def receive(self, message: bytes, path: Path, now: float) -> None:
         """Take a datagram, without its non-ESP marker. Never raises."""
-        core = self._core
-        kept = len(core.outputs)
         try:
-            self._receive(message, path, now)
+            self._guarded(f"a message from {path.remote}", now, self._receive, message, path, now)
         except IntegrityError:
-            core.count("integrity_failures")
+            self._core.count("integrity_failures")
         except WireError as error:
-            core.count("malformed_messages")
-            core.emit_limited(
+            self._core.count("malformed_messages")
+            self._core.emit_limited(
                 f"malformed {path.remote.address}",
                 now,
                 "message_malformed",
@@ -101,6 +101,15 @@ class IkeEngine:
                 remote=str(path.remote),
                 reason=str(error),
             )
+
+    def _guarded(self, what: str, now: float, action: Callable[..., None], *args: object) -> None:
+        """Do something; our own faults cost one message, never another peer."""
+        core = self._core
+        kept = len(core.outputs)
+        try:
+            action(*args)
+        except (WireError, IntegrityError):
+            raise
         except Exception as error:  # noqa: BLE001 - the one place that keeps all peers alive
             del core.outputs[kept:]
             core.count("internal_errors")
@@ -108,9 +117,9 @@ class IkeEngine:
                 "internal error",
                 now,
                 "internal_error",
-                f"internal error on a message from {path.remote}, dropped: {error!r}",
+                f"internal error on {what}, dropped: {error!r}",
                 Severity.WARNING,
-                remote=str(path.remote),
+                what=what,
                 error=repr(error),
             )
 
@@ -165,11 +174,9 @@ class IkeEngine:
         if header.message_id != window.expected:
             core.count("requests_outside_window")
             return
-        handler = (
-            _HANDLERS.get((sa.state, ExchangeType(header.exchange)))
-            if (header.exchange in _EXCHANGES)
-            else None
-        )
+        handler = None
+        if header.exchange in _EXCHANGES:
+            handler = _HANDLERS.get((sa.state, ExchangeType(header.exchange)))
         if handler is None:
             core.count("requests_out_of_state")
             return
@@ -177,23 +184,19 @@ class IkeEngine:
         if opened is None:
             return
         moved = path.remote != sa.path.remote and sa.state is not State.HALF_OPEN
+        request = Request(_NOTHING, header.exchange, opened.digest, path, now)
         try:
-            view = Payloads(opened.payloads())
+            request = replace(request, view=Payloads(opened.payloads()))
+            sa.last_inbound = now
+            handler(core, sa, request)
         except UnsupportedCriticalPayload as unsupported:
-            self._unsupported(sa, header.exchange, unsupported, opened.digest, path, now)
+            self._unsupported(sa, unsupported, request)
             return
         except WireError as error:
-            self._malformed(sa, header.exchange, error, opened.digest, path, now)
-            return
-        sa.last_inbound = now
-        try:
-            handler(core, sa, view, opened.digest, path, now)
-        except WireError as error:
-            self._malformed(sa, header.exchange, error, opened.digest, path, now)
+            self._malformed(sa, error, request)
             return
         if moved and not sa.mobike:
-            proof = f"IKE request {header.message_id}"
-            moving.follow(core, sa, path.remote, proof, now)
+            moving.follow(core, sa, path.remote, f"IKE request {header.message_id}", now)
 
     def _open(self, sa: IkeSa, message: bytes, header: Header) -> Opened | None:
         settings = self._core.settings
@@ -208,38 +211,26 @@ class IkeEngine:
             self._core.count("fragments_kept")
         return opened
 
-    def _unsupported(
-        self,
-        sa: IkeSa,
-        exchange_type: int,
-        error: UnsupportedCriticalPayload,
-        digest: bytes,
-        path: Path,
-        now: float,
-    ) -> None:
-        notify = Notify(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, bytes([error.payload_type]))
+    def _unsupported(self, sa: IkeSa, error: UnsupportedCriticalPayload, request: Request) -> None:
         core = self._core
         core.count("unsupported_critical_payloads")
-        exchange.respond(core, sa, digest, exchange_type, [notify], path)
+        kind = bytes([error.payload_type])
+        notify = Notify(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, kind)
+        exchange.respond(core, sa, request, [notify])
         if sa.state is State.HALF_OPEN:
-            closing.refuse_login(core, sa, str(error), now)
+            closing.refuse_login(core, sa, str(error), request.now)
 
-    def _malformed(
-        self,
-        sa: IkeSa,
-        exchange_type: int,
-        error: WireError,
-        digest: bytes,
-        path: Path,
-        now: float,
-    ) -> None:
-        self._core.count("malformed_messages")
+    def _malformed(self, sa: IkeSa, error: WireError, request: Request) -> None:
+        """An authentic request breaks the format: fatal (RFC 7296 sections 2.21.2, 2.21.3)."""
+        core = self._core
+        core.count("malformed_messages")
         if sa.state is State.HALF_OPEN:
-            auth.malformed(self._core, sa, error, digest, path, now)
-        else:
-            informational.invalid_syntax(
-                self._core, sa, exchange_type, digest, path, now, str(error)
-            )
+            refused = Refused(NotifyType.INVALID_SYNTAX, f"malformed message: {error}")
+            auth.refuse(core, sa, refused, request)
+            return
+        exchange.respond(core, sa, request, [Notify(NotifyType.INVALID_SYNTAX)])
+        reason = f"the peer sent a malformed message: {error}"
+        closing.close(core, sa, reason, request.now, severity=Severity.WARNING)
 
     def _receive_response(
         self, sa: IkeSa, message: bytes, header: Header, path: Path, now: float
@@ -315,11 +306,7 @@ class IkeEngine:
         """Do everything that is due. Never raises."""
         core = self._core
         for key in core.timers.due(now):
-            try:
-                timing.fire(core, key, now)
-            except WireError as error:
-                core.count("malformed_messages")
-                core.emit("internal_error", f"timer {key}: {error}", Severity.WARNING)
+            self._guarded(f"the timer {key[0].value}", now, timing.fire, core, key, now)
 
     def next_timer(self) -> float | None:
         """When :meth:`handle_timer` is to be called next, or None."""
@@ -341,6 +328,10 @@ class IkeEngine:
     def initiate(self, connection: str, now: float) -> None:
         """Bring a connection up, and keep it up. Raises KeyError for an unknown name."""
         commands.initiate_connection(self._core, connection, now)
+
+    def reserve_reqid(self, connection: str) -> int:
+        """The reqid for the trap policy of a connection; its child SA will have the same."""
+        return self._core.reserve_reqid(connection)
 
     def traffic_waiting(self, reqid: int, now: float) -> None:
         """A packet waits for a child SA that a trap policy stands for."""
@@ -381,7 +372,11 @@ class IkeEngine:
 
     def ike_sas(self, now: float) -> list[IkeSaSnapshot]:
         """Every IKE SA, as JSON-able values."""
-        return [snapshot.of_ike_sa(sa, now) for sa in self._core.sas.values()]
+        rekey_at = self._core.timers.deadline
+        return [
+            snapshot.of_ike_sa(sa, now, rekey_at((TimerKind.REKEY_IKE, sa.local_spi)))
+            for sa in self._core.sas.values()
+        ]
 
     def child_sas(self, now: float) -> list[ChildSaSnapshot]:
         """Every child SA, as JSON-able values."""
@@ -392,4 +387,5 @@ class IkeEngine:
         ]
 
 
+_NOTHING = Payloads(())
 _EXCHANGES = frozenset(ExchangeType) - {ExchangeType.IKE_SA_INIT}

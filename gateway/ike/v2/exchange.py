@@ -4,13 +4,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import ClassVar
 
-from gateway.domain.endpoint import Path
 from gateway.ike.codec import Payload
 from gateway.ike.registry import ExchangeType
 from gateway.ike.v2 import closing, protect
 from gateway.ike.v2.core import Core, TimerKind
 from gateway.ike.v2.sa import IkeSa, State
-from gateway.ike.v2.view import Payloads
+from gateway.ike.v2.view import Payloads, Request
 from gateway.ike.v2.window import LAST_MESSAGE_ID, Outstanding, retransmission_delay
 
 MAX_QUEUED = 64
@@ -121,22 +120,15 @@ def retransmit(core: Core, sa: IkeSa, now: float) -> None:
     core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + delay)
 
 
-def respond(
-    core: Core,
-    sa: IkeSa,
-    digest: bytes,
-    exchange_type: int,
-    payloads: Sequence[Payload],
-    path: Path,
-) -> None:
+def respond(core: Core, sa: IkeSa, request: Request, payloads: Sequence[Payload]) -> None:
     """Answer the expected request, to where it came from, and remember the answer."""
     messages = protect.seal(
         sa,
-        exchange_type,
+        request.exchange_type,
         sa.window.expected,
         payloads,
         response=True,
         fragment_size=core.settings.fragment_size,
     )
-    sa.window.answer(digest, messages)
-    core.transmit(messages, path)
+    sa.window.answer(request.digest, messages)
+    core.transmit(messages, request.path)

@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 
-from gateway.domain.endpoint import Path
-from gateway.ike.codec import Delete, Notify, Payload
-from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
-from gateway.ike.v2 import closing, deleting, exchange, mobike
+from gateway.ike.codec import Delete, Payload
+from gateway.ike.registry import ExchangeType, ProtocolId
+from gateway.ike.v2 import closing, deleting, exchange, mobike, rekey, rekey_ike
 from gateway.ike.v2.core import Core, TimerKind
 from gateway.ike.v2.sa import ChildState, IkeSa, State
-from gateway.ike.v2.view import Payloads
+from gateway.ike.v2.view import Payloads, Request
 
 
-def receive_request(
-    core: Core, sa: IkeSa, view: Payloads, digest: bytes, path: Path, now: float
-) -> None:
+def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
     """Answer an INFORMATIONAL request: deletes, MOBIKE, liveness."""
+    view, now = request.view, request.now
     reply: list[Payload] = []
     ends = any(one.protocol == ProtocolId.IKE for one in view.deletes)
     if not ends:
@@ -27,9 +25,10 @@ def receive_request(
         deleted = _delete_children(core, sa, spis, now)
         if deleted:
             reply.append(Delete(ProtocolId.ESP, tuple(deleted)))
-        reply += mobike.answer(core, sa, view, path, now)
-    exchange.respond(core, sa, digest, ExchangeType.INFORMATIONAL, reply, path)
+        reply += mobike.answer(core, sa, view, request.path, now)
+    exchange.respond(core, sa, request, reply)
     if ends:
+        rekey_ike.settle_before_close(core, sa, now)
         closing.close(core, sa, "the peer deleted it", now)
 
 
@@ -48,7 +47,7 @@ def _delete_children(core: Core, sa: IkeSa, spis_out: list[int], now: float) -> 
             continue
         if child.state is not ChildState.DELETING:
             answered.append(child.spi_in.to_bytes(4, "big"))
-        successor = sa.children.get(child.replaced_by) if child.replaced_by else None
+        successor = rekey.successor_of(sa, child)
         if successor is not None:
             core.activate(successor)
             deleting.retire(core, child, now)
@@ -92,13 +91,3 @@ def check_liveness(core: Core, sa: IkeSa, now: float) -> None:
     if sa.window.outstanding is None:
         core.count("liveness_checks")
         exchange.begin(core, sa, LivenessCheck(), now)
-
-
-def invalid_syntax(
-    core: Core, sa: IkeSa, exchange_type: int, digest: bytes, path: Path, now: float, why: str
-) -> None:
-    """An authentic request breaks the format: fatal for the SA (RFC 7296 section 2.21.3)."""
-    core.count("invalid_syntax")
-    reply = [Notify(NotifyType.INVALID_SYNTAX)]
-    exchange.respond(core, sa, digest, exchange_type, reply, path)
-    closing.close(core, sa, f"the peer sent a malformed message: {why}", now)

@@ -25,7 +25,7 @@ from gateway.ike.codec import (
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.proposals import NoProposalChosen, check_selected
 from gateway.ike.policy import ConnectionPolicy
-from gateway.ike.registry import DhGroup, ExchangeType, Flag, IdType, NotifyType, ProtocolId
+from gateway.ike.registry import DhGroup, ExchangeType, Flag, NotifyType, ProtocolId
 from gateway.ike.v2 import (
     auth,
     child,
@@ -251,8 +251,8 @@ class AuthExchange(exchange.Exchange):
         asked = init.certificate_request((connection,))
         if asked is not None:
             payloads.insert(1, asked)
-        exact = connection.remote_id.exact()
-        if exact is not None:
+        exact = connection.remote_id.exact
+        if exact is not None and "*" not in connection.remote_id.text:
             payloads.append(IdResponder(exact.type, exact.data))
         payloads.append(Notify(NotifyType.INITIAL_CONTACT))
         if connection.request_inner_address:
@@ -305,12 +305,7 @@ class AuthExchange(exchange.Exchange):
                 f"the peer answered {said}",
                 "see the peer's log for its reason",
             )
-        try:
-            sa.peer_id = Identity(IdType(theirs.id_type), theirs.data)
-        except ValueError:
-            raise Refused(
-                NotifyType.AUTHENTICATION_FAILED, f"identity of unknown type {theirs.id_type}"
-            ) from None
+        sa.peer_id = Identity(theirs.id_type, theirs.data)
         if not connection.remote_id.matches(sa.peer_id):
             raise Refused(
                 NotifyType.AUTHENTICATION_FAILED,

@@ -86,7 +86,7 @@ def answer(core: Core, sa: IkeSa, view: Payloads, path: Path, now: float) -> lis
         return reply
     sources = view.notify_data(NotifyType.NAT_DETECTION_SOURCE_IP)
     destinations = view.notify_data(NotifyType.NAT_DETECTION_DESTINATION_IP)
-    if view.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and not sa.initiator:
+    if view.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and not sa.session_initiator:
         refused = _update(core, sa, path, sources, destinations, now)
         if refused is not None:
             reply.append(Notify(NotifyType.UNACCEPTABLE_ADDRESSES))
@@ -196,12 +196,12 @@ class ReturnRoutability(exchange.Exchange):
 def probe(core: Core, sa: IkeSa) -> list[Payload]:
     """What a liveness check asks for besides: our address as the peer sees it (section 3.8)."""
     del core
-    return _detection(sa, sa.path) if sa.mobike and sa.initiator else []
+    return _detection(sa, sa.path) if sa.mobike and sa.session_initiator else []
 
 
 def probed(core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
     """Our NAT gave us another mapping: tell the peer."""
-    if not (sa.mobike and sa.initiator):
+    if not (sa.mobike and sa.session_initiator):
         return
     seen = view.notify(NotifyType.NAT_DETECTION_DESTINATION_IP)
     if seen is None or len(seen.data) != nat.HASH_OCTETS:
@@ -250,7 +250,7 @@ class UpdateAddresses(exchange.Exchange):
 
 def local_address_changed(core: Core, sa: IkeSa, local: Endpoint, now: float) -> None:
     """Our own address is another one now; tell the peer, if it is ours to tell."""
-    if sa.state is not State.ESTABLISHED or not sa.initiator or not sa.mobike:
+    if sa.state is not State.ESTABLISHED or not sa.session_initiator or not sa.mobike:
         core.count("address_changes_ignored")
         return
     if local == sa.path.local:

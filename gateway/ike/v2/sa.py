@@ -195,6 +195,7 @@ class IkeSa:
         "rekeyed_by",
         "remote_natted",
         "responder_spi",
+        "session_initiator",
         "sk_d",
         "state",
         "suite",
@@ -208,6 +209,8 @@ class IkeSa:
         self.responder_spi = responder_spi
         self.initiator = initiator
         """Whether we are the original initiator of this SA."""
+        self.session_initiator = initiator
+        """Whether we initiated the first of the IKE SAs of which this one is a successor."""
         self.local_spi = initiator_spi if initiator else responder_spi
         self.path = path
         self.state = State.CREATED

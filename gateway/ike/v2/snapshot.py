@@ -14,7 +14,7 @@ class IkeSaSnapshot:
     local_spi: str
     state: str
     initiator: bool
-    """Whether we initiated it."""
+    """Whether we initiated the session."""
     connection: str
     peer: str
     local_id: str
@@ -30,6 +30,8 @@ class IkeSaSnapshot:
     age_s: float
     idle_s: float
     """Since the last authenticated IKE message."""
+    rekey_in_s: float | None
+    """Until we rekey it; None when it is on its way out."""
     child_sas: tuple[str, ...]
     """Inbound SPIs in hexadecimal."""
     last_move: dict[str, object] | None
@@ -55,16 +57,25 @@ class ChildSaSnapshot:
     local_ts: tuple[str, ...]
     remote_ts: tuple[str, ...]
     age_s: float
+    last_move: dict[str, object] | None
+    """As the IKE SA's: they move together."""
 
 
-def of_ike_sa(sa: IkeSa, now: float) -> IkeSaSnapshot:
-    """Describe an IKE SA."""
+def _last_move(sa: IkeSa, now: float) -> dict[str, object] | None:
     move = sa.last_move
+    if move is None:
+        return None
+    age_s = round(now - move.at, 3)
+    return {"age_s": age_s, "old": move.old, "new": move.new, "proof": move.proof}
+
+
+def of_ike_sa(sa: IkeSa, now: float, rekey_at: float | None = None) -> IkeSaSnapshot:
+    """Describe an IKE SA; ``rekey_at`` is when its rekeying is due."""
     return IkeSaSnapshot(
         spis=sa.spis,
         local_spi=sa.local_spi.hex(),
         state=sa.state.value,
-        initiator=sa.initiator,
+        initiator=sa.session_initiator,
         connection=sa.connection_name,
         peer=sa.peer_name,
         local_id=str(sa.local_id) if sa.local_id is not None else "",
@@ -79,15 +90,9 @@ def of_ike_sa(sa: IkeSa, now: float) -> IkeSaSnapshot:
         fragmentation=sa.fragmentation,
         age_s=round(now - sa.created_at, 3),
         idle_s=round(now - sa.last_inbound, 3),
+        rekey_in_s=None if rekey_at is None else round(rekey_at - now, 3),
         child_sas=tuple(f"{spi:08x}" for spi in sa.children),
-        last_move=None
-        if move is None
-        else {
-            "age_s": round(now - move.at, 3),
-            "old": move.old,
-            "new": move.new,
-            "proof": move.proof,
-        },
+        last_move=_last_move(sa, now),
     )
 
 
@@ -109,4 +114,5 @@ def of_child(sa: IkeSa, child: Child, now: float) -> ChildSaSnapshot:
         local_ts=tuple(map(str, child.local_ts)),
         remote_ts=tuple(map(str, child.remote_ts)),
         age_s=round(now - child.installed_at, 3),
+        last_move=_last_move(sa, now),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gateway.ike.outputs import RemoveChildSa, Severity, TransmitKeepalive
-from gateway.ike.v2 import closing, deleting, exchange, informational, initiate, rekey
+from gateway.ike.v2 import closing, deleting, exchange, informational, initiate, rekey, rekey_ike
 from gateway.ike.v2.core import Core, TimerKey, TimerKind
 from gateway.ike.v2.sa import Child, IkeSa, State
 
@@ -31,7 +31,7 @@ def _initiate(core: Core, name: str, now: float) -> None:
     connection = core.connections.get(name)
     if connection is None or name not in core.wanted:
         return
-    if any(sa.connection is connection and sa.initiator for sa in core.sas.values()):
+    if any(sa.connection is connection and sa.session_initiator for sa in core.sas.values()):
         return
     initiate.start(core, connection, now)
 
@@ -80,7 +80,7 @@ _IKE: dict[TimerKind, Callable[[Core, IkeSa, float], None]] = {
     TimerKind.RETRANSMIT: exchange.retransmit,
     TimerKind.GIVE_UP: closing.give_up,
     TimerKind.LIVENESS: informational.check_liveness,
-    TimerKind.REKEY_IKE: rekey.rekey_ike,
+    TimerKind.REKEY_IKE: rekey_ike.rekey_ike,
     TimerKind.EXPIRE_IKE: _expire_ike,
     TimerKind.CHILDLESS: _childless,
     TimerKind.KEEPALIVE: _keepalive,

@@ -1,8 +1,10 @@
 """The payloads of one message, by kind."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
+from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
 from gateway.ike.codec import (
     Authentication,
@@ -36,6 +38,18 @@ _SINGLE = frozenset(
     }
 )
 P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An authenticated request that is the next one of its IKE SA."""
+
+    view: "Payloads"
+    exchange_type: int
+    digest: bytes
+    """SHA-256 of the datagram (of the first fragment), to know it again."""
+    path: Path
+    now: float
 
 
 class Payloads:
