@@ -1,13 +1,24 @@
 """Key exchange methods: MODP (RFC 2409, 3526), ECP (RFC 5903), X25519 (RFC 8031)."""
 
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import dh, ec, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, x25519
+from cryptography.utils import CryptographyDeprecationWarning
 
 from gateway.ike.crypto.modp import PRIMES
 from gateway.ike.registry import DhGroup
+
+with warnings.catch_warnings():
+    # MODP groups are on their way out of the library, yet many clients know nothing better.
+    warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+    from cryptography.hazmat.primitives.asymmetric.dh import (
+        DHParameterNumbers,
+        DHParameters,
+        DHPublicNumbers,
+    )
 
 Random = Callable[[int], bytes]
 
@@ -54,7 +65,7 @@ class _ModpKeyPair:
         if not 2 <= value <= PRIMES[self.group] - 2:
             raise InvalidKeyExchange(f"public value of {self.group.name.lower()} is out of range")
         try:
-            peer = dh.DHPublicNumbers(value, _NUMBERS[self.group]).public_key()
+            peer = DHPublicNumbers(value, _NUMBERS[self.group]).public_key()
             secret = self._private.exchange(peer)
         except ValueError as error:
             raise InvalidKeyExchange(str(error)) from None
@@ -112,13 +123,13 @@ _CURVES: dict[int, ec.EllipticCurve] = {
     DhGroup.ECP_384: ec.SECP384R1(),
     DhGroup.ECP_521: ec.SECP521R1(),
 }
-_NUMBERS = {group: dh.DHParameterNumbers(prime, 2) for group, prime in PRIMES.items()}
+_NUMBERS = {group: DHParameterNumbers(prime, 2) for group, prime in PRIMES.items()}
 
 
-class _Parameters(dict[int, dh.DHParameters]):
+class _Parameters(dict[int, DHParameters]):
     """Made on first use: most gateways never see a MODP group."""
 
-    def __missing__(self, group: int) -> dh.DHParameters:
+    def __missing__(self, group: int) -> DHParameters:
         self[group] = _NUMBERS[DhGroup(group)].parameters()
         return self[group]
 
