@@ -25,6 +25,7 @@ from gateway.control.client import ControlClient
 from gateway.control.protocol import ControlError
 
 _STYLES = {"ok": "green", "warn": "yellow", "missing": "bold red"}
+_AREAS = ("configuration", "host", "network", "kernel")
 _CERTIFICATE_KEYS = (".certificate", ".ca_certificates")
 
 
@@ -40,11 +41,12 @@ def gateway_runs(socket: Path) -> bool:
     return True
 
 
-def _of_problem(problem: Problem, state: str) -> Verdict:
-    given = f" = {problem.value}" if problem.value is not None else ""
+def _of_problem(problem: Problem, state: State) -> Verdict:
     detail, _, remedy = problem.why.partition("; ")
-    name = f"{problem.key}{given}" if problem.key else str(problem.file)
-    return Verdict("configuration", name, "warn" if state == "warn" else "missing", detail, remedy)
+    if problem.value is not None:
+        detail = f"{problem.value}: {detail}"
+    name = problem.key or str(problem.file)
+    return Verdict("configuration", name, state, detail, remedy or f"correct {problem.file}")
 
 
 def _about_validity(warning: Problem) -> bool:
@@ -53,8 +55,8 @@ def _about_validity(warning: Problem) -> bool:
 
 
 def _configured(config: Config) -> Iterator[Verdict]:
-    count = f"{len(config.connections)} connections, {len(config.pools)} pools"
-    yield Verdict("configuration", str(config.path), "ok", count)
+    counts = f"connections: {len(config.connections)}, pools: {len(config.pools)}"
+    yield Verdict("configuration", str(config.path), "ok", counts)
     for warning in config.warnings:
         if not _about_validity(warning):  # certificates have verdicts of their own
             yield _of_problem(warning, "warn")
@@ -89,23 +91,25 @@ def verdicts(path: Path | None) -> tuple[list[Verdict], int]:
     found += _kernel()
     if status == exits.OK and any(verdict.state == "missing" for verdict in found):
         status = exits.FAILED
+    found.sort(key=lambda verdict: _AREAS.index(verdict.area))
     return found, status
 
 
 def _table(found: list[Verdict]) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    for column in ("area", "what", "state", "detail", "remedy"):
+    for column in ("", "state", "detail", "remedy"):
         table.add_column(column, overflow="fold")
     area = ""
     for verdict in found:
+        if verdict.area != area:
+            area = verdict.area
+            table.add_row(Text(area, "bold"))
         table.add_row(
-            verdict.area if verdict.area != area else "",
-            Text(verdict.name),
+            Text(f"  {verdict.name}"),
             Text(verdict.state, _STYLES[verdict.state]),
             Text(verdict.detail),
             Text(verdict.remedy),
         )
-        area = verdict.area
     return table
 
 

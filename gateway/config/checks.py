@@ -1,6 +1,6 @@
 """Checks across sections that need no file but the configuration itself."""
 
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network
 from itertools import combinations
 from pathlib import Path
 
@@ -130,6 +130,10 @@ def _inner_addresses(
         findings.refuse(f"{key}.local_subnets", None, why)
     if section.pool in config.pools:
         _pool_and_subnets(key, section, config.pools[section.pool].network, findings)
+    for remote in section.remote_subnets:
+        if remote.prefixlen == 0 and section.remote is None:
+            why = "a peer that connects to us would get all our traffic; name its networks"
+            findings.warn(f"{key}.remote_subnets", remote, why)
     for local in section.local_subnets:
         for remote in section.remote_subnets:
             if _overlap(local, remote) and 0 not in (local.prefixlen, remote.prefixlen):
@@ -262,7 +266,3 @@ def _services(config: Config, findings: Findings) -> None:
     repeated = {a for a in ike.listen if ike.listen.count(a) > 1}
     for address in sorted(repeated, key=str):
         findings.refuse("ike.listen", address, "is listed twice")
-    if any(
-        n == ip_network("0.0.0.0/0") for c in config.connections.values() for n in c.remote_subnets
-    ):
-        findings.warn("connections", None, "a peer with remote_subnets 0.0.0.0/0 takes all traffic")

@@ -52,7 +52,7 @@ def _read(path: Path, limit: int = MAX_FILE_OCTETS) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except FileNotFoundError:
-        raise FileRefusedError("no such file") from None
+        raise FileRefusedError("no such file; create it, or correct the name") from None
     except PermissionError:
         raise FileRefusedError(
             "not readable by this user; become root or change its owner"

@@ -219,3 +219,16 @@ def test_our_own_faults_are_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         guarded(command)
+
+
+def test_documentation_has_every_command_and_status() -> None:
+    from gateway.cli.commands import app
+
+    text = (ROOT / "docs" / "command.md").read_text()
+    for number, meaning in exits.MEANING.items():
+        assert f"| {number} | {meaning} |" in text
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert f"`gateway {command.name or command.callback.__name__}" in text
+    for group in app.registered_groups:
+        assert f"`gateway {group.name} " in text

@@ -94,3 +94,10 @@ def test_nobody_can_connect(workshop: Workshop) -> None:
 def test_cookies_never_demanded(workshop: Workshop) -> None:
     text = workshop.added("ike", "half_open_limit = 50")
     assert "so cookies are never demanded" in warned(workshop.load(text))
+
+
+def test_peer_that_takes_all_traffic(workshop: Workshop) -> None:
+    text = workshop.changed('pool = "staff"', 'remote_subnets = ["0.0.0.0/0"]')
+    assert "would get all our traffic; name its networks" in warned(workshop.load(text))
+    opened = text.replace("[connections.staff]", '[connections.staff]\nremote = "192.0.2.9"')
+    assert workshop.load(opened).warnings == ()
