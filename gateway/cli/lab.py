@@ -109,7 +109,10 @@ def exec(  # noqa: A001 - the command's name
     prefix: PrefixOption = DEFAULT_PREFIX,
 ) -> None:
     """Run a command on a host; its exit status is passed on."""
-    _with_lab(prefix, lambda lab: lab.exec(host, command))
+    argv = command[1:] if command[0] == "--" else command
+    if not argv:
+        raise typer.BadParameter("name a command", param_hint="COMMAND")
+    _with_lab(prefix, lambda lab: lab.exec(host, argv))
 
 
 @lab.command()

@@ -127,6 +127,8 @@ def test_no_gateway_runs(gateway: Command, command: list[str]) -> None:
         ["run", "x"],
         ["lab", "down", "--prefix", ""],
         ["lab", "down", "--prefix", "eth"],
+        ["lab", "exec", "device"],
+        ["lab", "exec", "device", "--"],
         ["nonsense"],
     ],
 )
@@ -219,6 +221,27 @@ def test_our_own_faults_are_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         guarded(command)
+
+
+@pytest.mark.parametrize("separator", [[], ["--"]])
+def test_lab_exec_passes_everything_on(
+    monkeypatch: pytest.MonkeyPatch, separator: list[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from gateway.cli.commands import app
+    from gateway.lab.topology import Lab
+
+    ran: list[tuple[str, str, list[str]]] = []
+
+    def run(self: Lab, host: str, argv: list[str]) -> int:
+        ran.append((self.prefix, host, argv))
+        return 7
+
+    monkeypatch.setattr(Lab, "exec", run)
+    arguments = ["lab", "exec", "--prefix", "gwx-", "device", *separator, "ls", "--prefix", "-l"]
+    assert CliRunner().invoke(app, arguments).exit_code == 7
+    assert ran == [("gwx-", "device", ["ls", "--prefix", "-l"])]
 
 
 def test_documentation_has_every_command_and_status() -> None:
