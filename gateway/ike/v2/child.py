@@ -51,6 +51,9 @@ def allowed_selectors(
         return mine, connection.remote_ts or (ANY_IPV4, ANY_IPV6)
     if sa.inner_address is not None and sa.pool is not None:
         return connection.local_ts, (TrafficSelector.of_address(sa.inner_address),)
+    if sa.session_initiator:
+        mine = connection.local_ts or (TrafficSelector.of_address(sa.path.local.address),)
+        return mine, connection.remote_ts or (ANY_IPV4, ANY_IPV6)
     return connection.local_ts, connection.remote_ts
 
 
