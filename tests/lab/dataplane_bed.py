@@ -7,11 +7,9 @@ The device is the kernel's own IPsec, set up with iproute2, or the ESP that the 
 
 import contextlib
 import ctypes
-import os
 import select
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -241,41 +239,3 @@ class Bed:
 
     def __exit__(self, *_: object) -> None:
         self.down()
-
-
-class Following(threading.Thread):
-    """The engine's part: follows every EndpointSeen until told to stop."""
-
-    def __init__(self, dataplane: KernelDataplane) -> None:
-        super().__init__(daemon=True)
-        self.dataplane = dataplane
-        self.seen: list[Any] = []
-        self.refusals: list[Any] = []
-        self._stop_at, self._stopper = os.pipe()
-        self.start()
-
-    def run(self) -> None:
-        from gateway.dataplane.interface import EndpointSeen
-
-        fds = [*self.dataplane.event_fds(), self._stop_at]
-        while True:
-            ready = select.select(fds, [], [], 30)[0]
-            if self._stop_at in ready or not ready:
-                return
-            for event in self.dataplane.read_events():
-                self.seen.append(event)
-                if isinstance(event, EndpointSeen):
-                    child = self.dataplane._children[event.spi_in]
-                    self.dataplane.move_child_sa(
-                        event.spi_in,
-                        child.local,
-                        event.remote,
-                        udp_encapsulation=child.udp_encapsulation,
-                    )
-            self.refusals += self.dataplane.commit()
-
-    def stop(self) -> None:
-        os.write(self._stopper, b"x")
-        self.join()
-        os.close(self._stopper)
-        os.close(self._stop_at)
