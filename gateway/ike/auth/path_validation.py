@@ -187,7 +187,8 @@ def check_leaf(leaf: ParsedCertificate, identity: Identity) -> None:
             f"the extended key usage of {leaf.title} allows only {allowed}; "
             "clientAuth, serverAuth, ipsecIKE or any is needed"
         )
-    if not any(identity.same_as(one) for one in leaf.identities):
+    # An ill-formed identity proves nobody, even where a certificate repeats it octet for octet.
+    if identity.problem() or not any(identity.same_as(one) for one in leaf.identities):
         named = ", ".join(f'"{escape(str(one), 80)}"' for one in leaf.identities[:MAX_SHOWN_NAMES])
         raise CertificateRefused(
             f'identity "{identity}" is not in the certificate, which names [{named}]'
