@@ -10,8 +10,10 @@ from gateway.domain.pools import AddressPool
 from gateway.domain.wire import WireError
 from gateway.ike.codec import (
     Header,
+    Message,
     Notify,
     UnsupportedCriticalPayload,
+    describe_notify,
     parse_header,
     parse_message,
     serialize_message,
@@ -180,7 +182,7 @@ class IkeEngine:
         if handler is None:
             core.count("requests_out_of_state")
             return
-        opened = self._open(sa, message, header)
+        opened = self._open(sa, message, parse_message(message, header))
         if opened is None:
             return
         moved = path.remote != sa.path.remote and sa.state is not State.HALF_OPEN
@@ -198,12 +200,12 @@ class IkeEngine:
         if moved and not sa.mobike:
             moving.follow(core, sa, path.remote, f"IKE request {header.message_id}", now)
 
-    def _open(self, sa: IkeSa, message: bytes, header: Header) -> Opened | None:
+    def _open(self, sa: IkeSa, message: bytes, parsed: Message) -> Opened | None:
         settings = self._core.settings
         opened = protect.open_message(
             sa,
             message,
-            parse_message(message, header),
+            parsed,
             max_fragments=settings.max_fragments,
             max_octets=settings.max_message_octets,
         )
@@ -244,7 +246,11 @@ class IkeEngine:
         ):
             core.count("responses_unexpected")
             return
-        opened = self._open(sa, message, header)
+        parsed = parse_message(message, header)
+        if parsed.encrypted is None:
+            self._unauthenticated(sa, parsed, now)
+            return
+        opened = self._open(sa, message, parsed)
         if opened is None:
             return
         try:
@@ -261,6 +267,20 @@ class IkeEngine:
         except WireError as error:
             core.count("malformed_messages")
             closing.close(core, sa, f"malformed response from the peer: {error}", now)
+
+    def _unauthenticated(self, sa: IkeSa, parsed: Message, now: float) -> None:
+        """An answer in the clear proves nothing; it is a hint for when no other one comes."""
+        core = self._core
+        core.count("unauthenticated_errors")
+        error = Payloads(parsed.payloads).error()
+        if error is None:
+            return
+        if sa.handshake is not None:
+            said = describe_notify(error.type)
+            sa.handshake.hint = f"the peer answered {said}, unprotected"
+        elif sa.state is State.DELETING and error.type == NotifyType.INVALID_IKE_SPI:
+            # It has no children any more and both sides want it gone.
+            closing.close(core, sa, "deleted, and the peer does not know it any more", now)
 
     def _other_version(self, header: Header, path: Path, now: float) -> None:
         core = self._core
