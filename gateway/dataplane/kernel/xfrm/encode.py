@@ -4,7 +4,6 @@ Same octets as :mod:`gateway.dataplane.kernel.xfrm.messages`, which declares the
 field; a test holds the two together. Native byte order except addresses, ports and SPIs.
 """
 
-import functools
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -74,7 +73,6 @@ def family(address: IpAddress) -> int:
     return AF_INET if address.version == 4 else AF_INET6
 
 
-@functools.lru_cache(maxsize=4096)
 def packed(address: IpAddress) -> bytes:
     """An address as ``xfrm_address_t``: 16 octets, IPv4 in the first four."""
     return address.packed + bytes(12) if address.version == 4 else address.packed
