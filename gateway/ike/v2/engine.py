@@ -1,6 +1,6 @@
 """The IKEv2 engine: datagrams, timers and commands in, outputs out. No socket, no clock."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
@@ -390,21 +390,47 @@ class IkeEngine:
         """Use other connections; SAs of those that vanished or changed incompatibly end."""
         commands.reconfigure(self._core, connections, pools, now)
 
-    def ike_sas(self, now: float) -> list[IkeSaSnapshot]:
-        """Every IKE SA, as JSON-able values."""
-        rekey_at = self._core.timers.deadline
+    def ike_sa_names(self) -> list[tuple[str, str]]:
+        """Name and connection of every IKE SA that is not closed: cheap with thousands of them."""
         return [
-            snapshot.of_ike_sa(sa, now, rekey_at((TimerKind.REKEY_IKE, sa.local_spi)))
+            (sa.spis, sa.connection_name)
             for sa in self._core.sas.values()
+            if sa.state is not State.CLOSED
         ]
 
-    def child_sas(self, now: float) -> list[ChildSaSnapshot]:
-        """Every child SA, as JSON-able values."""
+    def child_sa_names(self) -> list[tuple[int, str, str]]:
+        """Inbound SPI, IKE SA and connection of every child SA."""
+        return [(spi_in, sa.spis, sa.connection_name) for spi_in, sa in self._core.children.items()]
+
+    def ike_sas(self, now: float, names: Iterable[str] | None = None) -> list[IkeSaSnapshot]:
+        """The IKE SAs of these names, or every one, as JSON-able values."""
+        core = self._core
+        sas = core.sas.values() if names is None else self._named(names)
+        rekey_at = core.timers.deadline
         return [
-            snapshot.of_child(sa, child, now)
-            for sa in self._core.sas.values()
-            for child in sa.children.values()
+            snapshot.of_ike_sa(sa, now, rekey_at((TimerKind.REKEY_IKE, sa.local_spi))) for sa in sas
         ]
+
+    def _named(self, names: Iterable[str]) -> list[IkeSa]:
+        found = []
+        for name in names:
+            for half in name.split("_"):
+                sa = self._core.sas.get(bytes.fromhex(half))
+                if sa is not None and sa.spis == name:
+                    found.append(sa)
+                    break
+        return found
+
+    def child_sas(self, now: float, spis_in: Iterable[int] | None = None) -> list[ChildSaSnapshot]:
+        """The child SAs of these inbound SPIs, or every one, as JSON-able values."""
+        children = self._core.children
+        found = []
+        for spi_in in children if spis_in is None else spis_in:
+            sa = children.get(spi_in)
+            child = sa.children.get(spi_in) if sa is not None else None
+            if sa is not None and child is not None:
+                found.append(snapshot.of_child(sa, child, now))
+        return found
 
 
 _NOTHING = Payloads(())
