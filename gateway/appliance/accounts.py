@@ -43,6 +43,21 @@ def api_account(user: str, config: Path) -> Account | None:
     return Account(found.pw_uid, found.pw_gid) if found.pw_uid != os.geteuid() else None
 
 
+def out_of_reach(paths: Iterable[Path], account: Account) -> Path | None:
+    """The first folder on the way to ``paths`` that the account may not enter, or None.
+
+    Judged by owner, group and mode, which is what installations differ in.
+    """
+    for path in paths:
+        for way in (path, path.resolve()):
+            for folder in reversed(way.parents):
+                found = folder.stat()
+                bit = 64 if found.st_uid == account.uid else 8 if found.st_gid == account.gid else 1
+                if not found.st_mode & bit:
+                    return folder
+    return None
+
+
 def group_ids(names: Iterable[str], config: Path) -> tuple[int, ...]:
     """The groups' numbers. Raises :class:`ConfigError` for an unknown group."""
     numbers = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.api.token import ensure_token
-from gateway.appliance.accounts import api_account, control_access, group_ids
+from gateway.appliance.accounts import Account, api_account, control_access, group_ids, out_of_reach
 from gateway.appliance.events import EventLog
 from gateway.appliance.ike_service import Engine, IkeService
 from gateway.appliance.keeper import ApiCommand, Keeper
@@ -57,6 +57,9 @@ class KernelSide(Dataplane, Protocol):
 
     def read_events(self) -> Iterable[DataplaneEvent]:
         """The events; never waits."""
+
+    def counters(self) -> dict[str, int]:
+        """What it counted."""
 
 
 class Factory(Protocol):
@@ -125,7 +128,7 @@ class Appliance:
         config, loop = self._config, self._loop
         runtime = config.gateway.runtime_dir
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
-        account = api_account(config.api.user, config.path)
+        account = self._api_account(config)
         gids = group_ids(config.control.allowed_groups, config.path)
         if config.api.enabled:
             ensure_token(config.api_token_file, account.uid if account else None)
@@ -193,6 +196,26 @@ class Appliance:
             self._log.warning("config_warning", text=str(warning))
         self._manager.ready(f"{len(config.connections)} connections")
 
+    def _api_account(self, config: Config) -> Account | None:
+        account = api_account(config.api.user, config.path)
+        if account is None:
+            return None
+        needed = (
+            Path(sys.executable),
+            Path(__file__),
+            config.control_socket.absolute(),
+            config.api_token_file.absolute(),
+        )
+        barred = out_of_reach(needed, account)
+        if barred is None:
+            return account
+        self._log.warning(
+            "api_user_barred",
+            text=f"[api] user {config.api.user} may not enter {barred}, so the API runs as root,"
+            " without capabilities: install the gateway where everybody may read, as in /opt",
+        )
+        return None
+
     def _dataplane_readable(self) -> None:
         self._service.dataplane_events(self._dataplane.read_events())
 
@@ -210,7 +233,7 @@ class Appliance:
         now = self._loop.time()
         self._engine.close_all(now)
         self._service.flush(now)
-        while self._engine.ike_sas(self._loop.time()):
+        while self._engine.ike_sa_names():
             if self._loop.time() - now >= FAREWELL_S:
                 break
             await asyncio.sleep(FAREWELL_POLL_S)
@@ -282,7 +305,7 @@ class Appliance:
     # -- facts ---------------------------------------------------------------------------
 
     def _facts(self) -> dict[str, object]:
-        config, now = self._config, self._loop.time()
+        config = self._config
         counters: dict[str, Mapping[str, int]] = {
             "ike": self._engine.counters,
             "sockets": self._sockets.counters,
@@ -290,16 +313,15 @@ class Appliance:
             "control": self._control.counters if self._control is not None else {},
             "log": self._events.counters,
         }
-        dataplane = getattr(self._dataplane, "counters", None)
         return {
             "name": config.gateway.name,
             "config": str(config.path),
             "connections": list(config.connections),
             "listen": [str(endpoint) for endpoint in self._sockets.local_endpoints],
-            "ike_sas": len(self._engine.ike_sas(now)),
-            "child_sas": len(self._engine.child_sas(now)),
+            "ike_sas": len(self._engine.ike_sa_names()),
+            "child_sas": len(self._engine.child_sa_names()),
             "counters": {name: dict(values) for name, values in counters.items()},
-            "dataplane": {"kind": "kernel", "counters": dict(dataplane or {})},
+            "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
             "api": {"listen": str(config.api.listen), **self._api},
             "reloads": dict(self._reloads),
         }
@@ -333,7 +355,7 @@ class Appliance:
         self._events.warning(Event("internal_fault", text, Severity.WARNING))
 
 
-def api_command(config: Config, account: object, control_group: int | None) -> ApiCommand:
+def api_command(config: Config, account: Account | None, control_group: int | None) -> ApiCommand:
     """How the API process is started."""
     package = Path(__file__).resolve().parents[2]
     environment = {
@@ -355,10 +377,10 @@ def api_command(config: Config, account: object, control_group: int | None) -> A
         str(config.api_token_file),
         "--lifeline",
     )
-    uid = getattr(account, "uid", None)
-    gid = getattr(account, "gid", None)
-    groups = (control_group,) if control_group is not None and uid is not None else ()
-    return ApiCommand(argv, environment, uid, gid, groups)
+    if account is None:
+        return ApiCommand(argv, environment)
+    groups = (control_group,) if control_group is not None else ()
+    return ApiCommand(argv, environment, account.uid, account.gid, groups)
 
 
 def log_level(config: Config) -> str:

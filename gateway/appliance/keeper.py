@@ -180,6 +180,7 @@ def _execute(command: ApiCommand, lifeline: int) -> NoReturn:
     try:
         die_with_parent()
         os.dup2(lifeline, 0)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # whatever our caller left open
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

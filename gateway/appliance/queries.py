@@ -1,19 +1,18 @@
 """What the control socket answers: queries and commands on the running appliance."""
 
 import asyncio
+import heapq
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from gateway import __version__
 from gateway.appliance.views import child_sa_view, ike_sa_view
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request
 from gateway.dataplane.interface import Dataplane
 from gateway.ike.v2.snapshot import ChildSaSnapshot, IkeSaSnapshot
-
-T = TypeVar("T")
 
 USAGES_PER_TURN = 16
 """Counters read from the dataplane before others get their turn."""
@@ -26,11 +25,17 @@ class Core(Protocol):
     def counters(self) -> Mapping[str, int]:
         """What happened how often."""
 
-    def ike_sas(self, now: float) -> Sequence[IkeSaSnapshot]:
-        """All IKE SAs."""
+    def ike_sa_names(self) -> Sequence[tuple[str, str]]:
+        """Name and connection of each IKE SA."""
 
-    def child_sas(self, now: float) -> Sequence[ChildSaSnapshot]:
-        """All child SAs."""
+    def child_sa_names(self) -> Sequence[tuple[int, str, str]]:
+        """Inbound SPI, IKE SA and connection of each child SA."""
+
+    def ike_sas(self, now: float, names: Iterable[str]) -> Sequence[IkeSaSnapshot]:
+        """The IKE SAs of these names."""
+
+    def child_sas(self, now: float, spis_in: Iterable[int]) -> Sequence[ChildSaSnapshot]:
+        """The child SAs of these inbound SPIs."""
 
     def close_ike_sa(self, spis: str, reason: str, now: float) -> bool:
         """Close one; whether there was one."""
@@ -92,36 +97,34 @@ class Queries:
         }
 
     async def _ike_sas(self, request: Request) -> object:
-        now = self._clock()
         wanted, connection = request.text("id"), request.text("connection")
         found = [
-            sa
-            for sa in self._engine.ike_sas(now)
-            if (wanted is None or sa.spis == wanted)
-            and (connection is None or sa.connection == connection)
+            name
+            for name, of in self._engine.ike_sa_names()
+            if wanted in {None, name} and connection in {None, of}
         ]
         if wanted is not None and not found:
             raise ControlError(ErrorCode.NOT_FOUND, f"there is no IKE SA {wanted}", "id")
-        shown, following = _page(found, lambda sa: sa.spis, request)
-        items = [ike_sa_view(sa) for sa in shown]
+        shown, following = _page(found, request)
+        items = [ike_sa_view(sa) for sa in self._engine.ike_sas(self._clock(), shown)]
         page: Page = {"items": items, "next": following, "total": len(found)}
         return page
 
     async def _child_sas(self, request: Request) -> object:
-        now = self._clock()
         ike_sa, connection = request.text("ike_sa"), request.text("connection")
         found = [
-            sa
-            for sa in self._engine.child_sas(now)
-            if (ike_sa is None or sa.ike_spis == ike_sa)
-            and (connection is None or sa.connection == connection)
+            f"{spi_in:08x}"
+            for spi_in, name, of in self._engine.child_sa_names()
+            if ike_sa in {None, name} and connection in {None, of}
         ]
-        shown, following = _page(found, lambda sa: f"{sa.spi_in:08x}", request)
-        items = []
-        for number, sa in enumerate(shown):
-            if number % USAGES_PER_TURN == USAGES_PER_TURN - 1:
+        shown, following = _page(found, request)
+        items: list[dict[str, object]] = []
+        for first in range(0, len(shown), USAGES_PER_TURN):
+            if first:
                 await asyncio.sleep(0)
-            items.append(child_sa_view(sa, self._dataplane.usage(sa.spi_in)))
+            spis = [int(spi, 16) for spi in shown[first : first + USAGES_PER_TURN]]
+            for sa in self._engine.child_sas(self._clock(), spis):
+                items.append(child_sa_view(sa, self._dataplane.usage(sa.spi_in)))
         page: Page = {"items": items, "next": following, "total": len(found)}
         return page
 
@@ -150,14 +153,13 @@ class Queries:
         return await self._reload()
 
 
-def _page(found: list[T], key: Callable[[T], str], request: Request) -> tuple[list[T], str | None]:
-    """The items after the cursor in the order of their keys, and the next cursor."""
+def _page(keys: list[str], request: Request) -> tuple[list[str], str | None]:
+    """The keys after the cursor, in order, and the next cursor."""
     cursor, limit = request.text("cursor"), request.number("limit")
-    if cursor is not None:
-        found = [item for item in found if key(item) > cursor]
-    shown = sorted(found, key=key)[: limit + 1]
+    after = keys if cursor is None else [key for key in keys if key > cursor]
+    shown = heapq.nsmallest(limit + 1, after)
     if len(shown) > limit:
-        return shown[:limit], key(shown[limit - 1])
+        return shown[:limit], shown[limit - 1]
     return shown, None
 
 

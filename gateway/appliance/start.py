@@ -43,8 +43,9 @@ def status_of(error: Exception) -> tuple[int, str] | None:
             text = f"{where}{error.strerror}: start the gateway as root or by systemd"
             return EXIT_NO_PERMISSION, text
         case DataplaneUnavailableError():
+            what = str(error.strerror).partition("\n")[0].removeprefix("Error: ")
             hint = "`gateway check` says what is missing"
-            return EXIT_KERNEL_LACKS, f"the kernel refused: {error.strerror}; {hint}"
+            return EXIT_KERNEL_LACKS, f"the kernel's dataplane cannot be set up: {what}; {hint}"
         case TransportDeniedError() | TokenError():
             return EXIT_NO_PERMISSION, str(error)
         case KernelLacksError():

@@ -49,11 +49,17 @@ class FakeEngine:
     def endpoint_seen(self, spi_in: Any, remote: Any, proof: Any, now: Any) -> None:
         self._called("endpoint_seen", spi_in, remote, proof)
 
-    def ike_sas(self, now: Any) -> Any:
-        return self.ike
+    def ike_sa_names(self) -> Any:
+        return [(sa.spis, sa.connection) for sa in self.ike]
 
-    def child_sas(self, now: Any) -> Any:
-        return self.children
+    def child_sa_names(self) -> Any:
+        return [(sa.spi_in, sa.ike_spis, sa.connection) for sa in self.children]
+
+    def ike_sas(self, now: Any, names: Any) -> Any:
+        return [sa for name in names for sa in self.ike if sa.spis == name]
+
+    def child_sas(self, now: Any, spis_in: Any) -> Any:
+        return [sa for spi_in in spis_in for sa in self.children if sa.spi_in == spi_in]
 
     def close_ike_sa(self, spis: Any, reason: Any, now: Any) -> Any:
         self._called("close_ike_sa", spis)
@@ -81,7 +87,6 @@ class FakeDataplane:
         self.usages = {}
         self.events = []
         self.closed = False
-        self.counters = {"commits": 1}
         self.fds = ()
 
     def install_child_sa(self, sa: Any, *, outbound: Any = True) -> None:
@@ -111,6 +116,9 @@ class FakeDataplane:
 
     def usage(self, spi_in: Any) -> Usage | None:
         return self.usages.get(spi_in)
+
+    def counters(self) -> dict[str, int]:
+        return {"slow_path_accepted": 1}
 
     def event_fds(self) -> Any:
         return self.fds
