@@ -4,6 +4,7 @@ import json
 import pwd
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,9 @@ from gateway.cli.verdict import State, Verdict
 from gateway.config import Config, ConfigError, Problem, load
 from gateway.control.client import ControlClient
 from gateway.control.protocol import ControlError
+
+if TYPE_CHECKING:
+    from gateway.dataplane.kernel.probe import Capability
 
 _STYLES = {"ok": "green", "warn": "yellow", "missing": "bold red"}
 _AREAS = ("configuration", "host", "network", "kernel")
@@ -72,9 +76,17 @@ def _configured(config: Config) -> Iterator[Verdict]:
 def _kernel() -> Iterator[Verdict]:
     from gateway.dataplane.kernel.probe import probe  # noqa: PLC0415 - costs pyroute2
 
-    for feature in probe():
-        state: State = "ok" if feature.ok else "missing"
-        yield Verdict("kernel", feature.name, state, feature.cost, feature.remedy)
+    for capability in probe():
+        yield of_capability(capability)
+
+
+def of_capability(capability: "Capability") -> Verdict:
+    """A line of the kernel's part; what the gateway can do without is a warning."""
+    if capability.ok:
+        return Verdict("kernel", capability.name, "ok")
+    state: State = "missing" if capability.required else "warn"
+    said = f" (kernel: {capability.detail})" if capability.detail else ""
+    return Verdict("kernel", capability.name, state, f"{capability.cost}{said}", capability.remedy)
 
 
 def verdicts(path: Path | None) -> tuple[list[Verdict], int]:

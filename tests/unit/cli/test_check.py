@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 from gateway.cli import check
 from gateway.cli.certificate_checks import certificate_verdict
 from gateway.cli.verdict import Verdict
+from gateway.dataplane.kernel.probe import Capability
 
 GOOD = Verdict("kernel", "ESP", "ok")
 BAD = Verdict("kernel", "ESP", "missing", "no tunnels", "enable CONFIG_INET_ESP")
@@ -138,3 +139,19 @@ def test_certificate(since: int, until: int, state: str, detail: str) -> None:
     assert (verdict.state, verdict.detail) == (state, detail)
     assert verdict.name.isprintable()
     assert bool(verdict.remedy) is (state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("ok", "required", "state", "detail"),
+    [
+        (True, True, "ok", ""),
+        (True, False, "ok", ""),
+        (False, True, "missing", "no tunnels (kernel: EPROTONOSUPPORT)"),
+        (False, False, "warn", "no tunnels (kernel: EPROTONOSUPPORT)"),
+    ],
+)
+def test_capability(ok: bool, required: bool, state: str, detail: str) -> None:
+    refusal = "" if ok else "EPROTONOSUPPORT"
+    verdict = check.of_capability(Capability("ESP", ok, required, "no tunnels", "mend", refusal))
+    assert (verdict.state, verdict.detail) == (state, detail)
+    assert verdict.remedy == ("" if ok else "mend")

@@ -88,9 +88,8 @@ def test_bad_configuration(gateway: Command, tmp_path: Path, command: list[str])
     done = gateway(*command, "--config", "bad.toml")
     assert done.returncode == exits.BAD_CONFIG
     said = done.stdout + done.stderr
-    assert 'connections.staff.pool = "stuff"' in said
-    assert "no such pool" in said
-    assert "choose one of: staff" in said
+    for part in ("connections.staff.pool", '"stuff"', "no such pool", "choose one of: staff"):
+        assert part in said
 
 
 @pytest.mark.parametrize("command", [["run"], ["check"], ["config", "show"]])
