@@ -10,7 +10,7 @@ MAX_REMEMBERED = 65_536
 """Identities whose last address is kept for their next visit."""
 
 
-class PoolExhausted(Exception):
+class PoolExhausted(Exception):  # noqa: N818 - named for what it is
     """Every address of the pool is leased. Its text names the pool and its size."""
 
 

@@ -43,7 +43,7 @@ def allowed_selectors(
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """(local, remote) selectors that the policy allows on this SA."""
     if connection.request_inner_address:
-        mine = (
+        mine: tuple[TrafficSelector, ...] = (
             (TrafficSelector.of_address(sa.inner_address),)
             if sa.inner_address is not None
             else (ANY_IPV4, ANY_IPV6)

@@ -153,7 +153,7 @@ def _answer(
     handshake.nonce_r = core.random(NONCE_OCTETS)
     take_capabilities(sa, view, path)
     sa.encapsulate = sa.local_natted or sa.remote_natted
-    reply = _reply_payloads(core, sa, view, selection, pair.public, path)
+    reply = _reply_payloads(sa, view, selection, pair.public, path)
     message = serialize_message(
         sa.initiator_spi,
         sa.responder_spi,
@@ -294,7 +294,7 @@ def certificate_request(candidates: tuple[ConnectionPolicy, ...]) -> Certificate
 
 
 def _reply_payloads(
-    core: Core, sa: IkeSa, view: Payloads, selection: Selection, public: bytes, path: Path
+    sa: IkeSa, view: Payloads, selection: Selection, public: bytes, path: Path
 ) -> list[Payload]:
     handshake = sa.handshake
     if handshake is None:

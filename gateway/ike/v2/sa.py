@@ -76,7 +76,7 @@ class Evidence(enum.IntFlag):
 _AUTHENTICATED = Evidence.KEYS | Evidence.PEER_IDENTITY | Evidence.PEER_AUTH
 
 
-class IllegalTransition(Exception):
+class IllegalTransition(Exception):  # noqa: N818 - named for what it is
     """Our own fault: a state was to follow one that it must not follow, or lacks evidence."""
 
 

@@ -264,9 +264,7 @@ def test_pool_exhausted_keeps_the_ike_sa_and_names_the_pool() -> None:
 
 
 def test_no_address_asked_for_where_the_pool_gives_one() -> None:
-    device = device_policy(
-        request_inner_address=False, local_ts=(network_selector("10.2.0.0/16"),)
-    )
+    device = device_policy(request_inner_address=False, local_ts=(network_selector("10.2.0.0/16"),))
     network = connect(pair(device=device))
     assert "asked for no inner address" in str(failure(network.gateway)["reason"])
     assert "FAILED_CP_REQUIRED" in str(failure(network.device)["reason"])

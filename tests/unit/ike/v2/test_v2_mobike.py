@@ -34,9 +34,7 @@ def core(host: Host):  # noqa: ANN201
 
 def move_device(network: Network, local: Endpoint = ELSEWHERE) -> None:
     network.where[local.address] = "device"
-    network.device.engine.local_address_changed(
-        sa_of(network.device).local_spi, local, network.now
-    )
+    network.device.engine.local_address_changed(sa_of(network.device).local_spi, local, network.now)
 
 
 class Informational(exchange.Exchange):
@@ -88,8 +86,8 @@ def test_nobody_at_the_new_address_moves_the_peer_back() -> None:
     gateway = network.gateway
     # The request came from elsewhere once, and nothing reaches anybody there.
     first = len(network.sent)
-    network.impair = (
-        lambda d: []
+    network.impair = lambda d: (
+        []
         if d.path.remote == ELSEWHERE or (d.path.local == ELSEWHERE and d.number > first)
         else [d]
     )
@@ -187,9 +185,7 @@ def test_h33_impossible_addresses(address: str) -> None:
 
 def test_h33_a_hundred_additional_addresses_are_bounded() -> None:
     network = connected()
-    addresses = [
-        Notify(NotifyType.ADDITIONAL_IP4_ADDRESS, bytes([10, 0, 0, n])) for n in range(50)
-    ]
+    addresses = [Notify(NotifyType.ADDITIONAL_IP4_ADDRESS, bytes([10, 0, 0, n])) for n in range(50)]
     ask(network, *addresses, Notify(NotifyType.ADDITIONAL_IP6_ADDRESS, b"short"))
     state = sa_of(network.gateway).mobike_state
     assert len(state.additional) == mobike.MAX_ADDITIONAL_ADDRESSES
@@ -217,9 +213,11 @@ def test_h33_wrong_cookie2_ends_the_sa() -> None:
         patch.setattr(
             mobike,
             "answer",
-            lambda core, sa, view, path, now: [Notify(NotifyType.COOKIE2, b"wrong" * 4)]
-            if view.notify(NotifyType.COOKIE2)
-            else original(core, sa, view, path, now),
+            lambda core, sa, view, path, now: (
+                [Notify(NotifyType.COOKIE2, b"wrong" * 4)]
+                if view.notify(NotifyType.COOKIE2)
+                else original(core, sa, view, path, now)
+            ),
         )
         move_device(network)
         network.run()
@@ -338,9 +336,7 @@ def test_h49_not_while_we_are_behind_a_nat_ourselves() -> None:
 def test_h51_update_while_a_rekey_is_in_flight() -> None:
     network = connected()
     sa = sa_of(network.device)
-    rekey.rekey_child(
-        core(network.device), sa, next(iter(sa.children.values())), network.now
-    )
+    rekey.rekey_child(core(network.device), sa, next(iter(sa.children.values())), network.now)
     network.collect()
     (request,) = network.queue
     network.queue = []
