@@ -15,6 +15,9 @@ from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.kernel.xfrm import encode
 from gateway.domain.child_sa import IpNetwork
 
+_THRESHOLDS = [encode.thresholds(0, 32), encode.thresholds(0, 128, version=6)]
+_DEFAULT_THRESHOLDS = [encode.thresholds(32, 32), encode.thresholds(128, 128, version=6)]
+
 
 class Foundation:
     """Sockets to the kernel and what stays constant. Raises :class:`OSError`."""
@@ -37,7 +40,7 @@ class Foundation:
         settings = self._settings
         self.leftovers = adopt.clear(self.xfrm, self._links, settings.xfrm_interface)
         # Policies to single inner addresses are found by hash, whatever their other side is.
-        self.xfrm.check("policy hash thresholds", [encode.thresholds(0, 32)])
+        self.xfrm.check("policy hash thresholds", _THRESHOLDS)
         self.xfrm.check("constant policies", constant_policies())
         ruleset.load(settings)
         self._interface = self._links.add_xfrm_interface(settings.xfrm_interface, settings.mtu)
@@ -52,6 +55,8 @@ class Foundation:
             adopt.clear(self.xfrm, self._links, self._settings.xfrm_interface)
         with contextlib.suppress(OSError):
             ruleset.remove()
+        with contextlib.suppress(OSError):
+            self.xfrm.check("policy hash thresholds", _DEFAULT_THRESHOLDS)
         self.sets.close()
         self._links.close()
         self.xfrm.close()
