@@ -128,7 +128,7 @@ class Appliance:
         config, loop = self._config, self._loop
         runtime = config.gateway.runtime_dir
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
-        account = self._api_account(config)
+        account = self._api_account(config) if config.api.enabled else None
         gids = group_ids(config.control.allowed_groups, config.path)
         if config.api.enabled:
             ensure_token(config.api_token_file, account.uid if account else None)

@@ -123,8 +123,10 @@ class Queries:
             if first:
                 await asyncio.sleep(0)
             spis = [int(spi, 16) for spi in shown[first : first + USAGES_PER_TURN]]
-            for sa in self._engine.child_sas(self._clock(), spis):
-                items.append(child_sa_view(sa, self._dataplane.usage(sa.spi_in)))
+            items += [
+                child_sa_view(sa, self._dataplane.usage(sa.spi_in))
+                for sa in self._engine.child_sas(self._clock(), spis)
+            ]
         page: Page = {"items": items, "next": following, "total": len(found)}
         return page
 
