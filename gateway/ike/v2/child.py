@@ -150,7 +150,7 @@ def endpoints(sa: IkeSa, path: Path) -> tuple[Endpoint, Endpoint, bool]:
     return path.local, path.remote, sa.encapsulate
 
 
-def install(
+def install(  # noqa: PLR0917 - one fact each
     core: Core,
     sa: IkeSa,
     agreed: Agreed,

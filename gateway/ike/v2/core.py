@@ -51,7 +51,7 @@ TimerKey = tuple[TimerKind, bytes | int | str]
 class Core:
     """The shared part of an engine; the exchange modules are functions over it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one fact each
         self,
         settings: EngineSettings,
         connections: Sequence[ConnectionPolicy],

@@ -150,7 +150,7 @@ def _key_exchange(view: Payloads, selection: EspSelection) -> tuple[bytes, bytes
         raise Refused(NotifyType.INVALID_SYNTAX, f"key exchange value refused: {invalid}") from None
 
 
-def _succeed(core: Core, sa: IkeSa, old: Child, made: Child, low: bytes, now: float) -> None:
+def _succeed(core: Core, sa: IkeSa, old: Child, made: Child, low: bytes, now: float) -> None:  # noqa: PLR0917 - one fact each
     """``made`` replaces ``old``; if we are rekeying it ourselves, that exchange decides."""
     mine = rekey.outstanding_rekey(sa, old.spi_in)
     if mine is not None:

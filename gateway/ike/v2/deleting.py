@@ -32,7 +32,7 @@ class DeleteChild(exchange.Exchange):
         self._spi_in = spi_in
         self._reason = reason
 
-    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """A Delete with our inbound SPI."""
         child = sa.children.get(self._spi_in)
         if child is None or child.state is ChildState.DELETING:
@@ -41,7 +41,7 @@ class DeleteChild(exchange.Exchange):
         core.timers.cancel((TimerKind.REKEY_CHILD, child.spi_in))
         return [Delete(ProtocolId.ESP, (self._spi_in.to_bytes(4, "big"),))]
 
-    def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
+    def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:  # noqa: ARG002 - as in Exchange
         """Whatever it says, the child SA is over."""
         child = sa.children.get(self._spi_in)
         if child is None:
@@ -72,7 +72,7 @@ class DeleteIkeSa(exchange.Exchange):
         transition(core, sa, State.DELETING, self._reason)
         return [Delete(ProtocolId.IKE)]
 
-    def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
+    def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:  # noqa: ARG002 - as in Exchange
         """Gone on both sides."""
         closing.close(core, sa, self._reason, now)
 

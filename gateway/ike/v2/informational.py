@@ -63,7 +63,7 @@ class LivenessCheck(exchange.Exchange):
     name = "liveness check"
     exchange_type = ExchangeType.INFORMATIONAL
 
-    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """Nothing, or NAT detection payloads where MOBIKE wants to know (RFC 4555 section 3.8)."""
         return mobike.probe(core, sa)
 

@@ -95,7 +95,7 @@ def _send_stateless(core: Core, header: Header, payloads: list[Payload], path: P
     core.transmit((message,), path)
 
 
-def _cookie_missing(
+def _cookie_missing(  # noqa: PLR0917 - one fact each
     core: Core, view: Payloads, nonce: bytes, header: Header, path: Path, now: float
 ) -> bool:
     """Whether a cookie is needed and not shown; half of a source's room is for those who do."""
@@ -110,7 +110,7 @@ def _cookie_missing(
     )
 
 
-def _answer(
+def _answer(  # noqa: PLR0917 - one fact each
     core: Core,
     octets: bytes,
     digest: bytes,

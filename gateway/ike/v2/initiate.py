@@ -113,7 +113,7 @@ def _send_request(core: Core, sa: IkeSa, connection: ConnectionPolicy, now: floa
     exchange.send_request(core, sa, InitExchange(), (message,), now)
 
 
-def receive_response(
+def receive_response(  # noqa: PLR0917 - one fact each
     core: Core, sa: IkeSa, octets: bytes, header: Header, path: Path, now: float
 ) -> None:
     """Act on an answer that nobody vouches for: it may start the next step, never end the SA.
@@ -181,7 +181,7 @@ def _retry_with_group(
     _send_request(core, sa, connection, now)
 
 
-def _accept(
+def _accept(  # noqa: PLR0917 - one fact each
     core: Core,
     sa: IkeSa,
     connection: ConnectionPolicy,

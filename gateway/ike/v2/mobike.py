@@ -123,7 +123,7 @@ def _note_nats(
     sa.encapsulate = natted and path.local.port == core.settings.nat_port
 
 
-def _update(
+def _update(  # noqa: PLR0917 - one fact each
     core: Core,
     sa: IkeSa,
     path: Path,
@@ -163,7 +163,7 @@ class ReturnRoutability(exchange.Exchange):
         self._before = before
         self._moved_back = False
 
-    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """COOKIE2 with something the peer cannot know otherwise."""
         if sa.path == self._old:
             return None
@@ -219,7 +219,7 @@ class UpdateAddresses(exchange.Exchange):
     name = "MOBIKE update"
     exchange_type = ExchangeType.INFORMATIONAL
 
-    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """UPDATE_SA_ADDRESSES and NAT detection."""
         if sa.state is not State.ESTABLISHED:
             return None

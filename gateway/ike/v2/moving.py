@@ -53,7 +53,7 @@ def move_on_request(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -
     return None
 
 
-def _move_if_allowed(
+def _move_if_allowed(  # noqa: PLR0917 - one fact each
     core: Core, sa: IkeSa, path: Path, proof: str, now: float, rules: MovePolicy
 ) -> bool:
     wrong = endpoint_update.objection(sa, path.remote, rules, now)
@@ -72,7 +72,7 @@ def perform(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -> None:
     endpoint_update.move(sa, path, proof, now, core.outputs)
 
 
-def refused(core: Core, sa: IkeSa, remote: Endpoint, reason: str, proof: str, now: float) -> None:
+def refused(core: Core, sa: IkeSa, remote: Endpoint, reason: str, proof: str, now: float) -> None:  # noqa: PLR0917 - one fact each
     """Count and report, limited in rate, a move that does not happen."""
     core.count("endpoint_moves_refused")
     core.emit_limited(

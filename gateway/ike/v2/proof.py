@@ -116,7 +116,7 @@ def _verify_psk(
         )
 
 
-def _verify_signature(
+def _verify_signature(  # noqa: PLR0917 - one fact each
     core: Core,
     sa: IkeSa,
     connection: ConnectionPolicy,

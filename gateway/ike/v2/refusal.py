@@ -37,7 +37,7 @@ class Refused(Exception):  # noqa: N818 - a decision, not a fault
         return Notify(self.notify_type, self.data, self.protocol, self.spi)
 
 
-def report(
+def report(  # noqa: PLR0917 - one fact each
     core: Core,
     peer: str,
     remote: Endpoint,

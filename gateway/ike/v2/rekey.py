@@ -149,7 +149,7 @@ class CreateChild(exchange.Exchange):
         """Whether the peer's successor stays: the lowest of all four nonces is ours."""
         return self.rival is not None and self.rival.spi_in in sa.children and low < self.rival.low
 
-    def _settle(
+    def _settle(  # noqa: PLR0917 - one fact each
         self, core: Core, sa: IkeSa, old: Child, made: Child, low: bytes, now: float
     ) -> None:
         core.count("child_sas_rekeyed")

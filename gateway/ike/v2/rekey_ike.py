@@ -72,7 +72,7 @@ def successor(
     return new
 
 
-def _establish(
+def _establish(  # noqa: PLR0917 - one fact each
     core: Core,
     old: IkeSa,
     new: IkeSa,

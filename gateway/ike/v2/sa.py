@@ -110,7 +110,7 @@ class Child:
         "udp_encapsulation",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one fact each
         self,
         spi_in: int,
         spi_out: int,

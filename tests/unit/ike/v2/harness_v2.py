@@ -254,9 +254,9 @@ def connected(
 ) -> Network:
     """A gateway and a device with an established IKE SA and a child SA."""
     network = connect(pair(gateway, device, **more))  # type: ignore[arg-type]
-    assert established(network.gateway) and established(network.device), [
-        event.text for host in network.hosts.values() for event in host.events
-    ]
+    texts = [event.text for host in network.hosts.values() for event in host.events]
+    assert established(network.gateway), texts
+    assert established(network.device), texts
     return network
 
 

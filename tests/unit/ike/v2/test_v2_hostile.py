@@ -142,7 +142,9 @@ def test_h12_identities_do_not_break_log_lines() -> None:
         network = pair()
         hostile = replace_payload(
             network,
-            lambda p: IdInitiator(IdType.RFC822_ADDR, data) if isinstance(p, IdInitiator) else p,
+            lambda p, data=data: (
+                IdInitiator(IdType.RFC822_ADDR, data) if isinstance(p, IdInitiator) else p
+            ),
         )
         connect(hostile)
         (event,) = network.gateway.named("handshake_failed")
