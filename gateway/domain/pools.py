@@ -23,7 +23,7 @@ class AddressPool:
     leased, not with the network.
     """
 
-    __slots__ = ("_free", "_leased", "_next", "_remembered", "_reserved", "name", "network", "size")
+    __slots__ = ("_free", "_leased", "_next", "_remembered", "name", "network", "reserved", "size")
 
     def __init__(self, name: str, network: IpNetwork, reserved: Iterable[IpAddress] = ()) -> None:
         self.name = name
@@ -34,7 +34,7 @@ class AddressPool:
             kept |= {int(network[0]), int(network[-1])}
         elif network.version == 6 and network.prefixlen < 127:
             kept.add(int(network[0]))
-        self._reserved = frozenset(kept)
+        self.reserved = frozenset(kept)
         self.size = count - len(kept)
         """How many addresses can be leased at the same time."""
         self._next = int(network[0])
@@ -46,6 +46,10 @@ class AddressPool:
     def in_use(self) -> int:
         """How many addresses are leased now."""
         return len(self._leased)
+
+    def same_addresses(self, other: "AddressPool") -> bool:
+        """Whether both lease the same addresses, so that leases of one are good in the other."""
+        return (self.network, self.reserved) == (other.network, other.reserved)
 
     def holder(self, address: IpAddress) -> str | None:
         """The identity that holds an address, or None."""
@@ -84,7 +88,7 @@ class AddressPool:
         if wanted is None or wanted not in self.network:
             return None
         number = int(wanted)
-        if number in self._reserved or number in self._leased:
+        if number in self.reserved or number in self._leased:
             return None
         # Somebody else's last address is theirs as long as there are others.
         return number if number >= self._next else None
@@ -94,7 +98,7 @@ class AddressPool:
         while self._next <= last:
             number = self._next
             self._next += 1
-            if number not in self._reserved and number not in self._leased:
+            if number not in self.reserved and number not in self._leased:
                 return number
         if not self._free:
             raise PoolExhausted(

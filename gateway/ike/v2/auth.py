@@ -14,7 +14,7 @@ from gateway.ike.codec import (
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.registry import NotifyType
-from gateway.ike.v2 import child, closing, config_payload, exchange, mobike, proof
+from gateway.ike.v2 import child, closing, config_payload, exchange, mobike, proof, selectors
 from gateway.ike.v2.core import Core, TimerKind
 from gateway.ike.v2.refusal import Refused, report_refusal
 from gateway.ike.v2.sa import Child, Evidence, IkeSa, State, transition
@@ -93,7 +93,13 @@ def _find_connection(
     """The first connection that fits both identities and the way the peer proves itself."""
     handshake = sa.handshake
     candidates = handshake.candidates if handshake is not None else ()
-    live = [one for one in candidates if core.connections.get(one.name) is one]
+    # Meanwhile the configuration may have been read again.
+    live = [
+        fresh
+        for one in candidates
+        if (fresh := core.connections.get(one.name)) is not None
+        and fresh.ike_offer == one.ike_offer
+    ]
     of_peer = [one for one in live if one.remote_id.matches(peer)]
     if not of_peer:
         names = ", ".join(f"{one.name} ({one.remote_id})" for one in live[:8]) or "none"
@@ -172,8 +178,8 @@ def established(core: Core, sa: IkeSa, first: Child | None, now: float) -> None:
     if first is None:
         core.watch_childless(sa, now)
     connection = sa.connection
-    if connection is not None:
-        core.wanted.update({connection.name: 0} if connection.name in core.wanted else {})
+    if connection is not None and connection.name in core.wanted:
+        core.wanted[connection.name] = 0
     core.count("ike_sas_established")
     _announce(core, sa, first)
 
@@ -211,9 +217,8 @@ def _announce(core: Core, sa: IkeSa, first: Child | None) -> None:
     if first is None:
         parts.append("no child SA")
     else:
-        local = " ".join(map(str, first.local_ts))
-        remote = " ".join(map(str, first.remote_ts))
-        fields["child"] = f"{local} === {remote}"
+        local, remote = first.local_ts, first.remote_ts
+        fields["child"] = f"{selectors.describe(local)} === {selectors.describe(remote)}"
         fields["child_suite"] = str(first.suite)
         fields["encapsulated"] = first.udp_encapsulation
         how = "ESP in UDP" if first.udp_encapsulation else "ESP"

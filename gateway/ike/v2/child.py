@@ -206,9 +206,10 @@ def install(  # noqa: PLR0917 - one fact each
     )
     core.outputs.append(InstallChildSa(described, outbound))
     core.count("child_sas_installed")
+    summary = f"{selectors.describe(child.local_ts)} === {selectors.describe(child.remote_ts)}"
     core.emit(
         "child_sa_installed",
-        f"child SA {child.spi_in:08x}/{child.spi_out:08x} of {sa.peer_name}: {described.summary},"
+        f"child SA {child.spi_in:08x}/{child.spi_out:08x} of {sa.peer_name}: {summary},"
         f" {child.suite}",
         Severity.DEBUG,
         peer=sa.peer_name,

@@ -130,10 +130,8 @@ def reconfigure(
     """Use other connections; established SAs stay unless theirs is gone or another one now."""
     fresh = {connection.name: connection for connection in connections}
     core.connections = fresh
-    if pools is not None:
-        core.pools = pools
-    core.selections.clear()
-    core.esp_selections.clear()
+    replaced = _use_pools(core, pools) if pools is not None else frozenset()
+    core.forget_choices()
     for name in [name for name in core.wanted if name not in fresh]:
         del core.wanted[name]
         core.timers.cancel((TimerKind.INITIATE, name))
@@ -146,12 +144,29 @@ def reconfigure(
         elif not compatible(sa, connection):
             reason = f"connection {connection.name} was changed"
             deleting.delete_ike_sa(core, sa, reason, now)
+        elif sa.pool in replaced:
+            deleting.delete_ike_sa(core, sa, f"pool {sa.pool} was changed", now)
         else:
             sa.connection = connection
 
 
+def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> frozenset[str]:
+    """Take over the pools; those that did not change keep their leases. Returns the others."""
+    kept = {
+        name: old
+        for name, pool in pools.items()
+        if (old := core.pools.get(name)) is not None and old.same_addresses(pool)
+    }
+    replaced = frozenset(core.pools) - frozenset(kept)
+    core.pools = {**pools, **kept}
+    return replaced
+
+
 def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
-    """Whether an SA that was made under its connection may live on under ``new``."""
+    """Whether an SA that was made under its connection may live on under ``new``.
+
+    Our own credential does not count: a renewed certificate must not end sessions.
+    """
     old = sa.connection
     if old is None:
         return True
@@ -159,7 +174,6 @@ def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
         return False
     return (
         old.local_id,
-        old.local_credential,
         old.peer_auth,
         old.local_ts,
         old.remote_ts,
@@ -168,7 +182,6 @@ def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
         old.force_encapsulation,
     ) == (
         new.local_id,
-        new.local_credential,
         new.peer_auth,
         new.local_ts,
         new.remote_ts,

@@ -225,6 +225,12 @@ class Core:
             known = self._der[id(credential)] = (credential, der)
         return known[1]
 
+    def forget_choices(self) -> None:
+        """Drop what was worked out from the former configuration."""
+        self.selections.clear()
+        self.esp_selections.clear()
+        self._der.clear()
+
     def watch_childless(self, sa: IkeSa, now: float) -> None:
         """Close an IKE SA without child SAs unless one comes in time."""
         self.timers.set((TimerKind.CHILDLESS, sa.local_spi), now + CHILDLESS_S)

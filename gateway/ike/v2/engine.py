@@ -44,6 +44,8 @@ from gateway.ike.v2.snapshot import ChildSaSnapshot, IkeSaSnapshot
 from gateway.ike.v2.view import Payloads, Request
 
 IKE_MAJOR = 2
+MAX_LOGIN_OCTETS = 32_768
+"""Of a fragmented IKE_AUTH request, whose sender has proven nothing yet."""
 INVALID_SPI_ANSWERS_PER_S = 10
 """Unauthenticated INVALID_IKE_SPI answers, all peers together."""
 
@@ -207,7 +209,9 @@ class IkeEngine:
             message,
             parsed,
             max_fragments=settings.max_fragments,
-            max_octets=settings.max_message_octets,
+            max_octets=min(settings.max_message_octets, MAX_LOGIN_OCTETS)
+            if sa.state is State.HALF_OPEN
+            else settings.max_message_octets,
         )
         if opened is None:
             self._core.count("fragments_kept")
@@ -341,12 +345,24 @@ class IkeEngine:
     # -- commands and what the dataplane saw ----------------------------------------------
 
     @property
+    def trace(self) -> bool:
+        """Whether every change of an SA's state is an event of level debug."""
+        return self._core.trace
+
+    @trace.setter
+    def trace(self, on: bool) -> None:
+        self._core.trace = on
+
+    @property
     def counters(self) -> dict[str, int]:
         """What happened how often, by name."""
         return self._core.counters
 
     def initiate(self, connection: str, now: float) -> None:
-        """Bring a connection up, and keep it up. Raises KeyError for an unknown name."""
+        """Bring a connection up, and keep it up.
+
+        Raises KeyError for an unknown name, ValueError for a connection without ``remote``.
+        """
         commands.initiate_connection(self._core, connection, now)
 
     def reserve_reqid(self, connection: str) -> int:
@@ -387,7 +403,10 @@ class IkeEngine:
         now: float,
         pools: Mapping[str, AddressPool] | None = None,
     ) -> None:
-        """Use other connections; SAs of those that vanished or changed incompatibly end."""
+        """Use other connections; SAs of those that vanished or changed incompatibly end.
+
+        With ``pools``, a pool whose addresses are the same keeps its leases; without, all stay.
+        """
         commands.reconfigure(self._core, connections, pools, now)
 
     def ike_sa_names(self) -> list[tuple[str, str]]:

@@ -166,6 +166,7 @@ def _answer(  # noqa: PLR0917 - one fact each
     install_keys(sa, suite, shared, b"", None)
     handshake.half_open_key = core.half_open.add(digest, path.remote, sa)
     core.add_sa(sa)
+    core.own_addresses.add(path.local.address)
     transition(core, sa, State.HALF_OPEN, "IKE_SA_INIT answered")
     sa.window.answer(digest, (message,))
     core.timers.set((TimerKind.GIVE_UP, sa.local_spi), now + core.settings.half_open_timeout_s)

@@ -209,6 +209,7 @@ def _accept(  # noqa: PLR0917 - one fact each
         return
     sa.responder_spi = header.responder_spi
     sa.path = Path(path.local, sa.path.remote)
+    core.own_addresses.add(path.local.address)
     handshake.nonce_r = nonce.data
     handshake.init_response = octets
     init.take_capabilities(sa, view, path)
@@ -242,19 +243,19 @@ class AuthExchange(exchange.Exchange):
         mine = connection.local_id
         self._id = IdInitiator(mine.type, mine.data)
         self._spi = core.new_child_spi()
-        payloads: list[Payload] = [self._id]
         try:
-            payloads += proof.own_proof(core, sa, connection, self._id)
+            *certificates, own_auth = proof.own_proof(core, sa, connection, self._id)
         except Refused as refused:
             self._fail(core, sa, refused, now)
             return None
+        payloads: list[Payload] = [self._id, *certificates]
         asked = init.certificate_request((connection,))
         if asked is not None:
-            payloads.insert(1, asked)
+            payloads.append(asked)
         exact = connection.remote_id.exact
         if exact is not None and "*" not in connection.remote_id.text:
             payloads.append(IdResponder(exact.type, exact.data))
-        payloads.append(Notify(NotifyType.INITIAL_CONTACT))
+        payloads += [own_auth, Notify(NotifyType.INITIAL_CONTACT)]
         if connection.request_inner_address:
             payloads.append(config_payload.request())
         local, remote = child.allowed_selectors(sa, connection)

@@ -165,7 +165,7 @@ class IkeSa:
     """An IKE SA. Only :func:`transition` writes ``state``."""
 
     __slots__ = (
-        "childless_since",
+        "_peer_name",
         "children",
         "cipher_in",
         "cipher_out",
@@ -239,7 +239,7 @@ class IkeSa:
         self.created_at = now
         self.established_at = 0.0
         self.last_inbound = now
-        self.childless_since = 0.0
+        self._peer_name: str | None = None
         self.last_move: Move | None = None
         self.move_budget: MoveBudget | None = None
         self.rekeyed_by: IkeSa | None = None
@@ -247,7 +247,11 @@ class IkeSa:
     @property
     def peer_name(self) -> str:
         """The peer's identity for people, or ``(unknown)`` before it gave one."""
-        return str(self.peer_id) if self.peer_id is not None else "(unknown)"
+        if self._peer_name is None:
+            if self.peer_id is None:
+                return "(unknown)"
+            self._peer_name = str(self.peer_id)
+        return self._peer_name
 
     @property
     def connection_name(self) -> str:

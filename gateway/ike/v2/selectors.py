@@ -1,6 +1,7 @@
 """Narrowing of traffic selectors (RFC 7296 section 2.9)."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from gateway.domain.child_sa import TrafficSelector
 
@@ -42,6 +43,23 @@ def narrow(
     return tuple(kept)
 
 
+_known_text = lru_cache(maxsize=1024)(str)
+"""Networks of the configuration come again and again, and finding their prefixes is slow."""
+
+
+def text(selector: TrafficSelector) -> str:
+    """A selector in a log line, as ``str`` writes it."""
+    if (
+        selector.start == selector.end
+        and not selector.protocol
+        and not selector.start_port
+        and selector.end_port == 65535
+    ):
+        # An inner address: most peers have one of their own.
+        return f"{selector.start}/{selector.start.max_prefixlen}"
+    return _known_text(selector)
+
+
 def describe(selectors: Iterable[TrafficSelector]) -> str:
     """Selectors in a log line."""
-    return " ".join(map(str, selectors)) or "(none)"
+    return " ".join(map(text, selectors)) or "(none)"

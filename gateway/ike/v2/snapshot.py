@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.ike.v2.sa import Child, IkeSa
+from gateway.ike.v2.selectors import text
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ def of_child(sa: IkeSa, child: Child, now: float) -> ChildSaSnapshot:
         suite=str(child.suite),
         encapsulated=child.udp_encapsulation,
         outbound_active=child.outbound_active,
-        local_ts=tuple(map(str, child.local_ts)),
-        remote_ts=tuple(map(str, child.remote_ts)),
+        local_ts=tuple(map(text, child.local_ts)),
+        remote_ts=tuple(map(text, child.remote_ts)),
         age_s=round(now - child.installed_at, 3),
         last_move=_last_move(sa, now),
     )

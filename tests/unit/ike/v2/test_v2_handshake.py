@@ -562,3 +562,47 @@ def test_a_datagram_is_never_sent_by_a_responder_on_its_own() -> None:
     network.device.engine._core.timers = type(network.device.engine._core.timers)()
     network.pass_time(60)
     assert [d.sender for d in heard] == ["device", "gateway"]
+
+
+def test_reading_the_configuration_again_during_a_login() -> None:
+    network = pair()
+    network.device.engine.initiate("office", network.now)
+    network.collect()
+    network.deliver(network.queue.pop())
+    network.gateway.engine.reconfigure([gateway_policy()], network.now)
+    network.run()
+    assert established(network.gateway)
+
+
+def test_a_renewed_certificate_of_ours_ends_no_session() -> None:
+    policies = certificates()
+    network = connected(**policies)
+    renewed = replace(
+        policies["gateway"], local_credential=credential("gw.example.com", "p256", days=300)
+    )
+    network.gateway.engine.reconfigure([renewed], network.now)
+    network.run()
+    assert established(network.gateway)
+
+
+def test_pools_that_did_not_change_keep_their_leases() -> None:
+    network = connected()
+    engine = network.gateway.engine
+    same = {"road": AddressPool("road", ip_network("10.9.0.0/24"))}
+    engine.reconfigure([gateway_policy()], network.now, same)
+    network.run()
+    assert established(network.gateway)
+    assert network.gateway.engine._core.pools["road"].in_use == 1
+    other = {"road": AddressPool("road", ip_network("10.77.0.0/24"))}
+    engine.reconfigure([gateway_policy()], network.now, other)
+    network.run()
+    assert not established(network.gateway)
+    network.pass_time(5)
+    (sa,) = network.gateway.sas.values()
+    assert str(sa.remote_ts[0]) == "10.77.0.1/32"
+
+
+def test_our_own_addresses_are_known() -> None:
+    network = connected()
+    assert network.gateway.engine._core.own_addresses == {GATEWAY.address}
+    assert network.device.engine._core.own_addresses == {DEVICE.address}
