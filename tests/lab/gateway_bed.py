@@ -1,20 +1,13 @@
 """`gateway run` on the lab's gateway host, and a strongSwan device that connects to it."""
 
 import contextlib
-import json
-import os
-import signal
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from gateway.control.client import ControlClient
 from gateway.lab import plan
-from gateway.lab.processes import LabError, Process, wait_until
+from gateway.lab.appliance import Appliance
 from gateway.lab.topology import Lab
 
-READY_S = 30.0
 PSK = "one long shared secret of the lab"
 
 CONFIGURATION = """
@@ -80,78 +73,20 @@ def device_configuration(*, encap: bool = False, psk: str = PSK) -> str:
     return DEVICE.format(outside=plan.GATEWAY_OUTSIDE, encap="yes" if encap else "no", psk=psk)
 
 
-class RunningGateway:
-    """A `gateway run` in the lab."""
+class RunningGateway(Appliance):
+    """A `gateway run` in the lab with the configuration above."""
 
     def __init__(self, lab: Lab, *, extra: str = "", name: str = "gateway") -> None:
-        self.lab = lab
-        self.folder = lab.folder / name
-        self.folder.mkdir()
-        self.config = self.folder / "gateway.toml"
-        self.name = name
+        super().__init__(lab, name=name)
         self.write(extra=extra)
-        self.process: Process | None = None
 
     def write(self, *, extra: str = "", psk: str = PSK) -> None:
         """Write the configuration."""
-        self.config.write_text(
+        self.write_text(
             CONFIGURATION.format(
                 folder=self.folder, outside=plan.GATEWAY_OUTSIDE, psk=psk, extra=extra
             )
         )
-        self.config.chmod(0o600)
-
-    def argv(self) -> list[str]:
-        """The command."""
-        main = "from gateway.cli.app import main; main()"
-        return [sys.executable, "-c", main, "run", "--config", str(self.config)]
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
-        self.process = self.lab.spawn("gw", self.argv(), self.name, environment)
-
-        def ready() -> bool:
-            if not self.running():
-                raise LabError(f"the gateway ended: {self.output()}")
-            return '"event":"started"' in self.output()
-
-        wait_until(ready, READY_S, "the gateway")
-
-    def running(self) -> bool:
-        return self.process is not None and self.process.running()
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def output(self) -> str:
-        return self.process.output() if self.process is not None else ""
-
-    def log(self) -> list[dict[str, Any]]:
-        """Its log lines."""
-        lines = [line for line in self.output().splitlines() if line.startswith("{")]
-        return [json.loads(line) for line in lines]
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [line for line in self.log() if line["event"] == name]
-
-    def client(self) -> ControlClient:
-        return ControlClient(self.folder / "control.sock")
-
-    def call(self, op: str, **args: object) -> dict[str, Any]:
-        with self.client() as client:
-            return client.call(op, **args)
-
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
-
-    def stop(self, timeout_s: float = 15.0) -> None:
-        """Ask it to end, and wait."""
-        if self.running():
-            self.signal(signal.SIGTERM)
-            wait_until(lambda: not self.running(), timeout_s, "the gateway's end")
 
 
 @contextlib.contextmanager
