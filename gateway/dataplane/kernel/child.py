@@ -1,6 +1,8 @@
 """A child SA as kernel messages: its two states, and how they move to new outer addresses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Final
 
 from gateway.dataplane.kernel.selectors import outbound
@@ -12,7 +14,7 @@ from gateway.dataplane.kernel.xfrm.constants import (
     REQID_SHARED,
 )
 from gateway.dataplane.kernel.xfrm.encode import Selector
-from gateway.domain.child_sa import ChildSa, Mode
+from gateway.domain.child_sa import ChildSa, IpNetwork, Mode
 from gateway.domain.endpoint import Endpoint
 
 NO_ESN_SOFT_PACKETS: Final = 0xF0000000
@@ -88,13 +90,25 @@ class InstalledChild:
         """The element of ``our_spi``."""
         return self.local.address.packed + self.sa.spi_in.to_bytes(4, "big")
 
+    def networks_beyond(self, pools: Sequence[IpNetwork]) -> list[IpNetwork]:
+        """Networks behind the peer that no pool holds."""
+        behind = [
+            (selector.destination, selector.destination_prefix)
+            for selector in self.selectors
+            if not any(
+                selector.destination in pool and selector.destination_prefix >= pool.prefixlen
+                for pool in pools
+            )
+        ]
+        return [ip_network(network) for network in dict.fromkeys(behind)]
+
     def _limits(self) -> bytes:
         sa = self.sa
         soft, hard = sa.soft_packets, sa.hard_packets
         if not sa.suite.esn:
             soft = min(NO_ESN_SOFT_PACKETS, soft or NO_ESN_SOFT_PACKETS)
             hard = min(NO_ESN_HARD_PACKETS, hard or NO_ESN_HARD_PACKETS)
-        return encode.Limits(sa.soft_bytes, sa.hard_bytes, soft, hard).packed()
+        return encode.limits(sa.soft_bytes, sa.hard_bytes, soft, hard)
 
     def _mode(self) -> int:
         return MODE_TUNNEL if self.tunnel else MODE_TRANSPORT
@@ -113,7 +127,7 @@ class InstalledChild:
             mode=self._mode(),
             selector=self.selectors[0].reversed() if self.own_selector else None,
             replay_window=max(sa.replay_window, 32),
-            limits=self._limits(),
+            lifetime=self._limits(),
             if_id=self.tunnel,
             replay=before.replay if before else None,
             consumed=before.consumed if before else None,
@@ -135,7 +149,7 @@ class InstalledChild:
             keys=sa.keys_out,
             udp_encapsulation=self.udp_encapsulation,
             mode=self._mode(),
-            limits=self._limits(),
+            lifetime=self._limits(),
             if_id=self.tunnel,
             replay=replay,
             consumed=before.consumed if before else None,

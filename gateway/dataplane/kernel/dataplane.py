@@ -17,7 +17,6 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import ip_network
 
 from gateway.dataplane.interface import DataplaneEvent, Refusal, Usage
 from gateway.dataplane.kernel import ruleset
@@ -183,8 +182,7 @@ class KernelDataplane:
     def _change_routes(self, child: InstalledChild, change: Callable[[IpNetwork], None]) -> None:
         if not child.tunnel:
             return
-        behind = ((s.destination, s.destination_prefix) for s in child.selectors)
-        for network in map(ip_network, dict.fromkeys(behind)):
+        for network in child.networks_beyond(self.settings.inner_networks):
             try:
                 change(network)
             except OSError as error:

@@ -62,8 +62,11 @@ class Foundation:
         self.xfrm.close()
 
     def add_peer_route(self, network: IpNetwork) -> None:
-        """Route a network behind a peer to the xfrm interface, once for all who ask."""
-        if not self._routable(network):
+        """Route a network behind a peer to the xfrm interface, once for all who ask.
+
+        A default route is the administrator's own business: it would carry outer packets too.
+        """
+        if not network.prefixlen:
             return
         self._peer_routes[network] += 1
         if self._peer_routes[network] == 1:
@@ -71,22 +74,12 @@ class Foundation:
 
     def drop_peer_route(self, network: IpNetwork) -> None:
         """Reverse of :meth:`add_peer_route`; the route goes with the last who asked."""
-        if not self._routable(network):
+        if not network.prefixlen:
             return
         self._peer_routes[network] -= 1
         if self._peer_routes[network] <= 0:
             del self._peer_routes[network]
             self._links.delete_route(network, self._interface)
-
-    def _routable(self, network: IpNetwork) -> bool:
-        """Whether a route is ours to make: pools have theirs.
-
-        A default route is the administrator's own business: it would carry outer packets too.
-        """
-        return network.prefixlen > 0 and not any(
-            network.version == inner.version and network.subnet_of(inner)  # type: ignore[arg-type]
-            for inner in self._settings.inner_networks
-        )
 
 
 def _turn_on_forwarding(networks: tuple[IpNetwork, ...]) -> None:

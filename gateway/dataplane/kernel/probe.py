@@ -177,7 +177,7 @@ def _try_migrate() -> None:
     xfrm = NetlinkSocket(NETLINK_XFRM)
     selector = one.selectors[0]
     template = encode.Template(_PLAIN[0], _PLAIN[1], one.reqid)
-    body = struct.pack("=56sIB3x", selector.packed(), 0, Direction.OUT) + attribute(
+    body = struct.pack("=56sIB3x", selector.octets, 0, Direction.OUT) + attribute(
         XfrmAttribute.MIGRATE,
         struct.pack(
             "=16s16s16s16sBBHIHH",

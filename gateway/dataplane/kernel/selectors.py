@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.dataplane.kernel.xfrm.encode import Selector
-from gateway.domain.child_sa import IpNetwork, TrafficSelector
+from gateway.domain.child_sa import TrafficSelector
+from gateway.domain.endpoint import IpAddress
 
 MAX_SELECTOR_PAIRS: Final = 64
 """Policies that one child SA may need in each direction."""
@@ -31,7 +32,16 @@ def port_blocks(start: int, end: int) -> list[tuple[int, int]]:
     return blocks
 
 
-def _sides(selector: TrafficSelector) -> list[tuple[IpNetwork, int, int]]:
+def _prefixes(selector: TrafficSelector) -> list[tuple[IpAddress, int]]:
+    """The address range as prefixes. One that is a prefix already, as most are, costs little."""
+    first = int(selector.start)
+    size = int(selector.end) - first + 1
+    if size & (size - 1) == 0 and first & (size - 1) == 0:
+        return [(selector.start, selector.start.max_prefixlen - size.bit_length() + 1)]
+    return [(network.network_address, network.prefixlen) for network in selector.networks()]
+
+
+def _sides(selector: TrafficSelector) -> list[tuple[IpAddress, int, int, int]]:
     any_port = (selector.start_port, selector.end_port) == (0, 0xFFFF)
     if not any_port and selector.protocol not in _WITH_PORTS:
         kind = "an ICMP type" if selector.protocol in _ICMP else "a port"
@@ -39,8 +49,8 @@ def _sides(selector: TrafficSelector) -> list[tuple[IpNetwork, int, int]]:
             f"selector {selector} limits {kind}; allowed: ports of TCP, UDP, DCCP, SCTP or UDP-Lite"
         )
     return [
-        (network, port, mask)
-        for network in selector.networks()
+        (address, prefix, port, mask)
+        for address, prefix in _prefixes(selector)
         for port, mask in port_blocks(selector.start_port, selector.end_port)
     ]
 
@@ -59,21 +69,20 @@ def outbound(local: Sequence[TrafficSelector], remote: Sequence[TrafficSelector]
             if ours.protocol and theirs.protocol and ours.protocol != theirs.protocol:
                 continue
             protocol = ours.protocol or theirs.protocol
-            for source, source_port, source_mask in _sides(ours):
-                for destination, destination_port, destination_mask in _sides(theirs):
-                    found[
-                        Selector(
-                            source.network_address,
-                            source.prefixlen,
-                            destination.network_address,
-                            destination.prefixlen,
-                            protocol,
-                            source_port,
-                            source_mask,
-                            destination_port,
-                            destination_mask,
-                        )
-                    ] = None
+            for source, source_prefix, source_port, source_mask in _sides(ours):
+                for destination, prefix, port, mask in _sides(theirs):
+                    selector = Selector(
+                        source,
+                        source_prefix,
+                        destination,
+                        prefix,
+                        protocol,
+                        source_port,
+                        source_mask,
+                        port,
+                        mask,
+                    )
+                    found[selector] = None
                     if len(found) > MAX_SELECTOR_PAIRS:
                         raise SelectorRefusedError(
                             f"selectors need more than {MAX_SELECTOR_PAIRS} policies"

@@ -4,8 +4,9 @@ Same octets as :mod:`gateway.dataplane.kernel.xfrm.messages`, which declares the
 field; a test holds the two together. Native byte order except addresses, ports and SPIs.
 """
 
+import functools
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from gateway.dataplane.kernel.netlink import (
@@ -90,31 +91,16 @@ class ReplayState:
     """The kernel's window, in its own words; empty when nothing was received."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Octet and packet limits; None is no limit."""
-
-    soft_bytes: int | None = None
-    hard_bytes: int | None = None
-    soft_packets: int | None = None
-    hard_packets: int | None = None
-
-    def packed(self) -> bytes:
-        """As ``xfrm_lifetime_cfg``."""
-
-        def limit(value: int | None) -> int:
-            return INFINITE if value is None else value
-
-        return _LIMITS.pack(
-            limit(self.soft_bytes),
-            limit(self.hard_bytes),
-            limit(self.soft_packets),
-            limit(self.hard_packets),
-            0,
-            0,
-            0,
-            0,
-        )
+@functools.lru_cache(maxsize=64)
+def limits(
+    soft_bytes: int | None,
+    hard_bytes: int | None,
+    soft_packets: int | None,
+    hard_packets: int | None,
+) -> bytes:
+    """``xfrm_lifetime_cfg`` of these limits; None is no limit."""
+    given = (soft_bytes, hard_bytes, soft_packets, hard_packets)
+    return _LIMITS.pack(*(INFINITE if value is None else value for value in given), 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +113,12 @@ class Consumed:
     used_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Selector:
-    """``xfrm_selector``: prefixes, protocol, and ports with masks; family 0 is any."""
+    """``xfrm_selector``: prefixes, protocol, and ports with masks.
+
+    Packed once, for it is used several times and a key of tables.
+    """
 
     source: IpAddress
     source_prefix: int
@@ -140,6 +129,29 @@ class Selector:
     source_port_mask: int = 0
     destination_port: int = 0
     destination_port_mask: int = 0
+    octets: bytes = field(init=False, repr=False)
+    """In the kernel's layout."""
+
+    def __post_init__(self) -> None:
+        octets = _SELECTOR.pack(
+            packed(self.destination),
+            packed(self.source),
+            (self.destination_port << 16 | self.destination_port_mask).to_bytes(4, "big"),
+            (self.source_port << 16 | self.source_port_mask).to_bytes(4, "big"),
+            family(self.source),
+            self.destination_prefix,
+            self.source_prefix,
+            self.protocol,
+            0,
+            0,
+        )
+        object.__setattr__(self, "octets", octets)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Selector) and self.octets == other.octets
+
+    def __hash__(self) -> int:
+        return hash(self.octets)
 
     def reversed(self) -> "Selector":
         """The same flow seen from the other end."""
@@ -153,21 +165,6 @@ class Selector:
             self.destination_port_mask,
             self.source_port,
             self.source_port_mask,
-        )
-
-    def packed(self) -> bytes:
-        """In the kernel's layout."""
-        return _SELECTOR.pack(
-            packed(self.destination),
-            packed(self.source),
-            (self.destination_port << 16 | self.destination_port_mask).to_bytes(4, "big"),
-            (self.source_port << 16 | self.source_port_mask).to_bytes(4, "big"),
-            family(self.source),
-            self.destination_prefix,
-            self.source_prefix,
-            self.protocol,
-            0,
-            0,
         )
 
 
@@ -229,7 +226,7 @@ def state(
     mode: int = MODE_TUNNEL,
     selector: Selector | None = None,
     replay_window: int = 0,
-    limits: bytes = NO_LIMITS,
+    lifetime: bytes = NO_LIMITS,
     if_id: bool = True,
     replay: ReplayState | None = None,
     consumed: Consumed | None = None,
@@ -247,12 +244,12 @@ def state(
         replay_window = 32
     parts = [
         _STATE.pack(
-            ANY_SELECTOR if selector is None else selector.packed(),
+            ANY_SELECTOR if selector is None else selector.octets,
             packed(destination.address),
             _SPI.pack(spi),
             IPPROTO_ESP,
             packed(source.address),
-            limits,
+            lifetime,
             0,
             reqid,
             family(destination.address),
@@ -343,7 +340,7 @@ def policy(
     if_id: bool = True,
 ) -> bytes:
     """UPDPOLICY: adds the policy or replaces the one with this selector, priority and if_id."""
-    body = _POLICY.pack(selector.packed(), NO_LIMITS, priority, 0, direction, 0, 0, 0)
+    body = _POLICY.pack(selector.octets, NO_LIMITS, priority, 0, direction, 0, 0, 0)
     body += attribute(XfrmAttribute.TMPL, template.packed())
     return request(
         XfrmMessage.UPDPOLICY, NLM_F_CREATE | NLM_F_REPLACE, body + _IF_ID if if_id else body
@@ -352,7 +349,7 @@ def policy(
 
 def delete_policy(direction: Direction, selector: Selector, *, if_id: bool = True) -> bytes:
     """DELPOLICY by selector."""
-    body = _POLICY_ID.pack(selector.packed(), 0, direction)
+    body = _POLICY_ID.pack(selector.octets, 0, direction)
     return request(XfrmMessage.DELPOLICY, 0, body + _IF_ID if if_id else body)
 
 
