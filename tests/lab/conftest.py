@@ -1,6 +1,7 @@
 """Fixtures of the lab tests: the topology, the certificates, peers that end with the test."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +10,9 @@ from gateway.lab.libreswan import Libreswan
 from gateway.lab.pki import Authority
 from gateway.lab.strongswan import StrongSwan
 from gateway.lab.topology import Lab
+
+# Ended by a signal, pytest still runs the fixtures' ends, which take the topology down.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 StartStrongSwan = Callable[..., StrongSwan]
 StartLibreswan = Callable[..., Libreswan]
