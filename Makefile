@@ -33,7 +33,7 @@ lab-tests:
 # make bench ONLY=name runs one benchmark
 bench:
 	@scripts/setup run
-	@$(TESTKERNEL) run -- $(PYTHON) -m bench $(if $(ONLY),--only $(ONLY))
+	@$(TESTKERNEL) run -- $(PYTHON) -m bench $(ONLY)
 
 # New versions of the locked packages; needs the network and uv.
 lock:
