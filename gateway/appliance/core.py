@@ -42,6 +42,9 @@ FAREWELL_POLL_S = 0.02
 class ManagedEngine(Engine, QueriedCore, Protocol):
     """What the appliance needs of an engine beyond its joints."""
 
+    trace: bool
+    """Whether it makes debug events."""
+
     def close_all(self, now: float) -> None:
         """Say goodbye to every peer."""
 
@@ -300,7 +303,7 @@ class Appliance:
     def _adopt(self, wanted: Config) -> None:
         self._config = wanted
         self._log = self._events.log = self._configure_log(wanted)
-        self._events.debug = wanted.gateway.log_level == "debug"
+        self._events.debug = self._engine.trace = wanted.gateway.log_level == "debug"
 
     # -- facts ---------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ user once. It has nothing that the API has not: both may be lost without the cor
 The end of the socket pair ends the keeper, the end of the pipe ends the API.
 """
 
-import asyncio
 import contextlib
 import json
 import os
@@ -20,8 +19,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from gateway.appliance.privileges import (
     die_with_parent,
@@ -29,6 +27,9 @@ from gateway.appliance.privileges import (
     no_new_privileges,
     permitted,
 )
+
+if TYPE_CHECKING:  # the keeper stays small: it has no use for asyncio
+    import asyncio
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -41,8 +42,7 @@ MAX_LINE_OCTETS = 64 * 1024
 Reports = Callable[[dict[str, object]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class ApiCommand:
+class ApiCommand(NamedTuple):
     """How the API is started, and as whom; ``uid`` None keeps the user."""
 
     argv: tuple[str, ...]
@@ -62,9 +62,11 @@ class Keeper:
         self._report: Reports = lambda _report: None
         self._buffer = b""
 
-    def start(self, command: ApiCommand, loop: asyncio.AbstractEventLoop, report: Reports) -> None:
+    def start(
+        self, command: ApiCommand, loop: "asyncio.AbstractEventLoop", report: Reports
+    ) -> None:
         """Have the API started; ``report`` hears ``started``, ``ended`` and ``keeper_ended``."""
-        self._sock.sendall(json.dumps(asdict(command)).encode() + b"\n")
+        self._sock.sendall(json.dumps(command._asdict()).encode() + b"\n")
         self._sock.setblocking(False)
         self._loop, self._report = loop, report
         loop.add_reader(self._sock.fileno(), self._readable)

@@ -61,5 +61,5 @@ class Parts:
             wall_clock=lambda: datetime.now(UTC),
             last_inbound=last_inbound,
         )
-        del debug
+        engine.trace = debug
         return engine

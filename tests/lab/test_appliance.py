@@ -161,6 +161,7 @@ def test_a_wrong_key_is_refused_with_one_line_that_says_why(
         with pytest.raises(Exception, match=r"AUTHENTICATION_FAILED|failed"):
             device.initiate("net")
         assert "AUTHENTICATION_FAILED" in device.log()
+        wait_until(lambda: running.events("handshake_failed"), 10, "the line")
         (line,) = running.events("handshake_failed")
         assert "device@example.com" in line["text"]
         assert running.call("ike-sas")["total"] == 0

@@ -13,6 +13,7 @@ class FakeEngine:
         self.calls = []
         self.outputs = []
         self.timer = None
+        self.trace = False
         self.reactions = {}
         self.counters = {"messages_in": 3}
         self.ike = []
@@ -28,6 +29,7 @@ class FakeEngine:
 
     def handle_timer(self, now: Any) -> None:
         self.timer = None
+        self.trace = False
         self._called("handle_timer", now)
 
     def next_timer(self) -> Any:
