@@ -100,3 +100,12 @@ def judge(pcap: Path, *, ikev2_keys: Sequence[str] = ()) -> list[Finding]:
     fields = ["frame.number", "frame.protocols", "_ws.expert.message", "_ws.malformed"]
     rows = dissect(pcap, SUSPICIOUS, fields, ikev2_keys=ikev2_keys)
     return [Finding(int(row[0]), row[1], " ".join(row[2:]).strip()) for row in rows]
+
+
+def merge(pcaps: Sequence[Path], into: Path) -> Path:
+    """One capture of several, so that tshark, slow to start, runs once for all of them."""
+    argv = ["mergecap", "-w", str(into), *map(str, pcaps)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"mergecap cannot join the captures: {done.stderr.strip()}")
+    return into
