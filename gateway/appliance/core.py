@@ -2,18 +2,18 @@
 
 import asyncio
 import gc
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from gateway.api.token import ensure_token
-from gateway.appliance.accounts import Account, api_account, control_access, group_ids, out_of_reach
+from gateway.appliance.accounts import control_access, group_ids
+from gateway.appliance.api_process import account_for_api, api_command
 from gateway.appliance.events import EventLog
 from gateway.appliance.ike_service import Engine, IkeService
-from gateway.appliance.keeper import ApiCommand, Keeper
+from gateway.appliance.keeper import Keeper
+from gateway.appliance.opening import Opener, Openings
 from gateway.appliance.privileges import (
     CORE_CAPABILITIES,
     drop_capabilities,
@@ -29,7 +29,7 @@ from gateway.config.problem import ConfigError
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.dataplane.interface import Dataplane, DataplaneEvent
-from gateway.domain.log import LEVELS, Log
+from gateway.domain.log import Log
 from gateway.ike.outputs import Event, Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.transport import IkeSockets
@@ -39,7 +39,7 @@ FAREWELL_S = 1.0
 FAREWELL_POLL_S = 0.02
 
 
-class ManagedEngine(Engine, QueriedCore, Protocol):
+class ManagedEngine(Engine, QueriedCore, Opener, Protocol):
     """What the appliance needs of an engine beyond its joints."""
 
     trace: bool
@@ -131,7 +131,7 @@ class Appliance:
         config, loop = self._config, self._loop
         runtime = config.gateway.runtime_dir
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
-        account = self._api_account(config) if config.api.enabled else None
+        account = account_for_api(config, self._log) if config.api.enabled else None
         gids = group_ids(config.control.allowed_groups, config.path)
         if config.api.enabled:
             ensure_token(config.api_token_file, account.uid if account else None)
@@ -184,7 +184,8 @@ class Appliance:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
-        self._service.flush()
+        self._openings = Openings(self._engine, dataplane)
+        self._open(self._factory.connections(config))
         gc.collect()
         gc.freeze()
         self._watchdog()
@@ -198,26 +199,6 @@ class Appliance:
         for warning in config.warnings:
             self._log.warning("config_warning", text=str(warning))
         self._manager.ready(f"{len(config.connections)} connections")
-
-    def _api_account(self, config: Config) -> Account | None:
-        account = api_account(config.api.user, config.path)
-        if account is None:
-            return None
-        needed = (
-            Path(sys.executable),
-            Path(__file__),
-            config.control_socket.absolute(),
-            config.api_token_file.absolute(),
-        )
-        barred = out_of_reach(needed, account)
-        if barred is None:
-            return account
-        self._log.warning(
-            "api_user_barred",
-            text=f"[api] user {config.api.user} may not enter {barred}, so the API runs as root,"
-            " without capabilities: install the gateway where everybody may read, as in /opt",
-        )
-        return None
 
     def _dataplane_readable(self) -> None:
         self._service.dataplane_events(self._dataplane.read_events())
@@ -295,10 +276,16 @@ class Appliance:
         self._adopt(wanted)
         now = self._loop.time()
         self._engine.reconfigure(connections, now)
-        self._service.flush(now)
+        self._open(connections)
         count = len(changes)
         self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)
         return [], [str(change) for change in changes]
+
+    def _open(self, connections: Sequence[ConnectionPolicy]) -> None:
+        starts = {name: section.start for name, section in self._config.connections.items()}
+        now = self._loop.time()
+        self._openings.apply(connections, starts, now)
+        self._service.flush(now, commit=True)
 
     def _adopt(self, wanted: Config) -> None:
         self._config = wanted
@@ -356,37 +343,3 @@ class Appliance:
         else:
             text = f"internal fault: {context.get('message')}"
         self._events.warning(Event("internal_fault", text, Severity.WARNING))
-
-
-def api_command(config: Config, account: Account | None, control_group: int | None) -> ApiCommand:
-    """How the API process is started."""
-    package = Path(__file__).resolve().parents[2]
-    environment = {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": str(package),
-        "PYTHONUNBUFFERED": "1",
-    }
-    argv = (
-        sys.executable,
-        "-P",  # the directory we were started in is nobody's business
-        "-m",
-        "gateway.api",
-        "--control",
-        str(config.control_socket),
-        "--listen",
-        str(config.api.listen),
-        "--token-file",
-        str(config.api_token_file),
-        "--lifeline",
-    )
-    if account is None:
-        return ApiCommand(argv, environment)
-    groups = (control_group,) if control_group is not None else ()
-    return ApiCommand(argv, environment, account.uid, account.gid, groups)
-
-
-def log_level(config: Config) -> str:
-    """The level of the configuration, one of :data:`gateway.domain.log.LEVELS`."""
-    level = config.gateway.log_level
-    return level if level in LEVELS else "info"

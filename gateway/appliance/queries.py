@@ -41,7 +41,7 @@ class Core(Protocol):
         """Close one; whether there was one."""
 
     def initiate(self, connection: str, now: float) -> None:
-        """Start a connection."""
+        """Bring a connection up and keep it up."""
 
 
 Facts = Callable[[], dict[str, object]]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gateway.api.token import TokenError
-from gateway.appliance.core import Appliance, log_level
+from gateway.appliance.core import Appliance
 from gateway.appliance.keeper import Keeper
 from gateway.appliance.parts import Parts
 from gateway.config.document import Config
@@ -29,7 +29,7 @@ EXIT_NO_PERMISSION = 77
 
 def configure_log(config: Config) -> Log:
     """Logging as the configuration wants it."""
-    return configure(style=config.gateway.log_format, level=log_level(config))
+    return configure(style=config.gateway.log_format, level=config.gateway.log_level)
 
 
 def status_of(error: Exception) -> tuple[int, str] | None:

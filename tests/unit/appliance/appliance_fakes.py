@@ -68,9 +68,12 @@ class FakeEngine:
         return any(sa.spis == spis for sa in self.ike)
 
     def initiate(self, connection: Any, now: Any) -> None:
-        if connection != "branch":
+        if connection == "nowhere":
             raise KeyError(connection)
         self._called("initiate", connection)
+
+    def reserve_reqid(self, connection: Any) -> int:
+        return 0x100 + len(connection)
 
     def close_all(self, now: Any) -> None:
         self._called("close_all")
@@ -106,7 +109,7 @@ class FakeDataplane:
         self.journal.append(("move", spi_in, remote, udp_encapsulation))
 
     def trap(self, sa: Any) -> None:
-        self.journal.append(("trap", sa))
+        self.journal.append(("trap", sa.reqid))
 
     def untrap(self, reqid: Any) -> None:
         self.journal.append(("untrap", reqid))
