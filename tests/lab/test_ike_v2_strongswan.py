@@ -1,9 +1,10 @@
 """The IKEv2 engine against strongSwan: rekeying by either side, crossing, and the Delete."""
 
+import signal
 from collections.abc import Callable
 
 import pytest
-from gateway_bed import device_configuration, gateway
+from gateway_bed import PSK, device_configuration, gateway
 
 from gateway.lab import plan
 from gateway.lab.processes import wait_until
@@ -79,4 +80,64 @@ def test_we_rekey_a_child_sa_whose_packets_are_counted(
         assert not lost(lab)
         assert len(device.established()) == 1
         assert not running.events("internal_error")
+        assert not running.events("handshake_failed")
+
+
+RESPONDER = """
+connections {{
+  road {{
+    version = 2
+    local_addrs = %any
+    remote_addrs = {outside}
+    proposals = aes128gcm16-prfsha256-ecp256
+    local {{
+      auth = psk
+      id = device@example.com
+    }}
+    remote {{
+      auth = psk
+      id = gateway.example.com
+    }}
+    children {{
+      net {{
+        local_ts = 10.77.0.0/24
+        remote_ts = 10.1.0.0/24
+        esp_proposals = aes128gcm16-ecp256
+      }}
+    }}
+  }}
+}}
+secrets {{
+  ike-1 {{
+    id-1 = gateway.example.com
+    id-2 = device@example.com
+    secret = "{psk}"
+  }}
+}}
+"""
+
+
+def test_we_initiate_and_strongswan_answers(lab: Lab, strongswan: StartStrongSwan) -> None:
+    device = strongswan("device")
+    device.load(RESPONDER.format(outside=plan.GATEWAY_OUTSIDE, psk=PSK))
+    lab.run("device", ["ip", "addr", "add", "10.77.0.1/32", "dev", "lo"])
+    address = plan.ACCESSES["access1"].device.ip
+    with gateway(lab) as running:
+        # Our first offer of a group is not the one that it takes: INVALID_KE_PAYLOAD comes first.
+        text = running.config.read_text().replace('pool = "road"\n', "")
+        keys = {
+            "remote_subnets": '["10.77.0.0/24"]',
+            "remote": f'"{address}"',
+            "local": f'"{plan.GATEWAY_OUTSIDE}"',
+            "start": '"start"',
+        }
+        running.write_text("\n".join([text, *(f"{key} = {keys[key]}" for key in keys), ""]))
+        running.signal(signal.SIGHUP)
+        wait_until(lambda: running.events("ike_sa_established"), 30, "the IKE SA")
+        argv = ["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-W", "2", "10.77.0.1"]
+        assert " 0% packet loss" in lab.run("server", argv, check=False).stdout
+        (seen,) = device.established()
+        (ours,) = running.call("ike-sas")["items"]
+        assert ours["id"] == f"{seen.initiator_spi}_{seen.responder_spi}"
+        assert "ecp256" in running.events("ike_sa_established")[0]["text"]
         assert not running.events("handshake_failed")
