@@ -1,18 +1,54 @@
 """Connections that the gateway opens by itself: at its start, or when traffic wants them."""
 
+import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Literal, Protocol
 
 from gateway.dataplane.interface import Dataplane
 from gateway.domain.child_sa import ChildSa, Encryption, EspKeys, EspSuite, Integrity
-from gateway.domain.endpoint import Endpoint
+from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.ike.policy import ConnectionPolicy
 
 Start = Literal["none", "trap", "start"]
 
 _NO_KEYS = EspKeys(b"")
 _ANY_SUITE = EspSuite(Encryption.AES_GCM_16, 256, Integrity.NONE, esn=False)
+
+
+def with_local_addresses(
+    connections: Sequence[ConnectionPolicy], listen: Sequence[IpAddress], port: int
+) -> list[ConnectionPolicy]:
+    """The connections, those that we open with the local address they will be opened from.
+
+    That is the one the routes to the peer lead out of, as far as we listen there. NAT detection
+    counts on it, so "any" will not do. Without a route yet, a connection stays as it is.
+    """
+    return [
+        replace(connection, local=_local_endpoint(connection.remote, listen, port))
+        if connection.remote is not None and connection.local is None
+        else connection
+        for connection in connections
+    ]
+
+
+def _local_endpoint(remote: Endpoint, listen: Sequence[IpAddress], port: int) -> Endpoint | None:
+    version = remote.address.version
+    ours = [address for address in listen if address.version == version]
+    if not ours:
+        return None
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(remote.address), remote.port))  # sends nothing
+            routed = ip_address(probe.getsockname()[0])
+        except OSError:
+            routed = None
+    if routed is not None and (routed in ours or any(a.is_unspecified for a in ours)):
+        return Endpoint(routed, port)
+    first = next((address for address in ours if not address.is_unspecified), None)
+    return None if first is None else Endpoint(first, port)
 
 
 class Opener(Protocol):

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.config import to_policy
+from gateway.appliance.opening import with_local_addresses
+from gateway.config import to_dataplane, to_policy
 from gateway.config.document import Config
 from gateway.config.loader import load
 from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.dataplane import KernelDataplane
-from gateway.dataplane.kernel.settings import DEFAULT_MTU, KernelSettings
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.transport import IkeSockets
 from gateway.ike.v2.engine import IkeEngine
@@ -25,7 +25,8 @@ class Parts:
 
     def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
         """The connections of the configuration, with their credentials read."""
-        return to_policy.connections(config)
+        ike = config.ike
+        return with_local_addresses(to_policy.connections(config), ike.listen, ike.port)
 
     def sockets(self, config: Config) -> IkeSockets:
         """The bound IKE sockets; raises :class:`gateway.ike.transport.TransportError`."""
@@ -34,15 +35,7 @@ class Parts:
 
     def dataplane(self, config: Config) -> KernelDataplane:
         """A started dataplane; raises :class:`DataplaneUnavailableError`."""
-        section = config.dataplane
-        dataplane = KernelDataplane(
-            KernelSettings(
-                xfrm_interface=section.xfrm_interface,
-                inner_networks=tuple(pool.network for pool in config.pools.values()),
-                queue_number=section.queue,
-                mtu=section.mtu or DEFAULT_MTU,
-            )
-        )
+        dataplane = KernelDataplane(to_dataplane.kernel_settings(config))
         dataplane.start()
         return dataplane
 
@@ -55,7 +48,7 @@ class Parts:
 
         engine = IkeEngine(
             to_policy.engine_settings(config),
-            to_policy.connections(config),
+            self.connections(config),
             to_policy.pools(config),
             random=os.urandom,
             wall_clock=lambda: datetime.now(UTC),

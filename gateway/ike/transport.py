@@ -303,6 +303,8 @@ class IkeSockets:
         opened = self._by_local.get(path.local)
         if opened is None:
             opened = self._any.get((path.local.address.version, path.local.port))
+        if opened is None and path.local.address.is_unspecified:
+            opened = self._first(path.local)
         if opened is None:
             return None
         if len(self._routes) >= MAX_PATHS:
@@ -310,6 +312,13 @@ class IkeSockets:
         route = (opened, *opened.destination(path))
         self._routes[path] = route
         return route
+
+    def _first(self, local: Endpoint) -> IkeSocket | None:
+        """A socket for those to whom our address is all the same."""
+        for endpoint, opened in self._by_local.items():
+            if (endpoint.address.version, endpoint.port) == (local.address.version, local.port):
+                return opened
+        return None
 
     def close(self) -> None:
         """Stop listening and close."""

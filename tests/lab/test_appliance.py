@@ -218,3 +218,72 @@ def _alive(pid: int) -> bool:
         return _status_of(pid)["State"][0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+BRANCH = """
+[connections.branch]
+local_auth = "psk"
+remote_auth = "psk"
+psk = "{psk}"
+remote_id = "branch.example.com"
+remote = "{device}"
+local_subnets = ["10.1.0.0/24"]
+remote_subnets = ["10.5.0.0/24"]
+start = "{start}"
+"""
+
+BRANCH_PEER = """
+connections {{
+  gw {{
+    version = 2
+    local_addrs = %any
+    proposals = aes256gcm16-prfsha256-x25519
+    local {{
+      auth = psk
+      id = branch.example.com
+    }}
+    remote {{
+      auth = psk
+      id = gateway.example.com
+    }}
+    children {{
+      net {{
+        local_ts = 10.5.0.0/24
+        remote_ts = 10.1.0.0/24
+        esp_proposals = aes256gcm16
+      }}
+    }}
+  }}
+}}
+secrets {{
+  ike-1 {{
+    id-1 = gateway.example.com
+    id-2 = branch.example.com
+    secret = "{psk}"
+  }}
+}}
+"""
+
+
+@pytest.mark.parametrize("start", ["start", "trap"])
+def test_we_open_a_connection_by_ourselves(
+    lab: Lab, strongswan: StartStrongSwan, start: str
+) -> None:
+    branch = strongswan("device")
+    branch.load(BRANCH_PEER.format(psk=PSK))
+    lab.run("device", ["ip", "address", "add", "10.5.0.1/24", "dev", "lo"])
+    extra = BRANCH.format(psk=PSK, device=plan.ACCESSES["access1"].device.ip, start=start)
+    ping_branch = ["ping", "-n", "-q", "-c", "1", "-W", "1", "10.5.0.1"]
+    with gateway(lab, extra=extra) as running:
+        if start == "trap":
+            assert not running.events("ike_sa_established")
+            lab.run("server", ping_branch, check=False)
+        wait_until(lambda: running.events("ike_sa_established"), 20, "the connection")
+        (ike,) = running.call("ike-sas")["items"]
+        assert ike["initiator"]
+        assert ike["remote_id"] == "branch.example.com"
+        wait_until(
+            lambda: lab.run("server", ping_branch, check=False).returncode == 0,
+            10,
+            "an answer of the branch",
+        )

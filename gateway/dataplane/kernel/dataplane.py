@@ -223,13 +223,19 @@ class KernelDataplane:
 
     def trap(self, sa: ChildSa) -> None:
         """See :meth:`Dataplane.trap`."""
+        if sa.reqid in self._traps:
+            self.untrap(sa.reqid)
+        try:
+            child = InstalledChild.of(sa)
+        except SelectorRefusedError as error:
+            self._refused.append(Refusal(sa.spi_in, str(error)))
+            return
         self._traps[sa.reqid] = sa
         self._events.traps[kernel_reqid(sa.reqid)] = sa.reqid
+        # Only what is routed to the interface can meet the trap.
+        self._change_routes(child, self._foundation.add_peer_route)
         if not self._reqids[sa.reqid]:
-            try:
-                self._claim_trap(sa)
-            except SelectorRefusedError as error:
-                self._refused.append(Refusal(sa.spi_in, str(error)))
+            self._claim_trap(sa)
 
     def _claim_trap(self, sa: ChildSa) -> None:
         child = InstalledChild.of(sa)
@@ -239,7 +245,10 @@ class KernelDataplane:
         """See :meth:`Dataplane.untrap`."""
         trap = self._traps.pop(reqid, None)
         self._events.traps.pop(kernel_reqid(reqid), None)
-        if trap is not None and not self._reqids[reqid]:
+        if trap is None:
+            return
+        self._change_routes(InstalledChild.of(trap), self._foundation.drop_peer_route)
+        if not self._reqids[reqid]:
             self._release_policies(trap)
 
     # -- commit ------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import pytest
 from appliance_fakes import FakeDataplane, FakeEngine
 
-from gateway.appliance.opening import Openings
+from gateway.appliance.opening import Openings, with_local_addresses
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.endpoint import Endpoint
 
@@ -68,3 +69,23 @@ def test_traps_follow_the_configuration() -> None:
     apply({})
     assert dataplane.journal[3:] == [("untrap", 0x102)]
     assert engine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("listen", "local"),
+    [
+        (["127.0.0.1"], "127.0.0.1"),  # where the route leads out
+        (["0.0.0.0"], "127.0.0.1"),
+        (["203.0.113.1", "127.0.0.1"], "127.0.0.1"),
+        (["203.0.113.1"], "203.0.113.1"),  # not on the way, but all we have
+        (["::1"], None),
+    ],
+)
+def test_a_connection_that_we_open_knows_its_local_address(listen: Any, local: Any) -> None:
+    near = Connection("a", remote=Endpoint(ip_address("127.0.0.1"), 500))
+    responder = Connection("b", remote=None)
+    fixed = Connection("c", local=Endpoint(ip_address("203.0.113.9"), 500))
+    made: Any = [near, responder, fixed]
+    found = with_local_addresses(made, [ip_address(address) for address in listen], 500)
+    assert found[0].local == (None if local is None else Endpoint(ip_address(local), 500))
+    assert found[1:] == [responder, fixed]

@@ -180,6 +180,18 @@ def test_listening_on_any_address_answers_from_the_one_that_was_asked(
     asyncio.run(scenario())
 
 
+def test_without_a_local_address_the_socket_of_the_port_is_taken() -> None:
+    async def scenario() -> None:
+        async with listening() as net:
+            with peer() as (sock, remote):
+                anywhere = Path(Endpoint(IPv4Address("0.0.0.0"), net.ike.port), remote)
+                assert net.sockets.send(b"x", anywhere) is None
+                data, sender = sock.recvfrom(10)
+                assert (data, sender[1]) == (b"x", net.ike.port)
+
+    asyncio.run(scenario())
+
+
 def test_a_send_that_fails_is_counted_and_returned() -> None:
     async def scenario() -> None:
         async with listening() as net:
