@@ -58,7 +58,22 @@ class Pairs:
     @property
     def ratio(self) -> float:
         """Median of the pairwise ratios ours / theirs."""
-        return statistics.median(a / b for a, b in zip(self.ours, self.theirs, strict=True))
+        return statistics.median(self.ratios)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Pair by pair."""
+        return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
+
+    @property
+    def median_ours(self) -> float:
+        """Median of ours."""
+        return statistics.median(self.ours)
+
+    @property
+    def median_theirs(self) -> float:
+        """Median of the baseline."""
+        return statistics.median(self.theirs)
 
     @property
     def scatter(self) -> str:
@@ -70,6 +85,17 @@ def spread(values: list[float]) -> str:
     """``minimum / median / maximum (n)``."""
     middle = statistics.median(values)
     return f"{min(values):.4g} / {middle:.4g} / {max(values):.4g} (n={len(values)})"
+
+
+def quartiles(values: list[float]) -> str:
+    """``lower quartile / median / upper quartile (n)``, and how sure the median is.
+
+    The standard error is that of a median of independent values, 1.25 s / sqrt(n), with the
+    spread s taken from the quartiles, which a few stray values do not change.
+    """
+    lower, middle, upper = statistics.quantiles(values, n=4)
+    error = 1.25 * (upper - lower) / 1.35 / len(values) ** 0.5
+    return f"{lower:.4g} / {middle:.4g} / {upper:.4g} (n={len(values)}, error {error:.2g})"
 
 
 def alternate(
