@@ -23,7 +23,7 @@ from gateway.appliance.privileges import (
 from gateway.appliance.queries import Core as QueriedCore
 from gateway.appliance.queries import Queries
 from gateway.appliance.systemd import ServiceManager
-from gateway.config.difference import difference
+from gateway.config.difference import difference, in_force
 from gateway.config.document import Config
 from gateway.config.problem import ConfigError
 from gateway.control.protocol import ControlError, ErrorCode
@@ -129,6 +129,8 @@ class Appliance:
 
     async def _start(self) -> None:
         config, loop = self._config, self._loop
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
         runtime = config.gateway.runtime_dir
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
         account = account_for_api(config, self._log) if config.api.enabled else None
@@ -171,9 +173,6 @@ class Appliance:
             reload=self._reload_by_control,
         )
         self._events.publish = lambda event, debug: control.publish(event, debug=debug)
-        if config.api.enabled:
-            self._keeper.start(api_command(config, account, allowed.group), loop, self._api_report)
-            self._api = {"state": "starting"}
         left = drop_capabilities(CORE_CAPABILITIES)
         no_new_privileges()
         not_dumpable()
@@ -181,8 +180,6 @@ class Appliance:
         for descriptor in dataplane.event_fds():
             loop.add_reader(descriptor, self._dataplane_readable)
         await control.start(self._queries.handle)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         self._openings = Openings(self._engine, dataplane)
         self._open(self._factory.connections(config))
@@ -199,6 +196,10 @@ class Appliance:
         for warning in config.warnings:
             self._log.warning("config_warning", text=str(warning))
         self._manager.ready(f"{len(config.connections)} connections")
+        # Last: its start would take the processor from ours, and nobody waits for it.
+        if config.api.enabled:
+            self._keeper.start(api_command(config, account, allowed.group), loop, self._api_report)
+            self._api = {"state": "starting"}
 
     def _dataplane_readable(self) -> None:
         self._service.dataplane_events(self._dataplane.read_events())
@@ -273,7 +274,7 @@ class Appliance:
             else:
                 self._log.info("reload_change", text=f"reload: {change}", key=change.key)
         self._reloads["last_problems"] = []
-        self._adopt(wanted)
+        self._adopt(in_force(self._config, wanted))
         now = self._loop.time()
         self._engine.reconfigure(connections, now)
         self._open(connections)
