@@ -70,6 +70,24 @@ def difference(running: Config, wanted: Config) -> list[Change]:
     return changes
 
 
+def in_force(running: Config, wanted: Config) -> Config:
+    """The configuration after a reload: ``wanted``, except what waits for a restart.
+
+    That stays as it runs, so the next :func:`difference` still names it.
+    """
+    keys = [key.removeprefix("gateway.") for key in APPLIED_LIVE]
+    live = {key: getattr(wanted.gateway, key) for key in keys}
+    pools = {
+        name: pool.model_copy(update={"dns": wanted.pools[name].dns})
+        if name in wanted.pools
+        else pool
+        for name, pool in running.pools.items()
+    }
+    kept = {name: getattr(running, name) for name in ("ike", "dataplane", "api", "control")}
+    gateway = running.gateway.model_copy(update=live)
+    return wanted.model_copy(update={**kept, "gateway": gateway, "pools": pools})
+
+
 def _fields(old: BaseModel, new: BaseModel, key: str) -> Iterator[tuple[str, str, str]]:
     """Key, old text and new text of each field that differs, nested tables spelled out."""
     for name in type(old).model_fields:

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,11 @@ class Lab:
     """
 
     def __init__(self, prefix: str = "gwlab-", *, rtt_ms: float = 0.0) -> None:
+        # `down` removes every namespace with the prefix: it must never be everybody's.
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}-", prefix):
+            raise LabError(
+                f"prefix: {prefix!r} given, allowed are a letter, more of a-z0-9-, and -"
+            )
         self.prefix = prefix
         self.folder = RUN_FOLDER / prefix.rstrip("-")
         self.processes = ProcessTable(self.folder / "processes")

@@ -313,6 +313,8 @@ def test_what_needs_a_restart_is_said_on_reload(bed: Bed) -> None:
             assert any("pools.road" in change for change in result["changes"])  # type: ignore[attr-defined]
             (line,) = [line for line in bed.log() if line["level"] == "warning"]
             assert "needs a restart" in line["text"]
+            again = await bed.client.call("reload")
+            assert again["changes"] == result["changes"]  # still waiting
 
     asyncio.run(scenario())
 

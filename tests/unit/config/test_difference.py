@@ -3,7 +3,7 @@
 import pytest
 from config_workshop import MINIMAL, Workshop
 
-from gateway.config.difference import difference
+from gateway.config.difference import difference, in_force
 
 SECOND = """
 [connections.second]
@@ -86,3 +86,26 @@ def test_credentials(workshop: Workshop) -> None:
     (change,) = difference(workshop.load(), changed)
     assert change.key == "credentials.private_key"
     assert change.effect == "new handshakes use it, established SAs stay"
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "pending"),
+    [
+        ("ike", 'listen = ["192.0.2.1"]', True),
+        ("gateway", 'runtime_dir = "/run/other"', True),
+        ("gateway", 'log_level = "debug"', False),
+        ("pools.staff", 'dns = ["10.1.0.1"]', False),
+        ("pools.other", 'network = "10.84.0.0/24"', True),
+        ("api", "enabled = false", True),
+    ],
+)
+def test_what_waits_for_a_restart_stays_a_difference(
+    workshop: Workshop, section: str, line: str, pending: bool
+) -> None:
+    running, wanted = workshop.load(), workshop.load(workshop.added(section, line))
+    first = difference(running, wanted)
+    after = in_force(running, wanted)
+    assert after.path == wanted.path
+    assert after.connections == wanted.connections
+    assert difference(after, wanted) == (first if pending else [])
+    assert difference(in_force(after, running), running) == []
