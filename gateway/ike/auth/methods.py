@@ -171,6 +171,12 @@ def verify(
         _require_key_of(key, algorithm.scheme)
         if _verifies(key, algorithm, signature, octets):
             return
+    sha1 = SignatureAlgorithm(Scheme.RSA_PKCS1, HashId.SHA1)
+    if method == AuthMethod.RSA_SIGNATURE and _verifies(key, sha1, signature, octets):
+        raise AuthenticationRefused(
+            "the signature is over SHA-1, which is too weak; let the peer announce and use "
+            "SIGNATURE_HASH_ALGORITHMS (RFC 7427)"
+        )
     raise AuthenticationRefused(
         f"the signature ({attempts[0].scheme.value}) does not fit the key of "
         f"{title_of(certificate.subject)}"

@@ -166,8 +166,10 @@ def test_h30_sha1_only_by_name() -> None:
     credential = signer("rsa2048")
     signature = credential.signing_key.sign(OCTETS, padding.PKCS1v15(), hashes.SHA1())
     leaf = credential.certificates[0]
-    with pytest.raises(AuthenticationRefused):
+    with pytest.raises(AuthenticationRefused, match="SHA-1, which is too weak"):
         verify(leaf, 1, signature, OCTETS)
+    with pytest.raises(AuthenticationRefused, match="does not fit"):
+        verify(leaf, 1, signature, OCTETS + b"x")
     verify(leaf, 1, signature, OCTETS, allow_sha1=True)
     prefix = bytes.fromhex("300d06092a864886f70d0101050500")
     with pytest.raises(AuthenticationRefused, match="too weak"):
