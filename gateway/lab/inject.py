@@ -21,18 +21,23 @@ PROTOCOL_UDP, PROTOCOL_ESP = 17, 50
 
 def ip_packets(pcap: Path) -> Iterator[bytes]:
     """The IPv4 packets of a capture, oldest first, without link header and padding."""
+    return (packet for _, packet in timed_ip_packets(pcap))
+
+
+def timed_ip_packets(pcap: Path) -> Iterator[tuple[float, bytes]]:
+    """The IPv4 packets of a capture with their times in seconds of CLOCK_REALTIME."""
     data = pcap.read_bytes()
     if len(data) < 24 or struct.unpack_from("=I", data)[0] != PCAP_MAGIC:
         raise LabError(f"{pcap} is not a capture of this machine")
     skip = LINK_HEADER[struct.unpack_from("=I", data, 20)[0]]
     at = 24
     while at + 16 <= len(data):
-        size = struct.unpack_from("=8xI", data, at)[0]
+        seconds, micros, size = struct.unpack_from("=III", data, at)
         frame = data[at + 16 : at + 16 + size]
         at += 16 + size
         packet = frame[skip:]
         if len(packet) >= 20 and packet[0] >> 4 == 4:
-            yield packet[: struct.unpack_from(">H", packet, 2)[0]]
+            yield seconds + micros / 1e6, packet[: struct.unpack_from(">H", packet, 2)[0]]
 
 
 def esp_packets(pcap: Path, destination: IPv4Address) -> list[bytes]:

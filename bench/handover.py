@@ -1,0 +1,281 @@
+"""What a move costs a stream of 1,000 datagrams per second in each direction.
+
+Three kinds of move: the NAT in front of the device changes its mapping (ESP in UDP, followed by
+the kernel's mapping event), the device's packets come from another address (plain ESP, followed
+by the evidence in the packet), and MOBIKE, with us and with strongSwan as the gateway in turns.
+
+Definitions, for the first two. All times are of one clock, taken by the kernel.
+
+- The *gap* of a move is the longest time without an arrival, of the worse direction.
+- The gateway sees the last packet of the old path at L, the first one of the new path at G, and
+  sends its first packet to the new address at M.
+- *In flight* towards the device are the packets that the gateway sent to the old address between
+  L - RTT and M: it could not know better before G, and whatever it sent before L - RTT had
+  reached the access network when the device's last packet from there was still leaving.
+  M - G is the gateway's reaction, reported as a figure of its own. From the device nothing is in
+  flight in this sense: each of its packets has to arrive.
+"""
+
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from bench.bed import (
+    connect_device,
+    fresh_lab,
+    reaches,
+    start_gateway,
+    start_strongswan_gateway,
+)
+from bench.measure import Bar, Result, alternate, spread
+from bench.streams import Direction, Streams
+from gateway.lab import plan
+from gateway.lab.inject import timed_ip_packets
+from gateway.lab.processes import LabError, wait_until
+from gateway.lab.topology import Lab
+
+MOVES = 12
+PAIRS = 10
+RTT_MS = 20.0
+BETWEEN_S = 0.8
+"""Between two moves; the later half of it is the quiet time that shows what the machine does."""
+SETTLE_S = 1.5
+FOLLOWING = "mobike = false\nendpoint_update = true"
+ESP, UDP = 50, 17
+MOBIKE_RATIO = 1.05
+
+Path_ = tuple[IPv4Address, int]
+"""Address and UDP port (0 for plain ESP) of the device as the gateway sees it."""
+
+
+def run(say: Callable[[str], None]) -> Sequence[Result]:
+    """All three kinds of move."""
+    return [*nat_mapping(say), *rewritten_source(say), mobike(say)]
+
+
+def nat_mapping(say: Callable[[str], None]) -> list[Result]:
+    """UDP encapsulation, and a NAT that forgets."""
+    with fresh_lab("hand0", rtt_ms=RTT_MS, access="nat") as lab:
+        start_gateway(lab, extra=FOLLOWING)
+        connect_device(lab)
+        return follow("nat_mapping", lab, lambda _number: lab.remap_nat(), say)
+
+
+def rewritten_source(say: Callable[[str], None]) -> list[Result]:
+    """Plain ESP whose source address changes on the way, without the device's doing."""
+    network = plan.ACCESSES["access1"].device.network
+    with fresh_lab("hand1", rtt_ms=RTT_MS) as lab:
+        start_gateway(lab, extra=FOLLOWING)
+        connect_device(lab)
+        lab.rewrite_source(network[100])
+        wait_until(lambda: reaches(lab), 10, "the device after its first change")
+        return follow(
+            "native_esp", lab, lambda number: lab.rewrite_source(network[101 + number]), say
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the gateway's host saw of one move."""
+
+    last_old: float
+    first_new: float
+    moved: float
+    """First packet sent to the new path."""
+
+
+def follow(
+    name: str, lab: Lab, move: Callable[[int], object], say: Callable[[str], None]
+) -> list[Result]:
+    """Moves during the stream, and what they cost."""
+    capture = lab.capture("gw", "outside", "handover", "udp or esp")
+    streams = Streams(lab)
+    streams.resume()
+    time.sleep(SETTLE_S)
+    begun = []
+    for number in range(MOVES):
+        begun.append(time.time())
+        move(number)
+        time.sleep(BETWEEN_S)
+    streams.pause()
+    time.sleep(RTT_MS / 1000 + 0.2)
+    both = streams.so_far()
+    streams.end()
+    wire = Wire(capture.stop())
+    costs = [
+        Cost.of(both, seen, begin, end)
+        for seen, begin, end in zip(
+            wire.moves(MOVES), begun, [*begun[1:], begun[-1] + BETWEEN_S], strict=True
+        )
+    ]
+    outside_moves = sum(
+        1 for way in both for at in way.lost() if not begun[0] - RTT_MS / 1000 <= at
+    )
+    for number, cost in enumerate(costs):
+        say(f"{name} {number + 1}/{MOVES}: {cost}")
+    gaps = [cost.gap_ms for cost in costs]
+    baseline = {
+        "rtt_ms": RTT_MS,
+        "quiet_gap_ms": median(cost.quiet_ms for cost in costs),
+        "gap_to_server_ms": median(cost.gap_up_ms for cost in costs),
+        "reaction_ms": median(cost.reaction_ms for cost in costs),
+    }
+    lost = [cost.beyond for cost in costs]
+    return [
+        Result(
+            f"handover.{name}.gap", median(gaps), "ms", Bar(2 * RTT_MS + 5, at_least=False),
+            baseline, f"gap {spread(gaps)}; without a move"
+            f" {spread([cost.quiet_ms for cost in costs])};"
+            f" reaction {spread([cost.reaction_ms for cost in costs])}",
+        ),
+        Result(
+            f"handover.{name}.lost_beyond_in_flight", sum(lost) + outside_moves, "packets",
+            Bar(0, at_least=False),
+            {"in_flight_lost": sum(cost.in_flight for cost in costs),
+             "sent": float(sum(len(way.sent) for way in both))},
+            f"per move {spread([float(one) for one in lost])}; in flight and lost"
+            f" {spread([float(cost.in_flight) for cost in costs])}",
+        ),
+        Result(
+            f"handover.{name}.ike_messages", wire.ike_messages(begun[0]), "messages",
+            Bar(0, at_least=False), {"moves": float(MOVES)},
+        ),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one move cost."""
+
+    gap_up_ms: float
+    gap_down_ms: float
+    quiet_ms: float
+    reaction_ms: float
+    in_flight: int
+    beyond: int
+
+    @property
+    def gap_ms(self) -> float:
+        """Of the worse direction."""
+        return max(self.gap_up_ms, self.gap_down_ms)
+
+    @classmethod
+    def of(cls, both: tuple[Direction, Direction], seen: Seen, begin: float, end: float) -> "Cost":
+        """`begin` and `end` bound the move and the quiet time after it."""
+        up, down = both
+        early = RTT_MS / 1000
+        quiet = (seen.moved + BETWEEN_S / 3, end - early)
+        lost_down = [at for at in down.lost() if begin - early <= at < end - early]
+        lost_up = [at for at in up.lost() if begin - early <= at < end - early]
+        flying = [at for at in lost_down if seen.last_old - early <= at <= seen.moved]
+        until = seen.moved + 2 * early
+        return cls(
+            gap_up_ms=up.gap_ms(begin, until),
+            gap_down_ms=down.gap_ms(begin, until),
+            quiet_ms=max(way.gap_ms(*quiet) for way in both),
+            reaction_ms=(seen.moved - seen.first_new) * 1000,
+            in_flight=len(flying),
+            beyond=len(lost_up) + len(lost_down) - len(flying),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"gap {self.gap_down_ms:.1f} ms to the device, {self.gap_up_ms:.1f} ms to the server,"
+            f" {self.quiet_ms:.1f} ms without a move; reaction {self.reaction_ms:.1f} ms;"
+            f" lost {self.in_flight} in flight, {self.beyond} beyond"
+        )
+
+
+class Wire:
+    """A capture of the gateway's outer interface."""
+
+    def __init__(self, pcap: Path) -> None:
+        self._inbound: list[tuple[float, Path_]] = []
+        self._outbound: list[tuple[float, Path_]] = []
+        self._ike: list[float] = []
+        for at, packet in timed_ip_packets(pcap):
+            self._take(at, packet)
+
+    def _take(self, at: float, packet: bytes) -> None:
+        inbound = packet[16:20] == plan.GATEWAY_OUTSIDE.packed
+        other = IPv4Address(packet[12:16] if inbound else packet[16:20])
+        payload = packet[(packet[0] & 15) * 4 :]
+        port = 0
+        if packet[9] == UDP:
+            ports = struct.unpack_from(">HH", payload)
+            if len(payload) <= 12:
+                return  # a keepalive (RFC 3948 section 2.3)
+            if 4500 not in ports or not any(payload[8:12]):
+                self._ike.append(at)
+                return
+            port = ports[0] if inbound else ports[1]
+        (self._inbound if inbound else self._outbound).append((at, (other, port)))
+
+    def ike_messages(self, since: float) -> int:
+        """IKE messages from then on, both ways."""
+        return sum(1 for at in self._ike if at >= since)
+
+    def moves(self, wanted: int) -> list[Seen]:
+        """The last `wanted` changes of the path; raises LabError when there were fewer."""
+        found = []
+        for (at_old, old), (at_new, new) in pairwise(self._inbound):
+            if old == new:
+                continue
+            moved = next((at for at, to in self._outbound if at >= at_new and to == new), None)
+            if moved is None:
+                raise LabError(f"the gateway never answered to {new[0]} port {new[1]}")
+            found.append(Seen(at_old, at_new, moved))
+        if len(found) < wanted:
+            raise LabError(f"{wanted} moves were made, the gateway saw {len(found)}")
+        return found[-wanted:]
+
+
+def mobike(say: Callable[[str], None]) -> Result:
+    """The device changes its access network and says so, to us and to strongSwan in turns."""
+    with (
+        fresh_lab("hand2", rtt_ms=RTT_MS) as ours,
+        fresh_lab("hand3", rtt_ms=RTT_MS) as theirs,
+    ):
+        start_gateway(ours, extra="mobike = true")
+        start_strongswan_gateway(theirs)
+        movers = []
+        for lab in (ours, theirs):
+            connect_device(lab, mobike=True)
+            movers.append(MobikeMover(lab))
+            movers[-1].gap_ms()  # once unmeasured
+        pairs = alternate(movers[0].gap_ms, movers[1].gap_ms, PAIRS, say)
+        for mover in movers:
+            mover.streams.end()
+    return Result(
+        "handover.mobike.gap", pairs.ratio, "of strongSwan", Bar(MOBIKE_RATIO, at_least=False),
+        {"ours_ms": median(pairs.ours), "strongswan_ms": median(pairs.theirs), "rtt_ms": RTT_MS},
+        f"ms, {pairs.scatter}; ratios {spread(pairs.ratios)}",
+    )  # fmt: skip
+
+
+class MobikeMover:
+    """A device that changes between two access networks while the stream runs."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.streams = Streams(lab)
+        self._number = 0
+
+    def gap_ms(self) -> float:
+        """One move; returns the gap of the worse direction."""
+        self._number += 1
+        self.streams.resume()
+        time.sleep(SETTLE_S / 2)
+        begin = time.time()
+        self._lab.move("access2" if self._lab.access()[-1] == "access1" else "access1")
+        time.sleep(SETTLE_S)
+        self.streams.pause()
+        time.sleep(0.2)
+        end = time.time()
+        both = self.streams.so_far()
+        return max(way.gap_ms(begin, end) for way in both)
