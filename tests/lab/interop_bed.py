@@ -11,7 +11,7 @@ import re
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from gateway_bed import PSK, RunningGateway
 
@@ -23,6 +23,7 @@ from gateway.lab.strongswan import IkeSa, StrongSwan
 from gateway.lab.topology import Lab
 
 IKE_ONLY = "udp port 500 or (udp port 4500 and udp[8:4] = 0)"
+LOG_LEVEL = os.environ.get("GATEWAY_LAB_LOG_LEVEL", "info")
 GATEWAY_ID = "gateway.example.com"
 DEVICE_ID = "device@example.com"
 IKE_SUITE = "aes256gcm16-prfsha256-x25519"
@@ -33,6 +34,7 @@ HEAD = """
 name = "gateway.example.com"
 runtime_dir = "{folder}"
 log_format = "json"
+log_level = "{level}"
 
 [api]
 enabled = false
@@ -175,14 +177,21 @@ class Bed:
 
     def connect(self, **load: Any) -> IkeSa:
         """Let the device bring `net` up and return its view of the IKE SA."""
+        known = len(self.gateway.events("ike_sa_established"))
         if load:
             self.device.load(**load)
         self.device.initiate("net")
         (ike,) = self.device.established()
+        # Its line is written after its last message is sent.
+        wait_until(
+            lambda: len(self.gateway.events("ike_sa_established")) > known, 10, "the gateway's line"
+        )
         return ike
 
     def disconnect(self) -> None:
         """Close whatever is left, and wait until both sides agree that nothing is."""
+        if not self.device.running():
+            self.device.start()
         for ike in self.device.list_sas():
             with contextlib.suppress(LabError):
                 self.device.terminate(ike.name, timeout_s=5)
@@ -231,7 +240,9 @@ def interop(
     gateway = RunningGateway(lab)
     try:
         recording = lab.capture("gw", "outside", "wire", IKE_ONLY)
-        head = HEAD.format(folder=gateway.folder, outside=plan.GATEWAY_OUTSIDE, ike=ike)
+        head = HEAD.format(
+            folder=gateway.folder, outside=plan.GATEWAY_OUTSIDE, ike=ike, level=LOG_LEVEL
+        )
         gateway.config.write_text(head + connections)
         gateway.start()
         device.start()
@@ -266,6 +277,13 @@ class Streams:
         ]
         for receiver in self._receivers:
             receiver.wait_for("received", 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (*self._senders, *self._receivers):
+            each.process.stop()
 
     def received(self) -> tuple[int, int]:
         """Datagrams that arrived so far at the server and at the device."""
