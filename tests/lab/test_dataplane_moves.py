@@ -227,6 +227,34 @@ def test_h50_a_new_udp_mapping_moves_the_sa(
     assert after.bytes_in > before.bytes_in
 
 
+def test_h46_a_late_packet_from_the_old_udp_address_moves_nothing(bed: Bed) -> None:
+    sa = ready(bed, GCM, udp_encapsulation=True)
+    bed.device_states(sa)
+    new = Endpoint(ip_address("192.0.2.11"), 31000)
+    with bed.udp_encap_socket(GATEWAY, "192.0.2.1", 4500):
+        bed.device_states(sa, str(new.address), port=new.port)
+        continue_at(sa, str(new.address), new.port, 10)  # 1 to 10 are still under way
+        with bed.udp_encap_socket(DEVICE, str(new.address), new.port):
+            bed.ping(1)
+            (event,) = bed.events()
+            follow(bed, event)
+            assert bed.ping(1)
+        bed.device_states(sa, "192.0.2.10", port=4500)
+        continue_at(sa, "192.0.2.10", 4500, 4)
+        with bed.udp_encap_socket(DEVICE, "192.0.2.10", 4500):
+            bed.ping(1)  # number 5
+            (late,) = bed.events()
+            assert isinstance(late, EndpointRejected)
+            assert late.remote == Endpoint(ip_address("192.0.2.10"), 4500)
+        continue_at(sa, "192.0.2.10", 4500, 50)
+        with bed.udp_encap_socket(DEVICE, "192.0.2.10", 4500):
+            bed.ping(1)  # a new one: the device itself has come back
+            (back,) = bed.events()
+            assert back == EndpointSeen(
+                sa.spi_in, Endpoint(ip_address("192.0.2.10"), 4500), "esp-in-udp mapping"
+            )
+
+
 def continue_at(sa: ChildSa, address: str, port: int, sequence: int) -> None:
     """The device has moved: its state goes on at ``sequence`` packets sent."""
     inside(DEVICE, "ip", "xfrm", "state", "delete", "src", address, "dst", "192.0.2.1", "proto",

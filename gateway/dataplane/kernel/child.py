@@ -43,6 +43,8 @@ class InstalledChild:
     udp_encapsulation: bool = field(init=False)
     state_remote: Endpoint = field(init=False)
     """The source that the inbound state shows; the kernel does not compare it for plain ESP."""
+    replay: encode.ReplayState = field(default_factory=encode.ReplayState)
+    """Of the inbound state, when it was last read."""
     last_packets_in: int = 0
     last_in_at: float | None = None
 
@@ -65,6 +67,11 @@ class InstalledChild:
     def reqid(self) -> int:
         """As the kernel sees it."""
         return kernel_reqid(self.sa.reqid)
+
+    @property
+    def replay_window(self) -> int:
+        """In packets; never 0, or the kernel would not keep count."""
+        return max(self.sa.replay_window, 32)
 
     @property
     def own_selector(self) -> bool:
@@ -126,7 +133,7 @@ class InstalledChild:
             udp_encapsulation=self.udp_encapsulation,
             mode=self._mode(),
             selector=self.selectors[0].reversed() if self.own_selector else None,
-            replay_window=max(sa.replay_window, 32),
+            replay_window=self.replay_window,
             lifetime=self._limits(),
             if_id=self.tunnel,
             replay=before.replay if before else None,

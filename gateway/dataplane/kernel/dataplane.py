@@ -18,7 +18,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from gateway.dataplane.interface import DataplaneEvent, Refusal, Usage
+from gateway.dataplane.interface import (
+    DataplaneEvent,
+    EndpointRejected,
+    EndpointSeen,
+    Refusal,
+    Usage,
+)
 from gateway.dataplane.kernel import ruleset
 from gateway.dataplane.kernel.adopt import InterfaceTakenError, Leftovers
 from gateway.dataplane.kernel.batch import Batch
@@ -41,6 +47,7 @@ from gateway.dataplane.kernel.xfrm.constants import (
 )
 from gateway.dataplane.kernel.xfrm.encode import Selector, Template
 from gateway.dataplane.packet.esp import EspCipher
+from gateway.dataplane.packet.replay import filled_hole
 from gateway.domain.child_sa import ChildSa, IpNetwork, Mode
 from gateway.domain.endpoint import Endpoint
 
@@ -69,6 +76,7 @@ class KernelDataplane:
         self._batch = Batch()
         self._moves: list[Move] = []
         self._refused: list[Refusal] = []
+        self._late_mappings = 0
         self._started = False
 
     def start(self) -> None:
@@ -311,6 +319,9 @@ class KernelDataplane:
         for index, kind, body in self._xfrm.transact(requests)[1]:
             if kind == XfrmMessage.NEWSA:
                 found[index] = decode.state(body)
+        for place, child in enumerate(children):
+            if (inbound := found.get(2 * place)) is not None:
+                child.replay = inbound.replay
         return [(found.get(2 * place), found.get(2 * place + 1)) for place in range(len(children))]
 
     def _follow(
@@ -347,7 +358,22 @@ class KernelDataplane:
         Never raises for what a peer has sent.
         """
         self._slow_path.release()
-        return self._events.read() + self._slow_path.poll()
+        mapped = [self._without_late_mapping(event) for event in self._events.read()]
+        return mapped + self._slow_path.poll()
+
+    def _without_late_mapping(self, event: DataplaneEvent) -> DataplaneEvent:
+        """Turn a mapping that only a late packet showed into a rejection."""
+        child = self._children.get(event.spi_in) if isinstance(event, EndpointSeen) else None
+        if child is None or not isinstance(event, EndpointSeen):
+            return event
+        before = child.replay.received, child.replay.bitmap
+        self._read_states([child])
+        now = child.replay.received, child.replay.bitmap
+        if not filled_hole(before, now, child.replay_window):
+            return event
+        self._late_mappings += 1
+        self._events.forget_mapping(event.spi_in)
+        return EndpointRejected(event.spi_in, event.remote, "the packet was late")
 
     def usage(self, spi_in: int) -> Usage | None:
         """See :meth:`Dataplane.usage`.
@@ -389,6 +415,7 @@ class KernelDataplane:
             **{f"slow_path_{name}": count for name, count in self._slow_path.counters.items()},
             "queue_overruns": self._slow_path.overruns,
             "event_overruns": self._events.overruns,
+            "late_mappings": self._late_mappings,
         }
 
     def close(self) -> None:

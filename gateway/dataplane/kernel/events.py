@@ -51,6 +51,10 @@ class EventReader:
         self._outbound.pop((child.remote.address, child.sa.spi_out), None)
         self._mappings.pop(child.sa.spi_in, None)
 
+    def forget_mapping(self, spi_in: int) -> None:
+        """Pass the next mapping on, even if it is the same again."""
+        self._mappings.pop(spi_in, None)
+
     def read(self) -> list[DataplaneEvent]:
         """What happened since the last call, of at most :data:`DATAGRAMS_PER_TURN` events."""
         datagrams, overrun = self._socket.read_datagrams(DATAGRAMS_PER_TURN)

@@ -97,6 +97,7 @@ class SlowPath:
         self._clock = clock
         self._watched: dict[int, WatchedSa] = {}
         self._held: list[tuple[int, int]] = []
+        self._claimants: list[WatchedSa] = []
         self.counters: Counter[str] = Counter()
         """Packets by what became of them."""
 
@@ -133,8 +134,9 @@ class SlowPath:
         if self._held:
             self._queue.decide(self._held)
             self._held = []
-            for sa in self._watched.values():
+            for sa in self._claimants:
                 sa.claimed = None
+            self._claimants = []
 
     def poll(self) -> list[EndpointSeen | EndpointRejected]:
         """Judge up to :data:`PACKETS_PER_TURN` packets; never raises for what is in them."""
@@ -173,6 +175,7 @@ class SlowPath:
         remote = Endpoint(outer.source, sa.remote.port)
         if isinstance(verdict, Proven):
             sa.claimed = outer.source
+            self._claimants.append(sa)
             self.counters["proven"] += 1
             events.append(EndpointSeen(sa.spi_in, remote, f"esp icv, sequence {verdict.sequence}"))
             return None
