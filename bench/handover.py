@@ -11,12 +11,15 @@ Definitions, for the first two. All times are of one clock, taken by the kernel.
   sends its first packet to the new address at M.
 - *In flight* towards the device are the packets that the gateway sent to the old address between
   L - RTT and M: it could not know better before G, and whatever it sent before L - RTT had
-  reached the access network when the device's last packet from there was still leaving.
+  reached the access network when the device's last packet from there was still leaving. RTT is
+  here what the stream itself took just before the move: its greatest delay there plus its
+  greatest delay back.
   M - G is the gateway's reaction, reported as a figure of its own. From the device nothing is in
   flight in this sense: each of its packets has to arrive.
 """
 
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,22 +37,23 @@ from bench.bed import (
 )
 from bench.measure import Bar, Result, alternate, spread
 from bench.streams import Direction, Streams
-from gateway.lab import plan
+from gateway.lab import netns, plan, rules
+from gateway.lab.appliance import Appliance
 from gateway.lab.inject import timed_ip_packets
 from gateway.lab.processes import LabError, wait_until
 from gateway.lab.topology import Lab
 
 MOVES = 12
-PAIRS = 10
+PAIRS = 16
 RTT_MS = 20.0
 BETWEEN_S = 0.8
-"""Between two moves; the later half of it is the quiet time that shows what the machine does."""
+"""After each move; the later half of it is the quiet time that shows what the machine does."""
 SETTLE_S = 1.5
 FOLLOWING = "mobike = false\nendpoint_update = true"
 ESP, UDP = 50, 17
 MOBIKE_RATIO = 1.05
 
-Path_ = tuple[IPv4Address, int]
+Outer = tuple[IPv4Address, int]
 """Address and UDP port (0 for plain ESP) of the device as the gateway sees it."""
 
 
@@ -61,22 +65,31 @@ def run(say: Callable[[str], None]) -> Sequence[Result]:
 def nat_mapping(say: Callable[[str], None]) -> list[Result]:
     """UDP encapsulation, and a NAT that forgets."""
     with fresh_lab("hand0", rtt_ms=RTT_MS, access="nat") as lab:
-        start_gateway(lab, extra=FOLLOWING)
+        gateway = start_gateway(lab, extra=FOLLOWING)
         connect_device(lab)
-        return follow("nat_mapping", lab, lambda _number: lab.remap_nat(), say)
+
+        def prepare(number: int) -> None:
+            lab.nft("nat", rules.nat(number + 1))
+
+        def move(_number: int) -> None:
+            netns.flush_conntrack(lab.namespace("nat"))
+
+        return follow("nat_mapping", gateway, prepare, move, say)
 
 
 def rewritten_source(say: Callable[[str], None]) -> list[Result]:
     """Plain ESP whose source address changes on the way, without the device's doing."""
     network = plan.ACCESSES["access1"].device.network
     with fresh_lab("hand1", rtt_ms=RTT_MS) as lab:
-        start_gateway(lab, extra=FOLLOWING)
+        gateway = start_gateway(lab, extra=FOLLOWING)
         connect_device(lab)
         lab.rewrite_source(network[100])
         wait_until(lambda: reaches(lab), 10, "the device after its first change")
-        return follow(
-            "native_esp", lab, lambda number: lab.rewrite_source(network[101 + number]), say
-        )
+
+        def move(number: int) -> None:
+            lab.rewrite_source(network[101 + number])
+
+        return follow("native_esp", gateway, lambda _number: None, move, say)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +103,38 @@ class Seen:
 
 
 def follow(
-    name: str, lab: Lab, move: Callable[[int], object], say: Callable[[str], None]
+    name: str,
+    gateway: Appliance,
+    prepare: Callable[[int], None],
+    move: Callable[[int], None],
+    say: Callable[[str], None],
 ) -> list[Result]:
-    """Moves during the stream, and what they cost."""
-    capture = lab.capture("gw", "outside", "handover", "udp or esp")
+    """Moves during the stream, and what they cost. `prepare` does what is not the move itself."""
+    lab = gateway.lab
+    capture = lab.capture("gw", "outside", f"handover-{name}", "udp or esp")
     streams = Streams(lab)
     streams.resume()
     time.sleep(SETTLE_S)
     begun = []
     for number in range(MOVES):
+        prepare(number)
+        time.sleep(BETWEEN_S / 2)
         begun.append(time.time())
         move(number)
         time.sleep(BETWEEN_S)
+    time.sleep(SETTLE_S)
     streams.pause()
     time.sleep(RTT_MS / 1000 + 0.2)
     both = streams.so_far()
     streams.end()
     wire = Wire(capture.stop())
+    try:
+        moves = wire.moves(MOVES)
+    except LabError as error:
+        raise LabError(f"{error}; the gateway's log:\n{gateway.output()[-4000:]}") from None
     costs = [
         Cost.of(both, seen, begin, end)
-        for seen, begin, end in zip(
-            wire.moves(MOVES), begun, [*begun[1:], begun[-1] + BETWEEN_S], strict=True
-        )
+        for seen, begin, end in zip(moves, begun, [*begun[1:], begun[-1] + BETWEEN_S], strict=True)
     ]
     outside_moves = sum(
         1 for way in both for at in way.lost() if not begun[0] - RTT_MS / 1000 <= at
@@ -169,10 +192,12 @@ class Cost:
         """`begin` and `end` bound the move and the quiet time after it."""
         up, down = both
         early = RTT_MS / 1000
-        quiet = (seen.moved + BETWEEN_S / 3, end - early)
+        quiet = (begin + BETWEEN_S / 2, begin + BETWEEN_S)
+        # What a round trip takes just before the move, not what it should take.
+        rtt = sum(way.delay(begin - BETWEEN_S / 2, begin - early) for way in both)
         lost_down = [at for at in down.lost() if begin - early <= at < end - early]
         lost_up = [at for at in up.lost() if begin - early <= at < end - early]
-        flying = [at for at in lost_down if seen.last_old - early <= at <= seen.moved]
+        flying = [at for at in lost_down if seen.last_old - rtt <= at <= seen.moved]
         until = seen.moved + 2 * early
         return cls(
             gap_up_ms=up.gap_ms(begin, until),
@@ -195,8 +220,8 @@ class Wire:
     """A capture of the gateway's outer interface."""
 
     def __init__(self, pcap: Path) -> None:
-        self._inbound: list[tuple[float, Path_]] = []
-        self._outbound: list[tuple[float, Path_]] = []
+        self._inbound: list[tuple[float, Outer]] = []
+        self._outbound: list[tuple[float, Outer]] = []
         self._ike: list[float] = []
         for at, packet in timed_ip_packets(pcap):
             self._take(at, packet)
@@ -250,7 +275,7 @@ def mobike(say: Callable[[str], None]) -> Result:
             movers[-1].gap_ms()  # once unmeasured
         pairs = alternate(movers[0].gap_ms, movers[1].gap_ms, PAIRS, say)
         for mover in movers:
-            mover.streams.end()
+            mover.end()
     return Result(
         "handover.mobike.gap", pairs.ratio, "of strongSwan", Bar(MOBIKE_RATIO, at_least=False),
         {"ours_ms": median(pairs.ours), "strongswan_ms": median(pairs.theirs), "rtt_ms": RTT_MS},
@@ -264,18 +289,39 @@ class MobikeMover:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self.streams = Streams(lab)
-        self._number = 0
+        self._now, self._next = plan.ACCESSES["access1"], plan.ACCESSES["access2"]
+        # One `ip` for all moves: starting one takes longer than what is measured.
+        argv = netns.inside(lab.namespace("device"), ["ip", "-force", "-batch", "-"])
+        self._ip = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
 
     def gap_ms(self) -> float:
         """One move; returns the gap of the worse direction."""
-        self._number += 1
         self.streams.resume()
         time.sleep(SETTLE_S / 2)
         begin = time.time()
-        self._lab.move("access2" if self._lab.access()[-1] == "access1" else "access1")
+        self._move()
         time.sleep(SETTLE_S)
         self.streams.pause()
         time.sleep(0.2)
         end = time.time()
         both = self.streams.so_far()
         return max(way.gap_ms(begin, end) for way in both)
+
+    def _move(self) -> None:
+        """The old access network is gone before the new one is there."""
+        old, new = self._now, self._next
+        self._now, self._next = new, old
+        assert self._ip.stdin is not None
+        self._ip.stdin.write(
+            f"address flush dev {old.name}\n"
+            f"link set {old.name} down\n"
+            f"link set {new.name} up\n"
+            f"address replace {new.device} dev {new.name}\n"
+            f"route replace default via {new.router} dev {new.name} src {new.device.ip}\n"
+        )
+        self._ip.stdin.flush()
+
+    def end(self) -> None:
+        """End streams and `ip`."""
+        self.streams.end()
+        self._ip.communicate()

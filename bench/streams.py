@@ -36,6 +36,12 @@ class Direction:
         ]
         return max(gaps, default=0.0) * 1000
 
+    def delay(self, begin: float, end: float) -> float:
+        """The greatest delay in s of what was sent in this span; 0 when none of it arrived."""
+        sent = self.sent
+        delays = [at - sent[number] for number, at in self.received if begin <= sent[number] <= end]
+        return max(delays, default=0.0)
+
     def lost(self) -> list[float]:
         """When those were sent that never arrived."""
         arrived = {number for number, _ in self.received}
