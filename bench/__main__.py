@@ -1,5 +1,10 @@
-"""``python -m bench [NAME ...]``: run the benchmarks, print a line each, write build/bench.json."""
+"""Run the benchmarks, print a line for each figure, write build/bench.json.
 
+``python -m bench [NAME ...]``, or with ``--only NAME``, which may be repeated: those alone.
+Progress and scatter go to stderr, the figures to stdout.
+"""
+
+import argparse
 import importlib
 import json
 import sys
@@ -55,5 +60,14 @@ def main(names: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def arguments() -> list[str]:
+    """The names on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--only", action="append", default=[], metavar="NAME")
+    given = parser.parse_args()
+    return [*given.names, *given.only]
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(arguments()))
