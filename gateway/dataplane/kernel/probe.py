@@ -274,7 +274,7 @@ _TRIALS: Final = (
         "ipip", False, "no IP-in-IP tunnels of Mobile IPv4", _kernel("CONFIG_NET_IPIP"), _try_ipip
     ),
     _Trial(
-        "xfrm-migrate", False, "nothing: SAs are moved another way", "none needed", _try_migrate
+        "xfrm-migrate", False, "nothing yet: SAs are moved without it", "none needed", _try_migrate
     ),
     _Trial(
         "esp-in-tcp",
