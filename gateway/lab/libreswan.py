@@ -140,6 +140,10 @@ class Libreswan:
         """Take a connection down."""
         self._must("--name", name, "--terminate")
 
+    def forget(self, name: str) -> None:
+        """Take a connection down and unload it; one that is not loaded is no error."""
+        self._whack("--name", name, "--delete")
+
     def status(self) -> str:
         """Its own report of its states."""
         return self._must("--showstates")

@@ -24,9 +24,7 @@ def authority() -> Authority:
 
 
 @pytest.fixture(scope="module")
-def shared(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority
-) -> Iterator[Bed]:
+def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Bed]:
     folder: Path = tmp_path_factory.mktemp("pki")
     ca = folder / "ca.crt"
     ca.write_bytes(authority.root.certificate_pem())
