@@ -2,9 +2,10 @@
 
 import hmac
 from collections.abc import Callable, Hashable
-from hashlib import sha256
 
 from gateway.domain.endpoint import Endpoint
+from gateway.ike.crypto.prf import Prf
+from gateway.ike.registry import PrfId
 from gateway.ike.v2.sa import IkeSa
 
 SECRET_LIFETIME_S = 60.0
@@ -12,6 +13,7 @@ SECRET_LIFETIME_S = 60.0
 COOKIE_OCTETS = 33
 MAX_COOKIE_OCTETS = 64
 """RFC 7296: a cookie has 1 to 64 octets."""
+_PRF = Prf.of(PrfId.HMAC_SHA2_256)
 
 
 class Cookies:
@@ -45,8 +47,7 @@ class Cookies:
         # The nonce comes last: it is the only part without a fixed length.
         port = source.port.to_bytes(2, "big")
         material = spi + port + bytes([source.address.version]) + source.address.packed + nonce
-        digest = hmac.digest(self._secrets[generation], material, sha256)
-        return bytes([generation]) + digest
+        return bytes([generation]) + _PRF.digest(self._secrets[generation], material)
 
     def make(self, nonce: bytes, spi: bytes, source: Endpoint, now: float) -> bytes:
         """The cookie that this initiator must show."""
