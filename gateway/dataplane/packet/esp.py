@@ -4,14 +4,15 @@ AES-GCM (RFC 4106), ChaCha20-Poly1305 (RFC 7634), AES-CBC (RFC 3602) with HMAC-S
 extended sequence numbers (RFC 4304).
 """
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from gateway.domain.child_sa import Encryption, EspKeys, EspSuite, Integrity
 from gateway.domain.wire import WireError
@@ -21,9 +22,9 @@ _SALT_LENGTH = 4
 _AEAD_IV, _AEAD_ICV = 8, 16
 _CBC_BLOCK = 16
 _HASHES = {
-    Integrity.HMAC_SHA2_256_128: (hashlib.sha256, 16),
-    Integrity.HMAC_SHA2_384_192: (hashlib.sha384, 24),
-    Integrity.HMAC_SHA2_512_256: (hashlib.sha512, 32),
+    Integrity.HMAC_SHA2_256_128: (hashes.SHA256(), 16),
+    Integrity.HMAC_SHA2_384_192: (hashes.SHA384(), 24),
+    Integrity.HMAC_SHA2_512_256: (hashes.SHA512(), 32),
 }
 
 
@@ -49,7 +50,7 @@ def parse_header(esp: bytes) -> tuple[int, int]:
 class EspCipher:
     """One direction of a child SA. Make it once: keys are expanded in the constructor."""
 
-    __slots__ = ("_aead", "_encryption_key", "_esn", "_hash", "_icv", "_integrity_key", "_salt")
+    __slots__ = ("_aead", "_encryption_key", "_esn", "_icv", "_keyed_hmac", "_salt")
 
     def __init__(self, suite: EspSuite, keys: EspKeys) -> None:
         self._esn = suite.esn
@@ -61,8 +62,8 @@ class EspCipher:
             self._aead = AESGCM(key) if gcm else ChaCha20Poly1305(key)
             self._icv = _AEAD_ICV
         else:
-            self._hash, self._icv = _HASHES[suite.integrity]
-            self._integrity_key = keys.integrity
+            algorithm, self._icv = _HASHES[suite.integrity]
+            self._keyed_hmac = HMAC(keys.integrity, algorithm)
             self._encryption_key = keys.encryption
 
     @property
@@ -80,7 +81,9 @@ class EspCipher:
     def _mac(self, covered: bytes, sequence: int) -> bytes:
         if self._esn:
             covered += (sequence >> 32).to_bytes(4, "big")
-        return hmac.digest(self._integrity_key, covered, self._hash)[: self._icv]
+        mac = self._keyed_hmac.copy()
+        mac.update(covered)
+        return mac.finalize()[: self._icv]
 
     def verify(self, esp: bytes, sequence: int) -> bytes:
         """Check the ICV for the full ``sequence`` number.
