@@ -28,6 +28,7 @@ log_format = "json"
 
 [ike]
 listen = ["{outside}"]
+max_moves_per_minute = 1000
 
 [pools.road]
 network = "{pool}"

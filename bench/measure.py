@@ -1,5 +1,6 @@
 """What a benchmark reports, and how alternating pairs become one number."""
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -87,15 +88,19 @@ def spread(values: list[float]) -> str:
     return f"{min(values):.4g} / {middle:.4g} / {max(values):.4g} (n={len(values)})"
 
 
-def quartiles(values: list[float]) -> str:
-    """``lower quartile / median / upper quartile (n)``, and how sure the median is.
+def error(values: list[float]) -> float:
+    """How sure the median of independent values is: its standard error, 1.25 s / sqrt(n).
 
-    The standard error is that of a median of independent values, 1.25 s / sqrt(n), with the
-    spread s taken from the quartiles, which a few stray values do not change.
+    The spread s is taken from the quartiles, which a few stray values do not change.
     """
+    lower, _, upper = statistics.quantiles(values, n=4)
+    return 1.25 * (upper - lower) / 1.35 / math.sqrt(len(values))
+
+
+def quartiles(values: list[float]) -> str:
+    """``lower quartile / median / upper quartile (n)``, and how sure the median is."""
     lower, middle, upper = statistics.quantiles(values, n=4)
-    error = 1.25 * (upper - lower) / 1.35 / len(values) ** 0.5
-    return f"{lower:.4g} / {middle:.4g} / {upper:.4g} (n={len(values)}, error {error:.2g})"
+    return f"{lower:.4g} / {middle:.4g} / {upper:.4g} (n={len(values)}, error {error(values):.2g})"
 
 
 def alternate(

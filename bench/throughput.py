@@ -19,12 +19,15 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from bench.bed import INNER, INTRANET, connect_device, fresh_lab, reaches, start_gateway
-from bench.measure import Bar, Pairs, Result, alternate, quartiles
+from bench.measure import Bar, Pairs, Result, alternate, error, quartiles
 from gateway.lab import plan
 from gateway.lab.processes import LabError, Process, wait_until
 from gateway.lab.topology import Lab
 
-PAIRS = 100
+PAIRS = 50
+MOST_PAIRS = 300
+ERROR = 0.012
+"""Pairs are added, fifty at a time, until the median is as sure as this."""
 TURN_S = 0.3
 RAMP_S = 0.05
 """At the start of each turn, not counted: TCP gets going again."""
@@ -124,11 +127,11 @@ def compare(ours: Transfer, static: Transfer, download: bool, say: Callable[[str
     for transfer in (ours, static):
         transfer.turn()
 
-    def progress(text: str) -> None:
-        if text.split("/", maxsplit=1)[0].endswith("0"):
-            say(text)
-
-    pairs: Pairs = alternate(ours.turn, static.turn, PAIRS, progress)
+    pairs = Pairs([], [])
+    while not pairs.ours or (len(pairs.ours) < MOST_PAIRS and error(pairs.ratios) > ERROR):
+        more = alternate(ours.turn, static.turn, PAIRS, lambda _text: None)
+        pairs = Pairs(pairs.ours + more.ours, pairs.theirs + more.theirs)
+        say(f"{len(pairs.ours)} pairs: {quartiles(pairs.ratios)}")
     return Result(
         f"throughput.{'download' if download else 'upload'}",
         pairs.ratio,
