@@ -29,7 +29,9 @@ from gateway.config.problem import ConfigError
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.dataplane.interface import Dataplane, DataplaneEvent
+from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.log import Log
+from gateway.domain.pools import AddressPool
 from gateway.ike.outputs import Event, Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.transport import IkeSockets
@@ -48,8 +50,13 @@ class ManagedEngine(Engine, QueriedCore, Opener, Protocol):
     def close_all(self, now: float) -> None:
         """Say goodbye to every peer."""
 
-    def reconfigure(self, connections: Sequence[ConnectionPolicy], now: float) -> None:
-        """Take new policies."""
+    def reconfigure(
+        self,
+        connections: Sequence[ConnectionPolicy],
+        now: float,
+        pools: Mapping[str, AddressPool] | None = None,
+    ) -> None:
+        """Take new policies and pools."""
 
 
 class KernelSide(Dataplane, Protocol):
@@ -64,6 +71,9 @@ class KernelSide(Dataplane, Protocol):
     def counters(self) -> dict[str, int]:
         """What it counted."""
 
+    def reconfigure(self, settings: KernelSettings) -> None:
+        """Use other networks; raises OSError."""
+
 
 class Factory(Protocol):
     """Builds the parts from a configuration; see :mod:`gateway.appliance.parts`."""
@@ -73,6 +83,12 @@ class Factory(Protocol):
 
     def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
         """The policies of the configuration."""
+
+    def pools(self, config: Config) -> Mapping[str, AddressPool]:
+        """The pools, nothing leased."""
+
+    def kernel_settings(self, config: Config) -> KernelSettings:
+        """What the dataplane is told."""
 
     def sockets(self, config: Config) -> IkeSockets:
         """The bound IKE sockets."""
@@ -276,7 +292,11 @@ class Appliance:
         self._reloads["last_problems"] = []
         self._adopt(in_force(self._config, wanted))
         now = self._loop.time()
-        self._engine.reconfigure(connections, now)
+        try:
+            self._dataplane.reconfigure(self._factory.kernel_settings(self._config))
+        except OSError as error:
+            self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
+        self._engine.reconfigure(connections, now, self._factory.pools(self._config))
         self._open(connections)
         count = len(changes)
         self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)

@@ -1,7 +1,7 @@
 """Builds the parts of the core from the configuration. No logic beyond that."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from gateway.config.document import Config
 from gateway.config.loader import load
 from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.dataplane import KernelDataplane
+from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.domain.pools import AddressPool
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.transport import IkeSockets
 from gateway.ike.v2.engine import IkeEngine
@@ -35,9 +37,17 @@ class Parts:
 
     def dataplane(self, config: Config) -> KernelDataplane:
         """A started dataplane; raises :class:`DataplaneUnavailableError`."""
-        dataplane = KernelDataplane(to_dataplane.kernel_settings(config))
+        dataplane = KernelDataplane(self.kernel_settings(config))
         dataplane.start()
         return dataplane
+
+    def pools(self, config: Config) -> Mapping[str, AddressPool]:
+        """The pools of the configuration, nothing leased."""
+        return to_policy.pools(config)
+
+    def kernel_settings(self, config: Config) -> KernelSettings:
+        """What the dataplane is told."""
+        return to_dataplane.kernel_settings(config)
 
     def engine(self, config: Config, dataplane: Dataplane, *, debug: bool) -> IkeEngine:
         """An engine without any SA."""
@@ -49,7 +59,7 @@ class Parts:
         engine = IkeEngine(
             to_policy.engine_settings(config),
             self.connections(config),
-            to_policy.pools(config),
+            self.pools(config),
             random=os.urandom,
             wall_clock=lambda: datetime.now(UTC),
             last_inbound=last_inbound,

@@ -52,6 +52,7 @@ class Change:
 
 
 _RESTART = "needs a restart: systemctl restart gateway"
+_CLOSED = "SAs with an address of it are closed with a DELETE; devices reconnect"
 
 
 def difference(running: Config, wanted: Config) -> list[Change]:
@@ -77,15 +78,9 @@ def in_force(running: Config, wanted: Config) -> Config:
     """
     keys = [key.removeprefix("gateway.") for key in APPLIED_LIVE]
     live = {key: getattr(wanted.gateway, key) for key in keys}
-    pools = {
-        name: pool.model_copy(update={"dns": wanted.pools[name].dns})
-        if name in wanted.pools
-        else pool
-        for name, pool in running.pools.items()
-    }
     kept = {name: getattr(running, name) for name in ("ike", "dataplane", "api", "control")}
     gateway = running.gateway.model_copy(update=live)
-    return wanted.model_copy(update={**kept, "gateway": gateway, "pools": pools})
+    return wanted.model_copy(update={**kept, "gateway": gateway})
 
 
 def _fields(old: BaseModel, new: BaseModel, key: str) -> Iterator[tuple[str, str, str]]:
@@ -126,15 +121,15 @@ def _pools(running: Config, wanted: Config) -> Iterator[Change]:
     for name in _names(running.pools, wanted.pools):
         key = f"pools.{name}"
         if name not in wanted.pools:
-            yield Change("removed", key, _RESTART, needs_restart=True)
+            yield Change("removed", key, _CLOSED)
         elif name not in running.pools:
-            yield Change("added", key, _RESTART, needs_restart=True)
+            yield Change("added", key, "connections can use it at once")
         else:
             for field, old, new in _fields(running.pools[name], wanted.pools[name], key):
                 if field.endswith(".dns"):
                     yield Change("changed", field, "devices learn it when they reconnect", old, new)
                 else:
-                    yield Change("changed", field, _RESTART, old, new, needs_restart=True)
+                    yield Change("changed", field, _CLOSED, old, new)
 
 
 def _connections(running: Config, wanted: Config) -> Iterator[Change]:

@@ -1,1 +1,1 @@
-"""What every role shares: endpoints, security associations, events, pools, timers, the bounded reader."""
+"""What every role shares: endpoints, security associations, pools, timers, the bounded reader."""

@@ -7,7 +7,6 @@ from ipaddress import (
     IPv4Network,
     IPv6Address,
     IPv6Network,
-    ip_address,
     summarize_address_range,
 )
 
@@ -98,7 +97,7 @@ class TrafficSelector:
         end_port = min(self.end_port, other.end_port)
         if start > end or start_port > end_port:
             return None
-        cls: type[IPv4Address] | type[IPv6Address] = type(self.start)
+        cls: type[IPv4Address | IPv6Address] = type(self.start)
         protocol = self.protocol or other.protocol
         return TrafficSelector(cls(start), cls(end), protocol, start_port, end_port)
 
@@ -161,5 +160,5 @@ class ChildSa:
         return f"{left} === {right}"
 
 
-ANY_IPV4 = TrafficSelector(ip_address("0.0.0.0"), ip_address("255.255.255.255"))
-ANY_IPV6 = TrafficSelector(ip_address("::"), ip_address("ffff:" * 7 + "ffff"))
+ANY_IPV4 = TrafficSelector(IPv4Address(0), IPv4Address(2**32 - 1))
+ANY_IPV6 = TrafficSelector(IPv6Address(0), IPv6Address(2**128 - 1))

@@ -83,6 +83,27 @@ def test_reload_keeps_the_tunnel_and_refuses_a_bad_configuration(
         assert running.call("status")["reloads"]["refused"] == 1
 
 
+def test_reload_exchanges_a_pool(lab: Lab, strongswan: StartStrongSwan) -> None:
+    with gateway(lab) as running:
+        device = strongswan("device")
+        device.load(device_configuration())
+        device.initiate("net")
+        text = running.config.read_text()
+        running.write_text(text.replace('"10.9.0.0/24"', '"10.8.0.0/24"'))
+        running.call("reload")
+        wait_until(lambda: not device.established(), 10, "the device learns of it")
+        device.initiate("net")
+        (ike,) = running.call("ike-sas")["items"]
+        assert ike["inner_addresses"] == ["10.8.0.1"]
+        assert ping(lab)
+        routes = kernel_state(lab)["routes"]
+        assert "10.8.0.0/24 dev gw0" in routes
+        assert "10.9.0." not in routes
+        ruleset = lab.run("gw", ["nft", "list", "set", "inet", "gateway", "inner4"]).stdout
+        assert "10.8.0.0/24" in ruleset
+        assert "10.9.0.0/24" not in ruleset
+
+
 def test_the_api_dies_and_comes_back_and_the_core_does_not_notice(
     lab: Lab, strongswan: StartStrongSwan
 ) -> None:

@@ -43,6 +43,8 @@ class InstalledChild:
     udp_encapsulation: bool = field(init=False)
     state_remote: Endpoint = field(init=False)
     """The source that the inbound state shows; the kernel does not compare it for plain ESP."""
+    routed: tuple[IpNetwork, ...] = ()
+    """Networks that have a route because of this SA."""
     replay: encode.ReplayState = field(default_factory=encode.ReplayState)
     """Of the inbound state, when it was last read."""
     last_packets_in: int = 0

@@ -17,6 +17,7 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateway.dataplane.interface import (
     DataplaneEvent,
@@ -48,7 +49,7 @@ from gateway.dataplane.kernel.xfrm.constants import (
 from gateway.dataplane.kernel.xfrm.encode import Selector, Template
 from gateway.dataplane.packet.esp import EspCipher
 from gateway.dataplane.packet.replay import filled_hole
-from gateway.domain.child_sa import ChildSa, IpNetwork, Mode
+from gateway.domain.child_sa import ChildSa, Mode
 from gateway.domain.endpoint import Endpoint
 
 
@@ -71,7 +72,7 @@ class KernelDataplane:
         self._clock = clock
         self._children: dict[int, InstalledChild] = {}
         self._reqids: Counter[int] = Counter()
-        self._traps: dict[int, ChildSa] = {}
+        self._traps: dict[int, InstalledChild] = {}
         self._policies = PolicyTable()
         self._batch = Batch()
         self._moves: list[Move] = []
@@ -104,6 +105,20 @@ class KernelDataplane:
         self._slow_path = SlowPath(queue, self._highest, self._clock)
         self._xfrm, self._sets = self._foundation.xfrm, self._foundation.sets
         self._started = True
+
+    def reconfigure(self, settings: KernelSettings) -> None:
+        """Use other inner and protected networks; the other settings need a new start.
+
+        SAs stay as they are. Raises :class:`OSError`.
+        """
+        wanted = replace(
+            self.settings,
+            inner_networks=settings.inner_networks,
+            protected_networks=settings.protected_networks,
+        )
+        if wanted != self.settings:
+            self._foundation.reconfigure(wanted)
+            self.settings = wanted
 
     @property
     def leftovers(self) -> Leftovers:
@@ -185,14 +200,24 @@ class KernelDataplane:
         self._batch.add(spi_in, "the outbound SA", child.outbound_state())
         self._claim_outbound(child)
         self._events.expect_outbound(child)
-        self._change_routes(child, self._foundation.add_peer_route)
+        self._add_routes(child)
 
-    def _change_routes(self, child: InstalledChild, change: Callable[[IpNetwork], None]) -> None:
+    def _add_routes(self, child: InstalledChild) -> None:
         if not child.tunnel:
             return
         for network in child.networks_beyond(self.settings.inner_networks):
             try:
-                change(network)
+                self._foundation.add_peer_route(network)
+            except OSError as error:
+                self._refused.append(Refusal(child.sa.spi_in, error.strerror or str(error)))
+            else:
+                child.routed += (network,)
+
+    def _drop_routes(self, child: InstalledChild) -> None:
+        routed, child.routed = child.routed, ()
+        for network in routed:
+            try:
+                self._foundation.drop_peer_route(network)
             except OSError as error:
                 self._refused.append(Refusal(child.sa.spi_in, error.strerror or str(error)))
 
@@ -213,14 +238,14 @@ class KernelDataplane:
         if child.outbound:
             self._batch.add(spi_in, "a deletion", child.delete_outbound(), errno.ESRCH)
             self._events.forget_outbound(child)
-            self._change_routes(child, self._foundation.drop_peer_route)
+            self._drop_routes(child)
 
     def _release_policies(self, sa: ChildSa) -> None:
         trap = self._traps.get(sa.reqid)
         requests = self._policies.release(sa.reqid)
         self._batch.extend(sa.spi_in, "a policy deletion", requests, errno.ENOENT, errno.ESRCH)
         if trap is not None:
-            self._claim_trap(trap)
+            self._claim_outbound(trap)
 
     def move_child_sa(
         self, spi_in: int, local: Endpoint, remote: Endpoint, *, udp_encapsulation: bool
@@ -238,16 +263,12 @@ class KernelDataplane:
         except SelectorRefusedError as error:
             self._refused.append(Refusal(sa.spi_in, str(error)))
             return
-        self._traps[sa.reqid] = sa
+        self._traps[sa.reqid] = child
         self._events.traps[kernel_reqid(sa.reqid)] = sa.reqid
         # Only what is routed to the interface can meet the trap.
-        self._change_routes(child, self._foundation.add_peer_route)
+        self._add_routes(child)
         if not self._reqids[sa.reqid]:
-            self._claim_trap(sa)
-
-    def _claim_trap(self, sa: ChildSa) -> None:
-        child = InstalledChild.of(sa)
-        self._claim_outbound(child)
+            self._claim_outbound(child)
 
     def untrap(self, reqid: int) -> None:
         """See :meth:`Dataplane.untrap`."""
@@ -255,9 +276,9 @@ class KernelDataplane:
         self._events.traps.pop(kernel_reqid(reqid), None)
         if trap is None:
             return
-        self._change_routes(InstalledChild.of(trap), self._foundation.drop_peer_route)
+        self._drop_routes(trap)
         if not self._reqids[reqid]:
-            self._release_policies(trap)
+            self._release_policies(trap.sa)
 
     # -- commit ------------------------------------------------------------------------------
 

@@ -49,6 +49,20 @@ class Foundation:
         if settings.forwarding:
             _turn_on_forwarding(settings.inner_networks)
 
+    def reconfigure(self, settings: KernelSettings) -> None:
+        """Use other inner and protected networks; everything else of ``settings`` is as it was."""
+        before, after = self._settings.inner_networks, settings.inner_networks
+        for network in after:
+            if network not in before:
+                self._links.add_route(network, self._interface)
+        ruleset.update(settings)
+        for network in before:
+            if network not in after:
+                self._links.delete_route(network, self._interface)
+        if settings.forwarding:
+            _turn_on_forwarding(after)
+        self._settings = settings
+
     def close(self) -> None:
         """Remove everything that carries our marks, and close the sockets."""
         with contextlib.suppress(OSError):

@@ -40,17 +40,25 @@ def _of_version(networks: Iterable[IpNetwork], version: int) -> list[IpNetwork]:
     return kept
 
 
+def _networks(settings: KernelSettings) -> dict[str, list[IpNetwork]]:
+    """What each set of networks holds, by the set's name."""
+    protected = settings.inner_networks + settings.protected_networks
+    return {
+        "inner4": _of_version(settings.inner_networks, 4),
+        "inner6": _of_version(settings.inner_networks, 6),
+        "protected4": _of_version(protected, 4),
+        "protected6": _of_version(protected, 6),
+    }
+
+
 def render(settings: KernelSettings) -> str:
     """The ruleset for these settings."""
     text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
-    protected = settings.inner_networks + settings.protected_networks
+    sets = {name.upper(): _elements(found) for name, found in _networks(settings).items()}
     return Template(text).substitute(
+        sets,
         INTERFACE=settings.xfrm_interface,
         QUEUE=settings.queue_number,
-        INNER4=_elements(_of_version(settings.inner_networks, 4)),
-        INNER6=_elements(_of_version(settings.inner_networks, 6)),
-        PROTECTED4=_elements(_of_version(protected, 4)),
-        PROTECTED6=_elements(_of_version(protected, 6)),
         OUTSIDE=_elements(f'"{name}"' for name in settings.outside_interfaces),
         MSS4=settings.mtu - _TCP_IP4,
         MSS6=settings.mtu - _TCP_IP6,
@@ -66,6 +74,8 @@ def _run(command: str, *, as_json: bool = False) -> str:
     except OSError as error:
         raise RulesetRefusedError(f"libnftables: {error}") from error
     nft.set_json_output(as_json)
+    # Nobody wants the elements: there is one for each peer.
+    nft.set_terse_output(True)
     code, output, problem = nft.cmd(command)
     if code:
         raise RulesetRefusedError(problem.strip() or f"libnftables returned {code}")
@@ -75,6 +85,20 @@ def _run(command: str, *, as_json: bool = False) -> str:
 def load(settings: KernelSettings) -> None:
     """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
     _run(render(settings))
+
+
+def update(settings: KernelSettings) -> None:
+    """Exchange the networks in the sets, atomically; rules, peers and counters stay.
+
+    Raises :class:`RulesetRefusedError`.
+    """
+    lines = []
+    for name, networks in _networks(settings).items():
+        lines.append(f"flush set inet {TABLE} {name}")
+        if networks:
+            listed = ", ".join(map(str, networks))
+            lines.append(f"add element inet {TABLE} {name} {{ {listed} }}")
+    _run("\n".join(lines))
 
 
 def remove() -> None:

@@ -79,12 +79,16 @@ class FakeEngine:
         self._called("close_all")
         self.ike = []
 
-    def reconfigure(self, connections: Any, now: Any) -> None:
+    def reconfigure(self, connections: Any, now: Any, pools: Any) -> None:
+        self.pools = pools
         self._called("reconfigure", tuple(c.name for c in connections))
 
 
 class FakeDataplane:
     """Verbs and commits land in one journal, shared with the network."""
+
+    def reconfigure(self, settings: Any) -> None:
+        self.settings = settings
 
     def __init__(self, journal: Any = None) -> None:
         self.journal = [] if journal is None else journal

@@ -110,6 +110,16 @@ class FakeParts:
 
         return to_policy.connections(config)
 
+    def pools(self, config: Any) -> Any:
+        from gateway.config import to_policy
+
+        return to_policy.pools(config)
+
+    def kernel_settings(self, config: Any) -> Any:
+        from gateway.config import to_dataplane
+
+        return to_dataplane.kernel_settings(config)
+
     def sockets(self, config: Any) -> Any:
         return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, bypass=False)
 
@@ -308,13 +318,25 @@ def test_reload_applies_the_difference_and_tells_the_manager(bed: Bed) -> None:
 def test_what_needs_a_restart_is_said_on_reload(bed: Bed) -> None:
     async def scenario() -> None:
         async with bed.running():
-            bed.config.write_text(bed.config.read_text().replace("10.9.0.0/24", "10.8.0.0/24"))
+            bed.config.write_text(bed.config.read_text() + "\n[dataplane]\nqueue = 7\n")
             result = await bed.client.call("reload")
-            assert any("pools.road" in change for change in result["changes"])  # type: ignore[attr-defined]
+            assert any("dataplane.queue" in change for change in result["changes"])  # type: ignore[attr-defined]
             (line,) = [line for line in bed.log() if line["level"] == "warning"]
             assert "needs a restart" in line["text"]
             again = await bed.client.call("reload")
             assert again["changes"] == result["changes"]  # still waiting
+
+    asyncio.run(scenario())
+
+
+def test_a_pool_changes_without_a_restart(bed: Bed) -> None:
+    async def scenario() -> None:
+        async with bed.running():
+            bed.config.write_text(bed.config.read_text().replace("10.9.0.0/24", "10.8.0.0/24"))
+            await bed.client.call("reload")
+            assert str(bed.parts.made.pools["road"].network) == "10.8.0.0/24"
+            settings = bed.parts.kernel.settings
+            assert [str(network) for network in settings.inner_networks] == ["10.8.0.0/24"]
 
     asyncio.run(scenario())
 

@@ -63,8 +63,8 @@ def test_nested_table(workshop: Workshop) -> None:
         ("api", "enabled = false", True),
         ("control", "allowed_uids = [1]", True),
         ("pools.staff", 'dns = ["10.1.0.1"]', False),
-        ("pools.staff", 'reserved = ["10.83.112.1"]', True),
-        ("pools.other", 'network = "10.84.0.0/24"', True),
+        ("pools.staff", 'reserved = ["10.83.112.1"]', False),
+        ("pools.other", 'network = "10.84.0.0/24"', False),
     ],
 )
 def test_what_needs_a_restart(workshop: Workshop, section: str, line: str, restart: bool) -> None:
@@ -77,7 +77,8 @@ def test_what_needs_a_restart(workshop: Workshop, section: str, line: str, resta
 def test_pool_removed(workshop: Workshop) -> None:
     more = workshop.load(workshop.added("pools.other", 'network = "10.84.0.0/24"'))
     (change,) = difference(more, workshop.load())
-    assert (change.kind, change.needs_restart) == ("removed", True)
+    assert (change.kind, change.needs_restart) == ("removed", False)
+    assert change.effect.startswith("SAs with an address of it are closed")
 
 
 def test_credentials(workshop: Workshop) -> None:
@@ -95,7 +96,7 @@ def test_credentials(workshop: Workshop) -> None:
         ("gateway", 'runtime_dir = "/run/other"', True),
         ("gateway", 'log_level = "debug"', False),
         ("pools.staff", 'dns = ["10.1.0.1"]', False),
-        ("pools.other", 'network = "10.84.0.0/24"', True),
+        ("pools.other", 'network = "10.84.0.0/24"', False),
         ("api", "enabled = false", True),
     ],
 )
