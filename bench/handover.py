@@ -52,7 +52,8 @@ CALM = 10
 STALL_S = 0.005
 """A move is calm when the machine did not stand still for longer than this around it."""
 PAIRS = 16
-RTT_MS = 20.0
+RTT_MS = 40.0
+"""As in a mobile network."""
 BETWEEN_S = 0.8
 """After each move; the later half of it is the quiet time that shows what the machine does."""
 SETTLE_S = 1.5
@@ -142,6 +143,7 @@ def follow(
         moves = wire.moves(MOVES)
     except LabError as error:
         raise LabError(f"{error}; the gateway's log:\n{gateway.output()[-4000:]}") from None
+    both = (both[0], wire.at_the_gateway(both[1]))
     costs = [
         Cost.of(both, seen, begin, end, stalls)
         for seen, begin, end in zip(moves, begun, [*begun[1:], begun[-1] + BETWEEN_S], strict=True)
@@ -275,6 +277,16 @@ class Wire:
                 return
             port = ports[0] if inbound else ports[1]
         (self._inbound if inbound else self._outbound).append((at, (other, port)))
+
+    def at_the_gateway(self, down: Direction) -> Direction:
+        """The direction to the device, with the times at which the gateway passed its packets on.
+
+        They passed in order and alone, so the nth ESP packet is the nth datagram. Raises LabError
+        when there are not as many: then the gateway dropped or made some.
+        """
+        if len(self._outbound) != len(down.sent):
+            raise LabError(f"{len(down.sent)} datagrams became {len(self._outbound)} ESP packets")
+        return Direction([at for at, _ in self._outbound], down.received)
 
     def ike_messages(self, since: float) -> int:
         """IKE messages from then on, both ways."""
