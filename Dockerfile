@@ -10,7 +10,7 @@
 
 FROM debian:12-slim AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3 python3-venv python3-dev gcc libc6-dev libnetfilter-queue-dev \
+    && apt-get install -y --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/gateway
 COPY requirements.lock /src/
@@ -22,7 +22,7 @@ RUN /opt/gateway/bin/pip install --no-cache-dir --no-deps /src
 
 FROM debian:12-slim
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3 libnftables1 libnetfilter-queue1 \
+    && apt-get install -y --no-install-recommends python3 libnftables1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --no-create-home --shell /usr/sbin/nologin gateway-api
 COPY --from=build /opt/gateway /opt/gateway

@@ -291,13 +291,6 @@ def probe() -> list[Capability]:
 
     The first line says whether this process may do any of it; if not, nothing else is tried.
     """
-    namespace = Capability(
-        "net-admin",
-        ok=False,
-        required=True,
-        cost="the gateway cannot change the kernel's network",
-        remedy="run as root, or grant CAP_NET_ADMIN and CAP_NET_RAW",
-    )
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -310,10 +303,19 @@ def probe() -> list[Capability]:
     try:
         found = [Capability(**line) for line in json.loads(answer)]
     except (ValueError, TypeError):
-        found = [namespace]
-    if not found:
-        return [namespace]
-    return found
+        found = []
+    return found or [_namespace("the trial ended without an answer")]
+
+
+def _namespace(problem: str) -> Capability:
+    return Capability(
+        "net-admin",
+        not problem,
+        required=True,
+        cost="nothing about the kernel could be tried",
+        remedy="run the check as root with CAP_SYS_ADMIN: it tries in a namespace of its own",
+        detail=problem,
+    )
 
 
 def _in_child(writer: int) -> None:
@@ -329,14 +331,7 @@ def _in_child(writer: int) -> None:
 def _try_all() -> list[Capability]:
     libc = ctypes.CDLL(None, use_errno=True)
     allowed = libc.unshare(_CLONE_NEWNET) == 0
-    first = Capability(
-        "net-admin",
-        allowed,
-        required=True,
-        cost="the gateway cannot change the kernel's network",
-        remedy="run as root, or grant CAP_NET_ADMIN and CAP_NET_RAW",
-        detail="" if allowed else os.strerror(ctypes.get_errno()),
-    )
+    first = _namespace("" if allowed else os.strerror(ctypes.get_errno()))
     if not allowed:
         return [first]
     _loopback_up()
