@@ -305,8 +305,10 @@ class Streams:
     def lost(self) -> tuple[int, int]:
         """End the streams; datagrams sent and not received, from and to the device."""
         sent = [int(sender.stop()["sent"]) for sender in self._senders]
-        got = [int(receiver.result()["received"]) for receiver in self._receivers]
-        print(f"streams: sent {sent}, received {got}")
+        results = [receiver.result() for receiver in self._receivers]
+        got = [int(result["received"]) for result in results]
+        missing = [result["missing"] for result in results]
+        print(f"streams: sent {sent}, received {got}, missing {missing}")
         # A sender may be ended between sending and counting.
         return max(0, sent[0] - got[0]), max(0, sent[1] - got[1])
 

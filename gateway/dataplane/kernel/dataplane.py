@@ -76,6 +76,7 @@ class KernelDataplane:
         self._policies = PolicyTable()
         self._batch = Batch()
         self._moves: list[Move] = []
+        self._superseded: list[tuple[InstalledChild, InstalledChild]] = []
         self._refused: list[Refusal] = []
         self._late_mappings = 0
         self._started = False
@@ -201,6 +202,29 @@ class KernelDataplane:
         self._claim_outbound(child)
         self._events.expect_outbound(child)
         self._add_routes(child)
+        if self._reqids[child.sa.reqid] > 1:
+            self._superseded += [
+                (other, child)
+                for other in self._children.values()
+                if other.sa.reqid == child.sa.reqid and other is not child and other.outbound
+            ]
+
+    def _retire_outbound(self) -> None:
+        """Delete the outbound halves of child SAs whose successors are there.
+
+        Their inbound halves still wait for late packets. The kernel prefers an SA below its soft
+        limit to a younger one beyond it: it would send on one that the peer has long deleted.
+        """
+        superseded, self._superseded = self._superseded, []
+        for old, successor in superseded:
+            installed = all(
+                self._children.get(one.sa.spi_in) is one and one.outbound
+                for one in (old, successor)
+            )
+            if installed:
+                old.outbound = False
+                self._batch.add(old.sa.spi_in, "a deletion", old.delete_outbound(), errno.ESRCH)
+                self._events.forget_outbound(old)
 
     def _add_routes(self, child: InstalledChild) -> None:
         if not child.tunnel:
@@ -238,7 +262,7 @@ class KernelDataplane:
         if child.outbound:
             self._batch.add(spi_in, "a deletion", child.delete_outbound(), errno.ESRCH)
             self._events.forget_outbound(child)
-            self._drop_routes(child)
+        self._drop_routes(child)
 
     def _release_policies(self, sa: ChildSa) -> None:
         trap = self._traps.get(sa.reqid)
@@ -291,6 +315,7 @@ class KernelDataplane:
             refusals += self._move(moves)
         for spi_in in dict.fromkeys(refusal.spi_in for refusal in refusals):
             self.remove_child_sa(spi_in)
+        self._retire_outbound()
         if self._batch.requests or self._batch.elements:
             # Half an SA is being taken back; what is already missing there is no news.
             self._batch.flush(self._xfrm, self._sets)
