@@ -101,7 +101,7 @@ def test_we_rekey_the_child_sa(bed: Bed) -> None:
     ike = bed.connect(configuration=device_file(device_id="counted@example.com"))
     old = children(bed)
     with Streams(bed, inner_address(ike), name="counted") as streams:
-        for _ in range(TIMES):
+        for _ in range(2 * TIMES):
             old = replaced(bed, children, old, 20)
         assert streams.lost() == (0, 0)
     settled(bed)
