@@ -5,11 +5,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from interop_bed import Bed, device_file, interop, psk_connection, table
+from interop_bed import Bed, device_file, inner_address, interop, psk_connection, table
 
 from gateway.lab import plan
 from gateway.lab.capture import dissect
 from gateway.lab.pki import Authority, KeyKind
+from gateway.lab.strongswan import StrongSwan
 
 pytestmark = pytest.mark.kernel
 
@@ -33,6 +34,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
     )
     certificate, key = large.write(folder, "gateway")
     connections = psk_connection()
+    connections += psk_connection("second", remote_id="second@example.com")
     connections += psk_connection(
         "forced",
         remote_id="forced@example.com",
@@ -130,6 +132,36 @@ def test_large_certificates_in_small_fragments(bed: Bed, authority: Authority) -
         assert len(fragments) >= 6
         assert all(int(row[1]) <= SMALL for row in fragments)
     assert not dissect(recorded, "ip.flags.mf == 1 || ip.frag_offset > 0", ["ip.len"])
+
+
+def test_two_devices_behind_one_nat(bed: Bed) -> None:
+    """They share the public address; the second is another charon, on ports of its own."""
+    bed.lab.move("nat")
+    first = inner_address(bed.connect(configuration=device_file()))
+    other = StrongSwan(
+        bed.lab,
+        "device",
+        name="charon-second",
+        extra="port = 1500\n port_nat_t = 14500",
+        install_routes=False,  # the first one's lead to the same subnet
+    )
+    try:
+        other.start()
+        other.load(device_file(device_id="second@example.com"))
+        other.initiate("net")
+        (ike,) = other.established()
+        second = inner_address(ike)
+        remotes = {str(one["remote"]) for one in bed.ike_sas()}
+        assert len(remotes) == 2
+        assert len({remote.rpartition(":")[0] for remote in remotes}) == 1
+        for inner in (first, second):
+            argv = ["ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "3", "-I", inner]
+            done = bed.lab.run("device", [*argv, str(plan.SERVER)], check=False)
+            assert " 0% packet loss" in done.stdout
+        assert all(child["packets_in"] >= 2 for child in bed.child_sas())
+    finally:
+        other.stop()
+        bed.restart_device()  # the second one took the rule for their routing table with it
 
 
 def test_tshark_finds_nothing_wrong(bed: Bed) -> None:
