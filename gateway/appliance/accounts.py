@@ -3,12 +3,15 @@
 import grp
 import os
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config.problem import ConfigError, Problem
 from gateway.control.peer import Access
+
+_MAX_LINKS = 40
+"""As many links as the kernel follows (path_resolution(7))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,24 @@ def out_of_reach(paths: Iterable[Path], account: Account) -> Path | None:
     Judged by owner, group and mode, which is what installations differ in.
     """
     for path in paths:
-        for way in (path, path.resolve()):
-            for folder in reversed(way.parents):
-                found = folder.stat()
-                bit = 64 if found.st_uid == account.uid else 8 if found.st_gid == account.gid else 1
-                if not found.st_mode & bit:
-                    return folder
+        for folder in _folders_to(path):
+            found = folder.stat()
+            bit = 64 if found.st_uid == account.uid else 8 if found.st_gid == account.gid else 1
+            if not found.st_mode & bit:
+                return folder
     return None
+
+
+def _folders_to(path: Path) -> Iterator[Path]:
+    """Every folder that opening ``path`` passes, those behind links on the way included."""
+    for _ in range(_MAX_LINKS):
+        parent = path.parent.resolve()
+        for folder in path.parent, *path.parent.parents:  # a link may be any part of the way
+            real = folder.resolve()
+            yield from reversed((real, *real.parents))
+        if not path.is_symlink():
+            return
+        path = parent / path.readlink()
 
 
 def group_ids(names: Iterable[str], config: Path) -> tuple[int, ...]:
