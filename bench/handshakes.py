@@ -82,7 +82,8 @@ def run(say: Callable[[str], None]) -> Sequence[Result]:
         }
         for one in responders.values():  # first uses load code and fill caches
             _measure(lab, one, COUNT)
-            one.rates.clear(), one.processor_ms.clear()
+            one.rates.clear()
+            one.processor_ms.clear()
         for number in range(PAIRS):
             order = list(responders.values())
             for one in order if number % 2 else reversed(order):

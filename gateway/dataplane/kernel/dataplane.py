@@ -15,7 +15,7 @@ Inner MTU: see :data:`gateway.dataplane.kernel.settings.DEFAULT_MTU`.
 import contextlib
 import errno
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -71,7 +71,8 @@ class KernelDataplane:
         self.settings = settings
         self._clock = clock
         self._children: dict[int, InstalledChild] = {}
-        self._reqids: Counter[int] = Counter()
+        self._siblings: defaultdict[int, dict[int, InstalledChild]] = defaultdict(dict)
+        """Child SAs of a reqid: one, and during a rekeying its successor."""
         self._traps: dict[int, InstalledChild] = {}
         self._policies = PolicyTable()
         self._batch = Batch()
@@ -139,7 +140,7 @@ class KernelDataplane:
             self._refused.append(Refusal(sa.spi_in, f"SPI {sa.spi_in:#010x} is in use"))
             return
         self._children[sa.spi_in] = child
-        self._reqids[sa.reqid] += 1
+        self._siblings[sa.reqid][sa.spi_in] = child
         if child.watched:
             self._watch(child)
         self._batch.add(sa.spi_in, "the inbound SA", child.inbound_state())
@@ -202,12 +203,11 @@ class KernelDataplane:
         self._claim_outbound(child)
         self._events.expect_outbound(child)
         self._add_routes(child)
-        if self._reqids[child.sa.reqid] > 1:
-            self._superseded += [
-                (other, child)
-                for other in self._children.values()
-                if other.sa.reqid == child.sa.reqid and other is not child and other.outbound
-            ]
+        self._superseded += [
+            (other, child)
+            for other in self._siblings[child.sa.reqid].values()
+            if other is not child and other.outbound
+        ]
 
     def _retire_outbound(self) -> None:
         """Delete the outbound halves of child SAs whose successors are there.
@@ -254,9 +254,10 @@ class KernelDataplane:
         self._moves = [move for move in self._moves if move.spi_in != spi_in]
         if child.watched:
             self._unwatch(child)
-        self._reqids[sa.reqid] -= 1
-        if not self._reqids[sa.reqid]:
-            del self._reqids[sa.reqid]
+        siblings = self._siblings[sa.reqid]
+        del siblings[spi_in]
+        if not siblings:
+            del self._siblings[sa.reqid]
             self._release_policies(sa)
         self._batch.add(spi_in, "a deletion", child.delete_inbound(), errno.ESRCH)
         if child.outbound:
@@ -291,7 +292,7 @@ class KernelDataplane:
         self._events.traps[kernel_reqid(sa.reqid)] = sa.reqid
         # Only what is routed to the interface can meet the trap.
         self._add_routes(child)
-        if not self._reqids[sa.reqid]:
+        if sa.reqid not in self._siblings:
             self._claim_outbound(child)
 
     def untrap(self, reqid: int) -> None:
@@ -301,7 +302,7 @@ class KernelDataplane:
         if trap is None:
             return
         self._drop_routes(trap)
-        if not self._reqids[reqid]:
+        if reqid not in self._siblings:
             self._release_policies(trap.sa)
 
     # -- commit ------------------------------------------------------------------------------
