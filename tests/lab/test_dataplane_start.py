@@ -2,13 +2,15 @@
 
 import errno
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
-from dataplane_bed import GATEWAY, Bed, child_sa, entered, inside
+from dataplane_bed import GATEWAY, POOL, Bed, child_sa, entered, inside
 
 from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError, KernelDataplane
 from gateway.dataplane.kernel.probe import probe
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.domain.child_sa import TrafficSelector
 
 pytestmark = pytest.mark.kernel
 
@@ -149,3 +151,24 @@ def test_without_privileges_the_message_says_what_to_do(bed: Bed) -> None:
     os.close(reader)
     assert answer.startswith(f"{errno.EPERM} ")
     assert "CAP_NET_ADMIN" in answer
+
+
+def test_another_route_to_a_pool_is_refused_and_stays(bed: Bed) -> None:
+    inside(GATEWAY, "ip", "route", "add", POOL, "dev", "in1", "proto", "static")
+    before = picture()
+    with pytest.raises(DataplaneUnavailableError) as refused:
+        bed.start()
+    assert refused.value.errno == errno.EEXIST
+    assert f"another route to {POOL} is there" in str(refused.value)
+    assert picture() == before
+
+
+def test_another_route_to_a_peers_network_is_refused_and_stays(bed: Bed) -> None:
+    dataplane = bed.start()
+    inside(GATEWAY, "ip", "route", "add", "10.20.0.0/24", "dev", "in1", "proto", "static")
+    before = picture()
+    behind = (TrafficSelector.of_network(ip_network("10.20.0.0/24")),)
+    dataplane.install_child_sa(child_sa(remote_ts=behind))
+    (refusal,) = dataplane.commit()
+    assert "another route to 10.20.0.0/24 is there" in refusal.reason
+    assert picture() == before

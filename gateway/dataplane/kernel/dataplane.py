@@ -16,7 +16,7 @@ import contextlib
 import errno
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from gateway.dataplane.interface import (
@@ -227,23 +227,25 @@ class KernelDataplane:
                 self._events.forget_outbound(old)
 
     def _add_routes(self, child: InstalledChild) -> None:
-        if not child.tunnel:
+        if not child.tunnel or child.routed:
             return
-        for network in child.networks_beyond(self.settings.inner_networks):
-            try:
+        with self._refusing(child):
+            for network in child.networks_beyond(self.settings.inner_networks):
                 self._foundation.add_peer_route(network)
-            except OSError as error:
-                self._refused.append(Refusal(child.sa.spi_in, error.strerror or str(error)))
-            else:
                 child.routed += (network,)
 
     def _drop_routes(self, child: InstalledChild) -> None:
         routed, child.routed = child.routed, ()
         for network in routed:
-            try:
+            with self._refusing(child):
                 self._foundation.drop_peer_route(network)
-            except OSError as error:
-                self._refused.append(Refusal(child.sa.spi_in, error.strerror or str(error)))
+
+    @contextlib.contextmanager
+    def _refusing(self, child: InstalledChild) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._refused.append(Refusal(child.sa.spi_in, error.strerror or str(error)))
 
     def remove_child_sa(self, spi_in: int) -> None:
         """See :meth:`Dataplane.remove_child_sa`."""

@@ -82,9 +82,9 @@ class Foundation:
         """
         if not network.prefixlen:
             return
-        self._peer_routes[network] += 1
-        if self._peer_routes[network] == 1:
+        if not self._peer_routes[network]:
             self._links.add_route(network, self._interface)
+        self._peer_routes[network] += 1
 
     def drop_peer_route(self, network: IpNetwork) -> None:
         """Reverse of :meth:`add_peer_route`; the route goes with the last who asked."""

@@ -13,7 +13,6 @@ from gateway.dataplane.kernel.netlink import (
     NETLINK_ROUTE,
     NLM_F_CREATE,
     NLM_F_EXCL,
-    NLM_F_REPLACE,
     NetlinkError,
     NetlinkSocket,
     attribute,
@@ -100,11 +99,16 @@ class Links:
         )
 
     def add_route(self, network: IpNetwork, index: int) -> None:
-        """Send ``network`` to interface ``index``."""
-        self._socket.check(
-            f"route {network}",
-            [request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _route(network, index))],
-        )
+        """Send ``network`` to interface ``index``. Raises OSError, also when there is a route."""
+        made = request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _route(network, index))
+        refusals, _ = self._socket.transact([made])
+        if not refusals:
+            return
+        if refusals[0].errno == errno.EEXIST:
+            # Somebody else's: it is not ours to replace.
+            text = f"another route to {network} is there: remove it, or choose another network"
+            raise OSError(errno.EEXIST, text)
+        raise NetlinkError(f"route {network}", refusals[0])
 
     def delete_route(self, network: IpNetwork, index: int) -> None:
         """Reverse of :meth:`add_route`; the route may be gone already."""
