@@ -110,23 +110,23 @@ def _results(ours: Responder, theirs: Responder) -> list[Result]:
     latency = Pairs(ours.latencies, theirs.latencies)
     return [
         Result(
-            "handshakes: rate against strongSwan",
+            "handshakes.rate",
             rate.ratio,
-            "ratio",
+            "of strongSwan",
             Bar(1.0, at_least=True),
             {"ours per s": rate.median_ours, "strongSwan per s": rate.median_theirs},
             rate.scatter,
         ),
         Result(
-            "handshakes: processor time against strongSwan",
+            "handshakes.processor_time",
             processor.ratio,
-            "ratio",
+            "of strongSwan",
             Bar(1.0, at_least=False),
             {"ours ms": processor.median_ours, "strongSwan ms": processor.median_theirs},
             processor.scatter,
         ),
         Result(
-            "handshakes: latency of a single one",
+            "handshakes.latency",
             latency.median_ours,
             "ms",
             None,
