@@ -213,10 +213,6 @@ class StrongSwan:
         except LabError as error:
             raise LabError(f"{error}; end of its log:\n{self.log()[-3000:]}") from None
 
-    def initiate_ike(self, ike: str, *, timeout_s: float = 20.0) -> None:
-        """Bring an IKE_SA up without waiting for a child of a certain name."""
-        self._request("initiate", {"ike": ike, "timeout": int(timeout_s * 1000)}, timeout_s + 5)
-
     def terminate(self, ike: str, *, force: bool = False, timeout_s: float = 10.0) -> None:
         """Close the IKE_SAs of a connection; with `force` without waiting for the peer."""
         arguments = {

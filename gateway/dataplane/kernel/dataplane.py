@@ -412,8 +412,10 @@ class KernelDataplane:
 
     def _without_late_mapping(self, event: DataplaneEvent) -> DataplaneEvent:
         """Turn a mapping that only a late packet showed into a rejection."""
-        child = self._children.get(event.spi_in) if isinstance(event, EndpointSeen) else None
-        if child is None or not isinstance(event, EndpointSeen):
+        if not isinstance(event, EndpointSeen):
+            return event
+        child = self._children.get(event.spi_in)
+        if child is None:
             return event
         before = child.replay.received, child.replay.bitmap
         self._read_states([child])

@@ -80,16 +80,6 @@ class PolicyTable:
             self._keys.pop(reqid, None)
         return requests
 
-    def release_all(self) -> list[bytes]:
-        """Every policy, to be deleted."""
-        requests = [
-            encode.delete_policy(direction, selector, if_id=if_id)
-            for direction, selector, if_id in self._claims
-        ]
-        self._claims.clear()
-        self._keys.clear()
-        return requests
-
 
 def constant_policies() -> list[bytes]:
     """In and forward policies of both IP versions.

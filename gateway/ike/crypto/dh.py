@@ -27,7 +27,7 @@ class InvalidKeyExchange(ValueError):  # noqa: N818 - named for what it is
     """The peer's public value is not one of the group. Its text says why."""
 
 
-class KeyExchangeMethod(Protocol):
+class DhKeyPair(Protocol):
     """One side's ephemeral key."""
 
     @property
@@ -114,9 +114,6 @@ class _X25519KeyPair:
             # The library refuses the all-zero secret of points of small order (RFC 8031 s. 3.2).
             raise InvalidKeyExchange("public value of x25519 gives the all-zero secret") from None
 
-
-DhKeyPair = _ModpKeyPair | _EcpKeyPair | _X25519KeyPair
-"""Has ``group``, ``public`` and ``shared_secret(peer_public)``: see :class:`KeyExchangeMethod`."""
 
 _CURVES: dict[int, ec.EllipticCurve] = {
     DhGroup.ECP_256: ec.SECP256R1(),

@@ -248,10 +248,6 @@ class Core:
         sa.inner_address = None
         sa.pool = None
 
-    def is_inner_address(self, address: IpAddress) -> bool:
-        """Whether an address is inside one of our pools: never an outer address."""
-        return any(address in pool.network for pool in self.pools.values())
-
 
 _IKE_TIMERS = (
     TimerKind.RETRANSMIT,

@@ -291,15 +291,7 @@ class IkeEngine:
         core.count("other_versions")
         if header.major <= IKE_MAJOR or header.is_response or not self._may_answer(now):
             return
-        message = serialize_message(
-            header.initiator_spi,
-            header.responder_spi,
-            exchange=header.exchange,
-            flags=Flag.RESPONSE | (0 if header.from_initiator else Flag.INITIATOR),
-            message_id=header.message_id,
-            payloads=[Notify(NotifyType.INVALID_MAJOR_VERSION)],
-        )
-        core.transmit((message,), path)
+        self._answer_in_the_clear(header, NotifyType.INVALID_MAJOR_VERSION, path)
 
     def _unknown_spi(self, header: Header, path: Path, now: float) -> None:
         """Tell a peer that we know nothing of its SA, so it can begin anew (section 2.21.4)."""
@@ -307,15 +299,19 @@ class IkeEngine:
         core.count("unknown_spis")
         if header.is_response or header.exchange not in _EXCHANGES or not self._may_answer(now):
             return
+        self._answer_in_the_clear(header, NotifyType.INVALID_IKE_SPI, path)
+
+    def _answer_in_the_clear(self, header: Header, error: NotifyType, path: Path) -> None:
+        """Answer a request that belongs to no SA of ours; nothing here can be protected."""
         message = serialize_message(
             header.initiator_spi,
             header.responder_spi,
             exchange=header.exchange,
             flags=Flag.RESPONSE | (0 if header.from_initiator else Flag.INITIATOR),
             message_id=header.message_id,
-            payloads=[Notify(NotifyType.INVALID_IKE_SPI)],
+            payloads=[Notify(error)],
         )
-        core.transmit((message,), path)
+        self._core.transmit((message,), path)
 
     def _may_answer(self, now: float) -> bool:
         begun, used = self._invalid_spi_window
