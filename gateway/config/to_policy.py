@@ -24,7 +24,7 @@ from gateway.domain.pools import AddressPool
 from gateway.ike.auth.credentials import LocalCredential, PresharedKey, TrustAnchors
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
-from gateway.ike.policy import ConnectionPolicy, EngineSettings, Lifetimes, PeerAuth
+from gateway.ike.policy import ConnectionPolicy, EngineSettings, Feature, Lifetimes, PeerAuth
 
 
 class _Files:
@@ -119,7 +119,7 @@ def _policy(
         lifetimes=_lifetimes(section),
         force_encapsulation=section.encapsulation == "always",
         mobike=section.mobike,
-        endpoint_update=section.endpoint_update,
+        endpoint_update=Feature.ALLOWED if section.endpoint_update else Feature.OFF,
         liveness_s=section.liveness_s,
         replay_window=section.replay_window,
         send_certificate=section.send_certificate,

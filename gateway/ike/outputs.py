@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint, Path
+from gateway.domain.user_auth import Question, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,29 @@ class MoveChildSa:
     udp_encapsulation: bool
 
 
+@dataclass(frozen=True, slots=True)
+class AskAboutUser:
+    """Answer with :meth:`IkeEngine.user_answered` and the same ticket, exactly once."""
+
+    ticket: int
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A user's session began: accounting starts."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """A user's session ended: accounting stops."""
+
+    session_id: str
+    reason: str
+
+
 class Severity(enum.Enum):
     """How loud a log line is."""
 
@@ -76,6 +100,8 @@ class Event:
     text: str
     severity: Severity = Severity.INFO
     fields: dict[str, object] = field(default_factory=dict)
+    logged: bool = True
+    """False when the log has enough lines of this kind; counted and recorded all the same."""
 
 
 Output = (
@@ -85,5 +111,8 @@ Output = (
     | ActivateOutbound
     | RemoveChildSa
     | MoveChildSa
+    | AskAboutUser
+    | SessionOpened
+    | SessionClosed
     | Event
 )

@@ -1,21 +1,123 @@
 """What the administrator wants of a connection, as the IKE engine sees it (no files, no TOML)."""
 
-from dataclasses import dataclass, field
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.endpoint import Endpoint
+from gateway.domain.user_auth import LOCAL, LocalUser
 from gateway.ike.auth.credentials import LocalCredential, PresharedKey, TrustAnchors
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
 
 
+class Feature(enum.Enum):
+    """What policy says about a mechanism that both sides must agree on."""
+
+    OFF = "off"
+    ALLOWED = "allowed"
+    """Used with peers that know it; others get a plain SA."""
+    REQUIRED = "required"
+    """No child SA without it."""
+
+
+class UserMethod(enum.Enum):
+    """How a user proves who it is."""
+
+    EAP_MSCHAPV2 = "eap-mschapv2"
+    EAP_GTC = "eap-gtc"
+    EAP_TLS = "eap-tls"
+    EAP_RADIUS = "eap-radius"
+    """Whatever method the RADIUS server of the backend chooses."""
+    XAUTH = "xauth"
+    """IKEv1: user name and password after phase 1."""
+
+
+class V1Exchange(enum.Enum):
+    """The phase 1 exchange of IKEv1."""
+
+    MAIN = "main"
+    AGGRESSIVE = "aggressive"
+    """Shows the identity, and with a pre-shared key its hash to whoever asks."""
+
+
+class ConfigMode(enum.Enum):
+    """Who begins the configuration exchange of IKEv1 when we are the gateway."""
+
+    PULL = "pull"
+    PUSH = "push"
+
+
+@dataclass(frozen=True, slots=True)
+class UserAuth:
+    """The user of the device proves itself too: by EAP in IKEv2, by XAUTH in IKEv1."""
+
+    methods: tuple[UserMethod, ...]
+    """In the order they are offered."""
+    backend: str = LOCAL
+    identities: IdentityPattern | None = None
+    """User names that may log in here; None for all of the backend."""
+    eap_identity: bool = True
+    """Ask for the EAP identity; otherwise the IKE identity is taken as the user name."""
+    anchors: TrustAnchors | None = None
+    """EAP-TLS: under these the user's certificate must be; the gateway's own is its credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserCredential:
+    """What we log in with when we are the client of EAP or XAUTH."""
+
+    name: str
+    password: bytes = field(default=b"", repr=False)
+    certificate: LocalCredential | None = None
+    """For EAP-TLS."""
+    anchors: TrustAnchors | None = None
+    """For EAP-TLS: under these the server's TLS certificate must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ppk:
+    """A post-quantum pre-shared key (RFC 8784)."""
+
+    ppk_id: bytes
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PpkPolicy:
+    """The PPKs that a connection knows; the initiator uses the first."""
+
+    ppks: tuple[Ppk, ...]
+    required: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class PeerAuth:
-    """How the peer must prove itself: with a shared key or a certificate under these anchors."""
+    """How the peer must prove itself: with a shared key or a certificate under these anchors.
+
+    With ``user`` alone, the user's proof (EAP, or hybrid and XAUTH) stands for the device's.
+    """
 
     preshared_key: PresharedKey | None = None
     anchors: TrustAnchors | None = None
+    user: UserAuth | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the members of some groups get instead of what the connection says; None: as there."""
+
+    name: str
+    groups: frozenset[str]
+    pool: str | None = None
+    dns: tuple[IPv4Address | IPv6Address, ...] | None = None
+    dns_domains: tuple[str, ...] | None = None
+    subnets: tuple[IPv4Network | IPv6Network, ...] | None = None
+    local_ts: tuple[TrafficSelector, ...] | None = None
+    endpoint_update: Feature | None = None
+    vpn_fa: Feature | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +161,54 @@ class ConnectionPolicy:
     mobike: bool = True
     return_routability: bool = True
     """Ask the peer at its new address whether it is there, right after a MOBIKE update."""
-    endpoint_update: bool = True
-    """Follow the device when authenticated packets come from a new address (appendix C)."""
+    endpoint_update: Feature = Feature.ALLOWED
+    """SA endpoint update as negotiated (draft 001, appendix C)."""
+    follow_plain_peers: bool = True
+    """Follow authenticated packets from a new address also where the peer did not negotiate it."""
+    vpn_fa: Feature = Feature.OFF
+    """The foreign agent inside the gateway (draft 001, appendix B), as negotiated."""
+    fa_advertisement: bytes = b""
+    """The agent advertisement that peers with ``vpn_fa`` get: an ICMP message, no IP header."""
     liveness_s: float = 30.0
     """Check the peer after this long without an authenticated packet; 0 switches it off."""
     replay_window: int = 128
     send_certificate: bool = True
+    version: int = 2
+    """Of IKE: 1 or 2."""
+    childless: bool = False
+    """An IKE SA may stay without a child SA (RFC 6023)."""
+    reauthenticate: bool = False
+    """Renew the IKE SA by a new login instead of rekeying."""
+    ppk: PpkPolicy | None = None
+    profiles: tuple[Profile, ...] = ()
+    """By group of the user; the first that fits."""
+    profile_required: bool = False
+    """Users without a profile are refused."""
+    v1_exchange: V1Exchange = V1Exchange.MAIN
+    v1_config_mode: ConfigMode = ConfigMode.PULL
     # initiator only
+    user_credential: UserCredential | None = None
     remote: Endpoint | None = None
     local: Endpoint | None = None
     request_inner_address: bool = False
+
+    def with_profile(self, profile: Profile) -> "ConnectionPolicy":
+        """The connection as the members of a profile's groups have it."""
+        changed = {
+            name: value for name in _OF_PROFILE if (value := getattr(profile, name)) is not None
+        }
+        return replace(self, **changed)
+
+
+_OF_PROFILE = (
+    "pool",
+    "dns",
+    "dns_domains",
+    "subnets",
+    "local_ts",
+    "endpoint_update",
+    "vpn_fa",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +234,7 @@ class EngineSettings:
     nat_keepalive_s: float = 20.0
     nat_port: int = 4500
     """Our own UDP port for IKE and ESP through NATs, and the one we expect of a responder."""
+
+
+FindUser = Callable[[str], LocalUser | None]
+"""Looks a user of the local user base up by name."""

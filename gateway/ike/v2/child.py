@@ -8,7 +8,7 @@ from gateway.ike.codec import Proposal, SecurityAssociation, UnknownSelector
 from gateway.ike.crypto import keymat
 from gateway.ike.crypto.proposals import EspSelection, NoProposalChosen, select_esp
 from gateway.ike.outputs import InstallChildSa, Severity
-from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.policy import ConnectionPolicy, Feature
 from gateway.ike.registry import DhGroup, NotifyType, ProtocolId
 from gateway.ike.v2 import selectors
 from gateway.ike.v2.core import Core, TimerKind
@@ -198,7 +198,7 @@ def install(  # noqa: PLR0917 - one fact each
         local_ts=child.local_ts,
         remote_ts=child.remote_ts,
         replay_window=connection.replay_window,
-        follow_endpoint=connection.endpoint_update and not sa.local_natted,
+        follow_endpoint=connection.endpoint_update is not Feature.OFF and not sa.local_natted,
         soft_bytes=life.child_soft_bytes,
         hard_bytes=life.child_hard_bytes,
         soft_packets=life.child_soft_packets,

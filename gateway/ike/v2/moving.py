@@ -5,6 +5,7 @@ from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike import endpoint_update
 from gateway.ike.endpoint_update import MovePolicy
 from gateway.ike.outputs import Severity
+from gateway.ike.policy import Feature
 from gateway.ike.v2.core import Core
 from gateway.ike.v2.sa import IkeSa, State
 
@@ -33,7 +34,7 @@ def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> b
         Path(sa.path.local, remote),
         proof,
         now,
-        policy(core, sa, allowed=sa.connection.endpoint_update),
+        policy(core, sa, allowed=sa.connection.endpoint_update is not Feature.OFF),
     )
 
 

@@ -16,7 +16,7 @@ from gateway.domain.endpoint import Endpoint
 from gateway.ike.auth.credentials import LocalCredential, PresharedKey
 from gateway.ike.auth.identity import Identity
 from gateway.ike.crypto.proposals import SuiteOffer
-from gateway.ike.policy import EngineSettings, Lifetimes
+from gateway.ike.policy import EngineSettings, Feature, Lifetimes
 
 BRANCH = """
 [gateway]
@@ -78,7 +78,7 @@ def test_initiator(workshop: Workshop) -> None:
     assert policy.lifetimes == Lifetimes(ike_rekey_s=600, child_hard_packets=1000)
     assert policy.request_inner_address
     assert policy.force_encapsulation
-    assert (policy.mobike, policy.endpoint_update) == (False, False)
+    assert (policy.mobike, policy.endpoint_update) == (False, Feature.OFF)
     assert (policy.liveness_s, policy.replay_window) == (0, 64)
     assert b"secret" not in repr(policy).encode()
 

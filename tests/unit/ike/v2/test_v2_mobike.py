@@ -156,7 +156,7 @@ def test_update_while_a_request_is_outstanding() -> None:
 
 
 def test_without_mobike_an_update_is_ignored() -> None:
-    network = connected(gateway_policy(mobike=False, endpoint_update=False))
+    network = connected(gateway_policy(mobike=False, endpoint_update=Feature.OFF))
     sa_of(network.device).path = Path(ELSEWHERE, sa_of(network.device).path.remote)
     network.where[ELSEWHERE.address] = "device"
     answer = ask(network, Notify(NotifyType.UPDATE_SA_ADDRESSES)).answer
@@ -378,7 +378,7 @@ def _identity(text: str) -> object:
 
 
 def test_endpoint_update_switched_off() -> None:
-    network = connected(gateway_policy(endpoint_update=False))
+    network = connected(gateway_policy(endpoint_update=Feature.OFF))
     (child,) = network.gateway.sas.values()
     assert not child.follow_endpoint
     seen(network, ELSEWHERE)
