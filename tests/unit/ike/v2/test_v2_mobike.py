@@ -20,7 +20,7 @@ from harness_v2 import (
 
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike.codec import Notify
-from gateway.ike.policy import EngineSettings
+from gateway.ike.policy import EngineSettings, Feature
 from gateway.ike.registry import ExchangeType, NotifyType
 from gateway.ike.v2 import exchange, mobike, rekey
 
