@@ -35,7 +35,7 @@ MAX_ROUNDS = 8
 
 
 class Engine(Protocol):
-    """What this joint needs of :class:`gateway.ike.v2.engine.IkeEngine`."""
+    """What this joint needs of :class:`gateway.ike.engine.IkeEngine`."""
 
     def receive(self, message: bytes, path: Path, now: float) -> None:
         """A message from the network."""

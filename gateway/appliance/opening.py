@@ -52,7 +52,7 @@ def _local_endpoint(remote: Endpoint, listen: Sequence[IpAddress], port: int) ->
 
 
 class Opener(Protocol):
-    """What is needed of :class:`gateway.ike.v2.engine.IkeEngine`."""
+    """What is needed of :class:`gateway.ike.engine.IkeEngine`."""
 
     def initiate(self, connection: str, now: float) -> None:
         """Bring a connection up and keep it up."""

@@ -15,7 +15,7 @@ from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.pools import AddressPool
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.transport import IkeSockets
-from gateway.ike.v2.engine import IkeEngine
+from gateway.ike.engine import IkeEngine
 
 
 class Parts:

@@ -12,14 +12,14 @@ from gateway import __version__
 from gateway.appliance.views import child_sa_view, ike_sa_view
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request
 from gateway.dataplane.interface import Dataplane
-from gateway.ike.v2.snapshot import ChildSaSnapshot, IkeSaSnapshot
+from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
 
 USAGES_PER_TURN = 16
 """Counters read from the dataplane before others get their turn."""
 
 
 class Core(Protocol):
-    """What queries need of :class:`gateway.ike.v2.engine.IkeEngine`."""
+    """What queries need of :class:`gateway.ike.engine.IkeEngine`."""
 
     @property
     def counters(self) -> Mapping[str, int]:

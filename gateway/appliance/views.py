@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from gateway.dataplane.interface import Usage
-from gateway.ike.v2.snapshot import ChildSaSnapshot, IkeSaSnapshot
+from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
 
 _NO_USAGE: dict[str, object] = dict.fromkeys(
     ("bytes_in", "packets_in", "bytes_out", "packets_out", "last_in_age_s")

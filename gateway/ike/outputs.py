@@ -64,6 +64,18 @@ class AskAboutUser:
 
 
 @dataclass(frozen=True, slots=True)
+class AskOcsp:
+    """POST the request to the responder; answer with :meth:`IkeEngine.ocsp_answered`.
+
+    Exactly once for each ticket, with the octets of the response, or None if none came.
+    """
+
+    ticket: int
+    responder_url: str
+    request_der: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SessionOpened:
     """A user's session began: accounting starts."""
 
@@ -112,6 +124,7 @@ Output = (
     | RemoveChildSa
     | MoveChildSa
     | AskAboutUser
+    | AskOcsp
     | SessionOpened
     | SessionClosed
     | Event

@@ -103,6 +103,8 @@ class PeerAuth:
     preshared_key: PresharedKey | None = None
     anchors: TrustAnchors | None = None
     user: UserAuth | None = None
+    allow_sha1_signatures: bool = False
+    """Take RSA signatures over SHA-1 in AUTH, from peers that know nothing else (RFC 7296)."""
 
 
 @dataclass(frozen=True, slots=True)

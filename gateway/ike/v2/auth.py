@@ -1,5 +1,6 @@
 """IKE_AUTH as the responder (RFC 7296 section 1.2), and what both sides do once established."""
 
+from gateway.ike import child_sas, closing, selectors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.codec import (
     Authentication,
@@ -11,13 +12,14 @@ from gateway.ike.codec import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType
-from gateway.ike.v2 import child, closing, config_payload, exchange, mobike, proof, selectors
-from gateway.ike.v2.core import Core, TimerKind
-from gateway.ike.v2.refusal import Refused, report_refusal
-from gateway.ike.v2.sa import Child, Evidence, IkeSa, State, transition
+from gateway.ike.sa import Child
+from gateway.ike.v2 import child, config_payload, exchange, failing, mobike, proof
+from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
 
 
@@ -62,7 +64,7 @@ def refuse(core: Core, sa: IkeSa, refused: Refused, request: Request) -> None:
     report_refusal(
         core, refused, sa.peer_name, request.path.remote, "IKE_AUTH", connection=sa.connection_name
     )
-    closing.refuse_login(core, sa, refused.reason, request.now)
+    failing.refuse_login(core, sa, refused.reason, request.now)
 
 
 def _authenticate(core: Core, sa: IkeSa, view: Payloads) -> tuple[ConnectionPolicy, IdResponder]:
@@ -145,10 +147,10 @@ def _first_child(
     local_ts, remote_ts = child.narrow(sa, connection, theirs.selectors, ours.selectors)
     suite = selection.suite
     of_peer, of_us = child.keys(sa, suite, handshake.nonce_i, handshake.nonce_r, b"")
-    agreed = child.Agreed(
+    agreed = child_sas.Agreed(
         core.new_child_spi(), spi_out, suite, selection.group, local_ts, remote_ts
     )
-    made = child.install(core, sa, agreed, of_peer, of_us, now)
+    made = child_sas.install(core, sa, agreed, of_peer, of_us, now)
     payloads: list[Payload] = [] if configuration is None else [configuration]
     payloads += [
         child.answer_payload(selection, made.spi_in),

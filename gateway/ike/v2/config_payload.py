@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.domain.endpoint import IpAddress
-from gateway.domain.pools import PoolExhausted
+from gateway.ike import inner_address
 from gateway.ike.codec import Configuration, ConfigurationAttribute
+from gateway.ike.core import Core
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.refusal import Refused
 from gateway.ike.registry import CfgAttribute, CfgType, NotifyType
-from gateway.ike.v2.core import Core
-from gateway.ike.v2.refusal import Refused
 from gateway.ike.v2.sa import IkeSa
 
 MAX_SERVERS = 16
@@ -53,56 +53,14 @@ def answer(
     types = {attribute.type for attribute in request.attributes}
     attributes: list[ConfigurationAttribute] = []
     if types & set(_ADDRESSES.values()):
-        address = _lease(core, sa, connection, request, types)
+        families = {version for version, kind in _ADDRESSES.items() if kind in types}
+        wanted = _wanted(request, 4) or _wanted(request, 6)
+        address = inner_address.assign(core, sa, connection, families, wanted)
         if address is not None:
             value = address.packed + (b"\x80" if address.version == 6 else b"")
             attributes.append(ConfigurationAttribute(_ADDRESSES[address.version], value))
     attributes += _servers(connection, types)
     return Configuration(CfgType.REPLY, tuple(attributes))
-
-
-def _lease(
-    core: Core,
-    sa: IkeSa,
-    connection: ConnectionPolicy,
-    request: Configuration,
-    types: set[int],
-) -> IpAddress | None:
-    if connection.pool is None:
-        if connection.remote_ts:
-            return None
-        raise Refused(
-            NotifyType.INTERNAL_ADDRESS_FAILURE,
-            f"the peer asks for an inner address, connection {connection.name} has no pool",
-            f"set pool in connections.{connection.name}",
-        )
-    pool = core.pools.get(connection.pool)
-    if pool is None:
-        raise Refused(
-            NotifyType.INTERNAL_ADDRESS_FAILURE,
-            f"pool {connection.pool} of connection {connection.name} does not exist",
-            f"add [pools.{connection.pool}]",
-        )
-    version = pool.network.version
-    if _ADDRESSES[version] not in types:
-        raise Refused(
-            NotifyType.INTERNAL_ADDRESS_FAILURE,
-            f"the peer asks for an IPv{10 - version} inner address, pool {pool.name} has"
-            f" IPv{version} addresses only",
-            "request an address of the pool's family",
-        )
-    try:
-        address = pool.lease(sa.peer_name, _wanted(request, version))
-    except PoolExhausted as exhausted:
-        core.count("pool_exhausted")
-        raise Refused(
-            NotifyType.INTERNAL_ADDRESS_FAILURE,
-            str(exhausted),
-            f"enlarge network of pools.{pool.name}",
-        ) from None
-    sa.inner_address = address
-    sa.pool = pool.name
-    return address
 
 
 def _servers(connection: ConnectionPolicy, types: set[int]) -> list[ConfigurationAttribute]:

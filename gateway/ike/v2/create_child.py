@@ -6,6 +6,7 @@ RFC 7296 sections 1.3.1, 1.3.3 and 2.25.
 import struct
 
 from gateway.domain.wire import WireError
+from gateway.ike import child_sas
 from gateway.ike.codec import (
     KeyExchange,
     Nonce,
@@ -14,15 +15,16 @@ from gateway.ike.codec import (
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
 )
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.proposals import EspSelection
+from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType, ProtocolId
+from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
 from gateway.ike.v2 import exchange, rekey, rekey_ike
-from gateway.ike.v2.core import Core, TimerKind
 from gateway.ike.v2.init import NONCE_OCTETS
-from gateway.ike.v2.refusal import Refused, report_refusal
-from gateway.ike.v2.sa import Child, ChildState, IkeSa, State
+from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
 
 ACTIVATE_S = 4.0
@@ -75,10 +77,11 @@ def _answer_child(
     theirs = view.need(TrafficSelectorsInitiator)
     ours = view.need(TrafficSelectorsResponder)
     old = _replaced(core, sa, view)
-    if len(sa.children) >= child_sa.MAX_CHILDREN:
+    if len(sa.children) >= child_sas.MAX_CHILDREN:
         raise Refused(
             NotifyType.NO_ADDITIONAL_SAS,
-            f"the IKE SA has {len(sa.children)} child SAs, at most {child_sa.MAX_CHILDREN} allowed",
+            f"the IKE SA has {len(sa.children)} child SAs, at most"
+            f" {child_sas.MAX_CHILDREN} allowed",
         )
     selection = child_sa.choose_esp(core, connection, offered, with_group=True)
     spi_out = child_sa.spi_of(offered, selection.proposal_number)
@@ -86,10 +89,10 @@ def _answer_child(
     public, shared = _key_exchange(view, selection)
     ours_nonce = core.random(NONCE_OCTETS)
     of_peer, of_us = child_sa.keys(sa, selection.suite, nonce, ours_nonce, shared)
-    agreed = child_sa.Agreed(
+    agreed = child_sas.Agreed(
         core.new_child_spi(), spi_out, selection.suite, selection.group, local_ts, remote_ts
     )
-    made = child_sa.install(
+    made = child_sas.install(
         core,
         sa,
         agreed,

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from gateway.ike import closing
 from gateway.ike.codec import Delete, Payload
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.registry import ExchangeType, ProtocolId
-from gateway.ike.v2 import closing, exchange
-from gateway.ike.v2.core import Core, TimerKind
-from gateway.ike.v2.sa import Child, ChildState, IkeSa, State, transition
+from gateway.ike.sa import Child, ChildState
+from gateway.ike.v2 import exchange
+from gateway.ike.v2.sa import IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
 
 OLD_INBOUND_S = 5.0

@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import ClassVar
 
+from gateway.ike import closing
 from gateway.ike.codec import Payload
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.registry import ExchangeType
-from gateway.ike.v2 import closing, protect
-from gateway.ike.v2.core import Core, TimerKind
+from gateway.ike.v2 import failing, protect
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
 from gateway.ike.v2.window import LAST_MESSAGE_ID, Outstanding, retransmission_delay
@@ -108,7 +109,7 @@ def retransmit(core: Core, sa: IkeSa, now: float) -> None:
     settings = core.settings
     if outstanding.tries >= settings.retransmit_tries:
         core.count("retransmissions_exhausted")
-        closing.unanswered(core, sa, outstanding.exchange.name, now)
+        failing.unanswered(core, sa, outstanding.exchange.name, now)
         return
     outstanding.exchange.no_answer(core, sa, outstanding.tries, now)
     outstanding.tries += 1

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from gateway.ike import closing
 from gateway.ike.codec import Delete, Payload
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.registry import ExchangeType, ProtocolId
-from gateway.ike.v2 import closing, deleting, exchange, mobike, rekey, rekey_ike
-from gateway.ike.v2.core import Core, TimerKind
-from gateway.ike.v2.sa import ChildState, IkeSa, State
+from gateway.ike.sa import ChildState
+from gateway.ike.v2 import deleting, exchange, mobike, rekey, rekey_ike
+from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
 
 

@@ -18,9 +18,11 @@ from gateway.ike.codec import (
     parse_message,
     serialize_message,
 )
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh, keymat
 from gateway.ike.crypto.proposals import IkeSuite, NoProposalChosen, Selection, select_ike
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import (
     CertEncoding,
     DhGroup,
@@ -31,8 +33,6 @@ from gateway.ike.registry import (
     ProtocolId,
 )
 from gateway.ike.v2 import nat
-from gateway.ike.v2.core import Core, TimerKind
-from gateway.ike.v2.refusal import Refused, report_refusal
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
 
@@ -56,7 +56,7 @@ def receive_request(core: Core, octets: bytes, header: Header, path: Path, now: 
         raise WireError(f"IKE_SA_INIT of {len(octets)} octets, at most {MAX_INIT_OCTETS} allowed")
     digest = sha256(octets).digest()
     known = core.half_open.find(digest, path.remote)
-    if known is not None:
+    if isinstance(known, IkeSa):
         core.count("requests_repeated")
         core.transmit(known.window.responses, path)
         return

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.wire import WireError
+from gateway.ike import child_sas, closing, selectors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.codec import (
     Configuration,
@@ -22,26 +23,15 @@ from gateway.ike.codec import (
     parse_message,
     serialize_message,
 )
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.proposals import NoProposalChosen, check_selected
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, Flag, NotifyType, ProtocolId
-from gateway.ike.v2 import (
-    auth,
-    child,
-    closing,
-    config_payload,
-    deleting,
-    exchange,
-    init,
-    mobike,
-    nat,
-    proof,
-    selectors,
-)
-from gateway.ike.v2.core import Core, TimerKind
-from gateway.ike.v2.refusal import Refused, report_refusal
-from gateway.ike.v2.sa import Child, Evidence, IkeSa, State, transition
+from gateway.ike.sa import Child
+from gateway.ike.v2 import auth, child, config_payload, deleting, exchange, init, mobike, nat, proof
+from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
 
 MAX_RETRIES = 4
@@ -258,7 +248,7 @@ class AuthExchange(exchange.Exchange):
         payloads += [own_auth, Notify(NotifyType.INITIAL_CONTACT)]
         if connection.request_inner_address:
             payloads.append(config_payload.request())
-        local, remote = child.allowed_selectors(sa, connection)
+        local, remote = child_sas.allowed_selectors(sa, connection)
         payloads += [
             connection.esp_offer.to_payload(
                 ProtocolId.ESP, self._spi.to_bytes(4, "big"), with_group=False
@@ -332,7 +322,7 @@ class AuthExchange(exchange.Exchange):
                 "see the peer's log for its reason",
             )
         assigned = config_payload.read_reply(view.get(Configuration))
-        local, remote = child.allowed_selectors(sa, connection)
+        local, remote = child_sas.allowed_selectors(sa, connection)
         if connection.request_inner_address:
             if assigned.address is None:
                 raise Refused(
@@ -342,7 +332,7 @@ class AuthExchange(exchange.Exchange):
             local = (TrafficSelector.of_address(assigned.address),)
         agreed = read_agreed(connection, view, self._spi, local, remote, with_group=False)
         of_us, of_peer = child.keys(sa, agreed.suite, handshake.nonce_i, handshake.nonce_r, b"")
-        return child.install(core, sa, agreed, of_peer, of_us, now)
+        return child_sas.install(core, sa, agreed, of_peer, of_us, now)
 
     def _fail(self, core: Core, sa: IkeSa, refused: Refused, now: float) -> None:
         self._report(core, sa, refused, "IKE_AUTH")
@@ -361,7 +351,7 @@ def read_agreed(
     remote: tuple[TrafficSelector, ...],
     *,
     with_group: bool,
-) -> child.Agreed:
+) -> child_sas.Agreed:
     """What the responder chose from our offer of a child SA.
 
     ``local`` and ``remote`` are the selectors that we offered, or less.
@@ -387,4 +377,4 @@ def read_agreed(
             theirs=f"{view.need(TrafficSelectorsInitiator)}"[:200],
             ours=f"{selectors.describe(local)} === {selectors.describe(remote)}",
         )
-    return child.Agreed(spi_in, spi_out, selection.suite, selection.group, local_ts, remote_ts)
+    return child_sas.Agreed(spi_in, spi_out, selection.suite, selection.group, local_ts, remote_ts)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.domain.endpoint import Endpoint, Path
+from gateway.ike import moving
 from gateway.ike.codec import Notify, Payload
+from gateway.ike.core import Core
 from gateway.ike.registry import ExchangeType, NotifyType
-from gateway.ike.v2 import deleting, exchange, moving, nat
-from gateway.ike.v2.core import Core
+from gateway.ike.v2 import deleting, exchange, nat
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads
 

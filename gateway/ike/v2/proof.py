@@ -5,11 +5,11 @@ import hmac
 from gateway.ike.auth import methods
 from gateway.ike.auth.credentials import CertificateRefused, PresharedKey
 from gateway.ike.codec import Authentication, Certificate, Identification, Payload
+from gateway.ike.core import Core
 from gateway.ike.crypto.prf import Prf
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.refusal import Refused
 from gateway.ike.registry import AuthMethod, CertEncoding, NotifyType
-from gateway.ike.v2.core import Core
-from gateway.ike.v2.refusal import Refused
 from gateway.ike.v2.sa import Evidence, IkeSa
 from gateway.ike.v2.view import Payloads
 

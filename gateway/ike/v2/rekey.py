@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.wire import WireError
+from gateway.ike import child_sas, closing
 from gateway.ike.codec import (
     KeyExchange,
     Nonce,
@@ -17,15 +18,16 @@ from gateway.ike.codec import (
     TrafficSelectorsResponder,
     describe_notify,
 )
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
+from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, NotifyType, ProtocolId
+from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
-from gateway.ike.v2 import closing, deleting, exchange
-from gateway.ike.v2.core import Core, TimerKind
+from gateway.ike.v2 import deleting, exchange
 from gateway.ike.v2.init import NONCE_OCTETS
 from gateway.ike.v2.initiate import read_agreed
-from gateway.ike.v2.refusal import Refused, report_refusal
-from gateway.ike.v2.sa import Child, ChildState, IkeSa, State
+from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads
 
 RETRY_S = 5.0
@@ -140,7 +142,7 @@ class CreateChild(exchange.Exchange):
         low = min(self._nonce, nonce)
         reqid = old.reqid if old is not None else self._reqid
         loses = self._loses(sa, low)
-        made = child_sa.install(
+        made = child_sas.install(
             core, sa, agreed, of_peer, of_us, now, reqid=reqid, outbound=not loses
         )
         return made, low
@@ -276,5 +278,5 @@ def create(core: Core, sa: IkeSa, now: float, *, reqid: int | None = None) -> No
     """Ask for a new child SA with the selectors that policy allows."""
     if sa.connection is None or sa.state is not State.ESTABLISHED:
         return
-    local, remote = child_sa.allowed_selectors(sa, sa.connection)
+    local, remote = child_sas.allowed_selectors(sa, sa.connection)
     exchange.begin(core, sa, CreateChild(local, remote, reqid=reqid), now)

@@ -13,6 +13,7 @@ from gateway.ike.codec import (
     SecurityAssociation,
     describe_notify,
 )
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.proposals import (
     NoProposalChosen,
@@ -20,12 +21,12 @@ from gateway.ike.crypto.proposals import (
     check_selected,
     select_ike,
 )
+from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, NotifyType, ProtocolId
+from gateway.ike.sa import ChildState
 from gateway.ike.v2 import auth, deleting, exchange, init, rekey
-from gateway.ike.v2.core import Core, TimerKind
 from gateway.ike.v2.mobike import MobikeState
-from gateway.ike.v2.refusal import Refused, report_refusal
-from gateway.ike.v2.sa import ChildState, Evidence, IkeSa, State, transition
+from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
 
 OLD_SA_S = 30.0
@@ -65,6 +66,9 @@ def successor(
     if old.mobike_state is not None:
         # The mapping is a hash over the old SPIs: it says nothing about the new SA.
         new.mobike_state = MobikeState(old.mobike_state.additional)
+    new.peer_knows_endpoint_update = old.peer_knows_endpoint_update
+    new.peer_knows_vpn_fa = old.peer_knows_vpn_fa
+    new.user, new.profile, new.auth = old.user, old.profile, old.auth
     new.last_move = old.last_move
     new.move_budget = old.move_budget
     new.established_at = old.established_at
@@ -97,10 +101,10 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
         new.children[child.spi_in] = child
         core.children[child.spi_in] = new
     old.children = {}
-    new.inner_address, new.pool = old.inner_address, old.pool
-    old.inner_address = old.pool = None
+    core.hand_over_address(old, new)
     new.path, new.encapsulate = old.path, old.encapsulate
     new.local_natted, new.remote_natted = old.local_natted, old.remote_natted
+    new.session, old.session = old.session, None
     old.rekeyed_by = new
     waiting, old.exchanges = old.exchanges, None
     transition(core, old, State.REKEYED, f"replaced by {new.spis}")

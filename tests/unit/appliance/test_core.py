@@ -25,7 +25,7 @@ from gateway.domain.endpoint import Endpoint
 from gateway.domain.log import configure
 from gateway.ike.outputs import Event, Severity
 from gateway.ike.transport import IkeSockets
-from gateway.ike.v2.snapshot import ChildSaSnapshot, IkeSaSnapshot
+from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
 
 CONFIGURATION = """
 [gateway]
@@ -55,8 +55,12 @@ IKE = IkeSaSnapshot(
     local_spi="fedcba9876543210",
     state="established",
     initiator=False,
+    version=2,
     connection="road",
     peer="device@example.com",
+    user="",
+    profile="",
+    auth="certificate",
     local_id="gateway.example.com",
     local="203.0.113.1:4500",
     remote="198.51.100.9:1024",
@@ -67,6 +71,8 @@ IKE = IkeSaSnapshot(
     remote_natted=True,
     mobike=True,
     fragmentation=True,
+    peer_knows_endpoint_update=False,
+    peer_knows_vpn_fa=False,
     age_s=1.5,
     idle_s=0.5,
     rekey_in_s=100.0,
@@ -89,6 +95,8 @@ def child(spi_in: int) -> ChildSaSnapshot:
         suite="aes_gcm_16_256",
         encapsulated=True,
         outbound_active=True,
+        endpoint_update=False,
+        vpn_fa=False,
         local_ts=("10.1.0.0/24",),
         remote_ts=("10.9.0.1/32",),
         age_s=1.0,

@@ -12,6 +12,7 @@ from gateway.domain.pools import AddressPool
 from gateway.ike.auth.credentials import PresharedKey
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
+from gateway.ike.engine import IkeEngine
 from gateway.ike.outputs import (
     ActivateOutbound,
     Event,
@@ -22,7 +23,6 @@ from gateway.ike.outputs import (
     TransmitKeepalive,
 )
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, PeerAuth
-from gateway.ike.v2.engine import IkeEngine
 
 GATEWAY = Endpoint(ip_address("192.0.2.1"), 500)
 DEVICE = Endpoint(ip_address("198.51.100.7"), 500)

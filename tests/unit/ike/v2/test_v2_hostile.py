@@ -47,6 +47,8 @@ from gateway.ike.codec import (
     serialize_message,
 )
 from gateway.ike.codec import TrafficSelectorsInitiator as Tsi
+from gateway.ike.engine import IkeEngine
+from gateway.ike.half_open import Cookies
 from gateway.ike.outputs import Event, Transmit
 from gateway.ike.policy import EngineSettings, PeerAuth
 from gateway.ike.registry import (
@@ -60,8 +62,6 @@ from gateway.ike.registry import (
     NotifyType,
 )
 from gateway.ike.v2 import exchange, initiate, protect
-from gateway.ike.v2.cookies import Cookies
-from gateway.ike.v2.engine import IkeEngine
 from gateway.ike.v2.sa import State
 from gateway.ike.v2.window import LAST_MESSAGE_ID
 

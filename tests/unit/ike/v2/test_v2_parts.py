@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.endpoint import Endpoint, Path
+from gateway.ike import selectors
 from gateway.ike.endpoint_update import MoveBudget
-from gateway.ike.v2 import nat, selectors
+from gateway.ike.v2 import nat
 from gateway.ike.v2.sa import (
     TRANSITIONS,
     Evidence,

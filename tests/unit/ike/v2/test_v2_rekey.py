@@ -21,8 +21,9 @@ from gateway.ike.crypto.proposals import SuiteOffer
 from gateway.ike.outputs import RemoveChildSa
 from gateway.ike.policy import Lifetimes
 from gateway.ike.registry import NotifyType, ProtocolId
+from gateway.ike.sa import ChildState
 from gateway.ike.v2 import deleting, rekey, rekey_ike
-from gateway.ike.v2.sa import ChildState, State
+from gateway.ike.v2.sa import State
 
 SIDES = ("gateway", "device")
 NEVER = Lifetimes(ike_rekey_s=1e9, child_rekey_s=1e9)

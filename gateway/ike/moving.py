@@ -2,12 +2,12 @@
 
 from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, IpNetwork
 from gateway.domain.endpoint import Endpoint, Path
-from gateway.ike import endpoint_update
+from gateway.ike import child_sas, endpoint_update
+from gateway.ike.core import Core
 from gateway.ike.endpoint_update import MovePolicy
 from gateway.ike.outputs import Severity
-from gateway.ike.policy import Feature
-from gateway.ike.v2.core import Core
-from gateway.ike.v2.sa import IkeSa, State
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.sa import IkeSa
 
 _EVERYTHING = (ANY_IPV4, ANY_IPV6)
 
@@ -24,7 +24,7 @@ def policy(core: Core, sa: IkeSa, *, allowed: bool) -> MovePolicy:
 
 def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> bool:
     """Move the peer to where an authenticated packet came from, if policy allows it."""
-    if sa.connection is None or sa.state not in (State.ESTABLISHED, State.DELETING, State.REKEYED):
+    if sa.connection is None or not sa.movable:
         return False
     if remote == sa.path.remote:
         return False
@@ -34,8 +34,14 @@ def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> b
         Path(sa.path.local, remote),
         proof,
         now,
-        policy(core, sa, allowed=sa.connection.endpoint_update is not Feature.OFF),
+        policy(core, sa, allowed=_follows(sa, sa.connection)),
     )
+
+
+def _follows(sa: IkeSa, connection: ConnectionPolicy) -> bool:
+    if not sa.children:
+        return child_sas.plain_follows(sa, connection)
+    return any(child_sas.follows(sa, connection, child) for child in sa.children.values())
 
 
 def move_on_request(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -> str | None:

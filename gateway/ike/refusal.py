@@ -2,9 +2,9 @@
 
 from gateway.domain.endpoint import Endpoint
 from gateway.ike.codec import Notify
+from gateway.ike.core import Core
 from gateway.ike.outputs import Severity
 from gateway.ike.registry import NotifyType
-from gateway.ike.v2.core import Core
 
 
 class Refused(Exception):  # noqa: N818 - a decision, not a fault
@@ -76,7 +76,8 @@ def report(  # noqa: PLR0917 - one fact each
         core.emit("handshake_failed", text, Severity.WARNING, **fields)
     else:
         key = f"{step} {remote.address}"
-        core.emit_limited(key, now, "handshake_failed", text, Severity.WARNING, **fields)
+        warning = Severity.WARNING
+        core.emit_limited(key, now, "handshake_failed", text, warning, recorded=True, **fields)
 
 
 def report_refusal(

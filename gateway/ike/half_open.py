@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from gateway.domain.endpoint import Endpoint
 from gateway.ike.crypto.prf import Prf
 from gateway.ike.registry import PrfId
-from gateway.ike.v2.sa import IkeSa
+from gateway.ike.sa import IkeSa
 
 SECRET_LIFETIME_S = 60.0
 """A cookie is good for one to two of these."""

@@ -4,21 +4,22 @@ from collections.abc import Mapping, Sequence
 
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
+from gateway.domain.user_auth import Answer
+from gateway.ike import moving
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
-from gateway.ike.v2 import closing, deleting, initiate, mobike, moving, rekey
-from gateway.ike.v2.core import Core, TimerKind
-from gateway.ike.v2.sa import IkeSa, State
+from gateway.ike.sa import IkeSa
 
 
 def initiate_connection(core: Core, name: str, now: float) -> None:
     """Bring a connection up and keep it up. Raises KeyError for an unknown name."""
     connection = core.connections[name]
     core.wanted.setdefault(name, 0)
-    if any(sa.connection is connection and sa.session_initiator for sa in core.sas.values()):
+    if any(sa.connection_name == name and sa.session_initiator for sa in core.sas.values()):
         return
     core.timers.cancel((TimerKind.INITIATE, name))
-    initiate.start(core, connection, now)
+    core.versions[connection.version].initiate(core, connection, now)
 
 
 def traffic_waiting(core: Core, reqid: int, now: float) -> None:
@@ -27,9 +28,9 @@ def traffic_waiting(core: Core, reqid: int, now: float) -> None:
         if reserved != reqid or name not in core.connections:
             continue
         for sa in core.sas.values():
-            if sa.connection_name == name and sa.state is State.ESTABLISHED:
-                if not sa.children and sa.window.outstanding is None:
-                    rekey.create(core, sa, now, reqid=reqid)
+            if sa.connection_name == name and sa.established:
+                if not sa.children:
+                    core.version_of(sa).create_child(core, sa, reqid, now)
                 return
         initiate_connection(core, name, now)
         return
@@ -44,9 +45,9 @@ def child_expired(core: Core, spi_in: int, hard: bool, now: float) -> None:
         core.count("events_of_unknown_child")
         return
     if hard:
-        deleting.delete_child(core, sa, child, "its traffic limit is reached", now)
+        core.version_of(sa).delete_child(core, sa, child, "its traffic limit is reached", now)
     else:
-        rekey.rekey_child(core, sa, child, now)
+        core.version_of(sa).rekey_child(core, sa, child, now)
 
 
 def child_refused(core: Core, spi_in: int, reason: str, now: float) -> None:
@@ -67,7 +68,7 @@ def child_refused(core: Core, spi_in: int, reason: str, now: float) -> None:
         spi_in=f"{spi_in:08x}",
         reason=reason,
     )
-    deleting.delete_child(core, sa, child, f"not installed: {reason}", now)
+    core.version_of(sa).delete_child(core, sa, child, f"not installed: {reason}", now)
 
 
 def endpoint_seen(core: Core, spi_in: int, remote: Endpoint, proof: str, now: float) -> None:
@@ -84,22 +85,40 @@ def endpoint_seen(core: Core, spi_in: int, remote: Endpoint, proof: str, now: fl
     moving.follow(core, sa, remote, proof, now)
 
 
+def user_answered(core: Core, ticket: int, answer: Answer, now: float) -> None:
+    """Somebody knows about a user: go on with its handshake, if that still waits."""
+    sa = core.answered(ticket)
+    if sa is None:
+        core.count("answers_too_late")
+        return
+    core.version_of(sa).user_answered(core, sa, answer, now)
+
+
+def ocsp_answered(core: Core, ticket: int, response: bytes | None, now: float) -> None:
+    """The OCSP responder answered, or did not in time."""
+    sa = core.answered(ticket)
+    if sa is None:
+        core.count("answers_too_late")
+        return
+    core.version_of(sa).ocsp_answered(core, sa, response, now)
+
+
 def local_address_changed(core: Core, ike_spi: bytes, local: Endpoint, now: float) -> None:
     """Our own address changed."""
     sa = core.sas.get(ike_spi)
     if sa is None:
         core.count("events_of_unknown_ike_sa")
         return
-    mobike.local_address_changed(core, sa, local, now)
+    core.version_of(sa).local_address_changed(core, sa, local, now)
 
 
 def close_ike_sa(core: Core, spis: str, reason: str, now: float) -> bool:
     """End one IKE SA by its name; False when there is none of that name."""
     for sa in core.sas.values():
-        if sa.spis == spis and sa.state is not State.CLOSED:
+        if sa.spis == spis and not sa.closed:
             if sa.connection is not None and sa.session_initiator:
                 core.wanted.pop(sa.connection.name, None)
-            deleting.delete_ike_sa(core, sa, reason, now)
+            core.version_of(sa).delete_ike_sa(core, sa, reason, now)
             return True
     return False
 
@@ -110,15 +129,7 @@ def close_all(core: Core, reason: str, now: float) -> None:
         core.timers.cancel((TimerKind.INITIATE, name))
     core.wanted.clear()
     for sa in list(core.sas.values()):
-        _end_now(core, sa, reason, now)
-
-
-def _end_now(core: Core, sa: IkeSa, reason: str, now: float) -> None:
-    if sa.window.outstanding is not None and sa.state is State.ESTABLISHED:
-        # The window is taken: the Delete cannot wait for an answer that may never come.
-        closing.close(core, sa, reason, now)
-    else:
-        deleting.delete_ike_sa(core, sa, reason, now)
+        core.version_of(sa).end_now(core, sa, reason, now)
 
 
 def reconfigure(
@@ -136,16 +147,17 @@ def reconfigure(
         del core.wanted[name]
         core.timers.cancel((TimerKind.INITIATE, name))
     for sa in list(core.sas.values()):
-        if sa.connection is None or sa.state is State.CLOSED:
+        if sa.connection is None or sa.closed:
             continue
-        connection = fresh.get(sa.connection.name)
+        connection = profiled(fresh.get(sa.connection.name), sa.profile)
         if connection is None:
-            deleting.delete_ike_sa(core, sa, f"connection {sa.connection.name} was removed", now)
+            reason = f"connection {sa.connection.name} or its profile was removed"
+            core.version_of(sa).delete_ike_sa(core, sa, reason, now)
         elif not compatible(sa, connection):
             reason = f"connection {connection.name} was changed"
-            deleting.delete_ike_sa(core, sa, reason, now)
+            core.version_of(sa).delete_ike_sa(core, sa, reason, now)
         elif sa.pool in replaced:
-            deleting.delete_ike_sa(core, sa, f"pool {sa.pool} was changed", now)
+            core.version_of(sa).delete_ike_sa(core, sa, f"pool {sa.pool} was changed", now)
         else:
             sa.connection = connection
 
@@ -162,6 +174,16 @@ def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> frozenset[str]:
     return replaced
 
 
+def profiled(connection: ConnectionPolicy | None, name: str) -> ConnectionPolicy | None:
+    """The connection as the profile of this name has it; None when either is gone."""
+    if connection is None or not name:
+        return connection
+    for profile in connection.profiles:
+        if profile.name == name:
+            return connection.with_profile(profile)
+    return None
+
+
 def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
     """Whether an SA that was made under its connection may live on under ``new``.
 
@@ -173,6 +195,7 @@ def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
     if sa.peer_id is not None and not new.remote_id.matches(sa.peer_id):
         return False
     return (
+        old.version,
         old.local_id,
         old.peer_auth,
         old.local_ts,
@@ -181,6 +204,7 @@ def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
         old.remote,
         old.force_encapsulation,
     ) == (
+        new.version,
         new.local_id,
         new.peer_auth,
         new.local_ts,

@@ -10,13 +10,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway.domain.endpoint import IpAddress, Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.timers import Timers
+from gateway.domain.user_auth import Question
 from gateway.ike.auth.credentials import LocalCredential
 from gateway.ike.auth.identity import Identity
 from gateway.ike.crypto.proposals import EspSelection, Selection
-from gateway.ike.outputs import ActivateOutbound, Event, Output, Severity, Transmit
-from gateway.ike.policy import ConnectionPolicy, EngineSettings
-from gateway.ike.v2.cookies import Cookies, HalfOpenLimits
-from gateway.ike.v2.sa import Child, IkeSa
+from gateway.ike.half_open import Cookies, HalfOpenLimits
+from gateway.ike.outputs import ActivateOutbound, AskAboutUser, Event, Output, Severity, Transmit
+from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
+from gateway.ike.sa import Child, IkeSa
+from gateway.ike.versions import Version
 
 FIRST_REQID = 0x47000001
 LAST_REQID = 0x47FFFFFF
@@ -24,6 +26,8 @@ FIRST_CHILD_SPI = 0x1000
 """Smaller SPIs are reserved by IANA (to 255) or handed out by people."""
 MAX_LIMITED_EVENTS = 1024
 EVENT_INTERVAL_S = 10.0
+ANSWERS_IN_THE_CLEAR_PER_S = 10
+"""Unauthenticated answers to requests without an SA, all peers together."""
 CHILDLESS_S = 30.0
 """How long an IKE SA may have no child SA before it is closed."""
 
@@ -59,7 +63,11 @@ class Core:
         random: Callable[[int], bytes],
         wall_clock: Callable[[], datetime],
         last_inbound: Callable[[int], float | None] | None,
+        versions: Mapping[int, Version],
+        find_user: FindUser,
     ) -> None:
+        self.versions = versions
+        self.find_user = find_user
         self.settings = settings
         self.connections = {connection.name: connection for connection in connections}
         self.pools = pools
@@ -81,6 +89,11 @@ class Core:
         """Our SPIs of established IKE SAs, by the peer's identity."""
         self.cookies = Cookies(random)
         self.half_open = HalfOpenLimits()
+        self.framed: dict[IpAddress, bytes] = {}
+        """Our SPI of the IKE SA whose user got this address from RADIUS."""
+        self.asked: dict[int, bytes] = {}
+        """Our SPI of the IKE SA that each question waits for, by ticket."""
+        self._last_ticket = 0
         self.wanted: dict[str, int] = {}
         """Connections that are to be up, with the number of failures in a row."""
         self.trap_reqids: dict[str, int] = {}
@@ -89,6 +102,7 @@ class Core:
         self._next_reqid = FIRST_REQID
         self._der: dict[int, tuple[LocalCredential, tuple[bytes, ...]]] = {}
         self._limited: dict[str, tuple[float, int]] = {}
+        self._clear_answers = (0.0, 0)
         self.selections: dict[object, tuple[Selection, tuple[ConnectionPolicy, ...]]] = {}
         self.esp_selections: dict[object, EspSelection] = {}
 
@@ -105,12 +119,25 @@ class Core:
         self.outputs.append(Event(name, text, severity, fields))
 
     def emit_limited(
-        self, key: str, now: float, name: str, text: str, severity: Severity, **fields: object
+        self,
+        key: str,
+        now: float,
+        name: str,
+        text: str,
+        severity: Severity,
+        *,
+        recorded: bool = False,
+        **fields: object,
     ) -> None:
-        """Report an event, at most one per ``key`` in ten seconds; the next says how many more."""
+        """Report an event, at most one per ``key`` in ten seconds; the next says how many more.
+
+        With ``recorded`` the others are reported too, as events that the log leaves out.
+        """
         last, suppressed = self._limited.get(key, (-EVENT_INTERVAL_S, 0))
         if now - last < EVENT_INTERVAL_S:
             self._limited[key] = (last, suppressed + 1)
+            if recorded:
+                self.outputs.append(Event(name, text, severity, fields, logged=False))
             return
         if len(self._limited) >= MAX_LIMITED_EVENTS:
             self._limited.clear()
@@ -123,6 +150,14 @@ class Core:
         """Send the datagrams of one message."""
         for message in messages:
             self.outputs.append(Transmit(message, path))
+
+    def may_answer(self, now: float) -> bool:
+        """Whether one more request that belongs to no SA may get an answer."""
+        begun, used = self._clear_answers
+        if now - begun >= 1.0 or now < begun:
+            begun, used = now, 0
+        self._clear_answers = (begun, used + 1)
+        return used < ANSWERS_IN_THE_CLEAR_PER_S
 
     # -- names ----------------------------------------------------------------------------
 
@@ -164,7 +199,33 @@ class Core:
     def _advance_reqid(self) -> None:
         self._next_reqid = FIRST_REQID if self._next_reqid >= LAST_REQID else self._next_reqid + 1
 
+    # -- questions to the outside ----------------------------------------------------------
+
+    def ask(self, sa: IkeSa, question: Question) -> None:
+        """Ask about the user of an IKE SA; it has one question at a time."""
+        self.outputs.append(AskAboutUser(self.take_ticket(sa), question))
+
+    def take_ticket(self, sa: IkeSa) -> int:
+        """A new ticket, in place of the one that the SA may hold."""
+        self.asked.pop(sa.ticket, None)
+        self._last_ticket += 1
+        sa.ticket = self._last_ticket
+        self.asked[sa.ticket] = sa.local_spi
+        return sa.ticket
+
+    def answered(self, ticket: int) -> IkeSa | None:
+        """The IKE SA that still waits for this ticket's answer."""
+        sa = self.sas.get(self.asked.pop(ticket, b""))
+        if sa is None or sa.ticket != ticket:
+            return None
+        sa.ticket = 0
+        return sa
+
     # -- tables ---------------------------------------------------------------------------
+
+    def version_of(self, sa: IkeSa) -> Version:
+        """The code of an IKE SA's version."""
+        return self.versions[sa.version]
 
     def add_sa(self, sa: IkeSa) -> None:
         """Enter a new IKE SA under our SPI."""
@@ -183,6 +244,7 @@ class Core:
     def drop_sa(self, sa: IkeSa) -> None:
         """Take an IKE SA out of every table, with its timers."""
         self.sas.pop(sa.local_spi, None)
+        self.asked.pop(sa.ticket, None)
         spis = self.by_peer.get(sa.peer_id) if sa.peer_id is not None else None
         if spis is not None and sa.peer_id is not None:
             spis.discard(sa.local_spi)
@@ -240,13 +302,22 @@ class Core:
         return int.from_bytes(self.random(2), "big") / 65535
 
     def release_address(self, sa: IkeSa) -> None:
-        """Give a leased inner address back to its pool."""
-        if sa.inner_address is not None and sa.pool is not None:
-            pool = self.pools.get(sa.pool)
+        """Give the inner address back to where it came from."""
+        if sa.inner_address is not None:
+            pool = self.pools.get(sa.pool) if sa.pool is not None else None
             if pool is not None:
                 pool.release(sa.inner_address)
+            elif self.framed.get(sa.inner_address) == sa.local_spi:
+                del self.framed[sa.inner_address]
         sa.inner_address = None
         sa.pool = None
+
+    def hand_over_address(self, old: IkeSa, new: IkeSa) -> None:
+        """A successor takes the inner address."""
+        new.inner_address, new.pool = old.inner_address, old.pool
+        if old.inner_address is not None and self.framed.get(old.inner_address) == old.local_spi:
+            self.framed[old.inner_address] = new.local_spi
+        old.inner_address = old.pool = None
 
 
 _IKE_TIMERS = (

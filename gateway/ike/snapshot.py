@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gateway.ike.v2.sa import Child, IkeSa
-from gateway.ike.v2.selectors import text
+from gateway.ike.sa import Child, IkeSa
+from gateway.ike.selectors import text
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,15 @@ class IkeSaSnapshot:
     state: str
     initiator: bool
     """Whether we initiated the session."""
+    version: int
+    """Of IKE: 1 or 2."""
     connection: str
     peer: str
+    user: str
+    """Who proved itself by EAP or XAUTH; empty when nobody was asked to."""
+    profile: str
+    auth: str
+    """How the peer proved itself."""
     local_id: str
     local: str
     remote: str
@@ -28,6 +35,10 @@ class IkeSaSnapshot:
     remote_natted: bool
     mobike: bool
     fragmentation: bool
+    peer_knows_endpoint_update: bool
+    """Both sides sent the vendor id of SA endpoint update (draft 001, appendix C)."""
+    peer_knows_vpn_fa: bool
+    """Both sides sent the vendor id of the foreign agent in the gateway (appendix B)."""
     age_s: float
     idle_s: float
     """Since the last authenticated IKE message."""
@@ -55,6 +66,10 @@ class ChildSaSnapshot:
     suite: str
     encapsulated: bool
     outbound_active: bool
+    endpoint_update: bool
+    """Whether both sides agreed on SA endpoint update for this SA."""
+    vpn_fa: bool
+    """Whether both sides agreed on the foreign agent in the gateway for this SA."""
     local_ts: tuple[str, ...]
     remote_ts: tuple[str, ...]
     age_s: float
@@ -75,20 +90,26 @@ def of_ike_sa(sa: IkeSa, now: float, rekey_at: float | None = None) -> IkeSaSnap
     return IkeSaSnapshot(
         spis=sa.spis,
         local_spi=sa.local_spi.hex(),
-        state=sa.state.value,
+        state=sa.state_name,
         initiator=sa.session_initiator,
+        version=sa.version,
         connection=sa.connection_name,
         peer=sa.peer_name,
+        user=sa.user.user if sa.user is not None else "",
+        profile=sa.profile,
+        auth=sa.auth,
         local_id=str(sa.local_id) if sa.local_id is not None else "",
         local=str(sa.path.local),
         remote=str(sa.path.remote),
         inner_address=str(sa.inner_address) if sa.inner_address is not None else None,
-        suite=str(sa.suite) if sa.suite is not None else "",
+        suite=sa.suite_name,
         encapsulated=sa.encapsulate,
         local_natted=sa.local_natted,
         remote_natted=sa.remote_natted,
         mobike=sa.mobike,
         fragmentation=sa.fragmentation,
+        peer_knows_endpoint_update=sa.peer_knows_endpoint_update,
+        peer_knows_vpn_fa=sa.peer_knows_vpn_fa,
         age_s=round(now - sa.created_at, 3),
         idle_s=round(now - sa.last_inbound, 3),
         rekey_in_s=None if rekey_at is None else round(rekey_at - now, 3),
@@ -112,6 +133,8 @@ def of_child(sa: IkeSa, child: Child, now: float) -> ChildSaSnapshot:
         suite=str(child.suite),
         encapsulated=child.udp_encapsulation,
         outbound_active=child.outbound_active,
+        endpoint_update=child.endpoint_update,
+        vpn_fa=child.vpn_fa,
         local_ts=tuple(map(text, child.local_ts)),
         remote_ts=tuple(map(text, child.remote_ts)),
         age_s=round(now - child.installed_at, 3),

@@ -1,0 +1,137 @@
+"""Child SAs of either version: allowed selectors, and installation in the dataplane."""
+
+from dataclasses import dataclass
+
+from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, ChildSa, EspKeys, EspSuite, TrafficSelector
+from gateway.ike import selectors
+from gateway.ike.core import Core, TimerKind
+from gateway.ike.outputs import InstallChildSa, Severity
+from gateway.ike.policy import ConnectionPolicy, Feature
+from gateway.ike.registry import DhGroup
+from gateway.ike.sa import Child, IkeSa
+
+MAX_CHILDREN = 16
+"""Child SAs of one IKE SA, those being rekeyed included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What both sides agreed on for a child SA."""
+
+    spi_in: int
+    spi_out: int
+    suite: EspSuite
+    group: DhGroup | None
+    local_ts: tuple[TrafficSelector, ...]
+    remote_ts: tuple[TrafficSelector, ...]
+    endpoint_update: bool = False
+    vpn_fa: bool = False
+
+
+def allowed_selectors(
+    sa: IkeSa, connection: ConnectionPolicy
+) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+    """(local, remote) selectors that the policy allows on this SA."""
+    if connection.request_inner_address:
+        mine: tuple[TrafficSelector, ...] = (
+            (TrafficSelector.of_address(sa.inner_address),)
+            if sa.inner_address is not None
+            else (ANY_IPV4, ANY_IPV6)
+        )
+        return mine, connection.remote_ts or (ANY_IPV4, ANY_IPV6)
+    if sa.inner_address is not None:
+        return connection.local_ts, (TrafficSelector.of_address(sa.inner_address),)
+    if sa.session_initiator:
+        mine = connection.local_ts or (TrafficSelector.of_address(sa.path.local.address),)
+        return mine, connection.remote_ts or (ANY_IPV4, ANY_IPV6)
+    return connection.local_ts, connection.remote_ts
+
+
+def plain_follows(sa: IkeSa, connection: ConnectionPolicy) -> bool:
+    """Whether a peer is followed that did not negotiate SA endpoint update.
+
+    One behind a NAT is (RFC 7296 section 2.23), any other where policy says so.
+    """
+    if connection.endpoint_update is Feature.OFF:
+        return False
+    return connection.follow_plain_peers or sa.remote_natted
+
+
+def follows(sa: IkeSa, connection: ConnectionPolicy, child: Child) -> bool:
+    """Whether authenticated packets of this child SA from elsewhere move the peer."""
+    if connection.endpoint_update is Feature.OFF:
+        return False
+    return child.endpoint_update or plain_follows(sa, connection)
+
+
+def install(  # noqa: PLR0917 - one fact each
+    core: Core,
+    sa: IkeSa,
+    agreed: Agreed,
+    keys_in: EspKeys,
+    keys_out: EspKeys,
+    now: float,
+    *,
+    reqid: int | None = None,
+    outbound: bool = True,
+) -> Child:
+    """Hand a child SA to the dataplane and start its timers."""
+    connection = sa.connection
+    if connection is None:
+        raise ValueError("no connection")
+    life = connection.lifetimes
+    child = Child(
+        agreed.spi_in,
+        agreed.spi_out,
+        reqid if reqid is not None else core.take_reqid(connection.name),
+        agreed.suite,
+        agreed.group,
+        agreed.local_ts,
+        agreed.remote_ts,
+        sa.encapsulate,
+        now,
+    )
+    child.endpoint_update = agreed.endpoint_update
+    child.vpn_fa = agreed.vpn_fa
+    child.outbound_active = outbound
+    core.add_child(sa, child)
+    core.timers.cancel((TimerKind.CHILDLESS, sa.local_spi))
+    early = life.child_rekey_s * (1 - life.jitter * core.fraction())
+    core.timers.set((TimerKind.REKEY_CHILD, child.spi_in), now + early)
+    end = now + life.child_rekey_s + life.child_over_s
+    core.timers.set((TimerKind.EXPIRE_CHILD, child.spi_in), end)
+    described = ChildSa(
+        spi_in=child.spi_in,
+        spi_out=child.spi_out,
+        reqid=child.reqid,
+        suite=child.suite,
+        keys_in=keys_in,
+        keys_out=keys_out,
+        local=sa.path.local,
+        remote=sa.path.remote,
+        udp_encapsulation=child.udp_encapsulation,
+        local_ts=child.local_ts,
+        remote_ts=child.remote_ts,
+        replay_window=connection.replay_window,
+        follow_endpoint=follows(sa, connection, child) and not sa.local_natted,
+        soft_bytes=life.child_soft_bytes,
+        hard_bytes=life.child_hard_bytes,
+        soft_packets=life.child_soft_packets,
+        hard_packets=life.child_hard_packets,
+    )
+    core.outputs.append(InstallChildSa(described, outbound))
+    core.count("child_sas_installed")
+    summary = f"{selectors.describe(child.local_ts)} === {selectors.describe(child.remote_ts)}"
+    core.emit(
+        "child_sa_installed",
+        f"child SA {child.spi_in:08x}/{child.spi_out:08x} of {sa.peer_name}: {summary},"
+        f" {child.suite}",
+        Severity.DEBUG,
+        peer=sa.peer_name,
+        connection=connection.name,
+        spi_in=f"{child.spi_in:08x}",
+        spi_out=f"{child.spi_out:08x}",
+        reqid=child.reqid,
+        suite=str(child.suite),
+    )
+    return child
