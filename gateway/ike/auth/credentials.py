@@ -21,13 +21,17 @@ from gateway.ike.auth.certificates import (
     read,
     title_of,
 )
+from gateway.ike.auth.crl import Crl
 from gateway.ike.auth.identity import Identity, certificate_identities
+from gateway.ike.auth.ocsp import OcspRequest
+from gateway.ike.auth.revocation import Revocation, RevocationPending, RevocationPolicy
 
 __all__ = [
     "CertificateRefused",
     "LocalCredential",
     "PresharedKey",
     "PrivateKey",
+    "RevocationPending",
     "TrustAnchors",
 ]
 
@@ -103,13 +107,17 @@ def _spki(key: object) -> bytes:
 class TrustAnchors:
     """Certificates that are trusted as such: authorities, or a peer's own certificate.
 
-    Immutable but for its caches; equal if it trusts the same certificates. Raises
-    :class:`CertificateRefused` (a :class:`ValueError`) for an anchor that cannot be used.
+    ``revocation`` says which CRLs and which OCSP responder to believe; None checks nothing.
+    Immutable but for that and its caches; equal if it trusts the same certificates by the same
+    policy. Raises :class:`CertificateRefused` (a :class:`ValueError`) for an anchor that cannot be
+    used.
     """
 
-    __slots__ = ("_anchors", "_hashes", "_reader", "_validated", "certificates")
+    __slots__ = ("_anchors", "_hashes", "_reader", "_validated", "certificates", "revocation")
 
-    def __init__(self, certificates: Sequence[x509.Certificate]) -> None:
+    def __init__(
+        self, certificates: Sequence[x509.Certificate], revocation: Revocation | None = None
+    ) -> None:
         if not certificates:
             raise ValueError("no trusted certificate")
         self.certificates = tuple(certificates)
@@ -117,17 +125,26 @@ class TrustAnchors:
         self._reader = CertificateReader()
         self._hashes = b"".join(_sha1(_spki(anchor.key)) for anchor in self._anchors)
         self._validated: OrderedDict[
-            tuple[bytes, Identity], tuple[x509.Certificate, datetime, datetime]
+            tuple[bytes, Identity], tuple[list[ParsedCertificate], datetime, datetime]
         ] = OrderedDict()
+        self.revocation = revocation
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TrustAnchors) and self.certificates == other.certificates
+        return (
+            isinstance(other, TrustAnchors)
+            and self.certificates == other.certificates
+            and self._policy == other._policy
+        )
 
     def __hash__(self) -> int:
         return hash(self._hashes)
 
     def __repr__(self) -> str:
         return f"TrustAnchors({', '.join(anchor.title for anchor in self._anchors)})"
+
+    @property
+    def _policy(self) -> RevocationPolicy | None:
+        return None if self.revocation is None else self.revocation.policy
 
     def hash_list(self) -> bytes:
         """The SHA-1 hashes of the anchors' public keys, for CERTREQ (RFC 7296 section 3.7)."""
@@ -139,7 +156,8 @@ class TrustAnchors:
         """The leaf, if a path leads from it to an anchor at ``now`` and it names the identity.
 
         ``chain_der``: what the peer sent, leaf first, the rest in any order; ``now`` knows its time
-        zone. Nothing is fetched, no revocation is checked. Raises :class:`CertificateRefused`.
+        zone. Nothing is fetched. Raises :class:`CertificateRefused`, and of that the
+        :class:`RevocationPending` where an OCSP responder must be asked before one can tell.
         """
         if now.tzinfo is None:
             raise TypeError("the time has no time zone")
@@ -155,6 +173,15 @@ class TrustAnchors:
             raise CertificateRefused(
                 f"the certificates have {total} octets, at most {MAX_CHAIN_OCTETS} are allowed"
             )
+        path = self._path(chain_der, identity, now)
+        if self.revocation is not None:
+            self.revocation.check(path, now)
+        return path[0].certificate
+
+    def _path(
+        self, chain_der: Sequence[bytes], identity: Identity, now: datetime
+    ) -> list[ParsedCertificate]:
+        """A valid path, searched for once while none of its certificates begins or ends."""
         key = (b"".join(map(digest, chain_der)), identity)
         known = self._validated.get(key)
         if known is not None and known[1] <= now <= known[2]:
@@ -165,10 +192,31 @@ class TrustAnchors:
         path_validation.check_leaf(supplied[0], identity)
         first = max(one.not_before for one in path)
         last = min(one.not_after for one in path)
-        self._validated[key] = (supplied[0].certificate, first, last)
+        self._validated[key] = (path, first, last)
         if len(self._validated) > MAX_VALIDATED:
             self._validated.popitem(last=False)
-        return supplied[0].certificate
+        return path
+
+    def check_crls(self, crls: Sequence[Crl]) -> None:
+        """Whether the lists could be put in force. Raises :class:`CrlRefused`."""
+        if self.revocation is not None:
+            self.revocation.check_crls(crls, self._anchors)
+
+    def take_crls(self, source: str, crls: tuple[Crl, ...]) -> None:
+        """Put the lists of a file in force instead of its former. Raises :class:`CrlRefused`."""
+        if self.revocation is not None:
+            self.revocation.take_crls(source, crls, self._anchors)
+
+    def take_ocsp_response(
+        self, request: OcspRequest, der: bytes | None, now: datetime
+    ) -> str | None:
+        """The responder's answer to a :class:`RevocationPending`, or None if none came.
+
+        Returns why it does not count, for the log; then :meth:`validate` decides without it.
+        """
+        if self.revocation is None:
+            return None
+        return self.revocation.take_response(request, der, now)
 
 
 def _sha1(data: bytes) -> bytes:

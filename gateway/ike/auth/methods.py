@@ -3,9 +3,8 @@
 from collections.abc import Collection
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import constant_time, hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives import constant_time
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
@@ -16,6 +15,7 @@ from gateway.ike.auth.algorithm_identifier import Scheme, SignatureAlgorithm, de
 from gateway.ike.auth.certificates import key_problem, title_of
 from gateway.ike.auth.credentials import LocalCredential, PresharedKey, PrivateKey
 from gateway.ike.auth.identity import escape
+from gateway.ike.auth.signatures import HASHES, KEYS, STRONG_HASHES, rsa_padding, verifies
 from gateway.ike.crypto.prf import Prf
 from gateway.ike.registry import AuthMethod, HashId
 
@@ -23,15 +23,9 @@ KEY_PAD = b"Key Pad for IKEv2"
 MAX_SIGNATURE_OCTETS = 1024
 """An RSA key of 8192 bits signs with this many."""
 
-SIGNATURE_HASHES = (HashId.SHA2_256, HashId.SHA2_384, HashId.SHA2_512, HashId.IDENTITY)
+SIGNATURE_HASHES = STRONG_HASHES
 """What we announce in SIGNATURE_HASH_ALGORITHMS and accept in method 14."""
 
-_HASHES: dict[HashId, hashes.HashAlgorithm] = {
-    HashId.SHA1: hashes.SHA1(),  # noqa: S303 - verified only where it was asked for by name
-    HashId.SHA2_256: hashes.SHA256(),
-    HashId.SHA2_384: hashes.SHA384(),
-    HashId.SHA2_512: hashes.SHA512(),
-}
 _ECDSA_METHODS: dict[int, tuple[str, HashId, int]] = {
     AuthMethod.ECDSA_SHA256_P256: ("secp256r1", HashId.SHA2_256, 32),
     AuthMethod.ECDSA_SHA384_P384: ("secp384r1", HashId.SHA2_384, 48),
@@ -95,7 +89,7 @@ def _choose(key: PrivateKey, peer_hashes: Collection[int]) -> SignatureAlgorithm
         wanted = [own, HashId.SHA2_512, HashId.SHA2_384, HashId.SHA2_256]
     for hash_ in wanted:
         if hash_ in peer_hashes:
-            salt = _HASHES[hash_].digest_size if scheme is Scheme.RSA_PSS else 0
+            salt = HASHES[hash_].digest_size if scheme is Scheme.RSA_PSS else 0
             return SignatureAlgorithm(scheme, hash_, salt)
     names = ", ".join(dict.fromkeys(hash_.name.replace("_", "-") for hash_ in wanted))
     raise AuthenticationRefused(
@@ -107,16 +101,10 @@ def _choose(key: PrivateKey, peer_hashes: Collection[int]) -> SignatureAlgorithm
 def _sign(key: PrivateKey, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
     if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey):
         return key.sign(octets)
-    hash_ = _HASHES[algorithm.hash]
+    hash_ = HASHES[algorithm.hash]
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(octets, _rsa_padding(algorithm), hash_)
+        return key.sign(octets, rsa_padding(algorithm), hash_)
     return key.sign(octets, ec.ECDSA(hash_))
-
-
-def _rsa_padding(algorithm: SignatureAlgorithm) -> padding.PSS | padding.PKCS1v15:
-    if algorithm.scheme is Scheme.RSA_PSS:
-        return padding.PSS(padding.MGF1(_HASHES[algorithm.hash]), algorithm.salt)
-    return padding.PKCS1v15()
 
 
 def _sign_old(key: PrivateKey, octets: bytes) -> tuple[AuthMethod, bytes]:
@@ -169,10 +157,10 @@ def verify(
         raise AuthenticationRefused(f"the signature has {len(signature)} octets")
     for algorithm in attempts:
         _require_key_of(key, algorithm.scheme)
-        if _verifies(key, algorithm, signature, octets):
+        if verifies(key, algorithm, signature, octets):
             return
     sha1 = SignatureAlgorithm(Scheme.RSA_PKCS1, HashId.SHA1)
-    if method == AuthMethod.RSA_SIGNATURE and _verifies(key, sha1, signature, octets):
+    if method == AuthMethod.RSA_SIGNATURE and verifies(key, sha1, signature, octets):
         raise AuthenticationRefused(
             "the signature is over SHA-1, which is too weak; let the peer announce and use "
             "SIGNATURE_HASH_ALGORITHMS (RFC 7427)"
@@ -210,34 +198,8 @@ def _ecdsa_method(
     return [SignatureAlgorithm(Scheme.ECDSA, hash_)], encode_dss_signature(r, s)
 
 
-_KEYS = {
-    Scheme.RSA_PKCS1: rsa.RSAPublicKey,
-    Scheme.RSA_PSS: rsa.RSAPublicKey,
-    Scheme.ECDSA: ec.EllipticCurvePublicKey,
-    Scheme.ED25519: ed25519.Ed25519PublicKey,
-    Scheme.ED448: ed448.Ed448PublicKey,
-}
-
-
 def _require_key_of(key: PublicKeyTypes, scheme: Scheme) -> None:
-    if not isinstance(key, _KEYS[scheme]):
+    if not isinstance(key, KEYS[scheme]):
         raise AuthenticationRefused(
             f"the signature is {scheme.value}, but the certificate's key is of another kind"
         )
-
-
-def _verifies(
-    key: PublicKeyTypes, algorithm: SignatureAlgorithm, signature: bytes, octets: bytes
-) -> bool:
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, octets, _rsa_padding(algorithm), _HASHES[algorithm.hash])
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, octets, ec.ECDSA(_HASHES[algorithm.hash]))
-        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-            key.verify(signature, octets)
-        else:
-            return False
-    except (InvalidSignature, ValueError, UnsupportedAlgorithm):
-        return False
-    return True
