@@ -41,6 +41,7 @@ class TimerKind(enum.Enum):
     REKEY_IKE = "rekey IKE SA"
     EXPIRE_IKE = "IKE SA expires"
     CHILDLESS = "childless"
+    SESSION = "session time of the user"
     KEEPALIVE = "NAT keepalive"
     REKEY_CHILD = "rekey child SA"
     EXPIRE_CHILD = "child SA expires"
@@ -327,6 +328,7 @@ _IKE_TIMERS = (
     TimerKind.REKEY_IKE,
     TimerKind.EXPIRE_IKE,
     TimerKind.CHILDLESS,
+    TimerKind.SESSION,
     TimerKind.KEEPALIVE,
 )
 _CHILD_TIMERS = (

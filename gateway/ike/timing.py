@@ -35,6 +35,9 @@ def _fire_ike(core: Core, kind: TimerKind, sa: IkeSa, now: float) -> None:
     if kind is TimerKind.CHILDLESS:
         if not sa.children and sa.established:
             version.delete_ike_sa(core, sa, "no child SA for too long", now)
+    elif kind is TimerKind.SESSION:
+        if sa.established:
+            version.delete_ike_sa(core, sa, "the session time of its user is over", now)
     elif kind is TimerKind.KEEPALIVE:
         if sa.established and sa.local_natted:
             core.outputs.append(TransmitKeepalive(sa.path))
