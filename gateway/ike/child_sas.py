@@ -133,5 +133,7 @@ def install(  # noqa: PLR0917 - one fact each
         spi_out=f"{child.spi_out:08x}",
         reqid=child.reqid,
         suite=str(child.suite),
+        endpoint_update=child.endpoint_update,
+        vpn_fa=child.vpn_fa,
     )
     return child

@@ -215,6 +215,8 @@ class NotifyType(IntEnum):
     UNEXPECTED_NAT_DETECTED = 41
     TEMPORARY_FAILURE = 43
     CHILD_SA_NOT_FOUND = 44
+    STATE_NOT_FOUND = 47
+    """RFC 9370: the additional key exchange belongs to nothing that we remember."""
     INITIAL_CONTACT = 16384
     SET_WINDOW_SIZE = 16385
     ADDITIONAL_TS_POSSIBLE = 16386
@@ -235,10 +237,23 @@ class NotifyType(IntEnum):
     COOKIE2 = 16401
     NO_NATS_ALLOWED = 16402
     AUTH_LIFETIME = 16403
+    MULTIPLE_AUTH_SUPPORTED = 16404
+    ANOTHER_AUTH_FOLLOWS = 16405
     EAP_ONLY_AUTHENTICATION = 16417
     CHILDLESS_IKEV2_SUPPORTED = 16418
     IKEV2_FRAGMENTATION_SUPPORTED = 16430
     SIGNATURE_HASH_ALGORITHMS = 16431
+    USE_PPK = 16435
+    PPK_IDENTITY = 16436
+    NO_PPK_AUTH = 16437
+    INTERMEDIATE_EXCHANGE_SUPPORTED = 16438
+    ADDITIONAL_KEY_EXCHANGE = 16441
+    VPN_FA_ADVERTISEMENT = 41201
+    """Private: the foreign agent advertisement of draft 001, appendix B.2."""
+    USE_VPN_FA = 41202
+    """Private: asks for VPN/FA on the child SA beside it, and grants it (appendix B.3)."""
+    USE_ENDPOINT_UPDATE = 41203
+    """Private: likewise for SA endpoint update (appendix C.2)."""
 
 
 FIRST_STATUS_NOTIFY = 16384

@@ -87,6 +87,7 @@ class IkeSa:
         "created_at",
         "encapsulate",
         "established_at",
+        "fa_advertisement",
         "fragmentation",
         "initiator",
         "initiator_spi",
@@ -145,6 +146,8 @@ class IkeSa:
         self.peer_knows_endpoint_update = False
         """The peer sent the vendor id, as we did."""
         self.peer_knows_vpn_fa = False
+        self.fa_advertisement = b""
+        """The foreign agent advertisement that the gateway sent us (draft 001, appendix B.2)."""
         self.user: Accepted | None = None
         """The user that proved itself by EAP or XAUTH."""
         self.profile = ""

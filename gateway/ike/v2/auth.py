@@ -13,12 +13,13 @@ from gateway.ike.codec import (
     TrafficSelectorsResponder,
 )
 from gateway.ike.core import Core, TimerKind
+from gateway.ike.draft_features import Features, granted
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType
 from gateway.ike.sa import Child
-from gateway.ike.v2 import child, config_payload, exchange, failing, mobike, proof
+from gateway.ike.v2 import child, config_payload, draft_notifies, exchange, failing, mobike, proof
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
 
@@ -147,8 +148,16 @@ def _first_child(
     local_ts, remote_ts = child.narrow(sa, connection, theirs.selectors, ours.selectors)
     suite = selection.suite
     of_peer, of_us = child.keys(sa, suite, handshake.nonce_i, handshake.nonce_r, b"")
+    features = granted(sa, connection, draft_notifies.asked_in(view), local_ts, remote_ts)
     agreed = child_sas.Agreed(
-        core.new_child_spi(), spi_out, suite, selection.group, local_ts, remote_ts
+        core.new_child_spi(),
+        spi_out,
+        suite,
+        selection.group,
+        local_ts,
+        remote_ts,
+        features.endpoint_update,
+        features.vpn_fa,
     )
     made = child_sas.install(core, sa, agreed, of_peer, of_us, now)
     payloads: list[Payload] = [] if configuration is None else [configuration]
@@ -156,6 +165,8 @@ def _first_child(
         child.answer_payload(selection, made.spi_in),
         TrafficSelectorsInitiator(remote_ts),
         TrafficSelectorsResponder(local_ts),
+        *draft_notifies.notifies(features),
+        *draft_notifies.advertise(sa, connection),
     ]
     return payloads, made
 
@@ -225,4 +236,8 @@ def _announce(core: Core, sa: IkeSa, first: Child | None) -> None:
         fields["encapsulated"] = first.udp_encapsulation
         how = "ESP in UDP" if first.udp_encapsulation else "ESP"
         parts.append(f"{how} {first.suite} {fields['child']}")
+        features = str(Features(first.endpoint_update, first.vpn_fa))
+        if features:
+            fields["features"] = features
+            parts.append(features)
     core.emit("ike_sa_established", ", ".join(parts), Severity.INFO, **fields)

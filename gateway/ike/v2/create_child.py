@@ -18,11 +18,12 @@ from gateway.ike.codec import (
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.proposals import EspSelection
+from gateway.ike.draft_features import granted
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
-from gateway.ike.v2 import exchange, rekey, rekey_ike
+from gateway.ike.v2 import draft_notifies, exchange, rekey, rekey_ike
 from gateway.ike.v2.init import NONCE_OCTETS
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
@@ -89,8 +90,16 @@ def _answer_child(
     public, shared = _key_exchange(view, selection)
     ours_nonce = core.random(NONCE_OCTETS)
     of_peer, of_us = child_sa.keys(sa, selection.suite, nonce, ours_nonce, shared)
+    features = granted(sa, connection, draft_notifies.asked_in(view), local_ts, remote_ts)
     agreed = child_sas.Agreed(
-        core.new_child_spi(), spi_out, selection.suite, selection.group, local_ts, remote_ts
+        core.new_child_spi(),
+        spi_out,
+        selection.suite,
+        selection.group,
+        local_ts,
+        remote_ts,
+        features.endpoint_update,
+        features.vpn_fa,
     )
     made = child_sas.install(
         core,
@@ -107,7 +116,11 @@ def _answer_child(
     payloads: list[Payload] = [child_sa.answer_payload(selection, made.spi_in), Nonce(ours_nonce)]
     if public:
         payloads.append(KeyExchange(int(selection.group or 0), public))
-    payloads += [TrafficSelectorsInitiator(remote_ts), TrafficSelectorsResponder(local_ts)]
+    payloads += [
+        TrafficSelectorsInitiator(remote_ts),
+        TrafficSelectorsResponder(local_ts),
+        *draft_notifies.notifies(features),
+    ]
     return payloads
 
 

@@ -15,12 +15,14 @@ from gateway.ike.codec import (
     Proposal,
     SecurityAssociation,
     UnsupportedCriticalPayload,
+    VendorId,
     parse_message,
     serialize_message,
 )
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh, keymat
 from gateway.ike.crypto.proposals import IkeSuite, NoProposalChosen, Selection, select_ike
+from gateway.ike.draft_features import note_vendor_ids, vendor_ids
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import (
@@ -319,4 +321,7 @@ def _reply_payloads(
     request = certificate_request(handshake.candidates)
     if request is not None:
         payloads.append(request)
+    known = [one for one in vendor_ids(handshake.candidates) if one in view.vendor_ids]
+    note_vendor_ids(sa, view.vendor_ids, known)
+    payloads += [VendorId(one) for one in known]
     return payloads

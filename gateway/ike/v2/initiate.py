@@ -1,6 +1,7 @@
 """IKE_SA_INIT and IKE_AUTH as the initiator (RFC 7296 sections 1.2, 2.6, 2.7, 2.15)."""
 
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.endpoint import Endpoint, Path
@@ -26,11 +27,24 @@ from gateway.ike.codec import (
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.proposals import NoProposalChosen, check_selected
+from gateway.ike.draft_features import Features, note_vendor_ids, vendor_ids, wanted
+from gateway.ike.draft_features import agreed as agreed_features
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, Flag, NotifyType, ProtocolId
 from gateway.ike.sa import Child
-from gateway.ike.v2 import auth, child, config_payload, deleting, exchange, init, mobike, nat, proof
+from gateway.ike.v2 import (
+    auth,
+    child,
+    config_payload,
+    deleting,
+    draft_notifies,
+    exchange,
+    init,
+    mobike,
+    nat,
+    proof,
+)
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
 
@@ -89,6 +103,7 @@ def _send_request(core: Core, sa: IkeSa, connection: ConnectionPolicy, now: floa
         ),
         Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, init.SIGNATURE_HASHES),
+        *draft_notifies.vendor_id_payloads((connection,)),
     ]
     message = serialize_message(
         sa.initiator_spi,
@@ -203,6 +218,7 @@ def _accept(  # noqa: PLR0917 - one fact each
     handshake.nonce_r = nonce.data
     handshake.init_response = octets
     init.take_capabilities(sa, view, path)
+    note_vendor_ids(sa, view.vendor_ids, vendor_ids((connection,)))
     init.install_keys(sa, suite, shared, b"", None)
     handshake.wanted_authorities = b"".join(one.authorities for one in view.authorities)
     sa.encapsulate = handshake.nat_t and (
@@ -221,7 +237,7 @@ def _accept(  # noqa: PLR0917 - one fact each
 class AuthExchange(exchange.Exchange):
     """IKE_AUTH with the first child SA."""
 
-    __slots__ = ("_id", "_spi")
+    __slots__ = ("_asked", "_id", "_spi")
     name = "IKE_AUTH"
     exchange_type = ExchangeType.IKE_AUTH
 
@@ -249,12 +265,18 @@ class AuthExchange(exchange.Exchange):
         if connection.request_inner_address:
             payloads.append(config_payload.request())
         local, remote = child_sas.allowed_selectors(sa, connection)
+        try:
+            self._asked = wanted(sa, connection, _asked_selectors(connection, local), remote)
+        except Refused as refused:
+            self._fail(core, sa, refused, now)
+            return None
         payloads += [
             connection.esp_offer.to_payload(
                 ProtocolId.ESP, self._spi.to_bytes(4, "big"), with_group=False
             ),
             TrafficSelectorsInitiator(local),
             TrafficSelectorsResponder(remote),
+            *draft_notifies.notifies(self._asked),
         ]
         if connection.mobike:
             payloads.append(Notify(NotifyType.MOBIKE_SUPPORTED))
@@ -330,7 +352,10 @@ class AuthExchange(exchange.Exchange):
                 )
             sa.inner_address = assigned.address
             local = (TrafficSelector.of_address(assigned.address),)
-        agreed = read_agreed(connection, view, self._spi, local, remote, with_group=False)
+        draft_notifies.take_advertised(core, sa, connection, view)
+        agreed = read_agreed(
+            connection, view, self._spi, local, remote, self._asked, with_group=False
+        )
         of_us, of_peer = child.keys(sa, agreed.suite, handshake.nonce_i, handshake.nonce_r, b"")
         return child_sas.install(core, sa, agreed, of_peer, of_us, now)
 
@@ -343,12 +368,22 @@ class AuthExchange(exchange.Exchange):
         report_refusal(core, refused, peer, sa.path.remote, step, connection=sa.connection_name)
 
 
-def read_agreed(
+def _asked_selectors(
+    connection: ConnectionPolicy, local: tuple[TrafficSelector, ...]
+) -> tuple[TrafficSelector, ...]:
+    """Our side as it will be: a leased inner address is a single one, whichever it is."""
+    if connection.request_inner_address:
+        return (TrafficSelector.of_address(IPv4Address(0)),)
+    return local
+
+
+def read_agreed(  # noqa: PLR0917 - one fact each
     connection: ConnectionPolicy,
     view: Payloads,
     spi_in: int,
     local: tuple[TrafficSelector, ...],
     remote: tuple[TrafficSelector, ...],
+    asked: Features,
     *,
     with_group: bool,
 ) -> child_sas.Agreed:
@@ -377,4 +412,14 @@ def read_agreed(
             theirs=f"{view.need(TrafficSelectorsInitiator)}"[:200],
             ours=f"{selectors.describe(local)} === {selectors.describe(remote)}",
         )
-    return child_sas.Agreed(spi_in, spi_out, selection.suite, selection.group, local_ts, remote_ts)
+    features = agreed_features(connection, asked, draft_notifies.asked_in(view))
+    return child_sas.Agreed(
+        spi_in,
+        spi_out,
+        selection.suite,
+        selection.group,
+        local_ts,
+        remote_ts,
+        features.endpoint_update,
+        features.vpn_fa,
+    )

@@ -20,11 +20,12 @@ from gateway.ike.codec import (
 )
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
+from gateway.ike.draft_features import wanted
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
-from gateway.ike.v2 import deleting, exchange
+from gateway.ike.v2 import deleting, draft_notifies, exchange
 from gateway.ike.v2.init import NONCE_OCTETS
 from gateway.ike.v2.initiate import read_agreed
 from gateway.ike.v2.sa import IkeSa, State
@@ -49,7 +50,18 @@ class Rival:
 class CreateChild(exchange.Exchange):
     """Ask for a child SA; with ``old``, for its successor."""
 
-    __slots__ = ("_group", "_nonce", "_old", "_pair", "_reqid", "_retries", "_spi", "_ts", "rival")
+    __slots__ = (
+        "_asked",
+        "_group",
+        "_nonce",
+        "_old",
+        "_pair",
+        "_reqid",
+        "_retries",
+        "_spi",
+        "_ts",
+        "rival",
+    )
     name = "CREATE_CHILD_SA"
     exchange_type = ExchangeType.CREATE_CHILD_SA
 
@@ -81,6 +93,12 @@ class CreateChild(exchange.Exchange):
         connection = sa.connection
         if connection is None or sa.state is not State.ESTABLISHED:
             return None
+        local, remote = self._ts
+        try:
+            self._asked = wanted(sa, connection, local, remote)
+        except Refused as refused:
+            self._report(core, sa, refused)
+            return None
         payloads: list[Payload] = []
         if self._old is not None:
             old = sa.children.get(self._old)
@@ -99,8 +117,11 @@ class CreateChild(exchange.Exchange):
         ]
         if self._pair is not None:
             payloads.append(KeyExchange(self._pair.group, self._pair.public))
-        local, remote = self._ts
-        payloads += [TrafficSelectorsInitiator(local), TrafficSelectorsResponder(remote)]
+        payloads += [
+            TrafficSelectorsInitiator(local),
+            TrafficSelectorsResponder(remote),
+            *draft_notifies.notifies(self._asked),
+        ]
         return payloads
 
     def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
@@ -127,7 +148,7 @@ class CreateChild(exchange.Exchange):
         connection = sa.connection
         if connection is None:
             raise Refused(NotifyType.NO_ADDITIONAL_SAS, "the connection is gone")
-        agreed = read_agreed(connection, view, self._spi, *self._ts, with_group=True)
+        agreed = read_agreed(connection, view, self._spi, *self._ts, self._asked, with_group=True)
         nonce = view.need(Nonce).data
         shared = b""
         if agreed.group:

@@ -21,6 +21,7 @@ from gateway.ike.codec import (
     SecurityAssociation,
     TrafficSelectorsInitiator,
     TrafficSelectorsResponder,
+    VendorId,
 )
 from gateway.ike.registry import FIRST_STATUS_NOTIFY
 
@@ -55,7 +56,7 @@ class Request:
 class Payloads:
     """Gives payloads by class; those that RFC 7296 allows once may not repeat."""
 
-    __slots__ = ("_single", "authorities", "certificates", "deletes", "notifies")
+    __slots__ = ("_single", "authorities", "certificates", "deletes", "notifies", "vendor_ids")
 
     def __init__(self, payloads: Iterable[Payload]) -> None:
         """Sort the payloads. Raises WireError when one that must be single repeats."""
@@ -64,6 +65,7 @@ class Payloads:
         self.deletes: list[Delete] = []
         self.certificates: list[Certificate] = []
         self.authorities: list[CertificateRequest] = []
+        self.vendor_ids: list[bytes] = []
         for payload in payloads:
             kind = type(payload)
             if kind is Notify:
@@ -78,6 +80,8 @@ class Payloads:
                 self.authorities.append(payload)
             elif isinstance(payload, Delete):
                 self.deletes.append(payload)
+            elif isinstance(payload, VendorId):
+                self.vendor_ids.append(payload.data)
 
     def get(self, kind: type[P]) -> P | None:
         """The payload of a kind, or None."""
