@@ -1,0 +1,1 @@
+"""The Extensible Authentication Protocol (RFC 3748): both sides, without transport."""
