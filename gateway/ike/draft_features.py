@@ -198,9 +198,11 @@ def selectors_objection(
     device, gateway = (local_ts, remote_ts) if sa.session_initiator else (remote_ts, local_ts)
     if len(device) != 1 or any(one.start != one.end for one in device):
         return "the device's side must be a single address"
-    for one in (*device, *gateway):
-        if one.start.version != 4:
-            return "Mobile IPv4 needs IPv4 selectors"
+    # IPv6 selectors of the gateway's side fall away in narrowing: the device's address is IPv4.
+    reachable = [one for one in gateway if one.start.version == 4]
+    if not reachable or any(one.start.version != 4 for one in device):
+        return "Mobile IPv4 needs IPv4 selectors"
+    for one in (*device, *reachable):
         if one.protocol or (one.start_port, one.end_port) != (0, 65535):
             return "protocol and ports must be any"
     return None
