@@ -26,8 +26,8 @@ from gateway.ike.registry import DhGroup, ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
 from gateway.ike.v2 import deleting, draft_notifies, exchange
+from gateway.ike.v2.auth_exchange import read_agreed
 from gateway.ike.v2.init import NONCE_OCTETS
-from gateway.ike.v2.initiate import read_agreed
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads
 

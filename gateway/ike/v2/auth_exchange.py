@@ -1,0 +1,232 @@
+"""IKE_AUTH as the initiator (RFC 7296 sections 1.2, 2.15), with the first child SA."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+from gateway.domain.child_sa import TrafficSelector
+from gateway.domain.wire import WireError
+from gateway.ike import child_sas, closing, selectors
+from gateway.ike.auth.identity import Identity
+from gateway.ike.codec import (
+    Configuration,
+    IdInitiator,
+    IdResponder,
+    Notify,
+    Payload,
+    SecurityAssociation,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
+    describe_notify,
+)
+from gateway.ike.core import Core
+from gateway.ike.crypto.proposals import NoProposalChosen, check_selected
+from gateway.ike.draft_features import Features, wanted
+from gateway.ike.draft_features import agreed as agreed_features
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.refusal import Refused, report_refusal
+from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
+from gateway.ike.sa import Child
+from gateway.ike.v2 import (
+    auth,
+    child,
+    config_payload,
+    deleting,
+    draft_notifies,
+    exchange,
+    init,
+    mobike,
+    proof,
+)
+from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
+from gateway.ike.v2.view import Payloads
+
+
+class AuthExchange(exchange.Exchange):
+    """IKE_AUTH with the first child SA."""
+
+    __slots__ = ("_asked", "_id", "_spi")
+    name = "IKE_AUTH"
+    exchange_type = ExchangeType.IKE_AUTH
+
+    def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+        """IDi, certificates, AUTH, CP, SA, TSi, TSr."""
+        connection, handshake = sa.connection, sa.handshake
+        if connection is None or handshake is None:
+            return None
+        mine = connection.local_id
+        self._id = IdInitiator(mine.type, mine.data)
+        self._spi = core.new_child_spi()
+        try:
+            *certificates, own_auth = proof.own_proof(core, sa, connection, self._id)
+        except Refused as refused:
+            self._fail(core, sa, refused, now)
+            return None
+        payloads: list[Payload] = [self._id, *certificates]
+        asked = init.certificate_request((connection,))
+        if asked is not None:
+            payloads.append(asked)
+        exact = connection.remote_id.exact
+        if exact is not None and "*" not in connection.remote_id.text:
+            payloads.append(IdResponder(exact.type, exact.data))
+        payloads += [own_auth, Notify(NotifyType.INITIAL_CONTACT)]
+        if connection.request_inner_address:
+            payloads.append(config_payload.request())
+        local, remote = child_sas.allowed_selectors(sa, connection)
+        try:
+            self._asked = wanted(sa, connection, _asked_selectors(connection, local), remote)
+        except Refused as refused:
+            self._fail(core, sa, refused, now)
+            return None
+        payloads += [
+            connection.esp_offer.to_payload(
+                ProtocolId.ESP, self._spi.to_bytes(4, "big"), with_group=False
+            ),
+            TrafficSelectorsInitiator(local),
+            TrafficSelectorsResponder(remote),
+            *draft_notifies.notifies(self._asked),
+        ]
+        if connection.mobike:
+            payloads.append(Notify(NotifyType.MOBIKE_SUPPORTED))
+        return payloads
+
+    def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
+        """Verify the responder, then take the child SA."""
+        try:
+            connection = self._authenticate(core, sa, view)
+        except Refused as refused:
+            self._fail(core, sa, refused, now)
+            # The responder believes in this SA; tell it the truth (RFC 7296 section 2.21.2).
+            return
+        mobike.note_support(core, sa, view)
+        transition(core, sa, State.ESTABLISHED, "IKE_AUTH verified")
+        first: Child | None = None
+        refused_child: Refused | None = None
+        try:
+            first = self._first_child(core, sa, connection, view, now)
+        except Refused as refused:
+            refused_child = refused
+        except WireError as malformed:
+            refused_child = Refused(NotifyType.INVALID_SYNTAX, str(malformed))
+        auth.established(core, sa, first, now)
+        if refused_child is not None:
+            self._report(core, sa, refused_child, "IKE_AUTH (child SA)")
+            deleting.delete_ike_sa(core, sa, refused_child.reason, now)
+
+    def _authenticate(self, core: Core, sa: IkeSa, view: Payloads) -> ConnectionPolicy:
+        connection = sa.connection
+        if connection is None:
+            raise ValueError("no connection")
+        theirs = view.get(IdResponder)
+        error = view.error()
+        if theirs is None:
+            said = describe_notify(error.type) if error is not None else "a reply without IDr"
+            raise Refused(
+                NotifyType.AUTHENTICATION_FAILED,
+                f"the peer answered {said}",
+                "see the peer's log for its reason",
+            )
+        sa.peer_id = Identity(theirs.id_type, theirs.data)
+        if not connection.remote_id.matches(sa.peer_id):
+            raise Refused(
+                NotifyType.AUTHENTICATION_FAILED,
+                f"the peer is {sa.peer_id}, expected {connection.remote_id}",
+                f"correct remote_id of {connection.name}",
+                theirs=str(sa.peer_id),
+                ours=str(connection.remote_id),
+            )
+        sa.evidence |= Evidence.PEER_IDENTITY
+        proof.verify_peer(core, sa, connection, view, theirs)
+        return connection
+
+    def _first_child(
+        self, core: Core, sa: IkeSa, connection: ConnectionPolicy, view: Payloads, now: float
+    ) -> Child:
+        handshake = sa.handshake
+        error = view.error()
+        if error is not None or handshake is None:
+            said = describe_notify(error.type) if error is not None else "nothing"
+            raise Refused(
+                NotifyType.NO_PROPOSAL_CHOSEN,
+                f"the peer refused the child SA with {said}",
+                "see the peer's log for its reason",
+            )
+        assigned = config_payload.read_reply(view.get(Configuration))
+        local, remote = child_sas.allowed_selectors(sa, connection)
+        if connection.request_inner_address:
+            if assigned.address is None:
+                raise Refused(
+                    NotifyType.INTERNAL_ADDRESS_FAILURE, "the peer assigned no inner address"
+                )
+            sa.inner_address = assigned.address
+            local = (TrafficSelector.of_address(assigned.address),)
+        draft_notifies.take_advertised(core, sa, connection, view)
+        agreed = read_agreed(
+            connection, view, self._spi, local, remote, self._asked, with_group=False
+        )
+        of_us, of_peer = child.keys(sa, agreed.suite, handshake.nonce_i, handshake.nonce_r, b"")
+        return child_sas.install(core, sa, agreed, of_peer, of_us, now)
+
+    def _fail(self, core: Core, sa: IkeSa, refused: Refused, now: float) -> None:
+        self._report(core, sa, refused, "IKE_AUTH")
+        closing.close(core, sa, refused.reason, now)
+
+    def _report(self, core: Core, sa: IkeSa, refused: Refused, step: str) -> None:
+        peer = sa.peer_name if sa.peer_id is not None else sa.connection_name
+        report_refusal(core, refused, peer, sa.path.remote, step, connection=sa.connection_name)
+
+
+def _asked_selectors(
+    connection: ConnectionPolicy, local: tuple[TrafficSelector, ...]
+) -> tuple[TrafficSelector, ...]:
+    """Our side as it will be: a leased inner address is a single one, whichever it is."""
+    if connection.request_inner_address:
+        return (TrafficSelector.of_address(IPv4Address(0)),)
+    return local
+
+
+def read_agreed(  # noqa: PLR0917 - one fact each
+    connection: ConnectionPolicy,
+    view: Payloads,
+    spi_in: int,
+    local: tuple[TrafficSelector, ...],
+    remote: tuple[TrafficSelector, ...],
+    asked: Features,
+    *,
+    with_group: bool,
+) -> child_sas.Agreed:
+    """What the responder chose from our offer of a child SA.
+
+    ``local`` and ``remote`` are the selectors that we offered, or less.
+
+    Raises:
+        Refused: it chose what we did not offer.
+        WireError: a payload is missing.
+    """
+    answered = view.need(SecurityAssociation)
+    try:
+        selection = check_selected(connection.esp_offer, answered, with_group=with_group)
+    except NoProposalChosen as wrong:
+        raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, f"the peer's choice: {wrong}") from None
+    spi_out = child.spi_of(answered, selection.proposal_number)
+    local_ts = selectors.narrow(child.known(view.need(TrafficSelectorsInitiator).selectors), local)
+    remote_ts = selectors.narrow(
+        child.known(view.need(TrafficSelectorsResponder).selectors), remote
+    )
+    if not local_ts or not remote_ts:
+        raise Refused(
+            NotifyType.TS_UNACCEPTABLE,
+            "the peer chose traffic selectors that were not offered",
+            theirs=f"{view.need(TrafficSelectorsInitiator)}"[:200],
+            ours=f"{selectors.describe(local)} === {selectors.describe(remote)}",
+        )
+    features = agreed_features(connection, asked, draft_notifies.asked_in(view))
+    return child_sas.Agreed(
+        spi_in,
+        spi_out,
+        selection.suite,
+        selection.group,
+        local_ts,
+        remote_ts,
+        features.endpoint_update,
+        features.vpn_fa,
+    )
