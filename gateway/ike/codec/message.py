@@ -143,7 +143,7 @@ def _encrypted_part(kind: int, first_payload: int, data: bytes, start: int) -> E
     return EncryptedPart(first_payload, start, fragment)
 
 
-def _header(
+def serialize_header(
     initiator_spi: bytes,
     responder_spi: bytes,
     *,
@@ -152,14 +152,15 @@ def _header(
     flags: int,
     message_id: int,
     length: int,
+    major: int = MAJOR_VERSION,
 ) -> bytes:
+    """Write a header, that of IKEv1 too. Raises :class:`ValueError` if the message is too large."""
     if len(initiator_spi) != SPI_OCTETS or len(responder_spi) != SPI_OCTETS:
         raise ValueError(f"IKE SPIs have {SPI_OCTETS} octets")
     if length > MAX_MESSAGE_OCTETS:
         raise ValueError(f"message of {length} octets, at most {MAX_MESSAGE_OCTETS} fit")
-    version = MAJOR_VERSION << 4
     return _HEADER.pack(
-        initiator_spi, responder_spi, first_payload, version, exchange, flags, message_id, length
+        initiator_spi, responder_spi, first_payload, major << 4, exchange, flags, message_id, length
     )
 
 
@@ -175,7 +176,7 @@ def serialize_message(
     """Write a message without encryption. Raises :class:`ValueError` if it is too large."""
     first, body = serialize_payloads(payloads)
     length = HEADER_OCTETS + len(body)
-    head = _header(
+    head = serialize_header(
         initiator_spi,
         responder_spi,
         first_payload=first,
@@ -214,7 +215,7 @@ def encrypted_prefix(
             first_payload = 0
     payload = generic_header(first_payload, len(numbers) + sealed_octets) + numbers
     length = HEADER_OCTETS + len(payload) + sealed_octets
-    head = _header(
+    head = serialize_header(
         initiator_spi,
         responder_spi,
         first_payload=kind,

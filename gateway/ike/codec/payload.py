@@ -1,11 +1,10 @@
-"""What all IKEv2 payloads have in common."""
+"""What all payloads of IKEv2 and IKEv1 have in common."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from gateway.domain.wire import Reader
 from gateway.ike.codec.chain import generic_header
-from gateway.ike.registry import PayloadType
 
 
 class Payload:
@@ -13,7 +12,7 @@ class Payload:
 
     __slots__ = ()
 
-    TYPE: ClassVar[PayloadType]
+    TYPE: ClassVar[int]
 
     @property
     def payload_type(self) -> int:

@@ -1,0 +1,1 @@
+"""IKEv1: phase 1, quick mode, configuration, informational exchanges."""
