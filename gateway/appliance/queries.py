@@ -40,6 +40,9 @@ class Core(Protocol):
     def close_ike_sa(self, spis: str, reason: str, now: float) -> bool:
         """Close one; whether there was one."""
 
+    def rekey(self, spis: str, now: float, *, children: bool = False) -> bool:
+        """Renew one, or its child SAs; whether there was one."""
+
     def initiate(self, connection: str, now: float) -> None:
         """Bring a connection up and keep it up."""
 
@@ -75,6 +78,7 @@ class Queries:
             "ike-sas": self._ike_sas,
             "child-sas": self._child_sas,
             "close-ike-sa": self._close_ike_sa,
+            "rekey": self._rekey,
             "initiate": self._initiate,
             "reload": self._reload_now,
         }
@@ -136,6 +140,15 @@ class Queries:
             raise ControlError(ErrorCode.NOT_FOUND, f"there is no IKE SA {wanted}", "id")
         self._flush()
         return {"closed": wanted}
+
+    async def _rekey(self, request: Request) -> object:
+        wanted, children = str(request.text("id")), request.arguments["children"] is True
+        if not self._engine.rekey(wanted, self._clock(), children=children):
+            raise ControlError(
+                ErrorCode.NOT_FOUND, f"there is no established IKE SA {wanted}", "id"
+            )
+        self._flush()
+        return {"rekeying": wanted}
 
     async def _initiate(self, request: Request) -> object:
         connection = str(request.text("connection"))

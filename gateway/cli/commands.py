@@ -117,6 +117,25 @@ def ike_list(
     finish(command)
 
 
+@ike.command("rekey")
+def ike_rekey(
+    ike_sa: Annotated[str, typer.Argument(metavar="ID", help="As listed by: gateway ike list")],
+    children: Annotated[
+        bool, typer.Option("--children", help="Renew its child SAs instead of itself.")
+    ] = False,
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+) -> None:
+    """Renew the keys of an IKE SA, or of its child SAs, now."""
+
+    def command() -> int:
+        from gateway.cli import control
+
+        return control.rekey(control.socket_of(socket, config), ike_sa, children=children)
+
+    finish(command)
+
+
 @ike.command("close")
 def ike_close(
     ike_sa: Annotated[str, typer.Argument(metavar="ID", help="As listed by: gateway ike list")],

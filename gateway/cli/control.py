@@ -163,6 +163,14 @@ def close_ike_sa(socket: Path, ike_sa: str) -> int:
     return exits.OK
 
 
+def rekey(socket: Path, ike_sa: str, *, children: bool) -> int:
+    """Renew an IKE SA or its child SAs."""
+    with ControlClient(socket) as client:
+        client.call("rekey", id=ike_sa, children=children)
+    print(f"renewing {'the child SAs of ' if children else ''}{ike_sa}")
+    return exits.OK
+
+
 def initiate(socket: Path, connection: str) -> int:
     """Open a connection."""
     with ControlClient(socket) as client:

@@ -214,6 +214,12 @@ OPERATIONS: dict[str, Operation] = {
             (_ike_sa_id(required=True),),
         ),
         Operation(
+            "rekey",
+            "Renew an IKE SA now, or with `children` its child SAs.",
+            (_ike_sa_id(required=True), Parameter("children", bool, default=False)),
+            Role.ADMINISTRATOR,
+        ),
+        Operation(
             "initiate",
             "Start a connection that has a remote address.",
             (

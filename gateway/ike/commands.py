@@ -123,6 +123,20 @@ def close_ike_sa(core: Core, spis: str, reason: str, now: float) -> bool:
     return False
 
 
+def rekey(core: Core, spis: str, children: bool, now: float) -> bool:
+    """Renew an IKE SA, or its child SAs, now; False when there is none established of that name."""
+    for sa in core.sas.values():
+        if sa.spis != spis or not sa.established:
+            continue
+        if not children:
+            core.timers.cancel((TimerKind.REKEY_IKE, sa.local_spi))
+            core.version_of(sa).fire(core, TimerKind.REKEY_IKE, sa, now)
+        for child in list(sa.children.values()) if children else ():
+            core.version_of(sa).rekey_child(core, sa, child, now)
+        return True
+    return False
+
+
 def close_all(core: Core, reason: str, now: float) -> None:
     """End every IKE SA and stop trying."""
     for name in core.wanted:

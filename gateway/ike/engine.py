@@ -189,6 +189,10 @@ class IkeEngine:
         """End an IKE SA, named by ``initiatorspi_responderspi`` in hexadecimal, with a Delete."""
         return commands.close_ike_sa(self._core, spis, reason, now)
 
+    def rekey(self, spis: str, now: float, *, children: bool = False) -> bool:
+        """Renew an IKE SA, or its child SAs, before its time."""
+        return commands.rekey(self._core, spis, children, now)
+
     def close_all(self, now: float, reason: str = "the gateway stops") -> None:
         """End every IKE SA with a Delete and try nothing again."""
         commands.close_all(self._core, reason, now)

@@ -67,6 +67,10 @@ class FakeEngine:
         self._called("close_ike_sa", spis)
         return any(sa.spis == spis for sa in self.ike)
 
+    def rekey(self, spis: Any, now: Any, *, children: Any = False) -> Any:
+        self._called("rekey", (spis, children))
+        return any(sa.spis == spis for sa in self.ike)
+
     def initiate(self, connection: Any, now: Any) -> None:
         if connection == "nowhere":
             raise KeyError(connection)

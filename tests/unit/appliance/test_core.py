@@ -24,8 +24,8 @@ from gateway.dataplane.interface import EndpointRejected, Usage
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.log import configure
 from gateway.ike.outputs import Event, Severity
-from gateway.ike.transport import IkeSockets
 from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
+from gateway.ike.transport import IkeSockets
 
 CONFIGURATION = """
 [gateway]
@@ -298,8 +298,12 @@ def test_commands_reach_the_engine(bed: Bed) -> None:
                 await bed.client.call("initiate", connection="nowhere")
             with pytest.raises(ControlError, match="no IKE SA"):
                 await bed.client.call("close-ike-sa", id="f" * 16 + "_" + "0" * 16)
+            await bed.client.call("rekey", id=IKE.spis, children=True)
+            with pytest.raises(ControlError, match="no established IKE SA"):
+                await bed.client.call("rekey", id="f" * 16 + "_" + "0" * 16)
             calls = bed.parts.made.calls
             assert ("close_ike_sa", IKE.spis) in calls
+            assert ("rekey", (IKE.spis, True)) in calls
             assert ("initiate", "branch") in calls
 
     asyncio.run(scenario())
