@@ -36,6 +36,8 @@ class ExchangeType(IntEnum):
     IKE_AUTH = 35
     CREATE_CHILD_SA = 36
     INFORMATIONAL = 37
+    IKE_INTERMEDIATE = 43
+    IKE_FOLLOWUP_KE = 44
 
 
 class Flag(IntFlag):
@@ -63,6 +65,17 @@ class TransformType(IntEnum):
     INTEG = 3
     KE = 4
     ESN = 5
+    ADDITIONAL_KE_1 = 6
+    """Additional key exchanges, RFC 9370."""
+    ADDITIONAL_KE_2 = 7
+    ADDITIONAL_KE_3 = 8
+    ADDITIONAL_KE_4 = 9
+    ADDITIONAL_KE_5 = 10
+    ADDITIONAL_KE_6 = 11
+    ADDITIONAL_KE_7 = 12
+
+
+ADDITIONAL_KE = tuple(kind for kind in TransformType if kind >= TransformType.ADDITIONAL_KE_1)
 
 
 class EncrId(IntEnum):
@@ -109,6 +122,8 @@ class DhGroup(IntEnum):
     ECP_384 = 20
     ECP_521 = 21
     X25519 = 31
+    ML_KEM_768 = 36
+    ML_KEM_1024 = 37
 
 
 class EsnId(IntEnum):

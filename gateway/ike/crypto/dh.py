@@ -1,11 +1,14 @@
-"""Key exchange methods: MODP (RFC 2409, 3526), ECP (RFC 5903), X25519 (RFC 8031)."""
+"""Key exchange methods.
+
+MODP (RFC 2409, 3526), ECP (RFC 5903), X25519 (RFC 8031), ML-KEM (FIPS 203).
+"""
 
 import warnings
 from collections.abc import Callable
 from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 from cryptography.utils import CryptographyDeprecationWarning
 
 from gateway.ike.crypto.modp import PRIMES
@@ -115,6 +118,37 @@ class _X25519KeyPair:
             raise InvalidKeyExchange("public value of x25519 gives the all-zero secret") from None
 
 
+class _MlKemKeyPair:
+    """The initiator's side of a key encapsulation: the "public value" answered is a ciphertext."""
+
+    __slots__ = ("_private", "group", "public")
+
+    def __init__(self, group: DhGroup) -> None:
+        self.group = group
+        self._private = _KEMS[group][0].generate()
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        _require_length(self.group, peer_public, CIPHERTEXT_OCTETS[self.group])
+        try:
+            return self._private.decapsulate(peer_public)
+        except ValueError as error:
+            raise InvalidKeyExchange(str(error)) from None
+
+
+_KEMS: dict[
+    int,
+    tuple[
+        type[mlkem.MLKEM768PrivateKey | mlkem.MLKEM1024PrivateKey],
+        type[mlkem.MLKEM768PublicKey | mlkem.MLKEM1024PublicKey],
+    ],
+] = {
+    DhGroup.ML_KEM_768: (mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey),
+    DhGroup.ML_KEM_1024: (mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey),
+}
+CIPHERTEXT_OCTETS: dict[int, int] = {DhGroup.ML_KEM_768: 1088, DhGroup.ML_KEM_1024: 1568}
+"""Octets of a responder's Key Exchange Data where it is a ciphertext (FIPS 203)."""
+
 _CURVES: dict[int, ec.EllipticCurve] = {
     DhGroup.ECP_256: ec.SECP256R1(),
     DhGroup.ECP_384: ec.SECP384R1(),
@@ -139,8 +173,10 @@ PUBLIC_OCTETS: dict[int, int] = {
     DhGroup.ECP_384: 96,
     DhGroup.ECP_521: 132,
     DhGroup.X25519: 32,
+    DhGroup.ML_KEM_768: 1184,
+    DhGroup.ML_KEM_1024: 1568,
 }
-"""Octets of Key Exchange Data, for every supported group."""
+"""Octets of an initiator's Key Exchange Data, for every supported group."""
 
 
 def generate(group: int, random: Random | None = None) -> DhKeyPair:
@@ -156,4 +192,23 @@ def generate(group: int, random: Random | None = None) -> DhKeyPair:
         return _EcpKeyPair(DhGroup(group))
     if group in PRIMES:
         return _ModpKeyPair(DhGroup(group))
+    if group in _KEMS:
+        return _MlKemKeyPair(DhGroup(group))
     raise ValueError(f"key exchange method {group} is not supported")
+
+
+def respond(group: int, peer_public: bytes, random: Random | None = None) -> tuple[bytes, bytes]:
+    """(what goes into our KE payload, shared secret) for the initiator's public value.
+
+    Raises :class:`InvalidKeyExchange`, or :class:`ValueError` for a group that is not supported.
+    """
+    if group not in _KEMS:
+        pair = generate(group, random)
+        return pair.public, pair.shared_secret(peer_public)
+    kem = DhGroup(group)
+    _require_length(kem, peer_public, PUBLIC_OCTETS[kem])
+    try:
+        secret, ciphertext = _KEMS[kem][1].from_public_bytes(peer_public).encapsulate()
+    except ValueError as error:
+        raise InvalidKeyExchange(str(error)) from None
+    return ciphertext, secret

@@ -47,17 +47,19 @@ def derive_ike_keys(  # noqa: PLR0917 - in the order of section 2.14
     spi_r: bytes,
     old_sk_d: bytes | None = None,
     old_prf: PrfId | None = None,
+    additional: bytes = b"",
 ) -> IkeKeys:
     """Keys of a new IKE SA (section 2.14), or of its successor (section 2.18).
 
     ``shared`` is g^ir in the group's length. ``old_sk_d`` and ``old_prf`` are those of the SA that
-    is being replaced. Raises :class:`ValueError` if only one of the two is given.
+    is being replaced. ``additional`` is the secrets of IKE_FOLLOWUP_KE, one after the other
+    (RFC 9370 section 2.2.4). Raises :class:`ValueError` if only one of the two is given.
     """
     prf = Prf.of(suite.prf)
     if old_sk_d is None and old_prf is None:
         skeyseed = prf.digest(nonce_i + nonce_r, shared)
     elif old_sk_d is not None and old_prf is not None:
-        skeyseed = Prf.of(old_prf).digest(old_sk_d, shared + nonce_i + nonce_r)
+        skeyseed = Prf.of(old_prf).digest(old_sk_d, shared + nonce_i + nonce_r + additional)
     else:
         raise ValueError("rekeying needs SK_d and the pseudorandom function of the old SA")
     integ = integrity_key_octets(suite.integ)

@@ -8,6 +8,7 @@ from gateway.domain.child_sa import Encryption, Integrity
 from gateway.ike.codec import Proposal, SecurityAssociation, Transform
 from gateway.ike.crypto.transforms import AEAD, Word, lookup, transform_name
 from gateway.ike.registry import (
+    ADDITIONAL_KE,
     DhGroup,
     EncrId,
     EsnId,
@@ -26,6 +27,7 @@ _ORDER = (
     TransformType.INTEG,
     TransformType.KE,
     TransformType.ESN,
+    *ADDITIONAL_KE,
 )
 ESP_ENCRYPTION = {
     EncrId.AES_GCM_16: Encryption.AES_GCM_16,
@@ -157,6 +159,9 @@ def _complete_ike(words: list[Word], by_type: dict[TransformType, list[Choice]])
         raise ValueError("no pseudorandom function; add one, for example prfsha256")
     if not by_type[TransformType.KE]:
         raise ValueError("no key exchange method; add one, for example x25519")
+    for kind in ADDITIONAL_KE:
+        if by_type[kind] == [(int(DhGroup.NONE), None)]:
+            raise ValueError(f"{_names(words, kind)} alone says nothing: name a method too")
 
 
 def _complete_esp(words: list[Word], by_type: dict[TransformType, list[Choice]]) -> None:
@@ -164,6 +169,8 @@ def _complete_esp(words: list[Word], by_type: dict[TransformType, list[Choice]])
     if by_type[TransformType.PRF]:
         raise ValueError(f"{_names(words, TransformType.PRF)} belongs into ike proposals only")
     for word in words:
+        if word.type in ADDITIONAL_KE:
+            raise ValueError(f"{word.name} belongs into ike proposals only")
         if (word.type == TransformType.ENCR and word.id not in ESP_ENCRYPTION) or (
             word.type == TransformType.INTEG and word.id not in ESP_INTEGRITY
         ):

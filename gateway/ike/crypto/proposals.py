@@ -16,6 +16,7 @@ from gateway.ike.crypto.offers import (
 from gateway.ike.crypto.suites import EspSelection, IkeSuite, NoProposalChosen, Selection
 from gateway.ike.crypto.transforms import CIPHERS, transform_name
 from gateway.ike.registry import (
+    ADDITIONAL_KE,
     DhGroup,
     EncrId,
     EsnId,
@@ -43,11 +44,16 @@ MAX_SHOWN_TRANSFORMS = 24
 FIRST_ESP_SPI = 256
 """Smaller ones are reserved (RFC 4303 section 2.1)."""
 
-_ENCR, _PRF, _INTEG, _KE, _ESN = (int(t) for t in TransformType)
+_ENCR = int(TransformType.ENCR)
+_PRF = int(TransformType.PRF)
+_INTEG = int(TransformType.INTEG)
+_KE = int(TransformType.KE)
+_ESN = int(TransformType.ESN)
+_ADDITIONAL = tuple(map(int, ADDITIONAL_KE))
 _NO_INTEGRITY: Choice = (int(IntegId.NONE), None)
 _NO_GROUP: Choice = (int(DhGroup.NONE), None)
 _TYPES = {
-    ProtocolId.IKE: (_ENCR, _PRF, _INTEG, _KE),
+    ProtocolId.IKE: (_ENCR, _PRF, _INTEG, _KE, *_ADDITIONAL),
     ProtocolId.ESP: (_ENCR, _INTEG, _KE, _ESN),
 }
 _TYPE_NAMES = {
@@ -56,6 +62,7 @@ _TYPE_NAMES = {
     _INTEG: "integrity",
     _KE: "key exchange",
     _ESN: "extended sequence numbers",
+    **{kind: f"additional key exchange {kind - _ESN}" for kind in _ADDITIONAL},
 }
 
 Picked = dict[int, Choice]
@@ -135,7 +142,23 @@ def _match(spec: ProposalSpec, offered: Offered, *, with_group: bool) -> Picked:
             _match_pfs(spec, offered.get(_KE), picked)
     else:
         picked[_KE] = _first(_KE, spec.allowed(_KE), offered.get(_KE, {}))
+        _match_additional(spec, offered, picked)
     return picked
+
+
+def _match_additional(spec: ProposalSpec, offered: Offered, picked: Picked) -> None:
+    """The additional key exchanges, each another method (RFC 9370 section 2.2.1)."""
+    for kind in _ADDITIONAL:
+        ours, theirs = spec.allowed(kind), offered.get(kind)
+        if theirs is not None:
+            picked[kind] = _first(kind, ours or (_NO_GROUP,), theirs)
+        elif ours and _NO_GROUP not in ours:
+            name = _TYPE_NAMES[kind]
+            raise _Mismatch(2 + kind, f"{name} differs: theirs none, ours {_shown(kind, ours)}")
+    methods = [picked[kind] for kind in (_KE, *_ADDITIONAL) if kind in picked]
+    used = [method for method in methods if method != _NO_GROUP]
+    if len(set(used)) != len(used):
+        raise _Mismatch(2 + _ADDITIONAL[0], "would use one key exchange method twice")
 
 
 def _match_pfs(spec: ProposalSpec, theirs: dict[Choice, Transform] | None, picked: Picked) -> None:
@@ -202,6 +225,11 @@ def _ike_selection(
         IntegId(picked.get(_INTEG, _NO_INTEGRITY)[0]),
         PrfId(picked[_PRF][0]),
         DhGroup(picked[_KE][0]),
+        tuple(
+            DhGroup(picked[kind][0])
+            for kind in _ADDITIONAL
+            if picked.get(kind, _NO_GROUP) != _NO_GROUP
+        ),
     )
     return Selection(suite, proposal.number, transforms, proposal.spi)
 

@@ -23,6 +23,8 @@ class IkeSuite:
     """NONE with an AEAD."""
     prf: PrfId
     group: DhGroup
+    additional: tuple[DhGroup, ...] = ()
+    """Methods of the additional key exchanges in their order (RFC 9370)."""
 
     def __str__(self) -> str:
         parts = [transform_name(TransformType.ENCR, self.encr, self.key_bits)]
@@ -30,6 +32,10 @@ class IkeSuite:
             parts.append(transform_name(TransformType.INTEG, self.integ, None))
         parts.append(transform_name(TransformType.PRF, self.prf, None))
         parts.append(transform_name(TransformType.KE, self.group, None))
+        parts += [
+            f"ke{number}_{transform_name(TransformType.KE, group, None)}"
+            for number, group in enumerate(self.additional, 1)
+        ]
         return "-".join(parts)
 
 

@@ -5,6 +5,7 @@ configured, and whatever was not configured is never chosen.
 """
 
 import difflib
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -138,6 +139,13 @@ _WORDS = (
     Word("noesn", TransformType.ESN, EsnId.NO_ESN),
 )
 
+_KEMS = {
+    word.name: word
+    for word in (_group("mlkem768", DhGroup.ML_KEM_768), _group("mlkem1024", DhGroup.ML_KEM_1024))
+}
+"""Used beside a classic group only, as an additional key exchange."""
+_ADDITIONAL = re.compile(r"ke([1-7])_(\w+)")
+
 WORDS: dict[str, Word] = {word.name: word for word in _WORDS}
 """Every word of a proposal string."""
 
@@ -184,8 +192,7 @@ _FOREIGN: dict[tuple[int, int], str] = {
     (4, 30): "ecp512bp",
     (4, 32): "x448",
     (4, 35): "mlkem512",
-    (4, 36): "mlkem768",
-    (4, 37): "mlkem1024",
+    **{(4, int(word.id)): name for name, word in _KEMS.items()},
 }
 _TYPE_NAMES = {1: "encr", 2: "prf", 3: "integ", 4: "group", 5: "esn"}
 
@@ -199,13 +206,34 @@ def lookup(name: str) -> Word:
     word = WORDS.get(ALIASES.get(lower, lower))
     if word is not None:
         return word
+    additional = _ADDITIONAL.fullmatch(lower)
+    if additional is not None:
+        return _additional(lower, int(additional[1]), additional[2])
+    if lower in _KEMS:
+        raise ValueError(f"{lower} is used beside a classic group only: write ke1_{lower}")
     near = difflib.get_close_matches(lower, [*WORDS, *ALIASES], n=3, cutoff=0.5)
     hint = f"nearest: {', '.join(near)}" if near else f"allowed: {', '.join(WORDS)}"
     raise ValueError(f"unknown algorithm {lower[:40]!r}; {hint}")
 
 
+def _additional(name: str, number: int, method: str) -> Word:
+    """``ke1_mlkem768`` and the like (RFC 9370); ``ke1_none`` makes it the peer's choice."""
+    kind = TransformType(TransformType.ESN + number)
+    if method == "none":
+        return Word(name, kind, DhGroup.NONE)
+    word = _KEMS.get(method) or WORDS.get(ALIASES.get(method, method))
+    if word is None or word.type is not TransformType.KE or word.id is DhGroup.NONE:
+        groups = [w.name for w in _WORDS if w.type is TransformType.KE and w.id]
+        allowed = ", ".join((*_KEMS, *groups, "none"))
+        raise ValueError(f"{method[:40]!r} is no key exchange method; allowed: {allowed}")
+    return Word(name, kind, word.id, None, word.weak)
+
+
 def transform_name(type_: int, id_: int, key_bits: int | None) -> str:
     """A transform for people, also one we have never heard of. Never raises."""
+    if TransformType.ADDITIONAL_KE_1 <= type_ <= TransformType.ADDITIONAL_KE_7:
+        method = transform_name(TransformType.KE, id_, key_bits) if id_ else "none"
+        return f"ke{type_ - TransformType.ESN}_{method}"
     name = _NAMES.get((type_, id_, key_bits))
     if name is None:
         kind = _TYPE_NAMES.get(type_, f"type{type_}")

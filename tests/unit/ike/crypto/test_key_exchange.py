@@ -10,6 +10,7 @@ from gateway.ike.crypto.modp import PRIMES
 from gateway.ike.registry import DhGroup
 
 GROUPS = sorted(dh.PUBLIC_OCTETS)
+KEMS = [DhGroup.ML_KEM_768, DhGroup.ML_KEM_1024]
 
 # RFC 5903 section 8: curve, i, r, the x coordinate of the shared point.
 RFC_5903 = [
@@ -97,7 +98,7 @@ def test_x25519_vector_of_rfc_7748() -> None:
     assert dh.generate(DhGroup.X25519, lambda size: private[:size]).shared_secret(peer) == shared
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [group for group in GROUPS if group not in KEMS])
 def test_both_sides_agree(group: Any) -> None:
     a, b = dh.generate(group), dh.generate(group)
     assert a.public != b.public
@@ -108,9 +109,33 @@ def test_both_sides_agree(group: Any) -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
+def test_a_responder_answers_any_method(group: Any) -> None:
+    initiator = dh.generate(group)
+    answer, secret = dh.respond(group, initiator.public)
+    assert initiator.shared_secret(answer) == secret
+    other, another = dh.respond(group, initiator.public)
+    assert (other, another) != (answer, secret)
+
+
+@pytest.mark.parametrize("group", KEMS)
+def test_ml_kem_rejects_implicitly(group: Any) -> None:
+    """A changed ciphertext gives another secret, and says nothing (FIPS 203, section 6.3)."""
+    initiator = dh.generate(group)
+    answer, secret = dh.respond(group, initiator.public)
+    assert len(answer) == dh.CIPHERTEXT_OCTETS[group]
+    changed = bytes([answer[0] ^ 1]) + answer[1:]
+    assert initiator.shared_secret(changed) != secret
+    for wrong in (b"", initiator.public[:-1], b"\xff" * len(initiator.public)):
+        with pytest.raises(dh.InvalidKeyExchange):
+            dh.respond(group, wrong)
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_h18_wrong_length(group: Any) -> None:
     pair = dh.generate(group)
-    for data in (b"", pair.public[:-1], pair.public + b"\0", b"\0" + pair.public):
+    size = dh.CIPHERTEXT_OCTETS.get(group, dh.PUBLIC_OCTETS[group])
+    for wrong in (0, size - 1, size + 1):
+        data = (b"\0" + pair.public * 2)[:wrong]
         with pytest.raises(dh.InvalidKeyExchange, match="octets"):
             pair.shared_secret(data)
 
