@@ -2,8 +2,11 @@
 
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from threading import RLock
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -37,7 +40,7 @@ _HANDLED = frozenset(
         ExtensionOID.CERTIFICATE_POLICIES,
     )
 )
-_BROKEN = (
+BROKEN = (
     ValueError,
     TypeError,
     OverflowError,
@@ -46,6 +49,10 @@ _BROKEN = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+"""What the library raises for octets that are not what they should be."""
+
+
+_QUIET = RLock()
 
 
 class CertificateRefused(ValueError):  # noqa: N818 - named for what it is
@@ -117,7 +124,7 @@ def read(certificate: x509.Certificate, der: bytes) -> ParsedCertificate:
         return _read(certificate, der)
     except CertificateRefused:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise CertificateRefused(f"a certificate is broken: {escape(str(error), 160)}") from None
 
 
@@ -168,6 +175,17 @@ def digest(data: bytes) -> bytes:
     return context.finalize()
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the library's warnings of odd encodings: nobody writes on our standard error.
+
+    Filters belong to the whole process, hence one at a time: CRLs are read in a thread.
+    """
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class CertificateReader:
     """Parses DER certificates and remembers the last ones. Never fetches anything."""
 
@@ -187,12 +205,10 @@ class CertificateReader:
         if known is not None:
             self._known.move_to_end(fingerprint)
             return known
-        # The library warns of odd encodings; a peer must not write on our standard error.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             try:
                 certificate = x509.load_der_x509_certificate(der)
-            except _BROKEN as error:
+            except BROKEN as error:
                 raise CertificateRefused(
                     f"a certificate is not X.509 in DER: {escape(str(error), 160)}"
                 ) from None

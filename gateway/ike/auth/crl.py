@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from struct import Struct
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
-from gateway.ike.auth.certificates import ParsedCertificate, title_of
+from gateway.ike.auth.certificates import BROKEN, ParsedCertificate, quiet, title_of
 from gateway.ike.auth.identity import escape
 from gateway.ike.auth.signatures import SignedObject
 
@@ -40,15 +39,6 @@ _HANDLED = frozenset(
 _HANDLED_OF_ENTRIES = frozenset((CRLEntryExtensionOID.CRL_REASON,)) | {
     CRLEntryExtensionOID.INVALIDITY_DATE
 }
-_BROKEN = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 class CrlRefused(ValueError):  # noqa: N818 - named for what it is
@@ -102,13 +92,14 @@ class Crl:
         self, crl: x509.CertificateRevocationList, signed: SignedObject, source: str
     ) -> None:
         self.source = source
-        self.issuer = crl.issuer.public_bytes()
-        self.issuer_title = title_of(crl.issuer)
+        with quiet():
+            self.issuer = crl.issuer.public_bytes()
+            self.issuer_title = title_of(crl.issuer)
+            self.number, self._scope = _read_extensions(crl)
         if crl.next_update_utc is None:
             raise CrlRefused("says no time of the next update")
         self.this_update = crl.last_update_utc
         self.next_update = crl.next_update_utc
-        self.number, self._scope = _read_extensions(crl)
         self._records = _index(crl)
         self._signed = signed
         self._judged: dict[bytes, str | None] = {}
@@ -260,7 +251,7 @@ def read(data: bytes, source: str) -> tuple[Crl, ...]:
         full = tuple(Crl(crl, signed, source) for crl, signed in found if not _is_delta(crl))
     except CrlRefused as refused:
         raise CrlRefused(f"CRL {source} {refused}") from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise CrlRefused(f"CRL {source} is broken: {escape(str(error), 160)}") from None
     if not full:
         raise CrlRefused(f"CRL {source} is a delta CRL, which is not used; give the full one")
@@ -291,4 +282,5 @@ def _parse(one: bytes) -> tuple[x509.CertificateRevocationList, SignedObject]:
 
 
 def _is_delta(crl: x509.CertificateRevocationList) -> bool:
-    return any(isinstance(one.value, x509.DeltaCRLIndicator) for one in crl.extensions)
+    with quiet():
+        return any(isinstance(one.value, x509.DeltaCRLIndicator) for one in crl.extensions)

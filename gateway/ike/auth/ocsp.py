@@ -1,7 +1,6 @@
 """Asking an OCSP responder about one certificate, and judging its answer (RFC 6960, RFC 9654)."""
 
 import hmac
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +13,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway.ike.auth import certificates
-from gateway.ike.auth.certificates import CertificateRefused, ParsedCertificate
+from gateway.ike.auth.certificates import BROKEN, CertificateRefused, ParsedCertificate, quiet
 from gateway.ike.auth.crl import CLOCK_SKEW, Revoked, date
 from gateway.ike.auth.der import SEQUENCE, elements, only
 from gateway.ike.auth.identity import escape
@@ -108,24 +107,14 @@ def judge(
     """
     if len(der) > MAX_ANSWER_OCTETS:
         raise OcspRefused(f"has {len(der)} octets, allowed are {MAX_ANSWER_OCTETS}")
-    # The library warns of odd encodings; a responder must not write on our standard error.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             return _judge(request, der, now, revoked_by_list)
         except OcspRefused:
             raise
         except CertificateRefused as refused:
             raise OcspRefused(f"has a certificate that cannot be used: {refused}") from None
-        except (
-            ValueError,
-            TypeError,
-            OverflowError,
-            UnsupportedAlgorithm,
-            x509.InvalidVersion,
-            x509.DuplicateExtension,
-            x509.UnsupportedGeneralNameType,
-        ) as error:
+        except BROKEN as error:
             raise OcspRefused(f"is broken: {escape(str(error), 160)}") from None
 
 

@@ -131,7 +131,9 @@ def openssl(*arguments: str | Path) -> str:
 class OpensslCa:
     """A folder with which ``openssl ca`` and ``openssl ocsp`` act for an authority."""
 
-    def __init__(self, folder: Path, authority: Authority, crl_extensions: str = "") -> None:
+    def __init__(
+        self, folder: Path, authority: Authority, crl_extensions: str = "", version: int = 2
+    ) -> None:
         self.folder = folder
         self.authority = authority
         self.index = folder / "index.txt"
@@ -139,10 +141,11 @@ class OpensslCa:
         (folder / "crlnumber").write_text("05\n")
         self.certificate = self.write("ca", authority)
         self.config = folder / "openssl.cnf"
+        number = f"crlnumber = {folder}/crlnumber\n" if version == 2 else ""
         self.config.write_text(
             "[ca]\ndefault_ca = this\n[this]\n"
             f"database = {self.index}\n"
-            f"crlnumber = {folder}/crlnumber\n"
+            f"{number}"
             f"certificate = {self.certificate}\nprivate_key = {folder}/ca.key\n"
             "default_md = sha256\ndefault_crl_days = 3\n" + crl_extensions
         )
@@ -164,18 +167,18 @@ class OpensslCa:
         with self.index.open("a") as file:
             file.write("\t".join(row) + "\n")
 
-    def crl(self) -> bytes:
+    def crl(self, *options: str) -> bytes:
         out = self.folder / "out.crl"
-        openssl("ca", "-config", self.config, "-gencrl", "-out", out)
+        openssl("ca", "-config", self.config, "-gencrl", "-out", out, *options)
         return out.read_bytes()
 
-    def answer(self, request: bytes, responder: Authority | None = None) -> bytes:
+    def answer(self, request: bytes, responder: Authority | None = None, *options: str) -> bytes:
         signer = self.write("responder", responder or self.authority)
         asked, out = self.folder / "request.der", self.folder / "response.der"
         asked.write_bytes(request)
         openssl(
             *("ocsp", "-index", self.index, "-CA", self.certificate, "-ndays", "1"),
             *("-rsigner", signer, "-rkey", signer.with_suffix(".key")),
-            *("-reqin", asked, "-respout", out),
+            *("-reqin", asked, "-respout", out, *options),
         )
         return out.read_bytes()

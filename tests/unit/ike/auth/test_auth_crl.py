@@ -1,11 +1,12 @@
 """Certificate revocation lists: what counts, what is refused, and in which words."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-from certificate_authorities import DAY, NOW, Authority, root, usage
+from certificate_authorities import DAY, NOW, Authority, build, root, usage
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
@@ -364,6 +365,19 @@ def test_h29_garbage(data: bytes) -> None:
     refuse_list(data, match=f"^CRL {re.escape(FILE)} (is|ends)")
 
 
+def test_h29_odd_names_write_nothing_on_standard_error() -> None:
+    authority = root()
+    private = authority.private
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        odd = x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "Atlantis", _validate=False)
+        name = x509.Name([odd])
+        certificate = build(name, name, private.public_key(), private, ca=True)
+        data = crl(Authority(certificate, private))
+    (one,) = read(data, FILE)  # warnings are errors in these tests
+    assert one.issuer_title == '"C=Atlantis"'
+
+
 _SAMPLE = crl(root("Root ecp256", "ecp256"), entry(5, (COMPROMISE, False)), number=4)
 
 
@@ -422,6 +436,21 @@ def test_lists_made_by_openssl(tmp_path: Path, kind: str) -> None:
     take(strict, judge.crl())
     accept(strict, good, now=wall_clock())
     refuse(strict, bad, match="keyCompromise", now=wall_clock())
+
+
+@needs_openssl
+@pytest.mark.parametrize("version", [1, 2])
+def test_lists_of_openssl_without_extensions_and_with_pss(tmp_path: Path, version: int) -> None:
+    now = wall_clock()
+    ca = root("Openssl rsa2048", "rsa2048", before=now - DAY, after=now + DAY)
+    good, bad = (ca.issue("alice", ALICE, before=now - DAY, after=now + DAY) for _ in range(2))
+    judge = OpensslCa(tmp_path, ca, version=version)
+    judge.list(bad, revoked=True)
+    strict = anchors(ca, mode=REQUIRED)
+    pss = ("-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32")
+    take(strict, judge.crl(*(pss if version == 2 else ())))
+    accept(strict, good, now=wall_clock())
+    refuse(strict, bad, match="was revoked", now=wall_clock())
 
 
 @needs_openssl

@@ -457,6 +457,22 @@ def test_openssl_answers_our_requests(tmp_path: Path, kind: str, delegated: bool
 
 
 @needs_openssl
+def test_an_answer_of_openssl_with_pss(tmp_path: Path) -> None:
+    now = wall_clock()
+    ca = root("Openssl rsa2048", "rsa2048", before=now - DAY, after=now + DAY)
+    leaf = ca.issue("alice", ALICE, before=now - DAY, after=now + DAY)
+    judge = OpensslCa(tmp_path, ca)
+    judge.list(leaf, revoked=False)
+    trust = anchors(ca)
+    request = pending(trust, leaf, now=now)
+    pss = ("rsa_padding_mode:pss", "rsa_pss_saltlen:32")
+    der = judge.answer(request.der, None, *(word for one in pss for word in ("-rsigopt", one)))
+    assert bytes.fromhex("2a864886f70d01010a") in der
+    assert trust.take_ocsp_response(request, der, wall_clock()) is None
+    accept(trust, leaf, now=wall_clock())
+
+
+@needs_openssl
 def test_openssl_reads_our_request(tmp_path: Path, ca: Authority, leaf: Authority) -> None:
     file = tmp_path / "request.der"
     file.write_bytes(pending(anchors(ca), leaf).der)
