@@ -1,0 +1,1 @@
+"""The local user base: a file of users, their groups and what proves them."""
