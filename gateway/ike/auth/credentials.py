@@ -178,6 +178,14 @@ class TrustAnchors:
             self.revocation.check(path, now)
         return path[0].certificate
 
+    def check_revocation(self, path_der: Sequence[bytes], now: datetime) -> None:
+        """Judge a path that another protocol has validated (EAP-TLS), leaf first, anchor last.
+
+        Raises :class:`CertificateRefused`, and :class:`RevocationPending` as :meth:`validate`.
+        """
+        if self.revocation is not None and path_der:
+            self.revocation.check([self._reader.parse(der) for der in path_der], now)
+
     def _path(
         self, chain_der: Sequence[bytes], identity: Identity, now: datetime
     ) -> list[ParsedCertificate]:

@@ -124,6 +124,24 @@ def test_every_certificate_of_the_path_is_judged_but_the_anchor() -> None:
     accept(strict, leaf, middle)
 
 
+def test_paths_that_another_protocol_validated() -> None:
+    ca = root()
+    middle = ca.issue("Middle", ca=True)
+    leaf = middle.issue("alice", ALICE)
+    path = [one.der for one in (leaf, middle, ca)]
+    TrustAnchors((ca.certificate,)).check_revocation(path, NOW)
+    trust = anchors(ca, mode=REQUIRED)
+    trust.check_revocation([ca.der], NOW)
+    with pytest.raises(CertificateRefused, match="there is no CRL"):
+        trust.check_revocation(path, NOW)
+    take(trust, crl(ca))
+    take(trust, crl(middle), source="middle.crl")
+    trust.check_revocation(path, NOW)
+    take(trust, crl(middle, entry(leaf)), source="middle.crl")
+    with pytest.raises(CertificateRefused, match='of "O=Example, CN=alice" was revoked'):
+        trust.check_revocation(path, NOW)
+
+
 def test_an_own_certificate_as_anchor_needs_no_list() -> None:
     leaf = root().issue("alice", ALICE)
     accept(anchors(leaf, mode=REQUIRED), leaf)
