@@ -158,8 +158,7 @@ class EapServer:
         """Take the answer to the question of an ASK step; any other is a failure."""
         if self._phase is not _Phase.ASKING or not isinstance(self._method, GtcServer):
             return self._fail("an answer without a question")
-        self._last_step = self._follow(self._method.answered(answer))
-        return self._last_step
+        return self._follow(self._method.answered(answer))
 
     def _process(self, packet: EapPacket) -> Step:
         if packet.code is not Code.RESPONSE:

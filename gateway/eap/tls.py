@@ -3,6 +3,8 @@
 import enum
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -31,20 +33,25 @@ class TlsParty:
     The first conversation loads OpenSSL and prepares it; the others share that.
     """
 
-    __slots__ = ("_certificates", "_contexts", "_lock", "_private_key", "anchors")
+    __slots__ = ("_certificates", "_contexts", "_lock", "_private_key", "_wall_clock", "anchors")
 
     def __init__(
         self,
         certificates: Sequence[x509.Certificate],
         private_key: PrivateKeyTypes,
         anchors: Sequence[x509.Certificate],
+        wall_clock: Callable[[], datetime] | None = None,
     ) -> None:
-        """``certificates``: leaf first. Raises :class:`ValueError` if one of the lists is empty."""
+        """``certificates``: leaf first. Raises :class:`ValueError` if one of the lists is empty.
+
+        ``wall_clock`` tells by which time (UTC) certificates are valid; without it OpenSSL looks.
+        """
         if not certificates or not anchors:
             raise ValueError("EAP-TLS needs an own certificate and at least one trusted one")
         self.anchors = tuple(anchors)
         self._certificates = tuple(certificates)
         self._private_key = private_key
+        self._wall_clock = wall_clock
         self._contexts: dict[bool, SSL.Context] = {}
         self._lock = threading.Lock()
 
@@ -62,6 +69,8 @@ class TlsParty:
                     anchors=self.anchors,
                 )
                 self._contexts[server] = context
+            if self._wall_clock is not None:
+                tls_session.set_time(context, self._wall_clock())
         return tls_session.TlsSession(context, server=server)
 
 
@@ -109,14 +118,14 @@ class _Tls:
         return Progress(Stage.GOING, data)
 
     def _alert(self, output: bytes, reason: str) -> Progress:
-        """Let the other side know (RFC 5216 section 2.1.3); nothing can follow but the end."""
+        """Let the other side know (RFC 5216 section 2.1.3); nothing can follow but the end.
+
+        Without an alert of our own, this acknowledges that of the other side.
+        """
         verdict = self._fail(reason)
-        if not output:
-            return verdict
         self._phase = _Phase.ALERTED
-        return Progress(
-            Stage.GOING, self._fragments.send(output), reason=reason, remedy=verdict.remedy
-        )
+        going = self._send(output)
+        return replace(going, reason=reason, remedy=verdict.remedy)
 
     def _fail(self, reason: str) -> Progress:
         self._phase = _Phase.END
@@ -168,6 +177,8 @@ class TlsServer(_Tls):
 
     def _advance(self, turn: bytes) -> Progress:
         flight = self._session.advance(turn)
+        if flight.error and not flight.output:
+            return self._fail(flight.error)  # the alert was the peer's
         if flight.error:
             return self._alert(flight.output, flight.error)
         if not self._session.finished:
@@ -228,9 +239,11 @@ class TlsPeer(_Tls):
         return self._end()
 
     def _finish(self, turn: bytes) -> Progress:
-        if self._session.take_commitment(turn):
-            return self._end()
-        return Progress(Stage.GOING, ACKNOWLEDGEMENT)
+        try:
+            committed = self._session.take_commitment(turn)
+        except WireError as error:
+            return self._alert(b"", str(error))
+        return self._end() if committed else Progress(Stage.GOING, ACKNOWLEDGEMENT)
 
     def _end(self) -> Progress:
         self._phase = _Phase.END

@@ -5,6 +5,7 @@ Only :mod:`gateway.eap.tls` imports this file, and only when EAP-TLS is used.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -83,12 +84,15 @@ def new_context(
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     for anchor in anchors:
         store.add_cert(crypto.X509.from_cryptography(anchor))
-    if server:
-        context.set_client_ca_list(
-            [crypto.X509.from_cryptography(one).get_subject() for one in anchors]
-        )
     context.set_verify_depth(MAX_CHAIN_CERTIFICATES)
     return context
+
+
+def set_time(context: SSL.Context, now: datetime) -> None:
+    """Judge the validity of certificates at ``now`` (UTC) from here on."""
+    store = context.get_cert_store()
+    if store is not None:
+        store.set_time(now)
 
 
 class TlsSession:
