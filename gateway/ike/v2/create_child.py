@@ -23,7 +23,7 @@ from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
-from gateway.ike.v2 import draft_notifies, exchange, rekey, rekey_ike
+from gateway.ike.v2 import draft_notifies, exchange, followup, rekey, rekey_ike
 from gateway.ike.v2.init import NONCE_OCTETS
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
@@ -47,6 +47,8 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
             return
         if rekey_ike.under_way(sa):
             raise Refused(NotifyType.TEMPORARY_FAILURE, "we are rekeying the IKE SA")
+        if followup.is_waiting(sa, request.now):
+            raise Refused(NotifyType.TEMPORARY_FAILURE, "the peer is rekeying the IKE SA")
         reply = _answer_child(core, sa, offered, nonce, request)
     except Refused as refused:
         core.count("create_child_refused")

@@ -92,6 +92,33 @@ def seal(
     return tuple(messages)
 
 
+def plain_octets(
+    sa: IkeSa,
+    exchange_type: int,
+    message_id: int,
+    first: int,
+    body: bytes,
+    *,
+    of_initiator: bool,
+    response: bool,
+) -> bytes:
+    """A message as if it were neither encrypted nor in fragments (RFC 9242 section 3.3.2).
+
+    The header and the generic header of the Encrypted payload, whose lengths count only
+    ``body``, the payloads inside.
+    """
+    prefix = encrypted_prefix(
+        sa.initiator_spi,
+        sa.responder_spi,
+        exchange=exchange_type,
+        flags=(Flag.INITIATOR if of_initiator else 0) | (Flag.RESPONSE if response else 0),
+        message_id=message_id,
+        first_payload=first,
+        sealed_octets=len(body),
+    )
+    return prefix + body
+
+
 def open_message(
     sa: IkeSa, octets: bytes, message: Message, *, max_fragments: int, max_octets: int
 ) -> Opened | None:

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.domain.wire import WireError
 from gateway.ike.codec import (
@@ -24,7 +24,7 @@ from gateway.ike.crypto.proposals import (
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import ChildState
-from gateway.ike.v2 import auth, deleting, exchange, init, rekey
+from gateway.ike.v2 import auth, deleting, exchange, followup, init, keys, rekey
 from gateway.ike.v2.mobike import MobikeState
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
@@ -42,10 +42,23 @@ class Rival:
     """The lower nonce of its exchange."""
 
 
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What the response to our CREATE_CHILD_SA settled."""
+
+    selection: Selection
+    nonce: bytes
+    """The responder's."""
+    shared: bytes = field(repr=False)
+
+
 def under_way(sa: IkeSa) -> "RekeyIke | None":
     """Our own rekeying of this IKE SA, if it is under way."""
     outstanding = sa.window.outstanding
     mine = outstanding.exchange if outstanding is not None else None
+    if isinstance(mine, followup.FollowupKe):
+        owner = getattr(mine.complete, "__self__", None)
+        return owner if isinstance(owner, RekeyIke) else None
     return mine if isinstance(mine, RekeyIke) else None
 
 
@@ -83,12 +96,13 @@ def _establish(  # noqa: PLR0917 - one fact each
     selection: Selection,
     nonces: tuple[bytes, bytes],
     shared: bytes,
+    additional: bytes = b"",
 ) -> None:
     handshake = new.handshake
     if handshake is None or old.suite is None:
         raise ValueError("no handshake")
     handshake.nonce_i, handshake.nonce_r = nonces
-    init.install_keys(new, selection.suite, shared, old.sk_d, old.suite)
+    keys.install(new, selection.suite, shared, old.sk_d, old.suite, additional)
     new.evidence |= Evidence.INHERITED
     new.handshake = None
     transition(core, new, State.ESTABLISHED, f"successor of {old.spis}")
@@ -173,13 +187,25 @@ def answer(
         raise Refused(NotifyType.INVALID_SYNTAX, f"key exchange value refused: {invalid}") from None
     now = request.now
     spi, ours = core.new_ike_spi(), core.random(init.NONCE_OCTETS)
-    new = successor(core, sa, selection.peer_spi, spi, initiator=False, now=now)
-    _establish(core, sa, new, selection, (nonce, ours), shared)
     reply: list[Payload] = [
         init.chosen_payload(selection, spi),
         Nonce(ours),
         KeyExchange(selection.group, pair.public),
     ]
+    if selection.suite.additional:
+        if under_way(sa) is not None:
+            raise Refused(NotifyType.TEMPORARY_FAILURE, "we are rekeying the IKE SA ourselves")
+
+        def complete(additional: bytes, at: float) -> None:
+            made = successor(core, sa, selection.peer_spi, spi, initiator=False, now=at)
+            _establish(core, sa, made, selection, (nonce, ours), shared, additional)
+            adopt(core, sa, made, at)
+
+        reply.append(followup.expect(core, sa, selection.suite.additional, complete, now))
+        exchange.respond(core, sa, request, reply)
+        return
+    new = successor(core, sa, selection.peer_spi, spi, initiator=False, now=now)
+    _establish(core, sa, new, selection, (nonce, ours), shared)
     exchange.respond(core, sa, request, reply)
     mine = under_way(sa)
     if mine is not None:
@@ -204,7 +230,7 @@ def settle_before_close(core: Core, sa: IkeSa, now: float) -> None:
 class RekeyIke(exchange.Exchange):
     """Ask for a successor of the IKE SA."""
 
-    __slots__ = ("_group", "_nonce", "_pair", "_retries", "_spi", "rival")
+    __slots__ = ("_agreed", "_group", "_nonce", "_pair", "_retries", "_spi", "_where", "rival")
     name = "rekey IKE SA"
     exchange_type = ExchangeType.CREATE_CHILD_SA
 
@@ -239,12 +265,36 @@ class RekeyIke(exchange.Exchange):
             self._refused(core, sa, error, now)
             return
         try:
-            new, low = self._accept(core, sa, view, now)
+            self._agreed = self._accept(sa, view)
         except Refused as refused:
             name = sa.connection_name
             report_refusal(core, refused, sa.peer_name, sa.path.remote, self.name, connection=name)
             self._again(core, sa, rekey.REFUSED_RETRY_S, now)
             return
+        additional = self._agreed.selection.suite.additional
+        if not additional:
+            self._finish(core, sa, b"", now)
+            return
+        self._where = (core, sa)
+        following = followup.FollowupKe(
+            followup.link_of(view), additional, self.complete, self.followup_refused
+        )
+        exchange.begin(core, sa, following, now)
+
+    def complete(self, additional: bytes, now: float) -> None:
+        """All additional key exchanges are done."""
+        self._finish(*self._where, additional, now)
+
+    def followup_refused(self, error: Notify, now: float) -> None:
+        """The peer refused an additional key exchange."""
+        self._refused(*self._where, error, now)
+
+    def _finish(self, core: Core, sa: IkeSa, additional: bytes, now: float) -> None:
+        agreed = self._agreed
+        new = successor(core, sa, self._spi, agreed.selection.peer_spi, initiator=True, now=now)
+        nonces = (self._nonce, agreed.nonce)
+        _establish(core, sa, new, agreed.selection, nonces, agreed.shared, additional)
+        low = min(nonces)
         rival = self.rival
         if rival is not None and rival.sa.established and low < rival.low:
             # Ours has the lowest nonce of all four: ours goes, the peer deletes the old one.
@@ -259,7 +309,7 @@ class RekeyIke(exchange.Exchange):
             rival.sa.rekeyed_by = new
             core.timers.set((TimerKind.EXPIRE_IKE, rival.sa.local_spi), now + OLD_SA_S)
 
-    def _accept(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> tuple[IkeSa, bytes]:
+    def _accept(self, sa: IkeSa, view: Payloads) -> Agreed:
         connection = sa.connection
         if connection is None:
             raise Refused(NotifyType.NO_ADDITIONAL_SAS, "the connection is gone")
@@ -278,9 +328,7 @@ class RekeyIke(exchange.Exchange):
             shared = self._pair.shared_secret(theirs.data)
         except dh.InvalidKeyExchange as invalid:
             raise WireError(f"key exchange value refused: {invalid}") from None
-        new = successor(core, sa, self._spi, selection.peer_spi, initiator=True, now=now)
-        _establish(core, sa, new, selection, (self._nonce, nonce), shared)
-        return new, min(self._nonce, nonce)
+        return Agreed(selection, nonce, shared)
 
     def _refused(self, core: Core, sa: IkeSa, error: Notify, now: float) -> None:
         core.count("rekey_ike_refused")
@@ -317,6 +365,9 @@ class RekeyIke(exchange.Exchange):
 def rekey_ike(core: Core, sa: IkeSa, now: float) -> None:
     """Replace the IKE SA, unless that is under way."""
     if sa.state is not State.ESTABLISHED or under_way(sa) is not None:
+        return
+    if followup.is_waiting(sa, now):
+        core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), now + followup.FOLLOWUP_S)
         return
     # Should children be busy, try again soon.
     core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), now + rekey.REFUSED_RETRY_S)
