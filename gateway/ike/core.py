@@ -11,10 +11,11 @@ from gateway.domain.endpoint import IpAddress, Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.timers import Timers
 from gateway.domain.user_auth import Question
-from gateway.ike.auth.credentials import LocalCredential
+from gateway.eap.tls import TlsParty
+from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.crypto.proposals import EspSelection, Selection
-from gateway.ike.half_open import Cookies, HalfOpenLimits
+from gateway.ike.half_open import Cookies, FailedLogins, HalfOpenLimits
 from gateway.ike.outputs import ActivateOutbound, AskAboutUser, Event, Output, Severity, Transmit
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
 from gateway.ike.sa import Child, IkeSa
@@ -90,6 +91,7 @@ class Core:
         """Our SPIs of established IKE SAs, by the peer's identity."""
         self.cookies = Cookies(random)
         self.half_open = HalfOpenLimits()
+        self.failed_logins = FailedLogins(settings.failed_logins_per_minute)
         self.framed: dict[IpAddress, bytes] = {}
         """Our SPI of the IKE SA whose user got this address from RADIUS."""
         self.asked: dict[int, bytes] = {}
@@ -102,6 +104,8 @@ class Core:
         self._reqids: dict[int, int] = {}
         self._next_reqid = FIRST_REQID
         self._der: dict[int, tuple[LocalCredential, tuple[bytes, ...]]] = {}
+        self.tls_parties: dict[str, tuple[LocalCredential, TrustAnchors, TlsParty]] = {}
+        """What EAP-TLS needs, by connection."""
         self._limited: dict[str, tuple[float, int]] = {}
         self._clear_answers = (0.0, 0)
         self.selections: dict[object, tuple[Selection, tuple[ConnectionPolicy, ...]]] = {}
@@ -293,6 +297,7 @@ class Core:
         self.selections.clear()
         self.esp_selections.clear()
         self._der.clear()
+        self.tls_parties.clear()
 
     def watch_childless(self, sa: IkeSa, now: float) -> None:
         """Close an IKE SA without child SAs unless one comes in time."""

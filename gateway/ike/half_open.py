@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable, Hashable
 
-from gateway.domain.endpoint import Endpoint
+from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.ike.crypto.prf import Prf
 from gateway.ike.registry import PrfId
 from gateway.ike.sa import IkeSa
@@ -101,3 +101,43 @@ class HalfOpenLimits:
             self._per_source[key[1]] = left
         else:
             del self._per_source[key[1]]
+
+
+MAX_FAILED_SOURCES = 4096
+
+
+class FailedLogins:
+    """How often users' logins failed lately, by source: guessing passwords takes its time.
+
+    A source is an IPv4 address or an IPv6 /64. Its allowance of failures fills again at
+    ``per_minute``; successful logins cost nothing, so that many may share an address.
+    """
+
+    __slots__ = ("_failures", "_per_minute")
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._failures: dict[int, tuple[float, float]] = {}
+
+    def may_try(self, source: IpAddress, now: float) -> bool:
+        """Whether a login from there may begin."""
+        return self._left_of(_prefix(source), now) < self._per_minute
+
+    def failed(self, source: IpAddress, now: float) -> None:
+        """A login from there failed."""
+        prefix = _prefix(source)
+        failures = self._left_of(prefix, now) + 1
+        self._failures.pop(prefix, None)
+        if len(self._failures) >= MAX_FAILED_SOURCES:
+            # The source whose last failure is the longest ago.
+            del self._failures[next(iter(self._failures))]
+        self._failures[prefix] = (failures, now)
+
+    def _left_of(self, prefix: int, now: float) -> float:
+        failures, at = self._failures.get(prefix, (0.0, now))
+        return max(failures - (now - at) * self._per_minute / 60, 0.0)
+
+
+def _prefix(source: IpAddress) -> int:
+    """One number for each source; those of both IP versions differ."""
+    return int(source) if source.version == 4 else (int(source) >> 64) + 2**32

@@ -106,6 +106,11 @@ class PeerAuth:
     allow_sha1_signatures: bool = False
     """Take RSA signatures over SHA-1 in AUTH, from peers that know nothing else (RFC 7296)."""
 
+    @property
+    def device_too(self) -> bool:
+        """Whether the device proves itself, with or without its user."""
+        return self.preshared_key is not None or self.anchors is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -231,6 +236,8 @@ class EngineSettings:
     """Largest IP packet we send for IKE, RFC 7383."""
     max_fragments: int = 64
     max_message_octets: int = 65_536
+    failed_logins_per_minute: int = 30
+    """Of users from one address (IPv6: one /64); then it must wait. Many may share an address."""
     max_moves_per_minute: int = 30
     """Endpoint moves of one peer; more are refused and logged."""
     nat_keepalive_s: float = 20.0

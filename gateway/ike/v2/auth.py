@@ -1,7 +1,7 @@
 """IKE_AUTH as the responder (RFC 7296 section 1.2), and what both sides do once established."""
 
-from gateway.ike import child_sas, closing, selectors
-from gateway.ike.auth.identity import Identity
+from gateway.ike import child_sas, closing, selectors, users
+from gateway.ike.auth.identity import Identity, escape
 from gateway.ike.codec import (
     Authentication,
     Configuration,
@@ -19,30 +19,53 @@ from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType
 from gateway.ike.sa import Child
-from gateway.ike.v2 import child, config_payload, draft_notifies, exchange, failing, mobike, proof
+from gateway.ike.v2 import (
+    child,
+    config_payload,
+    draft_notifies,
+    exchange,
+    failing,
+    mobike,
+    ocsp_questions,
+    proof,
+)
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
 
 
 def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
     """Answer the IKE_AUTH request of a half-open SA: established, or refused and forgotten."""
-    view, path, now = request.view, request.path, request.now
+    view = request.view
     try:
-        connection, id_responder = _authenticate(core, sa, view)
+        connection, id_initiator, id_responder = identify(core, sa, view)
+        proof.verify_peer(core, sa, connection, view, id_initiator)
         proofs = proof.own_proof(core, sa, connection, id_responder)
+    except proof.OcspNeeded as needed:
+        ocsp_questions.ask(core, sa, needed, request)
+        return
     except Refused as refused:
         refuse(core, sa, refused, request)
         return
+    finish(core, sa, request, view, [id_responder, *proofs])
+
+
+def finish(core: Core, sa: IkeSa, request: Request, view: Payloads, reply: list[Payload]) -> None:
+    """The peer has proven itself: establish the SA and answer with ``reply`` and a child SA.
+
+    ``view`` has what the peer's first IKE_AUTH request asked for.
+    """
+    path, now, connection = request.path, request.now, sa.connection
+    if connection is None:
+        raise ValueError("no connection")
     core.timers.cancel((TimerKind.GIVE_UP, sa.local_spi))
     sa.path = path
-    if view.notify(NotifyType.INITIAL_CONTACT) is not None:
-        replace_older(core, sa, now)
-    reply: list[Payload] = [id_responder, *proofs]
     refused_child: Refused | None = None
     first: Child | None = None
     mobike.note_support(core, sa, view)
     sa.encapsulate = sa.encapsulate and path.local.port == core.settings.nat_port
     transition(core, sa, State.ESTABLISHED, "IKE_AUTH verified")
+    if view.notify(NotifyType.INITIAL_CONTACT) is not None:
+        replace_older(core, sa, now)
     try:
         payloads, first = _first_child(core, sa, connection, view, now)
         reply += payloads
@@ -59,17 +82,26 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
         report_refusal(core, refused_child, sa.peer_name, path.remote, step, connection=name)
 
 
-def refuse(core: Core, sa: IkeSa, refused: Refused, request: Request) -> None:
-    """Answer with the refusal and forget the half-open SA."""
-    exchange.respond(core, sa, request, [refused.notify()])
-    report_refusal(
-        core, refused, sa.peer_name, request.path.remote, "IKE_AUTH", connection=sa.connection_name
-    )
+def refuse(
+    core: Core,
+    sa: IkeSa,
+    refused: Refused,
+    request: Request,
+    *,
+    reply: Payload | None = None,
+    step: str = "IKE_AUTH",
+) -> None:
+    """Answer with ``reply``, or the refusal itself, and forget the half-open SA."""
+    exchange.respond(core, sa, request, [reply or refused.notify()])
+    name = sa.connection_name
+    report_refusal(core, refused, sa.peer_name, request.path.remote, step, connection=name)
     failing.refuse_login(core, sa, refused.reason, request.now)
 
 
-def _authenticate(core: Core, sa: IkeSa, view: Payloads) -> tuple[ConnectionPolicy, IdResponder]:
-    """Find the connection for the peer's identity and let it prove that identity.
+def identify(
+    core: Core, sa: IkeSa, view: Payloads
+) -> tuple[ConnectionPolicy, IdInitiator, IdResponder]:
+    """Find the connection for the identity that the peer claims; returns both ID payloads.
 
     Raises Refused with AUTHENTICATION_FAILED, or WireError when a payload is missing.
     """
@@ -86,8 +118,8 @@ def _authenticate(core: Core, sa: IkeSa, view: Payloads) -> tuple[ConnectionPoli
     sa.connection = connection
     sa.local_id = connection.local_id
     sa.evidence |= Evidence.PEER_IDENTITY
-    proof.verify_peer(core, sa, connection, view, theirs)
-    return connection, IdResponder(connection.local_id.type, connection.local_id.data)
+    mine = connection.local_id
+    return connection, theirs, IdResponder(mine.type, mine.data)
 
 
 def _find_connection(
@@ -174,7 +206,7 @@ def _first_child(
 def replace_older(core: Core, sa: IkeSa, now: float) -> None:
     """The peer says that this is its only IKE SA: its others are leftovers (INITIAL_CONTACT)."""
     for older in core.of_peer(sa):
-        if older is sa or older.local_id != sa.local_id:
+        if older is sa or older.local_id != sa.local_id or not users.of_same_user(older, sa):
             continue
         closing.close(core, older, "replaced by a new login of the peer (INITIAL_CONTACT)", now)
 
@@ -195,6 +227,7 @@ def established(core: Core, sa: IkeSa, first: Child | None, now: float) -> None:
         core.wanted[connection.name] = 0
     core.count("ike_sas_established")
     _announce(core, sa, first)
+    users.open_session(core, sa, now)
 
 
 def start_timers(core: Core, sa: IkeSa, now: float) -> None:
@@ -222,7 +255,16 @@ def _announce(core: Core, sa: IkeSa, first: Child | None) -> None:
         "connection": sa.connection_name,
         "spis": sa.spis,
         "suite": str(sa.suite),
+        "auth": sa.auth,
     }
+    if sa.user is not None:
+        user = escape(sa.user.user, 80)
+        fields["user"] = user
+        parts.append(f"user {user}")
+    if sa.profile:
+        fields["profile"] = sa.profile
+        parts.append(f"profile {sa.profile}")
+    parts.append(sa.auth)
     if sa.inner_address is not None:
         fields["inner_address"] = str(sa.inner_address)
         parts.append(f"inner address {sa.inner_address}")

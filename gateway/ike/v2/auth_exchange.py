@@ -32,9 +32,11 @@ from gateway.ike.v2 import (
     config_payload,
     deleting,
     draft_notifies,
+    eap_initiator,
     exchange,
     init,
     mobike,
+    ocsp_questions,
     proof,
 )
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
@@ -44,7 +46,7 @@ from gateway.ike.v2.view import Payloads
 class AuthExchange(exchange.Exchange):
     """IKE_AUTH with the first child SA."""
 
-    __slots__ = ("_asked", "_id", "_spi")
+    __slots__ = ("_asked", "_spi", "id", "id_responder")
     name = "IKE_AUTH"
     exchange_type = ExchangeType.IKE_AUTH
 
@@ -54,28 +56,33 @@ class AuthExchange(exchange.Exchange):
         if connection is None or handshake is None:
             return None
         mine = connection.local_id
-        self._id = IdInitiator(mine.type, mine.data)
+        self.id = IdInitiator(mine.type, mine.data)
         self._spi = core.new_child_spi()
-        try:
-            *certificates, own_auth = proof.own_proof(core, sa, connection, self._id)
-        except Refused as refused:
-            self._fail(core, sa, refused, now)
-            return None
-        payloads: list[Payload] = [self._id, *certificates]
+        certificates: list[Payload] = []
+        own_auth: list[Payload] = []
+        if connection.user_credential is None:
+            # Otherwise no AUTH at all: that asks for EAP.
+            try:
+                *certificates, last = proof.own_proof(core, sa, connection, self.id)
+            except Refused as refused:
+                self.fail(core, sa, refused, now)
+                return None
+            own_auth = [last]
+        payloads: list[Payload] = [self.id, *certificates]
         asked = init.certificate_request((connection,))
         if asked is not None:
             payloads.append(asked)
         exact = connection.remote_id.exact
         if exact is not None and "*" not in connection.remote_id.text:
             payloads.append(IdResponder(exact.type, exact.data))
-        payloads += [own_auth, Notify(NotifyType.INITIAL_CONTACT)]
+        payloads += [*own_auth, Notify(NotifyType.INITIAL_CONTACT)]
         if connection.request_inner_address:
             payloads.append(config_payload.request())
         local, remote = child_sas.allowed_selectors(sa, connection)
         try:
             self._asked = wanted(sa, connection, _asked_selectors(connection, local), remote)
         except Refused as refused:
-            self._fail(core, sa, refused, now)
+            self.fail(core, sa, refused, now)
             return None
         payloads += [
             connection.esp_offer.to_payload(
@@ -90,13 +97,26 @@ class AuthExchange(exchange.Exchange):
         return payloads
 
     def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
-        """Verify the responder, then take the child SA."""
+        """Verify the responder, then take the child SA, or prove who our user is."""
         try:
             connection = self._authenticate(core, sa, view)
+            if connection.user_credential is not None:
+                # Whatever we say of the user, we say to a responder that has proven itself.
+                eap_initiator.begin(core, sa, self, connection.user_credential, view, now)
+                return
+        except proof.OcspNeeded as needed:
+            ocsp_questions.ask_about_response(core, sa, needed, self, view, now)
+            return
         except Refused as refused:
-            self._fail(core, sa, refused, now)
+            self.fail(core, sa, refused, now)
             # The responder believes in this SA; tell it the truth (RFC 7296 section 2.21.2).
             return
+        self.complete(core, sa, connection, view, now)
+
+    def complete(
+        self, core: Core, sa: IkeSa, connection: ConnectionPolicy, view: Payloads, now: float
+    ) -> None:
+        """Both sides have proven themselves: take what the last response brings."""
         mobike.note_support(core, sa, view)
         transition(core, sa, State.ESTABLISHED, "IKE_AUTH verified")
         first: Child | None = None
@@ -135,6 +155,7 @@ class AuthExchange(exchange.Exchange):
                 ours=str(connection.remote_id),
             )
         sa.evidence |= Evidence.PEER_IDENTITY
+        self.id_responder = theirs
         proof.verify_peer(core, sa, connection, view, theirs)
         return connection
 
@@ -166,7 +187,8 @@ class AuthExchange(exchange.Exchange):
         of_us, of_peer = child.keys(sa, agreed.suite, handshake.nonce_i, handshake.nonce_r, b"")
         return child_sas.install(core, sa, agreed, of_peer, of_us, now)
 
-    def _fail(self, core: Core, sa: IkeSa, refused: Refused, now: float) -> None:
+    def fail(self, core: Core, sa: IkeSa, refused: Refused, now: float) -> None:
+        """End it, for the administrator to read why."""
         self._report(core, sa, refused, "IKE_AUTH")
         closing.close(core, sa, refused.reason, now)
 

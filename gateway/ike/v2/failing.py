@@ -1,6 +1,7 @@
 """IKE SAs that end before they are established, and what every end drops."""
 
 from gateway.ike import closing
+from gateway.ike.auth.identity import escape
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import Severity
 from gateway.ike.refusal import report
@@ -59,6 +60,9 @@ def give_up(core: Core, sa: IkeSa, now: float) -> None:
         unanswered(core, sa, "IKE_SA_INIT", now)
         return
     core.count("half_open_timeouts")
+    if sa.state is State.USER_LOGIN:
+        abandon_login(core, sa, "the peer did not go on", "see the peer's log", now)
+        return
     core.emit_limited(
         f"half open {sa.path.remote.address}",
         now,
@@ -69,6 +73,22 @@ def give_up(core: Core, sa: IkeSa, now: float) -> None:
         remote=str(sa.path.remote),
     )
     closing.close(core, sa, "handshake timed out", now)
+
+
+def abandon_login(core: Core, sa: IkeSa, reason: str, remedy: str, now: float) -> None:
+    """The login of a user that was begun comes to no end; if it was to fail, that is why."""
+    login = sa.handshake.login if sa.handshake is not None else None
+    step = "IKE_AUTH"
+    if login is not None:
+        step = f"IKE_AUTH, {login.conversation.title}"
+        reason, remedy = (login.reason, login.remedy) if login.reason else (reason, remedy)
+        if login.reason:
+            core.failed_logins.failed(sa.path.remote.address, now)
+        if login.user:
+            reason = f"user {escape(login.user, 80)}: {reason}"
+    name, peer = sa.connection_name, sa.peer_name
+    report(core, peer, sa.path.remote, step, reason, remedy, connection=name, now=now)
+    closing.close(core, sa, reason, now)
 
 
 def unanswered(core: Core, sa: IkeSa, step: str, now: float) -> None:

@@ -3,18 +3,34 @@
 import hmac
 
 from gateway.ike.auth import methods
-from gateway.ike.auth.credentials import CertificateRefused, PresharedKey
+from gateway.ike.auth.credentials import (
+    CertificateRefused,
+    PresharedKey,
+    RevocationPending,
+    TrustAnchors,
+)
+from gateway.ike.auth.ocsp import OcspRequest
 from gateway.ike.codec import Authentication, Certificate, Identification, Payload
 from gateway.ike.core import Core
 from gateway.ike.crypto.prf import Prf
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import AuthMethod, CertEncoding, NotifyType
+from gateway.ike.v2 import intermediate
 from gateway.ike.v2.sa import Evidence, IkeSa
 from gateway.ike.v2.view import Payloads
 
 MAX_CERTIFICATES = 8
 """Of a chain that the peer sends."""
+
+
+class OcspNeeded(Exception):  # noqa: N818 - not a fault
+    """A peer proved that it has its key; whether its certificate was revoked must be asked."""
+
+    def __init__(self, anchors: TrustAnchors, request: OcspRequest) -> None:
+        super().__init__(request.url)
+        self.anchors = anchors
+        self.request = request
 
 
 def _octets(sa: IkeSa, identification: Identification, *, of_initiator: bool) -> bytes:
@@ -26,7 +42,8 @@ def _octets(sa: IkeSa, identification: Identification, *, of_initiator: bool) ->
         message, nonce, key = handshake.init_request, handshake.nonce_r, handshake.keys.sk_pi
     else:
         message, nonce, key = handshake.init_response, handshake.nonce_i, handshake.keys.sk_pr
-    return methods.signed_octets(Prf.of(suite.prf), key, message, nonce, identification.body())
+    octets = methods.signed_octets(Prf.of(suite.prf), key, message, nonce, identification.body())
+    return octets + intermediate.auth_octets(sa)
 
 
 def own_proof(
@@ -64,7 +81,11 @@ def own_proof(
 
 
 def can_prove(connection: ConnectionPolicy, method: int) -> bool:
-    """Whether the connection takes a proof by this authentication method."""
+    """Whether the connection takes a proof by this authentication method; 0 stands for EAP."""
+    if method == 0:
+        return connection.peer_auth.user is not None and not connection.peer_auth.device_too
+    if connection.peer_auth.user is not None:
+        return False
     if method == AuthMethod.SHARED_KEY:
         return connection.peer_auth.preshared_key is not None
     return connection.peer_auth.anchors is not None
@@ -81,18 +102,16 @@ def verify_peer(
 
     Raises:
         Refused: AUTHENTICATION_FAILED, whose reason is for the administrator only.
+        OcspNeeded: the proof is right, but a responder must be asked about the certificate.
     """
     proof = view.get(Authentication)
     if proof is None:
-        raise Refused(
-            NotifyType.AUTHENTICATION_FAILED,
-            "the peer sent no AUTH payload: it wants EAP, which is not configured",
-            "set the client to certificate or pre-shared key authentication",
-        )
+        raise Refused(NotifyType.AUTHENTICATION_FAILED, "the peer sent no AUTH payload")
     octets = _octets(sa, identification, of_initiator=not sa.initiator)
     if proof.method == AuthMethod.SHARED_KEY:
         _verify_psk(sa, connection, proof, octets)
         sa.evidence |= Evidence.PEER_AUTH
+        sa.auth = "pre-shared key"
         return
     _verify_signature(core, sa, connection, view, proof, octets)
 
@@ -149,8 +168,11 @@ def _verify_signature(  # noqa: PLR0917 - one fact each
         )
     if sa.peer_id is None:
         raise ValueError("no identity")
+    pending: RevocationPending | None = None
     try:
         leaf = anchors.validate(chain, sa.peer_id, core.wall_clock())
+    except RevocationPending as waiting:
+        leaf, pending = waiting.leaf, waiting
     except CertificateRefused as refused:
         raise Refused(
             NotifyType.AUTHENTICATION_FAILED, str(refused), "renew or replace the certificate"
@@ -163,4 +185,48 @@ def _verify_signature(  # noqa: PLR0917 - one fact each
             f"the signature was refused: {refused}",
             "check that certificate and private key of the peer belong together",
         ) from None
+    if pending is not None:
+        # Nobody but the holder of the key makes us ask.
+        raise OcspNeeded(anchors, pending.request)
     sa.evidence |= Evidence.PEER_CERTIFICATE | Evidence.PEER_AUTH
+    sa.auth = "certificate"
+
+
+def _user_key(sa: IkeSa, msk: bytes, *, of_initiator: bool) -> PresharedKey:
+    """What stands for the shared key after EAP: SK_pi or SK_pr where the method made none."""
+    keys = sa.handshake.keys if sa.handshake is not None else None
+    if keys is None:
+        raise ValueError("no handshake")
+    return PresharedKey(msk or (keys.sk_pi if of_initiator else keys.sk_pr))
+
+
+def own_proof_after_eap(sa: IkeSa, identification: Identification, msk: bytes) -> Authentication:
+    """Our AUTH payload over the EAP method's key (RFC 7296 section 2.16)."""
+    if sa.suite is None:
+        raise ValueError("no handshake")
+    octets = _octets(sa, identification, of_initiator=sa.initiator)
+    key = _user_key(sa, msk, of_initiator=sa.initiator)
+    data = methods.psk_auth(Prf.of(sa.suite.prf), key, octets)
+    return Authentication(AuthMethod.SHARED_KEY, data)
+
+
+def verify_after_eap(sa: IkeSa, view: Payloads, identification: Identification, msk: bytes) -> None:
+    """Judge the AUTH payload that the peer made with the EAP method's key.
+
+    Raises:
+        Refused: AUTHENTICATION_FAILED.
+    """
+    proof = view.get(Authentication)
+    if proof is None or sa.suite is None:
+        raise Refused(NotifyType.AUTHENTICATION_FAILED, "no AUTH payload after EAP")
+    octets = _octets(sa, identification, of_initiator=not sa.initiator)
+    key = _user_key(sa, msk, of_initiator=not sa.initiator)
+    expected = methods.psk_auth(Prf.of(sa.suite.prf), key, octets)
+    right_method = proof.method == AuthMethod.SHARED_KEY
+    if not hmac.compare_digest(expected, proof.data) or not right_method:
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            "the AUTH payload after EAP was not made with the key of this login",
+            "if this goes on, somebody may be between the peer and us",
+        )
+    sa.evidence |= Evidence.USER

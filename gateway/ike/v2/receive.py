@@ -23,15 +23,18 @@ from gateway.ike.registry import ExchangeType, Flag, NotifyType
 from gateway.ike.v2 import (
     auth,
     create_child,
+    eap_responder,
     exchange,
     failing,
+    followup,
     informational,
     init,
     initiate,
+    intermediate,
     protect,
 )
 from gateway.ike.v2.protect import Opened
-from gateway.ike.v2.sa import IkeSa, State
+from gateway.ike.v2.sa import LOGIN_STATES, IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
 
 IKE_MAJOR = 2
@@ -39,7 +42,11 @@ MAX_LOGIN_OCTETS = 32_768
 """Of a fragmented IKE_AUTH request, whose sender has proven nothing yet."""
 
 _HANDLERS = {
-    (State.HALF_OPEN, ExchangeType.IKE_AUTH): auth.receive_request,
+    (State.ESTABLISHED, ExchangeType.IKE_FOLLOWUP_KE): followup.receive_request,
+    (State.HALF_OPEN, ExchangeType.IKE_INTERMEDIATE): intermediate.receive_request,
+    (State.HALF_OPEN, ExchangeType.IKE_AUTH): eap_responder.receive_first,
+    (State.USER_LOGIN, ExchangeType.IKE_AUTH): eap_responder.receive_next,
+    (State.USER_LOGIN, ExchangeType.INFORMATIONAL): eap_responder.receive_informational,
     (State.ESTABLISHED, ExchangeType.CREATE_CHILD_SA): create_child.receive_request,
     (State.ESTABLISHED, ExchangeType.INFORMATIONAL): informational.receive_request,
     (State.REKEYED, ExchangeType.CREATE_CHILD_SA): create_child.receive_request,
@@ -105,7 +112,13 @@ def _receive_request(  # noqa: PLR0917 - one fact each
     if header.message_id != window.expected:
         core.count("requests_outside_window")
         return
+    if window.held:
+        core.count("requests_repeated_while_held")
+        return
     handler = None
+    if header.exchange == ExchangeType.IKE_AUTH and intermediate.is_pending(sa):
+        core.count("requests_out_of_state")
+        return
     if header.exchange in _EXCHANGES:
         handler = _HANDLERS.get((sa.state, ExchangeType(header.exchange)))
     if handler is None:
@@ -114,10 +127,12 @@ def _receive_request(  # noqa: PLR0917 - one fact each
     opened = _open(core, sa, message, parse_message(message, header))
     if opened is None:
         return
-    moved = path.remote != sa.path.remote and sa.state is not State.HALF_OPEN
+    moved = path.remote != sa.path.remote and sa.state not in LOGIN_STATES
     request = Request(_NOTHING, header.exchange, opened.digest, path, now)
     try:
-        request = replace(request, view=Payloads(opened.payloads()))
+        view = Payloads(opened.payloads())
+        view.inner = (opened.first, opened.plaintext)
+        request = replace(request, view=view)
         sa.last_inbound = now
         handler(core, sa, request)
     except UnsupportedCriticalPayload as unsupported:
@@ -138,7 +153,7 @@ def _open(core: Core, sa: IkeSa, message: bytes, parsed: Message) -> Opened | No
         parsed,
         max_fragments=settings.max_fragments,
         max_octets=min(settings.max_message_octets, MAX_LOGIN_OCTETS)
-        if sa.state is State.HALF_OPEN
+        if sa.state in LOGIN_STATES
         else settings.max_message_octets,
     )
     if opened is None:
@@ -153,14 +168,14 @@ def _unsupported(
     kind = bytes([error.payload_type])
     notify = Notify(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, kind)
     exchange.respond(core, sa, request, [notify])
-    if sa.state is State.HALF_OPEN:
+    if sa.state in LOGIN_STATES:
         failing.refuse_login(core, sa, str(error), request.now)
 
 
 def _malformed(core: Core, sa: IkeSa, error: WireError, request: Request) -> None:
     """An authentic request breaks the format: fatal (RFC 7296 sections 2.21.2, 2.21.3)."""
     core.count("malformed_messages")
-    if sa.state is State.HALF_OPEN:
+    if sa.state in LOGIN_STATES:
         refused = Refused(NotifyType.INVALID_SYNTAX, f"malformed message: {error}")
         auth.refuse(core, sa, refused, request)
         return
@@ -189,6 +204,7 @@ def _receive_response(  # noqa: PLR0917 - one fact each
         return
     try:
         view = Payloads(opened.payloads())
+        view.inner = (opened.first, opened.plaintext)
     except WireError as error:
         core.count("malformed_messages")
         closing.close(core, sa, f"malformed response from the peer: {error}", now)

@@ -18,10 +18,16 @@ from gateway.ike.sa import IkeSa as AnyIkeSa
 from gateway.ike.v2.window import Window
 
 if TYPE_CHECKING:
+    from gateway.ike.auth.credentials import TrustAnchors
+    from gateway.ike.auth.ocsp import OcspRequest
     from gateway.ike.core import Core
+    from gateway.ike.v2.eap_responder import UserLogin
     from gateway.ike.v2.exchange import Exchange
+    from gateway.ike.v2.followup import Followup
+    from gateway.ike.v2.intermediate import Intermediate
     from gateway.ike.v2.mobike import MobikeState
     from gateway.ike.v2.protect import Reassembly
+    from gateway.ike.v2.view import Payloads, Request
 
 
 class State(enum.Enum):
@@ -32,6 +38,8 @@ class State(enum.Enum):
     """Initiator: IKE_SA_INIT is on its way."""
     HALF_OPEN = "half open"
     """Responder: IKE_SA_INIT was answered, nobody has proven anything yet."""
+    USER_LOGIN = "user login"
+    """Responder: we have proven ourselves, and the user is doing so by EAP."""
     AUTH_SENT = "auth sent"
     """Initiator: IKE_AUTH is on its way."""
     ESTABLISHED = "established"
@@ -45,7 +53,8 @@ class State(enum.Enum):
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.CREATED: frozenset({State.INIT_SENT, State.HALF_OPEN, State.ESTABLISHED, State.CLOSED}),
     State.INIT_SENT: frozenset({State.AUTH_SENT, State.CLOSED}),
-    State.HALF_OPEN: frozenset({State.ESTABLISHED, State.CLOSED}),
+    State.HALF_OPEN: frozenset({State.USER_LOGIN, State.ESTABLISHED, State.CLOSED}),
+    State.USER_LOGIN: frozenset({State.ESTABLISHED, State.CLOSED}),
     State.AUTH_SENT: frozenset({State.ESTABLISHED, State.CLOSED}),
     State.ESTABLISHED: frozenset({State.REKEYED, State.DELETING, State.CLOSED}),
     State.REKEYED: frozenset({State.DELETING, State.CLOSED}),
@@ -68,9 +77,16 @@ class Evidence(enum.IntFlag):
     """The certificate that signed it is valid for that identity."""
     INHERITED = 16
     """This SA was made inside an established one by rekeying."""
+    USER = 32
+    """EAP succeeded, and AUTH over its key was verified."""
 
 
-_AUTHENTICATED = Evidence.KEYS | Evidence.PEER_IDENTITY | Evidence.PEER_AUTH
+LOGIN_STATES = frozenset({State.HALF_OPEN, State.USER_LOGIN})
+"""Responder: the peer has not proven itself yet."""
+
+
+ALL_EVIDENCE = ~Evidence(0)
+"""More than anybody can show: what an SA without a connection needs."""
 
 
 class IllegalTransition(Exception):  # noqa: N818 - named for what it is
@@ -100,6 +116,17 @@ class Handshake:
     wanted_authorities: bytes = b""
     nat_t: bool = False
     """Whether the peer sent NAT detection payloads."""
+    intermediate: Intermediate | None = None
+    """How far the additional key exchanges are; None where none were negotiated."""
+    login: UserLogin | None = None
+    """Responder: how far the user's login is."""
+    held: Request | None = None
+    """Responder: the request that is answered when a question is."""
+    held_response: tuple[Exchange, Payloads] | None = None
+    """Initiator: the response that is acted on when a question is answered."""
+    ocsp: tuple[TrustAnchors, OcspRequest] | None = None
+    """The question to an OCSP responder, and who waits for the answer."""
+    ocsp_questions: int = 0
 
 
 class IkeSa(AnyIkeSa):
@@ -112,6 +139,7 @@ class IkeSa(AnyIkeSa):
         "cipher_out",
         "evidence",
         "exchanges",
+        "followup",
         "handshake",
         "mobike_state",
         "reassembly",
@@ -138,6 +166,8 @@ class IkeSa(AnyIkeSa):
         self.reassembly: dict[bool, Reassembly] | None = None
         self.mobike_state: MobikeState | None = None
         self.rekeyed_by: IkeSa | None = None
+        self.followup: Followup | None = None
+        """The peer's rekeying of this SA, while it waits for additional key exchanges."""
 
     @property
     def state_name(self) -> str:
@@ -179,9 +209,21 @@ def required_evidence(sa: IkeSa) -> Evidence:
     """What must be proven before ``sa`` may be established."""
     if sa.evidence & Evidence.INHERITED:
         return Evidence.KEYS | Evidence.INHERITED
-    if sa.connection is not None and sa.connection.peer_auth.preshared_key is None:
-        return _AUTHENTICATED | Evidence.PEER_CERTIFICATE
-    return _AUTHENTICATED
+    connection = sa.connection
+    if connection is None:
+        return ALL_EVIDENCE
+    of_peer = connection.peer_auth
+    required = Evidence.KEYS | Evidence.PEER_IDENTITY
+    if sa.initiator:
+        if connection.user_credential is not None:
+            required |= Evidence.USER
+    elif of_peer.user is not None:
+        required |= Evidence.USER
+    if sa.initiator or of_peer.user is None or of_peer.device_too:
+        required |= Evidence.PEER_AUTH
+        if of_peer.preshared_key is None:
+            required |= Evidence.PEER_CERTIFICATE
+    return required
 
 
 def transition(core: Core, sa: IkeSa, to: State, why: str) -> None:

@@ -7,7 +7,17 @@ from gateway.ike.core import Core, TimerKind
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.sa import Child
 from gateway.ike.sa import IkeSa as AnyIkeSa
-from gateway.ike.v2 import deleting, failing, initiate, mobike, receive, rekey, timing
+from gateway.ike.v2 import (
+    deleting,
+    eap_responder,
+    failing,
+    initiate,
+    mobike,
+    ocsp_questions,
+    receive,
+    rekey,
+    timing,
+)
 from gateway.ike.v2.sa import IkeSa, State
 
 
@@ -72,10 +82,10 @@ class Ikev2:
         """Tell the peer by MOBIKE."""
         mobike.local_address_changed(core, _mine(sa), local, now)
 
-    def user_answered(self, core: Core, sa: AnyIkeSa, answer: Answer, now: float) -> None:  # noqa: ARG002
-        """Nothing of IKEv2 asks yet."""
-        core.count("answers_unexpected")
+    def user_answered(self, core: Core, sa: AnyIkeSa, answer: Answer, now: float) -> None:
+        """Go on with EAP."""
+        eap_responder.user_answered(core, _mine(sa), answer, now)
 
-    def ocsp_answered(self, core: Core, sa: AnyIkeSa, response: bytes | None, now: float) -> None:  # noqa: ARG002
-        """Nothing of IKEv2 asks yet."""
-        core.count("answers_unexpected")
+    def ocsp_answered(self, core: Core, sa: AnyIkeSa, response: bytes | None, now: float) -> None:
+        """Judge the peer's certificate anew."""
+        ocsp_questions.answered(core, _mine(sa), response, now, eap_responder.resume)

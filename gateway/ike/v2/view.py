@@ -12,6 +12,7 @@ from gateway.ike.codec import (
     CertificateRequest,
     Configuration,
     Delete,
+    Eap,
     IdInitiator,
     IdResponder,
     KeyExchange,
@@ -29,6 +30,7 @@ _SINGLE = frozenset(
     {
         Authentication,
         Configuration,
+        Eap,
         IdInitiator,
         IdResponder,
         KeyExchange,
@@ -37,6 +39,12 @@ _SINGLE = frozenset(
         TrafficSelectorsInitiator,
         TrafficSelectorsResponder,
     }
+)
+_OFFERS = (
+    Configuration,
+    SecurityAssociation,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
 )
 P = TypeVar("P")
 
@@ -56,7 +64,15 @@ class Request:
 class Payloads:
     """Gives payloads by class; those that RFC 7296 allows once may not repeat."""
 
-    __slots__ = ("_single", "authorities", "certificates", "deletes", "notifies", "vendor_ids")
+    __slots__ = (
+        "_single",
+        "authorities",
+        "certificates",
+        "deletes",
+        "inner",
+        "notifies",
+        "vendor_ids",
+    )
 
     def __init__(self, payloads: Iterable[Payload]) -> None:
         """Sort the payloads. Raises WireError when one that must be single repeats."""
@@ -66,6 +82,8 @@ class Payloads:
         self.certificates: list[Certificate] = []
         self.authorities: list[CertificateRequest] = []
         self.vendor_ids: list[bytes] = []
+        self.inner: tuple[int, bytes] | None = None
+        """(type of the first payload, octets) of what was inside the encrypted part."""
         for payload in payloads:
             kind = type(payload)
             if kind is Notify:
@@ -104,6 +122,11 @@ class Payloads:
     def notify_data(self, notify_type: int) -> list[bytes]:
         """The data of every notify of a type."""
         return [notify.data for notify in self.notifies if notify.type == notify_type]
+
+    def offers(self) -> list[Payload]:
+        """What a first IKE_AUTH request asks for, without any proof: CP, SA, TSi, TSr, notifies."""
+        kept = [one for one in map(self._single.get, _OFFERS) if one is not None]
+        return [*kept, *self.notifies]
 
     def error(self) -> Notify | None:
         """The first notify that is an error, or None."""

@@ -26,7 +26,7 @@ class Outstanding:
 class Window:
     """The requester's and the responder's side of one IKE SA."""
 
-    __slots__ = ("_digest", "expected", "next_request", "outstanding", "responses")
+    __slots__ = ("_digest", "expected", "held", "next_request", "outstanding", "responses")
 
     def __init__(self) -> None:
         self.next_request = 0
@@ -36,6 +36,8 @@ class Window:
         self.outstanding: Outstanding | None = None
         self.responses: tuple[bytes, ...] = ()
         self._digest = b""
+        self.held = False
+        """The expected request came and is answered when somebody outside has answered us."""
 
     def begin(self, outstanding: Outstanding) -> None:
         """Remember our request; its id was ``next_request``."""
@@ -59,6 +61,7 @@ class Window:
         self._digest = digest
         self.responses = responses
         self.expected += 1
+        self.held = False
 
 
 def retransmission_delay(tries: int, first_s: float, factor: float) -> float:

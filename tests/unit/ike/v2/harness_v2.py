@@ -9,20 +9,25 @@ from ipaddress import ip_address, ip_network
 from gateway.domain.child_sa import ChildSa, TrafficSelector
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.pools import AddressPool
+from gateway.domain.user_auth import Answer
 from gateway.ike.auth.credentials import PresharedKey
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
 from gateway.ike.engine import IkeEngine
 from gateway.ike.outputs import (
     ActivateOutbound,
+    AskAboutUser,
+    AskOcsp,
     Event,
     InstallChildSa,
     MoveChildSa,
     RemoveChildSa,
+    SessionClosed,
+    SessionOpened,
     Transmit,
     TransmitKeepalive,
 )
-from gateway.ike.policy import ConnectionPolicy, EngineSettings, PeerAuth
+from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser, PeerAuth
 
 GATEWAY = Endpoint(ip_address("192.0.2.1"), 500)
 DEVICE = Endpoint(ip_address("198.51.100.7"), 500)
@@ -95,6 +100,9 @@ class Host:
     moves: list[MoveChildSa] = field(default_factory=list)
     keepalives: list[Path] = field(default_factory=list)
     log: list[object] = field(default_factory=list)
+    questions: list[AskAboutUser] = field(default_factory=list)
+    ocsp_questions: list[AskOcsp] = field(default_factory=list)
+    sessions: list[SessionOpened | SessionClosed] = field(default_factory=list)
 
     def named(self, name: str) -> list[Event]:
         return [event for event in self.events if event.name == name]
@@ -116,6 +124,7 @@ def make_engine(
     pools: dict[str, AddressPool] | None = None,
     last_inbound: Callable[[int], float | None] | None = None,
     wall_clock: Callable[[], datetime] = lambda: NOW,
+    find_user: FindUser | None = None,
 ) -> IkeEngine:
     return IkeEngine(
         settings or EngineSettings(),
@@ -124,6 +133,7 @@ def make_engine(
         random=os.urandom,
         wall_clock=wall_clock,
         last_inbound=last_inbound,
+        find_user=find_user,
     )
 
 
@@ -143,6 +153,7 @@ class Network:
         self.nat: dict[Endpoint, Endpoint] = {}
         self.sent: list[Datagram] = []
         self.queue: list[Datagram] = []
+        self.answer_user: Callable[[AskAboutUser], Answer | None] = lambda question: None
         for host in hosts:
             host.engine._core.trace = True
 
@@ -156,8 +167,9 @@ class Network:
 
     def collect(self) -> None:
         for host in self.hosts.values():
-            for output in host.engine.take_outputs():
-                self._apply(host, output)
+            while outputs := host.engine.take_outputs():
+                for output in outputs:
+                    self._apply(host, output)
 
     def _apply(self, host: Host, output: object) -> None:
         host.log.append(output)
@@ -180,6 +192,15 @@ class Network:
             host.moves.append(output)
         elif isinstance(output, TransmitKeepalive):
             host.keepalives.append(output.path)
+        elif isinstance(output, AskAboutUser):
+            host.questions.append(output)
+            answer = self.answer_user(output)
+            if answer is not None:
+                host.engine.user_answered(output.ticket, answer, self.now)
+        elif isinstance(output, AskOcsp):
+            host.ocsp_questions.append(output)
+        elif isinstance(output, SessionOpened | SessionClosed):
+            host.sessions.append(output)
         elif isinstance(output, Event):
             host.events.append(output)
 
@@ -232,12 +253,14 @@ def pair(
     settings: EngineSettings | None = None,
     device_settings: EngineSettings | None = None,
     pools: dict[str, AddressPool] | None = None,
+    find_user: FindUser | None = None,
 ) -> Network:
     """A gateway and a device that do not know each other yet."""
-    return Network(
-        Host(make_engine([gateway or gateway_policy()], settings=settings, pools=pools), "gateway"),
-        Host(make_engine([device or device_policy()], settings=device_settings), "device"),
+    ours = make_engine(
+        [gateway or gateway_policy()], settings=settings, pools=pools, find_user=find_user
     )
+    theirs = make_engine([device or device_policy()], settings=device_settings)
+    return Network(Host(ours, "gateway"), Host(theirs, "device"))
 
 
 def connect(network: Network, connection: str = "office") -> Network:

@@ -4,7 +4,8 @@ from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 
 import pytest
-from harness_v2 import DEVICE, GATEWAY
+from certs_v2 import anchors
+from harness_v2 import DEVICE, GATEWAY, PSK, gateway_policy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +13,10 @@ from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike import selectors
 from gateway.ike.endpoint_update import MoveBudget
+from gateway.ike.policy import PeerAuth, UserAuth, UserMethod
 from gateway.ike.v2 import nat
 from gateway.ike.v2.sa import (
+    ALL_EVIDENCE,
     TRANSITIONS,
     Evidence,
     IkeSa,
@@ -122,12 +125,34 @@ def test_only_the_table_s_transitions_happen(start: State, end: State) -> None:
         assert sa.state is start
 
 
-@pytest.mark.parametrize("bits", range(16))
-def test_no_session_without_all_evidence(bits: int) -> None:
+KNOWN_PEER = Evidence.KEYS | Evidence.PEER_IDENTITY
+USER = UserAuth((UserMethod.EAP_MSCHAPV2,))
+
+
+@pytest.mark.parametrize("bits", [bits for bits in range(64) if not bits & Evidence.INHERITED])
+@pytest.mark.parametrize(
+    ("peer_auth", "required"),
+    [
+        (PeerAuth(PSK), KNOWN_PEER | Evidence.PEER_AUTH),
+        (PeerAuth(anchors=anchors()), KNOWN_PEER | Evidence.PEER_AUTH | Evidence.PEER_CERTIFICATE),
+        (PeerAuth(user=USER), KNOWN_PEER | Evidence.USER),
+        (PeerAuth(PSK, user=USER), KNOWN_PEER | Evidence.PEER_AUTH | Evidence.USER),
+        (
+            PeerAuth(anchors=anchors(), user=USER),
+            KNOWN_PEER | Evidence.PEER_AUTH | Evidence.PEER_CERTIFICATE | Evidence.USER,
+        ),
+        (PeerAuth(), KNOWN_PEER | Evidence.PEER_AUTH | Evidence.PEER_CERTIFICATE),
+        (None, ALL_EVIDENCE),
+    ],
+)
+def test_no_session_without_all_evidence(
+    bits: int, peer_auth: PeerAuth | None, required: Evidence
+) -> None:
     sa = IkeSa(b"\1" * 8, b"\2" * 8, initiator=False, path=Path(GATEWAY, DEVICE), now=0.0)
     sa.state = State.HALF_OPEN
+    if peer_auth is not None:
+        sa.connection = gateway_policy(peer_auth=peer_auth)
     sa.evidence = Evidence(bits)
-    required = Evidence.KEYS | Evidence.PEER_IDENTITY | Evidence.PEER_AUTH
     assert required_evidence(sa) == required
     if sa.evidence & required == required:
         transition(CORE, sa, State.ESTABLISHED, "test")
