@@ -64,8 +64,10 @@ class Login:
             raise ValueError("no EAP method is allowed")
         if not 0 < len(self.name.encode()) <= MAX_IDENTITY_OCTETS:
             raise ValueError(f"the user name must have 1 to {MAX_IDENTITY_OCTETS} octets")
-        if EapMethod.TLS in self.methods and self.tls is None:
-            raise ValueError("EAP-TLS needs a certificate and trusted authorities")
+        if EapMethod.TLS in self.methods:
+            if self.tls is None:
+                raise ValueError("EAP-TLS needs a certificate and trusted authorities")
+            self.tls.prepare(server=False)
         if {EapMethod.MSCHAPV2, EapMethod.GTC} & set(self.methods):
             if not self.password:
                 raise ValueError("the password is empty")
@@ -115,8 +117,13 @@ class EapPeer:
         self._last_step = PeerStep(Outcome.CONTINUE)
 
     def receive(self, packet: bytes) -> PeerStep:
-        """Take a packet of the server. A repeated request gets the same answer again."""
+        """Take a packet of the server. A repeated request gets the same answer again.
+
+        A failure is final: whatever comes after it gets the same step.
+        """
         if self._phase is _Phase.OVER:
+            if self._last_step.outcome is Outcome.FAILURE:
+                return self._last_step
             return self._fail("the server goes on with EAP after its end")
         self._round_trips += 1
         self._octets += len(packet)
@@ -162,10 +169,7 @@ class EapPeer:
             return self._respond(packet.eap_type, self._login.name.encode())
         for method in self._login.methods:
             if method.value == packet.eap_type:
-                try:
-                    self._method = self._new(method)
-                except ValueError as error:
-                    return self._fail(str(error), "Correct the certificate of this connection.")
+                self._method = self._new(method)
                 self._phase = _Phase.METHOD
                 return self._follow(self._method.receive(packet.data))
         if packet.eap_type == EapType.NAK:
@@ -239,4 +243,5 @@ class EapPeer:
     def _fail(self, reason: str, remedy: str = "") -> PeerStep:
         self._phase = _Phase.OVER
         method = self._method.method if self._method else None
-        return PeerStep(Outcome.FAILURE, method=method, reason=reason, remedy=remedy)
+        self._last_step = PeerStep(Outcome.FAILURE, method=method, reason=reason, remedy=remedy)
+        return self._last_step

@@ -76,8 +76,10 @@ class Offer:
             raise ValueError("no EAP method is offered")
         if EapMethod.MSCHAPV2 in self.methods and self.find_user is None:
             raise ValueError("EAP-MSCHAPv2 needs a user base")
-        if EapMethod.TLS in self.methods and self.tls is None:
-            raise ValueError("EAP-TLS needs a certificate and trusted authorities")
+        if EapMethod.TLS in self.methods:
+            if self.tls is None:
+                raise ValueError("EAP-TLS needs a certificate and trusted authorities")
+            self.tls.prepare(server=True)
 
 
 class _Phase(enum.Enum):
@@ -133,8 +135,13 @@ class EapServer:
         return step.send or b""
 
     def receive(self, packet: bytes) -> Step:
-        """Take a packet of the peer. A repeated one gets the same answer again."""
+        """Take a packet of the peer. A repeated one gets the same answer again.
+
+        A failure is final: whatever comes after it gets the same step.
+        """
         if self._phase is _Phase.OVER:
+            if self._last_step.outcome is Outcome.FAILURE:
+                return self._last_step
             return self._fail("the peer goes on with EAP after its end")
         self._round_trips += 1
         self._octets += len(packet)
@@ -203,10 +210,7 @@ class EapServer:
         )
 
     def _begin(self, method: EapMethod) -> Step:
-        try:
-            self._method = self._new(method)
-        except ValueError as error:
-            return self._fail(str(error), "Correct the certificate of this connection.")
+        self._method = self._new(method)
         identifier = (self._identifier + 1) & 0xFF
         data = self._method.begin(identifier)
         return Step(
@@ -261,7 +265,7 @@ class EapServer:
 
     def _fail(self, reason: str, remedy: str = "") -> Step:
         self._phase = _Phase.OVER
-        return Step(
+        self._last_step = Step(
             Outcome.FAILURE,
             EapPacket(Code.FAILURE, self._identifier).encode(),
             user=self._user,
@@ -269,3 +273,4 @@ class EapServer:
             reason=reason,
             remedy=remedy,
         )
+        return self._last_step

@@ -55,8 +55,20 @@ class TlsParty:
         self._contexts: dict[bool, SSL.Context] = {}
         self._lock = threading.Lock()
 
+    def prepare(self, *, server: bool) -> None:
+        """Load OpenSSL for a role. Raises :class:`ValueError` if it does not take what is ours."""
+        self._context(server=server)
+
     def open(self, *, server: bool) -> "TlsSession":
-        """A new handshake. Raises :class:`ValueError` if OpenSSL does not take our certificate."""
+        """A new handshake. Raises :class:`ValueError` as :meth:`prepare` does."""
+        from gateway.eap import tls_session  # noqa: PLC0415 loaded already
+
+        context = self._context(server=server)
+        if self._wall_clock is not None:
+            tls_session.set_time(context, self._wall_clock())
+        return tls_session.TlsSession(context, server=server)
+
+    def _context(self, *, server: bool) -> "SSL.Context":
         from gateway.eap import tls_session  # noqa: PLC0415 costs memory only where EAP-TLS is used
 
         with self._lock:
@@ -69,9 +81,7 @@ class TlsParty:
                     anchors=self.anchors,
                 )
                 self._contexts[server] = context
-            if self._wall_clock is not None:
-                tls_session.set_time(context, self._wall_clock())
-        return tls_session.TlsSession(context, server=server)
+        return context
 
 
 class _Phase(enum.Enum):

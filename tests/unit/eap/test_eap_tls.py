@@ -235,10 +235,9 @@ def test_certificates_that_openssl_does_not_take_are_told_in_words() -> None:
     for key in (other, x25519.X25519PrivateKey.generate()):
         gate = TlsParty([leaf.certificate], key, [authority().certificate])
         with pytest.raises(ValueError, match="cannot be used"):
-            gate.open(server=True)
-        end = login(peer_party(), gate)
-        assert end.server.outcome is Outcome.FAILURE
-        assert "cannot be used" in end.server.reason
+            server(*OURS, tls=gate)
+        with pytest.raises(ValueError, match="cannot be used"):
+            peer(*OURS, tls=gate)
     with pytest.raises(ValueError, match="at least one"):
         TlsParty([leaf.certificate], leaf.key, [])
 
