@@ -95,32 +95,44 @@ def set_time(context: SSL.Context, now: datetime) -> None:
         store.set_time(now)
 
 
-class TlsSession:
-    """The handshake of one conversation."""
+class _Refusal:
+    """Why OpenSSL refused a certificate.
 
-    __slots__ = ("_connection", "_refusal", "_server", "finished")
+    Not part of the session: that would be a cycle, which keeps the memory of failed handshakes
+    until the garbage collector comes.
+    """
 
-    def __init__(self, context: SSL.Context, *, server: bool) -> None:
-        self._server = server
-        self._refusal = ""
-        self.finished = False
-        """The handshake is complete, so the peer's certificate is proven."""
-        self._connection = SSL.Connection(context, None)
-        demand = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        self._connection.set_verify(demand, self._note_refusal)
-        if server:
-            self._connection.set_accept_state()
-        else:
-            self._connection.set_connect_state()
+    __slots__ = ("reason",)
 
-    def _note_refusal(
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def __call__(
         self, _: SSL.Connection, certificate: crypto.X509, error: int, __: int, ok: int
     ) -> bool:
         if not ok:
             why = _VERIFY_ERRORS.get(error, f"OpenSSL says error {error}")
             subject = certificate.to_cryptography().subject.rfc4514_string()
-            self._refusal = f"the certificate of {subject[:200]!r} is refused: {why}"
+            self.reason = f"the certificate of {subject[:200]!r} is refused: {why}"
         return bool(ok)
+
+
+class TlsSession:
+    """The handshake of one conversation."""
+
+    __slots__ = ("_connection", "_refusal", "finished")
+
+    def __init__(self, context: SSL.Context, *, server: bool) -> None:
+        self._refusal = _Refusal()
+        self.finished = False
+        """The handshake is complete, so the peer's certificate is proven."""
+        self._connection = SSL.Connection(context, None)
+        demand = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        self._connection.set_verify(demand, self._refusal)
+        if server:
+            self._connection.set_accept_state()
+        else:
+            self._connection.set_connect_state()
 
     @property
     def has_commitment(self) -> bool:
@@ -136,7 +148,7 @@ class TlsSession:
         except SSL.WantReadError:
             return Flight(self._pending())
         except SSL.Error as error:
-            return Flight(self._pending(), self._refusal or _words(error))
+            return Flight(self._pending(), self._refusal.reason or _words(error))
         self.finished = True
         return Flight(self._pending())
 

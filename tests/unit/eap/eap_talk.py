@@ -45,7 +45,7 @@ class Pki:
     """An authority and what it issued."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: Any
 
     def issue(
         self,
@@ -54,12 +54,22 @@ class Pki:
         days: tuple[int, int] = (-1, 30),
         ca: bool = False,
         padding: int = 0,
+        usage: x509.ObjectIdentifier | None = None,
+        key: Any = None,
     ) -> "Pki":
-        return build(common, self, days, ca, padding)
+        return build(common, self, days, ca, padding, usage, key)
 
 
-def build(common: str, issuer: Pki | None, days: tuple[int, int], ca: bool, padding: int) -> Pki:
-    key = ec.generate_private_key(ec.SECP256R1())
+def build(
+    common: str,
+    issuer: Pki | None,
+    days: tuple[int, int] = (-1, 30),
+    ca: bool = True,
+    padding: int = 0,
+    usage: x509.ObjectIdentifier | None = None,
+    key: Any = None,
+) -> Pki:
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     now = datetime.now(UTC)  # OpenSSL judges validity by the clock of the machine
     builder = (
@@ -72,6 +82,8 @@ def build(common: str, issuer: Pki | None, days: tuple[int, int], ca: bool, padd
         .not_valid_after(now + timedelta(days=days[1]))
         .add_extension(x509.BasicConstraints(ca, None), critical=True)
     )
+    if usage:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     if padding:
         oid = x509.ObjectIdentifier("2.25.4711")
         large = x509.UnrecognizedExtension(oid, bytes(padding))
@@ -81,7 +93,7 @@ def build(common: str, issuer: Pki | None, days: tuple[int, int], ca: bool, padd
 
 @cache
 def authority(common: str = "authority") -> Pki:
-    return build(common, None, (-1, 30), True, 0)
+    return build(common, None)
 
 
 @cache

@@ -224,6 +224,16 @@ def test_the_errors_of_other_servers_are_put_in_words() -> None:
     assert "expired" in said.reason
 
 
+@pytest.mark.parametrize("op_code", [1, 2, 3, 4, 7])
+def test_h31_short_requests_end_the_client(op_code: int) -> None:
+    """CVE-2025-62291: a Failure request shorter than its header."""
+    for size in range(4):
+        device = Mschapv2Peer("User", b"clientPass", lambda size: PEER)
+        device.receive(b"\x01\x07\x00\x1a\x10" + AUTHENTICATOR + b"server")
+        with pytest.raises(WireError):
+            device.receive((bytes((op_code,)) + b"\x07\x00\x00")[:size])
+
+
 def test_a_client_password_that_is_no_text_is_refused() -> None:
     with pytest.raises(ValueError, match="UTF-8"):
         peer(*OURS, password=b"\xff")

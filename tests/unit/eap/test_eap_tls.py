@@ -1,7 +1,9 @@
 """EAP-TLS: both TLS versions, fragments, and certificates that are refused."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -10,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from eap_talk import Pki, Talk, authority, peer, peer_party, server, server_party, talk
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +121,7 @@ def test_large_chains_go_in_fragments_both_ways() -> None:
 
 
 STRANGER = "stranger"
+SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,7 @@ STRANGER = "stranger"
         (lambda: authority().issue("alice", days=(1, 9)), "not valid yet"),
         (lambda: authority(STRANGER), "self-signed"),
         (lambda: authority().issue("no-ca").issue("alice"), "issuer is not trusted"),
+        (lambda: authority().issue("alice", usage=SERVER_AUTH), "extended key usage"),
     ],
 )
 @pytest.mark.parametrize("version", [V1_2, V1_3])
@@ -209,6 +214,19 @@ def test_the_client_may_refuse_the_servers_name() -> None:
     assert end.peer.outcome is Outcome.FAILURE
     assert end.peer.reason == "not the gateway's name"
     assert end.server.outcome is not Outcome.SUCCESS
+
+
+def test_a_failed_handshake_frees_its_memory_at_once() -> None:
+    gate = server(*OURS)
+    end = talk(gate, peer(*OURS, tls=party(authority(STRANGER).issue("alice"))))
+    assert end.server.outcome is Outcome.FAILURE
+    session = weakref.ref(gate._method._session._connection)  # type: ignore[union-attr]
+    gc.disable()
+    try:
+        del gate
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("version", [V1_2, V1_3])
