@@ -132,7 +132,7 @@ def test_a_change_by_somebody_else_meanwhile_is_not_lost(base: Any, monkeypatch:
     file = UserFile(base)
     real = UserFile._replace
 
-    def late(self, path: Any, text: Any, before: Any) -> None:
+    def late(self: Any, path: Any, text: Any, before: Any) -> None:
         path.write_text(TEXT + "\n[users.dora]\n")
         real(self, path, text, before)
 

@@ -1,0 +1,1 @@
+"""RADIUS client: packets, questions, accounting. No sockets, no clock."""
