@@ -48,23 +48,24 @@ def parse_header(esp: bytes) -> tuple[int, int]:
 
 
 class EspCipher:
-    """One direction of a child SA. Make it once: keys are expanded in the constructor."""
+    """One direction of a child SA.
 
-    __slots__ = ("_aead", "_encryption_key", "_esn", "_icv", "_keyed_hmac", "_salt")
+    It keeps the key and expands it for each packet, which takes 2 microseconds: only packets
+    from unknown sources are checked here, and OpenSSL's contexts of all SAs would fill memory.
+    """
+
+    __slots__ = ("_aead", "_esn", "_hash", "_icv", "_keys", "_salt")
 
     def __init__(self, suite: EspSuite, keys: EspKeys) -> None:
         self._esn = suite.esn
-        self._aead: AESGCM | ChaCha20Poly1305 | None = None
+        self._aead: type[AESGCM | ChaCha20Poly1305] | None = None
+        self._keys = keys
         if suite.encryption.is_aead:
-            key = keys.encryption[:-_SALT_LENGTH]
             self._salt = keys.encryption[-_SALT_LENGTH:]
-            gcm = suite.encryption is Encryption.AES_GCM_16
-            self._aead = AESGCM(key) if gcm else ChaCha20Poly1305(key)
+            self._aead = AESGCM if suite.encryption is Encryption.AES_GCM_16 else ChaCha20Poly1305
             self._icv = _AEAD_ICV
         else:
-            algorithm, self._icv = _HASHES[suite.integrity]
-            self._keyed_hmac = HMAC(keys.integrity, algorithm)
-            self._encryption_key = keys.encryption
+            self._hash, self._icv = _HASHES[suite.integrity]
 
     @property
     def shortest(self) -> int:
@@ -78,10 +79,13 @@ class EspCipher:
             return esp[:4] + sequence.to_bytes(8, "big")
         return esp[:HEADER_LENGTH]
 
+    def _keyed(self, aead: type[AESGCM | ChaCha20Poly1305]) -> AESGCM | ChaCha20Poly1305:
+        return aead(self._keys.encryption[:-_SALT_LENGTH])
+
     def _mac(self, covered: bytes, sequence: int) -> bytes:
         if self._esn:
             covered += (sequence >> 32).to_bytes(4, "big")
-        mac = self._keyed_hmac.copy()
+        mac = HMAC(self._keys.integrity, self._hash)
         mac.update(covered)
         return mac.finalize()[: self._icv]
 
@@ -96,7 +100,9 @@ class EspCipher:
         if self._aead is not None:
             nonce = self._salt + esp[8:16]
             try:
-                return self._aead.decrypt(nonce, esp[16:], self._associated(esp, sequence))
+                return self._keyed(self._aead).decrypt(
+                    nonce, esp[16:], self._associated(esp, sequence)
+                )
             except InvalidTag:
                 raise IntegrityCheckError from None
         covered = esp[: -self._icv]
@@ -114,7 +120,7 @@ class EspCipher:
         if self._aead is None:
             if len(plain) % _CBC_BLOCK:
                 raise WireError(f"ESP ciphertext of {len(plain)} octets is not whole blocks")
-            cipher = Cipher(algorithms.AES(self._encryption_key), modes.CBC(plain[:16]))
+            cipher = Cipher(algorithms.AES(self._keys.encryption), modes.CBC(plain[:16]))
             decryptor = cipher.decryptor()
             plain = decryptor.update(plain[16:]) + decryptor.finalize()
         if len(plain) < 2 or plain[-2] + 2 > len(plain):
@@ -134,8 +140,9 @@ class EspCipher:
         plain = payload + bytes(range(1, padding + 1)) + bytes((padding, next_header))
         header = spi.to_bytes(4, "big") + (sequence & 0xFFFFFFFF).to_bytes(4, "big")
         if self._aead is not None:
-            sealed = self._aead.encrypt(self._salt + iv, plain, self._associated(header, sequence))
+            aead = self._keyed(self._aead)
+            sealed = aead.encrypt(self._salt + iv, plain, self._associated(header, sequence))
             return header + iv + sealed
-        encryptor = Cipher(algorithms.AES(self._encryption_key), modes.CBC(iv)).encryptor()
+        encryptor = Cipher(algorithms.AES(self._keys.encryption), modes.CBC(iv)).encryptor()
         covered = header + iv + encryptor.update(plain) + encryptor.finalize()
         return covered + self._mac(covered, sequence)
