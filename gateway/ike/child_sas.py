@@ -119,7 +119,8 @@ def install(  # noqa: PLR0917 - one fact each
         soft_packets=life.child_soft_packets,
         hard_packets=life.child_hard_packets,
     )
-    core.outputs.append(InstallChildSa(described, outbound))
+    session_id = sa.session.session_id if sa.session is not None else sa.spis
+    core.outputs.append(InstallChildSa(described, outbound, session_id))
     core.count("child_sas_installed")
     summary = f"{selectors.describe(child.local_ts)} === {selectors.describe(child.remote_ts)}"
     core.emit(

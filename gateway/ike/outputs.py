@@ -29,6 +29,8 @@ class InstallChildSa:
 
     sa: ChildSa
     outbound: bool = True
+    session_id: str = ""
+    """The session that its traffic counts for, when the peer has a user."""
 
 
 @dataclass(frozen=True, slots=True)

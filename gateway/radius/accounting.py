@@ -110,14 +110,11 @@ def _of_traffic(record: Record) -> Attributes:
 
 _CAUSES = (
     (("does not answer", "no answer", "dead peer", "timed out"), TerminateCause.LOST_CARRIER),
-    (("session-timeout", "session timeout", "time of the user is over", "time is over"),
-     TerminateCause.SESSION_TIMEOUT),
+    (("session time",), TerminateCause.SESSION_TIMEOUT),
     (("idle",), TerminateCause.IDLE_TIMEOUT),
     (("gateway stops", "gateway ends"), TerminateCause.NAS_REBOOT),
-    (("peer deleted", "deleted by the peer", "new login", "initial_contact"),
-     TerminateCause.USER_REQUEST),
-    (("administrator", "was changed", "was removed", "asked for", "command"),
-     TerminateCause.ADMIN_RESET),
+    (("peer deleted", "deleted by the peer", "new login"), TerminateCause.USER_REQUEST),
+    (("administrator", "was changed", "was removed", "asked"), TerminateCause.ADMIN_RESET),
     (("malformed", "not installed", "fault"), TerminateCause.NAS_ERROR),
 )  # fmt: skip
 """Words of an engine's reasons, first match first, and what they are to a server."""
