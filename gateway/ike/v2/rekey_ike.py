@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.domain.wire import WireError
+from gateway.ike import users
 from gateway.ike.codec import (
     KeyExchange,
     Nonce,
@@ -127,10 +128,12 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
         TimerKind.REKEY_IKE,
         TimerKind.KEEPALIVE,
         TimerKind.CHILDLESS,
+        TimerKind.SESSION,
     ):
         core.timers.cancel((kind, old.local_spi))
     core.timers.set((TimerKind.EXPIRE_IKE, old.local_spi), now + OLD_SA_S)
     auth.start_timers(core, new, now)
+    users.watch_session(core, new, now)
     if not new.children:
         core.watch_childless(new, now)
     for one in waiting or ():
