@@ -7,6 +7,7 @@ repetitions from memory.
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.domain.endpoint import Path
@@ -25,6 +26,17 @@ REPEAT_S = 60.0
 """How long it is kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The authentic first message of an exchange that the peer began."""
+
+    message_id: int
+    next_iv: bytes
+    digest: bytes
+    """SHA-256 of the datagram."""
+    path: Path
+
+
 class Phase2Exchange:
     """An exchange after phase 1. Subclasses say what its messages mean.
 
@@ -32,7 +44,6 @@ class Phase2Exchange:
     """
 
     __slots__ = (
-        "answered",
         "due",
         "finished_at",
         "hash_lead",
@@ -40,8 +51,10 @@ class Phase2Exchange:
         "initiator",
         "iv",
         "message_id",
+        "path",
         "sent",
         "started_at",
+        "taken",
         "tries",
     )
 
@@ -53,11 +66,13 @@ class Phase2Exchange:
         self.message_id = message_id
         self.initiator = initiator
         """Whether we began this exchange."""
+        self.path: Path | None = None
+        """Where the peer's last message came from; None before there is one."""
         self.started_at = now
         self.finished_at: float | None = None
         self.iv = b""
         """Of the next message of the exchange, whoever sends it."""
-        self.answered = b""
+        self.taken = b""
         """SHA-256 of the last message that was taken from the peer."""
         self.sent: tuple[bytes, ...] = ()
         """Datagrams of our last message."""
@@ -101,12 +116,19 @@ def under_way(sa: IkeSa) -> int:
     return sum(1 for one in sa.exchanges.values() if one.finished_at is None)
 
 
-def add(sa: IkeSa, exchange: Phase2Exchange) -> bool:
-    """Enter an exchange; False when the SA has too many under way."""
+def add(sa: IkeSa, exchange: Phase2Exchange, arrival: Arrival | None = None) -> bool:
+    """Enter an exchange; False when the SA has too many under way.
+
+    ``arrival`` is the message by which the peer began it; None for one that we begin.
+    """
     if under_way(sa) >= MAX_EXCHANGES:
         return False
-    if not exchange.iv:
+    if arrival is None:
         exchange.iv = protect.first_iv(sa, exchange.message_id)
+    else:
+        exchange.iv = arrival.next_iv
+        exchange.taken = arrival.digest
+        exchange.path = arrival.path
     sa.exchanges[exchange.message_id] = exchange
     return True
 
@@ -138,7 +160,7 @@ def send(
     )
     exchange.sent = messages
     exchange.tries = 1
-    core.transmit(messages, sa.path)
+    core.transmit(messages, exchange.path or sa.path)
     if expect_answer:
         exchange.due = now + core.settings.retransmit_first_s
         arm(core, sa)
@@ -152,6 +174,8 @@ def send_alone(
     """Send an exchange of a single message, as informational ones are: no answer, no memory."""
     exchange = Phase2Exchange(new_message_id(core, sa), initiator=True, now=0.0)
     exchange.iv = protect.first_iv(sa, exchange.message_id)
+    # Should somebody send it back to us, it is not the peer's.
+    remember(sa, exchange.message_id)
     messages = protect.seal(core, sa, exchange, payloads, exchange_type=exchange_type)
     core.transmit(messages, sa.path)
 
@@ -225,7 +249,7 @@ def retransmit(core: Core, sa: IkeSa, now: float) -> None:
                 continue
             exchange.tries += 1
             core.count("retransmissions")
-            core.transmit(exchange.sent, sa.path)
+            core.transmit(exchange.sent, exchange.path or sa.path)
             exchange.due = now + delay(core, exchange.tries)
     arm(core, sa)
 

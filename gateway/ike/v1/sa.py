@@ -17,7 +17,11 @@ from gateway.ike.v1.codec.registry import OakleyAuthMethod
 from gateway.ike.v1.keys import PhaseOneKeys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.ike.auth.ocsp import OcspRequest
     from gateway.ike.core import Core
+    from gateway.ike.v1.codec import Identification
     from gateway.ike.v1.exchange import Phase2Exchange
     from gateway.ike.v1.fragments import Reassembly
 
@@ -139,6 +143,17 @@ class Peer:
 
 
 @dataclass(slots=True)
+class PendingCertificate:
+    """A proof that is right but for the revocation check, which an OCSP responder answers."""
+
+    request: OcspRequest
+    chain: tuple[bytes, ...] = field(repr=False)
+    rounds: int
+    resume: Callable[[Core, IkeSa, float], None]
+    """Goes on with phase 1 once the certificate is accepted."""
+
+
+@dataclass(slots=True)
 class PhaseOne:
     """What is needed until phase 1 is over, and dropped then."""
 
@@ -154,16 +169,22 @@ class PhaseOne:
     """Responder: connections that take the negotiated suite and authentication method."""
     hint: str = ""
     """What unauthenticated answers said; the reason given when no other answer comes."""
-    wanted_authorities: tuple[bytes, ...] = ()
-    """Distinguished names of the authorities in the peer's certificate requests."""
-    asked_for_certificate: bool = False
     half_open_key: tuple[bytes, Endpoint] | None = None
     tries: int = 0
-    octets_in: int = 0
-    octets_out: int = 0
-    """Of repeated answers, until the peer proved that it receives: no amplification."""
+    """Transmissions of our last message."""
+    repeated: int = 0
+    """Answers from memory to the same message."""
     initial_contact: bool = False
-    unproven_user: bool = False
+    """The peer says that it has no other SA with us."""
+    decoy: str = ""
+    """Why an aggressive mode that we go through with will be refused in the end."""
+    identification: Identification | None = None
+    """Aggressive mode: what the initiator claims to be, as it came: IDii."""
+    life_s: float = 0.0
+    """As negotiated; 0 when the peer said nothing of it."""
+    pending: PendingCertificate | None = None
+    undecipherable: bool = False
+    """It was reported that the peer's message did not decrypt."""
 
 
 class IkeSa(AnyIkeSa):
@@ -185,8 +206,10 @@ class IkeSa(AnyIkeSa):
         "last_sent",
         "peer",
         "phase1",
+        "quick",
         "reassembly",
         "rekeyed_by",
+        "renewal",
         "replaces",
         "retransmit_at",
         "state",
@@ -221,8 +244,11 @@ class IkeSa(AnyIkeSa):
         self.replaces: IkeSa | None = None
         """The SA that this one will take the children from, when it replaces one of ours."""
         self.rekeyed_by: IkeSa | None = None
+        self.renewal = False
+        """It took over from another SA."""
         # What the exchanges after phase 1 keep; None when they keep nothing.
         self.xauth: object | None = None
+        self.quick: object | None = None
         self.config: object | None = None
         self.dpd: object | None = None
 

@@ -1,5 +1,7 @@
 """Signatures of HASH_I and HASH_R: RSA (RFC 2409 section 5.1) and ECDSA (RFC 4754)."""
 
+import hmac
+
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -82,8 +84,8 @@ def _fits(key: PublicKeyTypes, method: AuthMethod, hash_: bytes, signature: byte
     if method not in _ECDSA:
         if not isinstance(key, rsa.RSAPublicKey):
             return False
-        key.verify(signature, hash_, padding.PKCS1v15(), NoDigestInfo())
-        return True
+        signed = key.recover_data_from_signature(signature, padding.PKCS1v15(), None)
+        return hmac.compare_digest(signed, hash_)
     curve, algorithm, _, half = _ECDSA[method]
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != curve:
         return False

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from hashlib import md5
 
-from gateway.ike.policy import ConnectionPolicy, Feature
+from gateway.ike import draft_features
+from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.v1.sa import IkeSa, NatTraversal, Peer
 
 
@@ -23,10 +24,6 @@ RFC_3947 = _of("RFC 3947")
 DRAFT_03 = _of("draft-ietf-ipsec-nat-t-ike-03")
 DRAFT_02 = _of("draft-ietf-ipsec-nat-t-ike-02")
 DRAFT_02_NEWLINE = _of("draft-ietf-ipsec-nat-t-ike-02\n")
-VPN_FA = _of("draft-ietf-mobileip-vpn-problem-solution-01 FA in VPN device")
-"""The foreign agent inside the gateway (draft 001, appendix B)."""
-ENDPOINT_UPDATE = _of("draft-ietf-mobileip-vpn-problem-solution-01 IPsec SA endpoint update")
-"""SA endpoint update (draft 001, appendix C)."""
 
 _NAT_TRAVERSAL: dict[bytes, NatTraversal] = {
     RFC_3947: NatTraversal.RFC_3947,
@@ -41,11 +38,7 @@ def offered(connection: ConnectionPolicy) -> list[bytes]:
     """What the initiator sends with its first message."""
     found = [XAUTH, DPD, FRAGMENTATION + FRAGMENTATION_MAIN.to_bytes(4, "big"), UNITY]
     found += list(_NAT_TRAVERSAL)
-    if connection.endpoint_update is not Feature.OFF:
-        found.append(ENDPOINT_UPDATE)
-    if connection.vpn_fa is not Feature.OFF:
-        found.append(VPN_FA)
-    return found
+    return [*found, *draft_features.vendor_ids([connection])]
 
 
 def answered(
@@ -61,19 +54,10 @@ def answered(
     best = next((vid for vid in _NAT_TRAVERSAL if vid in shown), None)
     if best is not None:
         found.append(best)
-    connections = tuple(candidates)
-    if ENDPOINT_UPDATE in shown and _allowed([c.endpoint_update for c in connections]):
-        found.append(ENDPOINT_UPDATE)
-    if VPN_FA in shown and _allowed([c.vpn_fa for c in connections]):
-        found.append(VPN_FA)
-    return found
+    return [*found, *(vid for vid in draft_features.vendor_ids(candidates) if vid in shown)]
 
 
-def _allowed(features: list[Feature]) -> bool:
-    return any(feature is not Feature.OFF for feature in features)
-
-
-def take(sa: IkeSa, theirs: Iterable[bytes]) -> None:
+def take(sa: IkeSa, theirs: Iterable[bytes], connections: Iterable[ConnectionPolicy]) -> None:
     """Note what the peer's vendor ids say; unknown ones say nothing."""
     shown = set(theirs)
     best = next(
@@ -86,8 +70,7 @@ def take(sa: IkeSa, theirs: Iterable[bytes]) -> None:
         unity=sa.peer.unity or any(vid[:14] == UNITY_PREFIX for vid in shown),
     )
     sa.fragmentation = sa.fragmentation or any(_fragments(vid) for vid in shown)
-    sa.peer_knows_endpoint_update = sa.peer_knows_endpoint_update or ENDPOINT_UPDATE in shown
-    sa.peer_knows_vpn_fa = sa.peer_knows_vpn_fa or VPN_FA in shown
+    draft_features.note_vendor_ids(sa, shown, draft_features.vendor_ids(connections))
 
 
 def _fragments(vid: bytes) -> bool:

@@ -1,0 +1,153 @@
+"""A new phase 1 before the old one's life is over: it takes over the children and the session.
+
+IKEv1 cannot rekey an ISAKMP SA; it makes another one. Child SAs belong to the peer, not to the
+ISAKMP SA that they were negotiated under, so they move to the new one and live on.
+"""
+
+from gateway.ike import closing, users
+from gateway.ike.core import Core, TimerKind
+from gateway.ike.sa import IkeSa as AnyIkeSa
+from gateway.ike.v1 import initiate, phase2
+from gateway.ike.v1.sa import IkeSa, State, transition
+
+OLD_SA_S = 30.0
+"""The replaced SA is deleted by us when the peer, whose task it is, has not done so after this."""
+CROSSING_S = 30.0
+"""Two SAs made within this time replace the same one: both sides renewed at once."""
+RETRY_S = 30.0
+"""A renewal that failed is tried again after this."""
+
+
+def possible(sa: IkeSa) -> bool:
+    """Whether we can begin a phase 1 with this peer at all.
+
+    A gateway cannot where the user logs in: the peer has to prove it, and only the initiator does.
+    """
+    connection = sa.connection
+    return connection is not None and (sa.initiator or connection.peer_auth.user is None)
+
+
+def renew(core: Core, sa: IkeSa, now: float) -> None:
+    """Begin a new phase 1 with the peer, unless that is under way."""
+    if sa.state is not State.ESTABLISHED or not possible(sa):
+        return
+    core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), now + RETRY_S)
+    if any(isinstance(one, IkeSa) and one.replaces is sa for one in core.sas.values()):
+        return
+    initiate.renewal(core, sa, now)
+
+
+def settle(core: Core, new: IkeSa, now: float) -> None:
+    """A new SA is established: let it replace the one that it was made for, if there is any."""
+    old = new.replaces if new.replaces is not None else _predecessor(core, new)
+    new.replaces = None
+    if old is None:
+        return
+    rival = old.rekeyed_by
+    if old.state is State.ESTABLISHED:
+        if _crossed(old, new, now) and old.initiator_spi < new.initiator_spi:
+            _give_way(core, new, old, now)
+        else:
+            adopt(core, old, new, now)
+    elif rival is not None and rival.state is State.ESTABLISHED and rival is not new:
+        if rival.initiator_spi < new.initiator_spi:
+            _give_way(core, new, rival, now)
+        else:
+            adopt(core, rival, new, now)
+
+
+def _crossed(old: IkeSa, new: IkeSa, now: float) -> bool:
+    """Whether the SA that we have is itself a renewal of ours, made at the same time."""
+    return old.renewal and old.initiator != new.initiator and now - old.created_at < CROSSING_S
+
+
+def _predecessor(core: Core, new: IkeSa) -> IkeSa | None:
+    """The peer's SA that a new one of the peer's making is to replace."""
+    if new.initiator:
+        return None
+    for one in core.of_peer(new):
+        if (
+            isinstance(one, IkeSa)
+            and one is not new
+            and one.state is State.ESTABLISHED
+            and one.connection_name == new.connection_name
+            and one.path.remote == new.path.remote
+            and users.of_same_user(one, new)
+        ):
+            return one
+    return None
+
+
+def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
+    """Move the children, the inner address and the session from ``old`` to ``new``."""
+    for child in old.children.values():
+        new.children[child.spi_in] = child
+        core.children[child.spi_in] = new
+    old.children = {}
+    core.hand_over_address(old, new)
+    new.session, old.session = old.session, None
+    new.session_initiator = old.session_initiator
+    new.established_at = old.established_at
+    new.last_move, new.move_budget = old.last_move, old.move_budget
+    if old.profile and not new.profile:
+        new.profile, new.connection = old.profile, old.connection
+    old.rekeyed_by = new
+    new.renewal = True
+    transition(core, old, State.REPLACED, f"replaced by {new.spis}")
+    users.watch_session(core, new, now)
+    _retire(core, old, delete=new.initiator, now=now)
+    core.count("ike_sas_rekeyed")
+
+
+def _give_way(core: Core, new: IkeSa, winner: IkeSa, now: float) -> None:
+    """Both sides renewed at once and the other SA has the lower cookie: it stays."""
+    core.count("rekey_collisions")
+    new.rekeyed_by = winner
+    transition(core, new, State.REPLACED, f"gives way to {winner.spis}")
+    _retire(core, new, delete=new.initiator, now=now)
+
+
+def _retire(core: Core, old: IkeSa, *, delete: bool, now: float) -> None:
+    """Delete a replaced SA, or leave that to the peer whose renewal it was."""
+    for kind in (
+        TimerKind.LIVENESS,
+        TimerKind.REKEY_IKE,
+        TimerKind.KEEPALIVE,
+        TimerKind.CHILDLESS,
+        TimerKind.SESSION,
+    ):
+        core.timers.cancel((kind, old.local_spi))
+    if delete:
+        phase2.send_delete(core, old)
+        closing.close(core, old, "replaced", now)
+    else:
+        core.timers.set((TimerKind.EXPIRE_IKE, old.local_spi), now + OLD_SA_S)
+
+
+def deleted_by_peer(core: Core, sa: IkeSa, now: float) -> None:
+    """The peer deleted the ISAKMP SA: its children live on under another one of the peer's.
+
+    Without another one there is nothing left to manage them with, and they go too.
+    """
+    successor = _other(core, sa)
+    if successor is not None and sa.state is State.ESTABLISHED:
+        adopt(core, sa, successor, now)
+        if not sa.closed:
+            closing.close(core, sa, "deleted by the peer", now)
+        return
+    closing.close(core, sa, "deleted by the peer", now)
+
+
+def _other(core: Core, sa: IkeSa) -> IkeSa | None:
+    found: list[AnyIkeSa] = core.of_peer(sa)
+    for one in found:
+        if (
+            isinstance(one, IkeSa)
+            and one is not sa
+            and one.state is State.ESTABLISHED
+            and one.connection_name == sa.connection_name
+            and one.established_at >= sa.established_at
+            and users.of_same_user(one, sa)
+        ):
+            return one
+    return None

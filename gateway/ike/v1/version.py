@@ -1,0 +1,77 @@
+"""IKEv1 as the shared parts of the engine see it."""
+
+from gateway.domain.endpoint import Endpoint, Path
+from gateway.domain.user_auth import Answer
+from gateway.ike.core import Core, TimerKind
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.sa import Child
+from gateway.ike.sa import IkeSa as AnyIkeSa
+from gateway.ike.v1 import failing, initiate, phase1, phase2, receive, timing
+from gateway.ike.v1.sa import IkeSa
+
+
+def _mine(sa: AnyIkeSa) -> IkeSa:
+    if not isinstance(sa, IkeSa):
+        raise TypeError(f"an SA of IKEv{sa.version}")
+    return sa
+
+
+class Ikev1:
+    """See :class:`gateway.ike.versions.Version`."""
+
+    def receive(self, core: Core, message: bytes, path: Path, now: float) -> None:
+        """A datagram."""
+        receive.receive(core, message, path, now)
+
+    def initiate(self, core: Core, connection: ConnectionPolicy, now: float) -> None:
+        """Begin main or aggressive mode."""
+        initiate.start(core, connection, now)
+
+    def fire(self, core: Core, kind: TimerKind, sa: AnyIkeSa, now: float) -> None:
+        """A timer of an ISAKMP SA."""
+        timing.fire(core, kind, _mine(sa), now)
+
+    def fire_child(
+        self, core: Core, kind: TimerKind, sa: AnyIkeSa, child: Child, now: float
+    ) -> None:
+        """A timer of a child SA that is IKEv1's own."""
+        phase2.fire_child(core, kind, _mine(sa), child, now)
+
+    def let_go(self, core: Core, sa: AnyIkeSa, reason: str, now: float) -> None:
+        """Close it and drop what is under way."""
+        failing.let_go(core, _mine(sa), reason, now)
+
+    def delete_ike_sa(self, core: Core, sa: AnyIkeSa, reason: str, now: float) -> None:
+        """End it with a Delete."""
+        failing.wrap_up(core, _mine(sa), reason, now)
+
+    def end_now(self, core: Core, sa: AnyIkeSa, reason: str, now: float) -> None:
+        """End it; a Delete of IKEv1 is never answered."""
+        failing.wrap_up(core, _mine(sa), reason, now)
+
+    def delete_child(self, core: Core, sa: AnyIkeSa, child: Child, reason: str, now: float) -> None:
+        """End a child SA with a Delete."""
+        phase2.delete_child(core, _mine(sa), child, reason, now)
+
+    def rekey_child(self, core: Core, sa: AnyIkeSa, child: Child, now: float) -> None:
+        """Replace a child SA with quick mode."""
+        phase2.rekey_child(core, _mine(sa), child, now)
+
+    def create_child(self, core: Core, sa: AnyIkeSa, reqid: int, now: float) -> None:
+        """Make a child SA with quick mode."""
+        phase2.create_child(core, _mine(sa), reqid, now)
+
+    def local_address_changed(self, core: Core, sa: AnyIkeSa, local: Endpoint, now: float) -> None:
+        """IKEv1 cannot move: begin anew from where we are now."""
+        mine = _mine(sa)
+        if mine.path.local.address == local.address:
+            return
+        failing.wrap_up(core, mine, f"our own address is {local.address} now", now)
+
+    def user_answered(self, core: Core, sa: AnyIkeSa, answer: Answer, now: float) -> None:
+        """The answer about an XAUTH user."""
+        phase2.user_answered(core, _mine(sa), answer, now)
+
+    def ocsp_answered(self, core: Core, sa: AnyIkeSa, response: bytes | None, now: float) -> None:
+        """The answer about the peer's certificate."""
+        phase1.ocsp_answered(core, _mine(sa), response, now)
