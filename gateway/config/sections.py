@@ -17,6 +17,7 @@ from gateway.config.fields import (
     Number,
     Port,
     Section,
+    Url,
     Whole,
 )
 from gateway.domain.endpoint import Endpoint
@@ -51,6 +52,7 @@ class IkeSection(Section):
     fragment_size: Whole = Field(default=1280, ge=576, le=65_535)
     max_fragments: Whole = Field(default=64, ge=2, le=255)
     max_message_octets: Whole = Field(default=65_536, ge=1280, le=1_048_576)
+    failed_logins_per_minute: Whole = Field(default=30, ge=1, le=6000)
     max_moves_per_minute: Whole = Field(default=30, ge=1, le=6000)
     nat_keepalive_s: Number = Field(default=20.0, ge=0, le=3600)
 
@@ -90,6 +92,56 @@ class CredentialsSection(Section):
     certificate: FilePath | None = None
     """Our certificate, leaf first, followed by intermediate CAs."""
     private_key: FilePath | None = None
+    crl_files: tuple[FilePath, ...] = ()
+    """Revoked certificates, PEM or DER; read again when they change."""
+    ocsp_responder: Url | None = None
+    """The only one that is ever asked; addresses in certificates are not looked at."""
+    revocation: Literal["off", "when-known", "required"] = "when-known"
+    crl_grace_s: Number = Field(default=0.0, ge=0, le=31_536_000)
+    """A CRL counts as fresh so long after its next update was due."""
+
+
+class UsersSection(Section):
+    """``[users]``: the local user base, see ``UserBaseSettings``."""
+
+    file: FilePath | None = None
+    """Written by ``gateway users``; without it there are no local users."""
+    key_file: FilePath | None = None
+    """Seals what MSCHAPv2 needs; without it, ``file`` with ``.key`` behind."""
+    scrypt_ln: Whole = Field(default=14, ge=10, le=18)
+    """Cost of a password check for passwords set from now on: 14 takes 16 MB and about 50 ms."""
+
+
+class RadiusServerSection(Section):
+    """``[radius.NAME.servers.SERVER]``: one server and the secret shared with it."""
+
+    address: Address
+    authentication_port: Port = 1812
+    accounting_port: Port = 1813
+    secret_file: FilePath
+
+
+class RadiusSection(Section):
+    """``[radius.NAME]``: servers that know the same users, the preferred first."""
+
+    servers: dict[Name, RadiusServerSection] = Field(min_length=1)
+    accounting: Flag = True
+    group_attributes: tuple[Literal["filter-id", "class"], ...] = Field(
+        default=("filter-id", "class"), min_length=1
+    )
+    """Which attributes of an answer name the user's groups."""
+    nas_identifier: str | None = Field(default=None, min_length=1, max_length=253)
+    """Without it, ``gateway.name``."""
+    nas_address: Address | None = None
+    """Without it, the address of ours that the device came to."""
+    retransmit_first_s: Number = Field(default=1.0, ge=0.1, le=30)
+    tries: Whole = Field(default=3, ge=1, le=10)
+    """Transmissions to one server before another is asked."""
+    deadline_s: Number = Field(default=20.0, ge=1, le=120)
+    hold_s: Number = Field(default=60.0, ge=1, le=3600)
+    """A server that did not answer is left alone this long."""
+    interim_interval_s: Number | None = Field(default=None, ge=60, le=86_400)
+    """Between interim accounting records when the server does not say; None sends none."""
 
 
 class ApiSection(Section):
