@@ -14,12 +14,13 @@ from gateway.ike.outputs import Output, Severity
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
 from gateway.ike.sa import IkeSa
 from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
+from gateway.ike.v1.version import Ikev1
 from gateway.ike.v2.version import Ikev2
 from gateway.ike.versions import Version
 
 HEADER_OCTETS = 28
 MAJOR_VERSION_AT = 17
-_VERSIONS: Mapping[int, Version] = {2: Ikev2()}
+_VERSIONS: Mapping[int, Version] = {1: Ikev1(), 2: Ikev2()}
 
 
 def _nobody(_name: str) -> LocalUser | None:
