@@ -20,12 +20,19 @@ from gateway.ike.codec import (
     serialize_message,
 )
 from gateway.ike.core import Core, TimerKind
-from gateway.ike.crypto import dh, keymat
-from gateway.ike.crypto.proposals import IkeSuite, NoProposalChosen, Selection, select_ike
+from gateway.ike.crypto import dh
+from gateway.ike.crypto.proposals import (
+    IkeSuite,
+    NoProposalChosen,
+    Selection,
+    SuiteOffer,
+    select_ike,
+)
 from gateway.ike.draft_features import note_vendor_ids, vendor_ids
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import (
+    ADDITIONAL_KE,
     CertEncoding,
     DhGroup,
     ExchangeType,
@@ -34,8 +41,8 @@ from gateway.ike.registry import (
     NotifyType,
     ProtocolId,
 )
-from gateway.ike.v2 import nat
-from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
+from gateway.ike.v2 import intermediate, keys, nat
+from gateway.ike.v2.sa import IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
 
 MAX_INIT_OCTETS = 4096
@@ -45,6 +52,7 @@ SIGNATURE_HASHES = struct.pack(
     "!4H", HashId.SHA2_256, HashId.SHA2_384, HashId.SHA2_512, HashId.IDENTITY
 )
 MAX_SELECTION_MEMO = 256
+IKE_MAJOR = 2
 
 
 def receive_request(core: Core, octets: bytes, header: Header, path: Path, now: float) -> None:
@@ -134,6 +142,12 @@ def _answer(  # noqa: PLR0917 - one fact each
         return
     selection, candidates = choose(core, offered, path)
     suite: IkeSuite = selection.suite
+    if suite.additional and view.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
+        raise Refused(
+            NotifyType.NO_PROPOSAL_CHOSEN,
+            "the peer offers additional key exchanges without IKE_INTERMEDIATE to carry them",
+            "use a client that knows RFC 9242, or offer ke1_none too",
+        )
     if theirs.group != suite.group:
         raise Refused(
             NotifyType.INVALID_KE_PAYLOAD,
@@ -165,7 +179,8 @@ def _answer(  # noqa: PLR0917 - one fact each
         payloads=reply,
     )
     handshake.init_response = message
-    install_keys(sa, suite, shared, b"", None)
+    keys.install(sa, suite, shared, b"", None)
+    intermediate.prepare(sa)
     handshake.half_open_key = core.half_open.add(digest, path.remote, sa)
     core.add_sa(sa)
     core.own_addresses.add(path.local.address)
@@ -188,7 +203,8 @@ def choose(
     connections = [
         connection
         for connection in core.connections.values()
-        if connection.remote is None or connection.remote.address == path.remote.address
+        if connection.version == IKE_MAJOR
+        and (connection.remote is None or connection.remote.address == path.remote.address)
     ]
     key = (offered, tuple(connection.name for connection in connections))
     known = core.selections.get(key)
@@ -254,32 +270,10 @@ def take_capabilities(sa: IkeSa, view: Payloads, path: Path) -> None:
         )
 
 
-def install_keys(
-    sa: IkeSa, suite: IkeSuite, shared: bytes, old_sk_d: bytes, old_suite: IkeSuite | None
-) -> None:
-    """Derive the SA's keys and make its ciphers; drops nothing."""
-    handshake = sa.handshake
-    if handshake is None:
-        return
-    keys = keymat.derive_ike_keys(
-        suite,
-        handshake.nonce_i,
-        handshake.nonce_r,
-        shared,
-        sa.initiator_spi,
-        sa.responder_spi,
-        old_sk_d or None,
-        old_suite.prf if old_suite is not None else None,
-    )
-    handshake.keys = keys
-    sa.suite = suite
-    sa.sk_d = keys.sk_d
-    of_initiator, of_responder = keymat.sk_ciphers(suite, keys)
-    if sa.initiator:
-        sa.cipher_out, sa.cipher_in = of_initiator, of_responder
-    else:
-        sa.cipher_out, sa.cipher_in = of_responder, of_initiator
-    sa.evidence |= Evidence.KEYS
+def intermediate_support(offer: SuiteOffer) -> list[Payload]:
+    """What an initiator says that offers additional key exchanges (RFC 9370 section 2.2.1)."""
+    additional = any(spec.allowed(kind) for spec in offer.proposals for kind in ADDITIONAL_KE)
+    return [Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)] if additional else []
 
 
 def certificate_request(candidates: tuple[ConnectionPolicy, ...]) -> CertificateRequest | None:
@@ -316,6 +310,8 @@ def _reply_payloads(
         sa.encapsulate = sa.encapsulate or force
     if sa.fragmentation:
         payloads.append(Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
+    if selection.suite.additional:
+        payloads.append(Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
     if view.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS) is not None:
         payloads.append(Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, SIGNATURE_HASHES))
     request = certificate_request(handshake.candidates)

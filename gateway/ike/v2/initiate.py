@@ -19,12 +19,7 @@ from gateway.ike.crypto.proposals import NoProposalChosen, check_selected
 from gateway.ike.draft_features import note_vendor_ids, vendor_ids
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.registry import DhGroup, ExchangeType, Flag, NotifyType, ProtocolId
-from gateway.ike.v2 import (
-    draft_notifies,
-    exchange,
-    init,
-    nat,
-)
+from gateway.ike.v2 import draft_notifies, exchange, init, intermediate, keys, nat
 from gateway.ike.v2.auth_exchange import AuthExchange
 from gateway.ike.v2.sa import IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
@@ -84,6 +79,7 @@ def _send_request(core: Core, sa: IkeSa, connection: ConnectionPolicy, now: floa
         ),
         Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, init.SIGNATURE_HASHES),
+        *init.intermediate_support(connection.ike_offer),
         *draft_notifies.vendor_id_payloads((connection,)),
     ]
     message = serialize_message(
@@ -188,6 +184,8 @@ def _accept(  # noqa: PLR0917 - one fact each
         suite = check_selected(connection.ike_offer, answered).suite
         if theirs.group != pair.group or suite.group != pair.group:
             raise WireError(f"key exchange of group {theirs.group}, {pair.group} expected")
+        if suite.additional and view.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
+            raise WireError("additional key exchanges, but no IKE_INTERMEDIATE to carry them")
         shared = pair.shared_secret(theirs.data)
     except (NoProposalChosen, dh.InvalidKeyExchange) as wrong:
         handshake.hint = f"the answer to IKE_SA_INIT was unusable: {wrong}"
@@ -200,7 +198,8 @@ def _accept(  # noqa: PLR0917 - one fact each
     handshake.init_response = octets
     init.take_capabilities(sa, view, path)
     note_vendor_ids(sa, view.vendor_ids, vendor_ids((connection,)))
-    init.install_keys(sa, suite, shared, b"", None)
+    keys.install(sa, suite, shared, b"", None)
+    intermediate.prepare(sa)
     handshake.wanted_authorities = b"".join(one.authorities for one in view.authorities)
     sa.encapsulate = handshake.nat_t and (
         sa.local_natted or sa.remote_natted or connection.force_encapsulation
@@ -212,4 +211,7 @@ def _accept(  # noqa: PLR0917 - one fact each
     core.timers.cancel((TimerKind.RETRANSMIT, sa.local_spi))
     core.timers.cancel((TimerKind.GIVE_UP, sa.local_spi))
     transition(core, sa, State.AUTH_SENT, "IKE_SA_INIT answered")
-    exchange.begin(core, sa, AuthExchange(), now)
+    following: exchange.Exchange = AuthExchange()
+    if intermediate.is_pending(sa):
+        following = intermediate.IntermediateExchange(following)
+    exchange.begin(core, sa, following, now)
