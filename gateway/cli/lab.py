@@ -133,6 +133,41 @@ def down(prefix: PrefixOption = DEFAULT_PREFIX) -> None:
     _with_lab(prefix, lambda lab: lab.down())
 
 
+@lab.command()
+def matrix(
+    only: Annotated[
+        str,
+        typer.Option("--only", metavar="PATTERN", help="Cells whose name contains it; * and ?."),
+    ] = "*",
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="FILE", help="Write the table there.")
+    ] = None,
+    names: Annotated[bool, typer.Option("--list", help="Print the cells' names only.")] = False,
+) -> None:
+    """Try every method with strongSwan and libreswan in both roles."""
+    from gateway.lab.matrix.command import run_matrix
+    from gateway.lab.matrix.rows import cells
+    from gateway.lab.processes import LabError
+
+    def command() -> int:
+        if not cells(only):
+            raise typer.BadParameter("no cell has such a name, see --list", param_hint="--only")
+        if names:
+            print("\n".join(cell.name for cell in cells(only)))
+            return exits.OK
+        try:
+            return exits.OK if run_matrix(only, write, _at_once) else exits.FAILED
+        except LabError as error:
+            complain(error)
+            return exits.NO_PERMISSION if "needs root" in str(error) else exits.FAILED
+
+    sys.exit(guarded(command))
+
+
+def _at_once(line: str) -> None:
+    print(line, flush=True)
+
+
 def demo(record: Path | None) -> int:
     """Run the demonstration; returns its exit status."""
     from gateway.lab.demo import run

@@ -34,6 +34,8 @@ class Finding:
     frame: int
     protocols: str
     complaint: str
+    at: float = 0.0
+    """When it was seen, in seconds since 1970."""
 
 
 def start_capture(
@@ -97,9 +99,10 @@ def dissect(
 
 def judge(pcap: Path, *, ikev2_keys: Sequence[str] = ()) -> list[Finding]:
     """What tshark calls malformed or an error in a capture; an empty list is a good one."""
-    fields = ["frame.number", "frame.protocols", "_ws.expert.message", "_ws.malformed"]
+    fields = ["frame.number", "frame.time_epoch", "frame.protocols"]
+    fields += ["_ws.expert.message", "_ws.malformed"]
     rows = dissect(pcap, SUSPICIOUS, fields, ikev2_keys=ikev2_keys)
-    return [Finding(int(row[0]), row[1], " ".join(row[2:]).strip()) for row in rows]
+    return [Finding(int(row[0]), row[2], " ".join(row[3:]).strip(), float(row[1])) for row in rows]
 
 
 def merge(pcaps: Sequence[Path], into: Path) -> Path:

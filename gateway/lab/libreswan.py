@@ -5,7 +5,9 @@ Installed the usual way it conflicts with strongSwan's packages; scripts/setup u
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +24,10 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gate
 PROGRAMS = CACHE / "libreswan/root/usr/libexec/ipsec"
 READY_S = 40.0
 PASSWORD = b"lab"
+ESTABLISHED = ("established Child SA", "IPsec SA established")
+"""What whack says at the end of IKEv2 and of quick mode."""
 
+SETUP = "config setup\n    ikev1-policy=accept\n\n"
 INSIDE = "/usr/libexec/ipsec"
 
 # pluto looks for its programs in a fixed place, and its updown script writes /etc/resolv.conf when
@@ -57,6 +62,7 @@ class Libreswan:
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         for file in ("resolv.conf", "secrets", "ipsec.conf"):
             (self.folder / file).touch(mode=0o600)
+        (self.folder / "ipsec.conf").write_text(SETUP)
         netns.command(["certutil", "-N", "-d", self._nss, "--empty-password"])
         pluto = [f"{INSIDE}/pluto", "--nofork", "--no-dnssec", "--logfile"]
         pluto += ["/run/pluto.log", "--log-no-audit", "--rundir", "/run/pluto"]
@@ -121,10 +127,11 @@ class Libreswan:
             netns.command(argv)
         for name, issued in (credentials or {}).items():
             self._import(name, issued)
-        head = f"config setup\n\nconn %default\n    leftupdown={INSIDE}/_updown.xfrm\n\n"
+        head = f"{SETUP}conn %default\n    leftupdown={INSIDE}/_updown.xfrm\n\n"
         (self.folder / "ipsec.conf").write_text(head + connections)
         (self.folder / "secrets").write_text(secrets)
         self._must("--rereadsecrets")
+        self._must("--listen")  # the host's addresses may have changed
         for line in connections.splitlines():
             if line.startswith("conn ") and (name := line.split()[1]) != "%default":
                 argv = [str(PROGRAMS / "addconn"), "--config", str(self.folder / "ipsec.conf")]
@@ -133,7 +140,7 @@ class Libreswan:
     def initiate(self, name: str, *, timeout_s: float = 30.0) -> None:
         """Bring a connection up; raises LabError with the end of pluto's log when it fails."""
         done = self._whack("--name", name, "--initiate", timeout_s=timeout_s)
-        if "established Child SA" not in done.stdout:
+        if not any(words in done.stdout for words in ESTABLISHED):
             raise LabError(f"libreswan: {name} failed:\n{done.stdout}{self.log()[-3000:]}")
 
     def terminate(self, name: str) -> None:
@@ -152,6 +159,13 @@ class Libreswan:
         """Its report of octets in and out, with each SA's inner address."""
         return self._must("--trafficstatus")
 
+    def counter(self, name: str) -> int:
+        """One of its counters, as `whack --globalstatus` names them."""
+        found = re.search(rf"{re.escape(name)}=(\d+)", self._must("--globalstatus"))
+        if found is None:
+            raise LabError(f"libreswan does not count {name}")
+        return int(found[1])
+
     def rekey(self, name: str, *, ike: bool = False) -> None:
         """Start a rekeying of the connection's IKE SA or Child SA."""
         self._must("--name", name, "--rekey-ike" if ike else "--rekey-ipsec")
@@ -160,11 +174,24 @@ class Libreswan:
         """Turn one of libreswan's own faults on (`whack --impair list` names them)."""
         self._must("--impair", behaviour)
 
+    def replace(self, state: int) -> None:
+        """Let the time of an SA come, named by the number of its state; it is then replaced."""
+        # whack stays until the new SA is there, and sometimes longer.
+        with contextlib.suppress(LabError):
+            self._whack("--impair", f"event-sa-replace:{state}", timeout_s=2)
+
     def log(self) -> str:
         """Its log so far."""
         path = self.folder / "pluto.log"
         text = path.read_text(errors="replace") if path.exists() else ""
         return text or (self._process.output() if self._process else "")
+
+    @property
+    def pid(self) -> int:
+        """The process id of pluto; raises LabError when it was not started."""
+        if self._process is None:
+            raise LabError(f"pluto on {self._host} was not started")
+        return self._process.pid
 
     @property
     def _nss(self) -> str:

@@ -203,11 +203,16 @@ class StrongSwan:
                 f"swanctl refuses the configuration: {(done.stderr or done.stdout).strip()}"
             )
 
-    def initiate(self, child: str, *, ike: str | None = None, timeout_s: float = 20.0) -> None:
-        """Bring a child up (and its IKE_SA); raises LabError with the end of the log on failure."""
-        arguments = {"child": child, "timeout": int(timeout_s * 1000), "init-limits": "no"}
-        if ike is not None:
-            arguments["ike"] = ike
+    def initiate(
+        self, child: str | None, *, ike: str | None = None, timeout_s: float = 20.0
+    ) -> None:
+        """Bring a child up (and its IKE_SA); raises LabError with the end of the log on failure.
+
+        Without a child, the IKE_SA of the connection `ike` alone.
+        """
+        names = {"child": child, "ike": ike}
+        arguments: dict[str, object] = {key: name for key, name in names.items() if name}
+        arguments |= {"timeout": int(timeout_s * 1000), "init-limits": "no"}
         try:
             self._request("initiate", arguments, timeout_s + 5)
         except LabError as error:
@@ -222,9 +227,14 @@ class StrongSwan:
         }
         self._request("terminate", arguments, timeout_s + 5)
 
-    def rekey(self, *, ike: str | None = None, child: str | None = None) -> None:
-        """Start a rekeying of an IKE_SA or a CHILD_SA by connection name."""
-        self._request("rekey", {"ike": ike} if ike else {"child": child})
+    def rekey(
+        self, *, ike: str | None = None, child: str | None = None, reauthenticate: bool = False
+    ) -> None:
+        """Start a rekeying of an IKE_SA or a CHILD_SA by connection name, or a new login."""
+        arguments: dict[str, object] = {"ike": ike} if ike else {"child": child}
+        if reauthenticate:
+            arguments["reauth"] = "yes"
+        self._request("rekey", arguments)
 
     def list_sas(self) -> list[IkeSa]:
         """The IKE_SAs there are."""

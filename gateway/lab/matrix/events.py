@@ -1,0 +1,147 @@
+"""What happens to a tunnel that stands, each event with what has to hold afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.lab import plan
+from gateway.lab.matrix.bed import Bed
+from gateway.lab.matrix.cells import Event, Row
+from gateway.lab.matrix.speakers import Speaker
+from gateway.lab.matrix.streams import Streams
+from gateway.lab.processes import LabError, wait_until
+
+TIMES = 3
+REKEY_S = 20.0
+DEAD_S = 45.0
+
+
+def happen(row: Row, bed: Bed) -> None:
+    """Let the row's events happen, in order; raises LabError with what did not hold.
+
+    The rekeyings happen under one stream in both directions, of which nothing may be lost.
+    """
+    rekeyings = [event for event in row.events if event in _REKEYINGS]
+    if rekeyings:
+        with Streams(bed.lab, bed.inner()) as streams:
+            for event in rekeyings:
+                _REKEYINGS[event](bed, row, streams)
+            streams.must_lose_nothing()
+        bed.agreed(row)
+        bed.ping()
+    for event in row.events:
+        if event in _EVENTS:
+            _EVENTS[event](bed, row)
+
+
+def _rekey_child(bed: Bed, _row: Row, side: Speaker, streams: Streams) -> None:
+    """Several times; each time both kernels get another pair of SAs."""
+    for _ in range(TIMES):
+        old = bed.spis("gw")
+        side.rekey_child()
+
+        def another(old: set[str] = old) -> bool:
+            return len(bed.spis("gw") - old) == 2 and len(bed.spis("device") - old) == 2
+
+        wait_until(another, REKEY_S, "another pair of child SAs")
+        streams.wait_for_more(20)
+
+
+def _rekey_ike(bed: Bed, row: Row, side: Speaker, streams: Streams) -> None:
+    """Several times; under the last one's keys the child SA can be rekeyed."""
+    for _ in range(TIMES):
+        old = bed.ours.ike_names(), bed.peer.ike_names()
+        side.rekey_ike()
+        _another_ike(bed, row, old)
+        streams.wait_for_more(20)
+    children = bed.spis("gw")
+    side.rekey_child()
+    wait_until(lambda: len(bed.spis("gw") - children) == 2, REKEY_S, "another pair of child SAs")
+    streams.wait_for_more(20)
+
+
+def _reauthenticate(bed: Bed, row: Row, side: Speaker) -> None:
+    old = bed.ours.ike_names(), bed.peer.ike_names()
+    side.reauthenticate()
+    _another_ike(bed, row, old)
+    bed.agreed(row)
+    bed.ping()
+
+
+def _another_ike(bed: Bed, row: Row, old: tuple[set[str], set[str]]) -> None:
+    """Wait until either side has another IKE SA; in IKEv1 the old one may live on for a while."""
+
+    def replaced() -> bool:
+        new = bed.ours.ike_names(), bed.peer.ike_names()
+        return all(
+            now - was and (row.version == 1 or not now & was)
+            for now, was in zip(new, old, strict=True)
+        )
+
+    try:
+        wait_until(replaced, REKEY_S, "another IKE SA on both sides")
+    except LabError as error:
+        names = f"we had {old[0]}, have {bed.ours.ike_names()}"
+        names += f"; the peer had {old[1]}, has {bed.peer.ike_names()}"
+        raise LabError(f"{error}: {names}") from None
+
+
+def _delete(bed: Bed, side: Speaker) -> None:
+    side.close()
+    wait_until(bed.nothing_left, 10, "both sides to forget everything after the delete")
+
+
+def _dies(bed: Bed, _row: Row) -> None:
+    bed.peer.kill()
+    try:
+        wait_until(lambda: not bed.ours.ike_names(), DEAD_S, "us to notice that the peer is dead")
+        wait_until(lambda: not bed.spis(bed.ours.host), 10, "our kernel to forget the dead peer")
+    finally:
+        bed.peer.start()
+
+
+def _probes(bed: Bed, _row: Row) -> None:
+    answered = bed.peer.probes_answered()
+    names = bed.ours.ike_names()
+    wait_until(
+        lambda: bed.peer.probes_answered() >= answered + 2, 15, "the peer's probes to be answered"
+    )
+    if bed.ours.ike_names() != names:
+        raise LabError("the IKE SA did not survive the peer's probes")
+    bed.ping()
+
+
+def _moves(bed: Bed, _row: Row) -> None:
+    """Break before make, into a NAT and out of it again; both SA kinds stay the same."""
+    names, spis = bed.ours.ike_names(), bed.spis("gw")
+    for access in ("access2", "nat", "access1"):
+        bed.lab.move(access)
+
+        def followed(access: str = access) -> bool:
+            where = str(plan.ACCESSES[access].device.ip)
+            if access == "nat":
+                where = str(bed.lab.nat_mapping()[0])
+            return f"dst {where}\n" in bed.lab.run("gw", ["ip", "xfrm", "state"]).stdout
+
+        wait_until(followed, DEAD_S, f"the responder to follow into {access}")
+        bed.ping()
+    if bed.ours.ike_names() != names or bed.spis("gw") != spis:
+        raise LabError("the move replaced an SA that it should have kept")
+
+
+_REKEYINGS: dict[Event, Callable[[Bed, Row, Streams], None]] = {
+    Event.PEER_REKEYS_CHILD: lambda bed, row, streams: _rekey_child(bed, row, bed.peer, streams),
+    Event.WE_REKEY_CHILD: lambda bed, row, streams: _rekey_child(bed, row, bed.ours, streams),
+    Event.PEER_REKEYS_IKE: lambda bed, row, streams: _rekey_ike(bed, row, bed.peer, streams),
+    Event.WE_REKEY_IKE: lambda bed, row, streams: _rekey_ike(bed, row, bed.ours, streams),
+}
+
+_EVENTS: dict[Event, Callable[[Bed, Row], None]] = {
+    Event.PEER_REAUTHENTICATES: lambda bed, row: _reauthenticate(bed, row, bed.peer),
+    Event.WE_REAUTHENTICATE: lambda bed, row: _reauthenticate(bed, row, bed.ours),
+    Event.PEER_DELETES: lambda bed, _row: _delete(bed, bed.peer),
+    Event.WE_DELETE: lambda bed, _row: _delete(bed, bed.ours),
+    Event.PEER_DIES: _dies,
+    Event.PEER_PROBES: _probes,
+    Event.INITIATOR_MOVES: _moves,
+}
