@@ -48,6 +48,7 @@ class TimerKind(enum.Enum):
     EXPIRE_CHILD = "child SA expires"
     ACTIVATE = "activate outbound"
     REMOVE = "remove old child SA"
+    RETIRE = "delete replaced child SA"
     INITIATE = "initiate connection"
 
 
@@ -300,7 +301,9 @@ class Core:
         self.tls_parties.clear()
 
     def watch_childless(self, sa: IkeSa, now: float) -> None:
-        """Close an IKE SA without child SAs unless one comes in time."""
+        """Close an IKE SA without child SAs unless one comes in time, or none is needed."""
+        if sa.connection is not None and sa.connection.childless:
+            return
         self.timers.set((TimerKind.CHILDLESS, sa.local_spi), now + CHILDLESS_S)
 
     def fraction(self) -> float:
@@ -341,4 +344,5 @@ _CHILD_TIMERS = (
     TimerKind.EXPIRE_CHILD,
     TimerKind.ACTIVATE,
     TimerKind.REMOVE,
+    TimerKind.RETIRE,
 )

@@ -1,0 +1,287 @@
+"""Quick mode as the initiator (RFC 2409 section 5.5): new child SAs, and successors of old ones."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gateway.domain.endpoint import Path
+from gateway.domain.wire import WireError
+from gateway.ike import closing, draft_features, selectors
+from gateway.ike.child_sas import Agreed
+from gateway.ike.core import Core, TimerKind
+from gateway.ike.crypto import dh
+from gateway.ike.draft_features import Features
+from gateway.ike.refusal import Refused, report_refusal
+from gateway.ike.registry import NotifyType as Reason
+from gateway.ike.sa import Child, ChildState
+from gateway.ike.v1 import esp_offers, exchange, phase1, quick, quick_ids
+from gateway.ike.v1.codec import (
+    ExchangeType,
+    Identification,
+    KeyExchange,
+    Nonce,
+    Notify,
+    NotifyType,
+    Payload,
+    SecurityAssociation,
+    describe_notify,
+    find,
+    find_all,
+)
+from gateway.ike.v1.quick import Wanted
+from gateway.ike.v1.sa import IkeSa, State
+
+STEP = "quick mode"
+CROSSED_S = 10.0
+"""A rekeying waits this long when the peer is making a successor already."""
+
+
+class QuickInitiator(exchange.Phase2Exchange):
+    """Our quick mode, waiting for message 2."""
+
+    __slots__ = ("asked", "key_pair", "nonce", "offered", "spi_in", "wanted")
+    name = STEP
+    exchange_type = ExchangeType.QUICK
+
+    def __init__(self, message_id: int, wanted: Wanted, now: float) -> None:
+        super().__init__(message_id, initiator=True, now=now)
+        self.wanted = wanted
+        self.spi_in = 0
+        self.nonce = b""
+        self.key_pair: dh.DhKeyPair | None = None
+        self.offered: frozenset[esp_offers.Meant] = frozenset()
+        self.asked = Features()
+
+    def receive(
+        self, core: Core, sa: IkeSa, payloads: Sequence[Payload], path: Path, now: float
+    ) -> None:
+        """Message 2: take the child SA into use and say so."""
+        del path
+        try:
+            made = self._install(core, sa, list(payloads), now)
+        except WireError as malformed:
+            core.count("malformed_messages")
+            refused = Refused(Reason.INVALID_SYNTAX, f"the peer's answer is malformed: {malformed}")
+            self._fail(core, sa, refused, now, tell=True)
+            return
+        except Refused as refused:
+            self._fail(core, sa, refused, now, tell=True)
+            return
+        exchange.finish(core, sa, self, now)
+        _conclude(core, sa, self.wanted, made, now)
+        start_waiting(core, sa, now)
+
+    def _install(self, core: Core, sa: IkeSa, payloads: list[Payload], now: float) -> Child:
+        """Check the answer, send message 3. Raises Refused or WireError."""
+        connection = sa.connection
+        if connection is None or sa.state is not State.ESTABLISHED:
+            raise Refused(Reason.NO_ADDITIONAL_SAS, "the SA was replaced meanwhile")
+        chosen = esp_offers.check_selected(
+            sa, self.offered, phase1.need(payloads, SecurityAssociation)
+        )
+        nonce = phase1.need(payloads, Nonce).data
+        self._check_ids(find_all(payloads, Identification))
+        features = draft_features.agreed(connection, self.asked, chosen.meant.features)
+        shared = self._shared(find(payloads, KeyExchange))
+        lives = [one for one in (chosen.life_s, quick.responder_lifetime(payloads)) if one]
+        made = Agreed(
+            self.spi_in,
+            chosen.spi_out,
+            chosen.meant.suite,
+            chosen.meant.group,
+            (self.wanted.local_ts,),
+            (self.wanted.remote_ts,),
+            features.endpoint_update,
+            features.vpn_fa,
+        )
+        keys_of = quick.child_keys(sa, made, self.nonce, nonce, shared)
+        old = sa.children.get(self.wanted.old or 0)
+        reqid = old.reqid if old is not None else self.wanted.reqid
+        life_s = min(lives) if lives else None
+        child = quick.install(core, sa, made, keys_of, life_s, now, reqid=reqid, outbound=True)
+        exchange.send(
+            core,
+            sa,
+            self,
+            [],
+            now,
+            hash_lead=b"\0",
+            hash_prefix=self.nonce + nonce,
+            expect_answer=False,
+        )
+        return child
+
+    def _check_ids(self, ids: list[Identification]) -> None:
+        """IKEv1 does not narrow: the responder repeats our IDs, or leaves them out."""
+        if not ids:
+            return
+        ours = [
+            quick_ids.from_selector(self.wanted.local_ts),
+            quick_ids.from_selector(self.wanted.remote_ts),
+        ]
+        if [quick_ids.to_selector(one) for one in ids] != [
+            quick_ids.to_selector(one) for one in ours
+        ]:
+            raise Refused(
+                Reason.TS_UNACCEPTABLE, "the peer answered with other selectors than we offered"
+            )
+
+    def _shared(self, theirs: KeyExchange | None) -> bytes:
+        if self.key_pair is None:
+            if theirs is not None:
+                raise WireError("a key exchange that was not asked for")
+            return b""
+        if theirs is None:
+            raise WireError("KeyExchange payload is missing")
+        try:
+            return self.key_pair.shared_secret(theirs.data)
+        except dh.InvalidKeyExchange as invalid:
+            raise WireError(f"key exchange value refused: {invalid}") from None
+
+    def refused_by_peer(self, core: Core, sa: IkeSa, notify: Notify, now: float) -> None:
+        """The peer said no, in an informational exchange."""
+        connection = sa.connection
+        if (
+            notify.type in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_KEY_INFORMATION)
+            and self.key_pair is not None
+            and connection is not None
+            and esp_offers.pfs_group(connection.esp_offer, preferred=False) is None
+        ):
+            exchange.forget(core, sa, self)
+            _release_old(sa, self.wanted)
+            begin(core, sa, replace(self.wanted, pfs=False), now)
+            return
+        refused = Refused(
+            Reason.NO_PROPOSAL_CHOSEN,
+            f"the peer answered {describe_notify(notify.type)}",
+            "compare proposals, PFS and selectors of both sides; see the peer's log",
+            ours=f"{selectors.text(self.wanted.local_ts)} ==="
+            f" {selectors.text(self.wanted.remote_ts)},"
+            f" {connection.esp_offer if connection is not None else ''}",
+        )
+        self._fail(core, sa, refused, now, tell=False)
+
+    def _fail(self, core: Core, sa: IkeSa, refused: Refused, now: float, *, tell: bool) -> None:
+        if tell:
+            quick.refuse(core, sa, refused, self.spi_in.to_bytes(4, "big"))
+        exchange.forget(core, sa, self)
+        _failed(core, sa, self.wanted, refused, now)
+        start_waiting(core, sa, now)
+
+    def unanswered(self, core: Core, sa: IkeSa, now: float) -> None:
+        """The peer is gone, or says nothing where it refuses."""
+        if not sa.children:
+            refused = Refused(
+                Reason.NO_PROPOSAL_CHOSEN,
+                "the peer does not answer quick mode",
+                "many IKEv1 peers refuse in silence: compare proposals, PFS and selectors",
+            )
+            _report(core, sa, refused)
+        closing.close(core, sa, f"peer does not answer ({self.name})", now)
+
+
+def begin(core: Core, sa: IkeSa, wanted: Wanted, now: float) -> None:
+    """Start a quick mode, or queue it behind others."""
+    if sa.state is not State.ESTABLISHED or sa.connection is None:
+        return
+    if quick.under_way(sa, initiator=True) >= quick.MAX_QUICK_MODES:
+        mine = quick.of(sa)
+        if mine.waiting is None:
+            mine.waiting = deque()
+        if len(mine.waiting) < quick.MAX_WAITING:
+            mine.waiting.append(wanted)
+        else:
+            core.count("exchanges_not_queued")
+        return
+    try:
+        _start(core, sa, wanted, now)
+    except Refused as refused:
+        _failed(core, sa, wanted, refused, now)
+
+
+def start_waiting(core: Core, sa: IkeSa, now: float) -> None:
+    """Start what waits, as far as the limit goes."""
+    mine = quick.of(sa)
+    while mine.waiting and quick.under_way(sa, initiator=True) < quick.MAX_QUICK_MODES:
+        begin(core, sa, mine.waiting.popleft(), now)
+    if not mine.waiting:
+        mine.waiting = None
+
+
+def _start(core: Core, sa: IkeSa, asked_for: Wanted, now: float) -> None:
+    """Send message 1. Raises Refused."""
+    connection = sa.connection
+    if connection is None:
+        return
+    old = sa.children.get(asked_for.old) if asked_for.old is not None else None
+    if asked_for.old is not None and (old is None or old.state is not ChildState.INSTALLED):
+        return
+    local, remote = asked_for.local_ts, asked_for.remote_ts
+    ids = [quick_ids.from_selector(local), quick_ids.from_selector(remote)]
+    mine = QuickInitiator(exchange.new_message_id(core, sa), asked_for, now)
+    mine.asked = draft_features.wanted(sa, connection, (local,), (remote,))
+    group = esp_offers.pfs_group(connection.esp_offer, preferred=asked_for.pfs)
+    mine.spi_in = core.new_child_spi()
+    offer, mine.offered = esp_offers.to_payload(sa, connection, mine.spi_in, group, mine.asked)
+    if not exchange.add(sa, mine):
+        core.count("exchanges_too_many")
+        if old is not None:
+            core.timers.set((TimerKind.REKEY_CHILD, old.spi_in), now + CROSSED_S)
+        return
+    if old is not None:
+        old.state = ChildState.REKEYING
+    mine.nonce = mine.hash_prefix = core.random(quick.NONCE_OCTETS)
+    payloads: list[Payload] = [offer, Nonce(mine.nonce)]
+    if group is not None:
+        mine.key_pair = dh.generate(group)
+        payloads.append(KeyExchange(mine.key_pair.public))
+    exchange.send(core, sa, mine, [*payloads, *ids], now)
+
+
+def _conclude(core: Core, sa: IkeSa, wanted: Wanted, made: Child, now: float) -> None:
+    """The child SA is in use: whatever had its selectors goes."""
+    olds = quick.siblings(sa, wanted.local_ts, wanted.remote_ts)
+    olds = [one for one in olds if one is not made]
+    quick.succeed(core, olds, made, quick.RETIRE_S, now)
+    quick.announce(core, sa, made, now)
+
+
+def _release_old(sa: IkeSa, wanted: Wanted) -> Child | None:
+    """The child SA that was being replaced stays in use."""
+    old = sa.children.get(wanted.old) if wanted.old is not None else None
+    if old is not None and old.state is ChildState.REKEYING:
+        old.state = ChildState.INSTALLED
+        return old
+    return None
+
+
+def _failed(core: Core, sa: IkeSa, wanted: Wanted, refused: Refused, now: float) -> None:
+    """Report it; a rekeying is tried again later, an SA without children is of no use."""
+    core.count("quick_modes_failed")
+    _report(core, sa, refused)
+    old = _release_old(sa, wanted)
+    if old is not None:
+        core.timers.set((TimerKind.REKEY_CHILD, old.spi_in), now + quick.REFUSED_RETRY_S)
+    elif not sa.children and not quick.under_way(sa, initiator=True):
+        core.version_of(sa).delete_ike_sa(core, sa, refused.reason, now)
+
+
+def _report(core: Core, sa: IkeSa, refused: Refused) -> None:
+    report_refusal(core, refused, sa.peer_name, sa.path.remote, STEP, connection=sa.connection_name)
+
+
+def rekey(core: Core, sa: IkeSa, child: Child, now: float) -> None:
+    """Replace a child SA, unless that is under way."""
+    if child.state is not ChildState.INSTALLED or sa.state is not State.ESTABLISHED:
+        return
+    if not child.outbound_active:
+        return
+    if any(
+        not other.outbound_active
+        and (other.local_ts, other.remote_ts) == (child.local_ts, child.remote_ts)
+        for other in sa.children.values()
+    ):
+        # The peer's own rekeying is not over; if it comes to nothing, ours follows.
+        core.timers.set((TimerKind.REKEY_CHILD, child.spi_in), now + CROSSED_S)
+        return
+    begin(core, sa, Wanted(child.local_ts[0], child.remote_ts[0], old=child.spi_in), now)
