@@ -43,10 +43,10 @@ class _Flight:
 class AccountingClient:
     """The accounting servers of one backend.
 
-    Records of a session never overtake one another: the next is sent when the one before it is
-    answered. A repeated request says how late it is by now (Acct-Delay-Time), so it is a new
-    request with a new identifier (RFC 2866 section 4.1); a duplicate of one that did arrive is
-    recognised by session, status and time.
+    Records of a session never overtake one another, and nothing overtakes Accounting-On or -Off:
+    the next is sent when the one before it is answered. A repeated request says how late it is
+    by now (Acct-Delay-Time), so it is a new request with a new identifier (RFC 2866 section 4.1);
+    a server knows one that it has already by session, status and time.
     """
 
     def __init__(self, settings: RadiusSettings) -> None:
@@ -146,14 +146,19 @@ class AccountingClient:
             return
         all_dead = len(self._liveness.dead()) == len(self._secrets)
         limit = 1 if all_dead else MAX_IN_FLIGHT
+        held_back = False
         for key in list(self._waiting):
-            if len(self._flights) >= limit:
+            if len(self._flights) >= limit or _ALONE in self._busy:
                 break
             record = self._waiting[key]
-            if _lane(record) in self._busy:
+            lane = _lane(record)
+            if lane == _ALONE and (self._flights or held_back):
+                break
+            if lane in self._busy:
+                held_back = True
                 continue
             del self._waiting[key]
-            self._busy.add(_lane(record))
+            self._busy.add(lane)
             server = self._liveness.choose(now)
             if server is None:
                 raise AssertionError("no accounting server, and still a record")
@@ -223,6 +228,10 @@ class AccountingClient:
         self._liveness.changes.clear()
 
 
+_ALONE = ""
+"""The lane of Accounting-On and -Off, which end sessions at the server: nothing overtakes them."""
+
+
 def _lane(record: Record) -> str:
     """Records of one lane are sent one after the other."""
-    return record.session.session_id if record.session is not None else ""
+    return record.session.session_id if record.session is not None else _ALONE
