@@ -117,8 +117,19 @@ server lab {{
     accounting {{
         detail
     }}
+    post-auth {{
+        update reply {{
+            Message-Authenticator := 0x00
+        }}
+        Post-Auth-Type REJECT {{
+            update reply {{
+                Message-Authenticator := 0x00
+            }}
+        }}
+    }}
 }}
 """
+"""freeradius before 3.2.5 signs its answers only when told (CVE-2024-3596)."""
 
 
 @dataclass(frozen=True, slots=True)

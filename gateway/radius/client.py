@@ -54,6 +54,8 @@ class _Request:
     sent_at: float = 0.0
     """When this server was first asked."""
     tries: int = 0
+    complaint: str = ""
+    """What was wrong with an answer that looked like the server's."""
 
     @property
     def server(self) -> Endpoint:
@@ -177,16 +179,14 @@ class RadiusClient:
 
     def _next_server(self, request: _Request, now: float) -> None:
         if now >= request.deadline:
-            names = ", ".join(map(str, request.tried))
-            self._finish(request, Unavailable(f"no answer in time from RADIUS server {names}"))
+            self._finish(request, _unanswered(request, "no answer in time"))
             return
         if request.bound_to is not None:
             server = None if request.tried else request.bound_to
         else:
             server = self._liveness.choose(now, request.tried)
         if server is None:
-            names = ", ".join(map(str, request.tried))
-            self._finish(request, Unavailable(f"no answer from RADIUS server {names}"))
+            self._finish(request, _unanswered(request, "no answer"))
             return
         if request.tried:
             self.counters["failovers"] += 1
@@ -256,7 +256,11 @@ class RadiusClient:
         if packet.code not in _ANSWERS:
             raise WireError(f"code {packet.code} answers no Access-Request")
         secret = self._secrets[server]
-        check_answer(datagram, packet, request.authenticator, secret)
+        try:
+            check_answer(datagram, packet, request.authenticator, secret)
+        except WireError as error:
+            request.complaint = str(error)
+            raise
         self._liveness.answered(server, now)
         answer = answers.read(
             self._settings, request.question, packet, request.authenticator, secret
@@ -269,6 +273,12 @@ class RadiusClient:
     def _count(self, code: int) -> None:
         name = {Code.ACCESS_ACCEPT: "accepts", Code.ACCESS_REJECT: "rejects"}
         self.counters[name.get(Code(code), "challenges")] += 1
+
+
+def _unanswered(request: _Request, what: str) -> Unavailable:
+    names = ", ".join(map(str, request.tried))
+    but = f"; what came was ignored: {request.complaint}" if request.complaint else ""
+    return Unavailable(f"{what} from RADIUS server {names}{but}")
 
 
 def _tag(server: Endpoint) -> bytes:

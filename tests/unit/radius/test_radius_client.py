@@ -314,6 +314,15 @@ def test_hostile_datagrams_change_nothing() -> None:
         assert isinstance(bench.answers[1], Accepted), what
 
 
+def test_what_was_wrong_with_the_answers_is_said_in_the_end() -> None:
+    bench = Bench()
+    (sent,) = bench.ask(1, PASSWORD)
+    bench.give(sent, answer(sent.data, 2, proof=False))
+    bench.run(20.0)
+    assert isinstance(bench.answers[1], Unavailable)
+    assert "no Message-Authenticator; let the server" in bench.answers[1].reason
+
+
 def test_a_replayed_answer_does_not_count_for_the_next_request_of_this_identifier() -> None:
     bench = Bench()
     (first,) = bench.ask(1, PASSWORD)
