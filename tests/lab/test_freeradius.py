@@ -28,6 +28,7 @@ from gateway.domain.user_auth import (
 from gateway.eap.method import EapMethod
 from gateway.eap.peer import EapPeer, Login
 from gateway.eap.server import Outcome
+from gateway.eap.tls import TlsParty
 from gateway.ike.outputs import AskAboutUser
 from gateway.lab.freeradius import CONFIGURATION, PROGRAM, RadiusUser
 from gateway.lab.pki import Authority
@@ -53,6 +54,7 @@ USERS = (
             "Acct-Interim-Interval := 120",
         ),
     ),
+    RadiusUser("device-7", None, ('Filter-Id := "devices"',)),
     RadiusUser("admin", "x" * 100, ("Service-Type := Administrative-User",)),
 )
 READY_S = 40.0
@@ -61,8 +63,9 @@ READY_S = 40.0
 class Running:
     """A freeradius of our own: its folder and its ports."""
 
-    def __init__(self, folder: Any, authentication: Any, accounting: Any) -> None:
+    def __init__(self, folder: Any, authority: Any, authentication: Any, accounting: Any) -> None:
         self.folder = folder
+        self.authority = authority
         self.server = RadiusServer(
             Endpoint(LOOPBACK, authentication), SECRET.encode(), Endpoint(LOOPBACK, accounting)
         )
@@ -118,7 +121,7 @@ def freeradius(tmp_path_factory: Any) -> Any:
         assert process.poll() is None, log.read_text(errors="replace")[-2000:]
         assert time.monotonic() < end, log.read_text(errors="replace")[-2000:]
         time.sleep(0.05)
-    yield Running(folder, authentication, accounting)
+    yield Running(folder, authority, authentication, accounting)
     process.terminate()
     process.wait(20)
     print(log.read_text(errors="replace")[-4000:])
@@ -201,6 +204,26 @@ def test_eap_methods_and_their_keys(freeradius: Any, method: Any) -> None:
         step, answer = await bench.eap(Login("anna", (method,), b"wrong"))
         assert isinstance(answer, Rejected)
         assert step is None or step.outcome is Outcome.FAILURE
+        bench.service.stop()
+
+    asyncio.run(main())
+
+
+def test_eap_tls_with_its_fragments_and_key(freeradius: Any) -> None:
+    async def main() -> None:
+        bench = Bench(freeradius.server)
+        root = freeradius.authority.root.certificate
+        device = freeradius.authority.issue("device-7")
+        party = TlsParty([device.certificate], device.key, [root])
+        step, answer = await bench.eap(Login("device-7", (EapMethod.TLS,), tls=party))
+        assert isinstance(answer, Accepted), answer
+        assert step.outcome is Outcome.SUCCESS
+        assert answer.msk == step.msk
+        assert len(answer.msk) == 64
+        stranger = Authority().issue("device-7")
+        party = TlsParty([stranger.certificate], stranger.key, [root])
+        step, answer = await bench.eap(Login("device-7", (EapMethod.TLS,), tls=party))
+        assert isinstance(answer, Rejected)
         bench.service.stop()
 
     asyncio.run(main())
