@@ -192,7 +192,7 @@ class Appliance:
         left = drop_capabilities(CORE_CAPABILITIES)
         no_new_privileges()
         not_dumpable()
-        sockets.start(loop, self._service.receive)
+        sockets.start(loop, self._service.receive, self._service.sort)
         for descriptor in dataplane.event_fds():
             loop.add_reader(descriptor, self._dataplane_readable)
         await control.start(self._queries.handle)

@@ -5,7 +5,7 @@ round is committed before any datagram of that round leaves, so a peer that has 
 already send through the tunnel.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from gateway.dataplane.interface import (
@@ -17,6 +17,7 @@ from gateway.dataplane.interface import (
     TrafficWaiting,
 )
 from gateway.domain.endpoint import Endpoint, Path
+from gateway.ike.first_line import Datagram, Sorted
 from gateway.ike.outputs import (
     ActivateOutbound,
     Event,
@@ -39,6 +40,9 @@ class Engine(Protocol):
 
     def receive(self, message: bytes, path: Path, now: float) -> None:
         """A message from the network."""
+
+    def sort(self, datagrams: Sequence[Datagram], share: float, now: float) -> Sorted:
+        """A first look at what came at once."""
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
@@ -100,6 +104,10 @@ class IkeService:
         self.counters = dict.fromkeys(
             ("commits", "refusals", "endpoints_seen", "endpoints_rejected", "sends_refused"), 0
         )
+
+    def sort(self, datagrams: Sequence[Datagram], share: float) -> Sorted:
+        """What goes on to :meth:`receive`, in order, and answers to send right away."""
+        return self._engine.sort(datagrams, share, self._clock())
 
     def receive(self, batch: list[tuple[bytes, Path]]) -> None:
         """Messages of one wake-up: all are handled, then one commit, then the answers."""

@@ -13,9 +13,9 @@ from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.pools import AddressPool
+from gateway.ike.engine import IkeEngine
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.transport import IkeSockets
-from gateway.ike.engine import IkeEngine
 
 
 class Parts:
@@ -31,7 +31,7 @@ class Parts:
         return with_local_addresses(to_policy.connections(config), ike.listen, ike.port)
 
     def sockets(self, config: Config) -> IkeSockets:
-        """The bound IKE sockets; raises :class:`gateway.ike.transport.TransportError`."""
+        """The bound IKE sockets; raises :class:`gateway.ike.socket_errors.TransportError`."""
         ike = config.ike
         return IkeSockets(ike.listen, ike_port=ike.port, nat_port=ike.nat_port)
 

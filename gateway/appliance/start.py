@@ -13,7 +13,7 @@ from gateway.config.document import Config
 from gateway.control.server import SocketInUseError
 from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
 from gateway.domain.log import Log, configure
-from gateway.ike.transport import (
+from gateway.ike.socket_errors import (
     KernelLacksError,
     PortInUseError,
     TransportDeniedError,

@@ -7,7 +7,7 @@ from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer, LocalUser
 from gateway.domain.wire import WireError
-from gateway.ike import commands, snapshot, timing
+from gateway.ike import commands, first_line, snapshot, timing
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto.sk import IntegrityError
 from gateway.ike.outputs import Output, Severity
@@ -81,6 +81,17 @@ class IkeEngine:
                 remote=str(path.remote),
                 reason=str(error),
             )
+
+    def sort(
+        self, datagrams: Sequence[first_line.Datagram], share: float, now: float
+    ) -> first_line.Sorted:
+        """Take a first look at datagrams that came at once, before :meth:`receive`.
+
+        Returns those that go on, the most urgent first, and answers that can be sent right away.
+        What comes in a flood ends here. ``share`` from 0 to 1 is how much there is time for of
+        what nobody vouches for.
+        """
+        return first_line.sort(self._core, datagrams, share, now)
 
     def _guarded(self, what: str, now: float, action: Callable[..., None], *args: object) -> None:
         """Do something; our own faults cost one message, never another peer."""

@@ -2,10 +2,9 @@
 
 import hmac
 from collections.abc import Callable, Hashable
+from hashlib import blake2s
 
 from gateway.domain.endpoint import Endpoint, IpAddress
-from gateway.ike.crypto.prf import Prf
-from gateway.ike.registry import PrfId
 from gateway.ike.sa import IkeSa
 
 SECRET_LIFETIME_S = 60.0
@@ -13,14 +12,24 @@ SECRET_LIFETIME_S = 60.0
 COOKIE_OCTETS = 33
 MAX_COOKIE_OCTETS = 64
 """RFC 7296: a cookie has 1 to 64 octets."""
-_PRF = Prf.of(PrfId.HMAC_SHA2_256)
+FIRST_MESSAGES_PER_S = 1000
+"""From this many requests of peers without an SA in a second on, whoever shows none needs one."""
+
+Source = tuple[bytes, int]
+"""Packed address and port: what an :class:`Endpoint` says, cheap to make and to look up."""
+
+
+def source_of(endpoint: Endpoint) -> Source:
+    """The same source."""
+    return (endpoint.address.packed, endpoint.port)
 
 
 class Cookies:
     """Makes and checks cookies without remembering anything about who asked.
 
-    A cookie is the generation of the secret (one octet) and an HMAC over the initiator's nonce,
-    SPI, address and port, so it proves that whoever shows it receives at that endpoint.
+    A cookie is the generation of the secret (one octet) and a keyed digest (BLAKE2s, RFC 7693)
+    over the initiator's SPI, address, port and nonce, so it proves that whoever shows it receives
+    at that endpoint. Only we ever compute it, and a flood has us compute it for every message.
     """
 
     __slots__ = ("_generation", "_random", "_rotated_at", "_secrets")
@@ -43,22 +52,28 @@ class Cookies:
             self._secrets[last] = previous
         self._rotated_at = now
 
-    def _make(self, generation: int, nonce: bytes, spi: bytes, source: Endpoint) -> bytes:
-        # The nonce comes last: it is the only part without a fixed length.
-        port = source.port.to_bytes(2, "big")
-        material = spi + port + bytes([source.address.version]) + source.address.packed + nonce
-        return bytes([generation]) + _PRF.digest(self._secrets[generation], material)
+    def _make(self, generation: int, nonce: bytes, spi: bytes, source: Source) -> bytes:
+        # The nonce comes last: it is the only part whose length nothing else tells.
+        packed, port = source
+        material = b"%b%c%b%b%b" % (spi, len(packed), port.to_bytes(2, "big"), packed, nonce)
+        return b"%c%b" % (generation, blake2s(material, key=self._secrets[generation]).digest())
 
-    def make(self, nonce: bytes, spi: bytes, source: Endpoint, now: float) -> bytes:
+    def make(self, nonce: bytes, spi: bytes, source: Endpoint | Source, now: float) -> bytes:
         """The cookie that this initiator must show."""
         self._rotate(now)
+        if isinstance(source, Endpoint):
+            source = source_of(source)
         return self._make(self._generation, nonce, spi, source)
 
-    def verify(self, cookie: bytes, nonce: bytes, spi: bytes, source: Endpoint, now: float) -> bool:
+    def verify(
+        self, cookie: bytes, nonce: bytes, spi: bytes, source: Endpoint | Source, now: float
+    ) -> bool:
         """Whether ``cookie`` was made for this initiator, with the current or the last secret."""
         self._rotate(now)
         if len(cookie) != COOKIE_OCTETS or cookie[0] not in self._secrets:
             return False
+        if isinstance(source, Endpoint):
+            source = source_of(source)
         return hmac.compare_digest(cookie, self._make(cookie[0], nonce, spi, source))
 
 
@@ -68,18 +83,30 @@ class HalfOpenLimits:
     Also finds the SA that a repeated IKE_SA_INIT request belongs to, by its octets and source.
     """
 
-    __slots__ = ("_by_request", "_per_source")
+    __slots__ = ("_by_request", "_per_source", "_rate")
 
     def __init__(self) -> None:
         self._by_request: dict[tuple[bytes, Hashable], IkeSa] = {}
-        self._per_source: dict[Endpoint, int] = {}
+        self._per_source: dict[Source, int] = {}
+        self._rate = (float("-inf"), 0, 0)
 
     def __len__(self) -> int:
         return len(self._by_request)
 
-    def of_source(self, source: Endpoint) -> int:
+    def of_source(self, source: Endpoint | Source) -> int:
         """How many half-open SAs a source has."""
+        if isinstance(source, Endpoint):
+            source = source_of(source)
         return self._per_source.get(source, 0)
+
+    def busy(self, requests: int, now: float) -> bool:
+        """Count first messages; whether too many came in this second or the one before it."""
+        begun, last, this = self._rate
+        if now - begun >= 1.0 or now < begun:
+            last = this if 0 <= now - begun < 2.0 else 0
+            begun, this = now, 0
+        self._rate = (begun, last, this + requests)
+        return last >= FIRST_MESSAGES_PER_S or this + requests >= FIRST_MESSAGES_PER_S
 
     def find(self, digest: bytes, source: Endpoint) -> IkeSa | None:
         """The SA that the same octets from the same source made."""
@@ -89,18 +116,20 @@ class HalfOpenLimits:
         """Count a new half-open SA; returns the key to :meth:`remove` it with."""
         key = (digest, source)
         self._by_request[key] = sa
-        self._per_source[source] = self._per_source.get(source, 0) + 1
+        counted = source_of(source)
+        self._per_source[counted] = self._per_source.get(counted, 0) + 1
         return key
 
     def remove(self, key: tuple[bytes, Endpoint]) -> None:
         """The SA is established or gone."""
         if self._by_request.pop(key, None) is None:
             return
-        left = self._per_source[key[1]] - 1
+        counted = source_of(key[1])
+        left = self._per_source[counted] - 1
         if left:
-            self._per_source[key[1]] = left
+            self._per_source[counted] = left
         else:
-            del self._per_source[key[1]]
+            del self._per_source[counted]
 
 
 MAX_FAILED_SOURCES = 4096

@@ -11,20 +11,35 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from gateway.domain.endpoint import Endpoint, IpAddress, Path
+from gateway.ike.socket_errors import bind_error, setup_error
 
 Batch = list[tuple[bytes, Path]]
 SocketAddress = tuple[str, int]
+Sender = tuple[Any, ...]
+"""As the socket gives it; on a wildcard socket with our own address, packed, beside it."""
+Received = tuple[bytes, tuple[bytes, int], Sender]
+"""A message, its source (packed address, port), and the sender as the socket names it."""
+Sort = Callable[[Sequence[Received], float], tuple[list[Received], list[tuple[bytes, Received]]]]
+"""Takes what was read at once and the share of strangers there is time for; gives what goes on,
+in order, and answers with what they answer."""
 
 NON_ESP_MARKER = b"\0\0\0\0"
 KEEPALIVE = b"\xff"
 
 DATAGRAMS_PER_WAKE_UP = 64
-"""One socket never keeps the others waiting for longer than this many datagrams."""
+"""One socket never keeps the others waiting for longer than this many datagrams that go on."""
+READINGS_PER_WAKE_UP = 4
+"""Of so many datagrams each, as long as next to nothing of them goes on: a flood."""
+PATIENCE = 16
+"""Wake-ups in a row that leave the socket full before strangers get less of our time."""
+LEAST_SHARE = 0.02
 MAX_PATHS = 4096
 """Address pairs remembered per socket; the cache starts anew beyond."""
-RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024
+RECEIVE_BUFFER_OCTETS = 16 * 1024 * 1024
+"""A quarter of a second of a flood, so that our pauses cost nobody's message."""
 MAX_DATAGRAM_OCTETS = 65_535
 
 UDP_ENCAP = 100
@@ -45,22 +60,6 @@ _PKTINFO4 = struct.Struct("=i4s4s")
 _PKTINFO6 = struct.Struct("=16sI")
 
 
-class TransportError(Exception):
-    """A socket could not be set up. Its text says which, why and what to do about it."""
-
-
-class PortInUseError(TransportError):
-    """Something else has the port."""
-
-
-class TransportDeniedError(TransportError):
-    """The process may not do this."""
-
-
-class KernelLacksError(TransportError):
-    """The kernel was built without something that the sockets need."""
-
-
 def bypass_policy(family: int, *, outbound: bool) -> bytes:
     """``struct xfrm_userpolicy_info`` of a per-socket policy that lets everything pass."""
     selector = _SELECTOR.pack(b"", b"", 0, 0, 0, 0, family, 0, 0, 0, 0, 0)
@@ -70,7 +69,7 @@ def bypass_policy(family: int, *, outbound: bool) -> bytes:
 class IkeSocket:
     """One bound UDP socket, with the paths of the peers heard on it."""
 
-    __slots__ = ("_family", "_local", "_paths", "_wildcard", "nat", "port", "sock")
+    __slots__ = ("_family", "_local", "_paths", "_wildcard", "full", "nat", "port", "share", "sock")
 
     def __init__(self, address: IpAddress, port: int, *, nat: bool, bypass: bool) -> None:
         self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -85,6 +84,10 @@ class IkeSocket:
         self.port: int = self.sock.getsockname()[1]
         self._local = Endpoint(address, self.port)
         self._paths: dict[object, Path] = {}
+        self.full = 0
+        """Wake-ups in a row after which more was waiting."""
+        self.share = 1.0
+        """Of strangers' messages that there is time for."""
 
     def _prepare(self, address: IpAddress, port: int, *, bypass: bool) -> None:
         sock = self.sock
@@ -110,23 +113,26 @@ class IkeSocket:
                 if self.nat:
                     sock.setsockopt(socket.IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)
             except OSError as error:
-                raise _setup_error(error, where) from error
+                raise setup_error(error, where) from error
         try:
             sock.bind((str(address), port))
         except OSError as error:
-            raise _bind_error(error, where) from error
+            raise bind_error(error, where) from error
 
-    def receive(self, count: Callable[[str], None]) -> Batch:
-        """Everything that waits, up to the bound; what is no IKE message is counted and dropped."""
-        batch: Batch = []
-        nat = self.nat
-        paths = self._paths
-        receive = self._receive_any if self._wildcard else self._receive_bound
+    def read(self, count: Callable[[str], None]) -> tuple[list[Received], bool]:
+        """What waits, up to the bound, and whether more may wait.
+
+        What is no IKE message is counted and dropped.
+        """
+        found: list[Received] = []
+        nat, wildcard, family = self.nat, self._wildcard, self._family
+        receive = self._receive_any if wildcard else self._receive_bound
+        pack = socket.inet_pton
         for _ in range(DATAGRAMS_PER_WAKE_UP):
             try:
                 data, sender = receive()
             except BlockingIOError:
-                break
+                return found, False
             except OSError:
                 count("receive_errors")
                 continue
@@ -135,16 +141,44 @@ class IkeSocket:
                     count("keepalives" if data == KEEPALIVE else "not_ike")
                     continue
                 data = data[4:]
-            path = paths.get(sender)
-            if path is None:
-                path = self._new_path(sender)
-            batch.append((data, path))
-        return batch
+            address = sender[0] if wildcard else sender
+            host = address[0]
+            if len(address) > 2 and "%" in host:
+                host = host.partition("%")[0]
+            found.append((data, (pack(family, host), address[1]), sender))
+        return found, True
 
-    def _receive_bound(self) -> tuple[bytes, object]:
+    def path(self, sender: Sender) -> Path:
+        """The path that a message came on."""
+        path = self._paths.get(sender)
+        return path if path is not None else self._new_path(sender)
+
+    def answer(self, message: bytes, sender: Sender) -> bool:
+        """Send a message back to where another one came from; whether the network took it."""
+        if self.nat:
+            message = NON_ESP_MARKER + message
+        try:
+            if self._wildcard:
+                control = self.destination(self._new_path(sender, keep=False))[1]
+                self.sock.sendmsg((message,), control, 0, sender[0])
+            else:
+                self.sock.sendto(message, sender)
+        except OSError:
+            return False
+        return True
+
+    def note_load(self, *, full: bool) -> None:
+        """Adapt the share of strangers: less while we cannot keep up, more when we can."""
+        self.full = self.full + 1 if full else 0
+        if self.full > PATIENCE:
+            self.share = max(self.share * 0.95, LEAST_SHARE)
+        elif not full and self.share < 1.0:
+            self.share = min(self.share + 0.05, 1.0)
+
+    def _receive_bound(self) -> tuple[bytes, Sender]:
         return self.sock.recvfrom(MAX_DATAGRAM_OCTETS)
 
-    def _receive_any(self) -> tuple[bytes, object]:
+    def _receive_any(self) -> tuple[bytes, Sender]:
         data, control, _flags, sender = self.sock.recvmsg(MAX_DATAGRAM_OCTETS, 128)
         for level, kind, value in control:
             if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
@@ -153,19 +187,17 @@ class IkeSocket:
                 return data, (sender, value[:16])
         return data, (sender, self._local.address.packed)
 
-    def _new_path(self, sender: object) -> Path:
-        if len(self._paths) >= MAX_PATHS:
-            self._paths.clear()
-        local = self._local
-        remote = sender
-        if self._wildcard and isinstance(sender, tuple):
+    def _new_path(self, sender: Sender, *, keep: bool = True) -> Path:
+        local, remote = self._local, sender
+        if self._wildcard:
             remote, octets = sender
             local = Endpoint(ip_address(octets), self.port)
-        if not isinstance(remote, tuple):  # pragma: no cover - the socket's family is IP
-            raise TypeError("not an internet address")
         host = str(remote[0]).partition("%")[0]
         path = Path(local, Endpoint(ip_address(host), int(remote[1])))
-        self._paths[sender] = path
+        if keep:
+            if len(self._paths) >= MAX_PATHS:
+                self._paths.clear()
+            self._paths[sender] = path
         return path
 
     def destination(self, path: Path) -> tuple[SocketAddress, list[tuple[int, int, bytes]]]:
@@ -181,35 +213,6 @@ class IkeSocket:
             info = _PKTINFO4.pack(0, local.packed, bytes(4))
             return address, [(socket.IPPROTO_IP, IP_PKTINFO, info)]
         return address, [(socket.IPPROTO_IPV6, IPV6_PKTINFO, _PKTINFO6.pack(local.packed, 0))]
-
-
-def _setup_error(error: OSError, where: Endpoint) -> TransportError:
-    if error.errno in {errno.EPERM, errno.EACCES}:
-        return TransportDeniedError(
-            f"the IKE socket {where} needs CAP_NET_ADMIN: start the gateway as root or by systemd"
-        )
-    return KernelLacksError(
-        f"the kernel refused an IPsec option of the IKE socket {where} ({error.strerror}): it needs"
-        " CONFIG_XFRM_USER and CONFIG_INET_ESP; `gateway check` says what is missing"
-    )
-
-
-def _bind_error(error: OSError, where: Endpoint) -> TransportError:
-    if error.errno == errno.EADDRINUSE:
-        return PortInUseError(
-            f"UDP port {where.port} of {where.address} is in use: stop the other IKE daemon"
-            f" (`ss -ulpn sport = :{where.port}` names it) or choose another address in [gateway]"
-        )
-    if error.errno in {errno.EPERM, errno.EACCES}:
-        return TransportDeniedError(
-            f"UDP port {where.port} of {where.address} needs CAP_NET_BIND_SERVICE:"
-            " start the gateway as root or by systemd"
-        )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return TransportError(
-            f"no interface has the address {where.address}: configure it, or correct [gateway]"
-        )
-    return TransportError(f"cannot listen on {where}: {error.strerror}")
 
 
 class IkeSockets:
@@ -229,6 +232,7 @@ class IkeSockets:
         bypass: bool = True,
     ) -> None:
         self._receive: Callable[[Batch], None] | None = None
+        self._sort: Sort | None = None
         self.counters = dict.fromkeys(
             ("datagrams_in", "datagrams_out", "keepalives", "not_ike", "receive_errors"), 0
         )
@@ -257,9 +261,17 @@ class IkeSockets:
         """Where we listen."""
         return list(self._by_local)
 
-    def start(self, loop: asyncio.AbstractEventLoop, receive: Callable[[Batch], None]) -> None:
-        """Begin to listen; ``receive`` gets the messages of one wake-up, without marker."""
-        self._loop, self._receive = loop, receive
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        receive: Callable[[Batch], None],
+        sort: Sort | None = None,
+    ) -> None:
+        """Begin to listen; ``receive`` gets the messages of one wake-up, without marker.
+
+        ``sort`` sees them before anything is made of them, and says which go on.
+        """
+        self._loop, self._receive, self._sort = loop, receive, sort
         for opened in self._sockets:
             loop.add_reader(opened.sock.fileno(), self._readable, opened)
 
@@ -267,10 +279,28 @@ class IkeSockets:
         self.counters[name] += 1
 
     def _readable(self, opened: IkeSocket) -> None:
-        batch = opened.receive(self._count)
+        batch: list[Received] = []
+        full = True
+        for _ in range(READINGS_PER_WAKE_UP):
+            received, full = opened.read(self._count)
+            self.counters["datagrams_in"] += len(received)
+            if received and self._sort is not None:
+                received = self._sorted(opened, self._sort, received)
+            batch += received
+            if not full or len(batch) >= DATAGRAMS_PER_WAKE_UP // 4:
+                break
+        opened.note_load(full=full)
         if batch and self._receive is not None:
-            self.counters["datagrams_in"] += len(batch)
-            self._receive(batch)
+            self._receive([(message, opened.path(sender)) for message, _, sender in batch])
+
+    def _sorted(self, opened: IkeSocket, sort: Sort, received: list[Received]) -> list[Received]:
+        kept, answers = sort(received, opened.share)
+        sent = 0
+        for message, (_, _, sender) in answers:
+            sent += opened.answer(message, sender)
+        self.counters["datagrams_out"] += sent
+        self.counters["send_errors"] += len(answers) - sent
+        return kept
 
     def send(self, message: bytes, path: Path, *, keepalive: bool = False) -> OSError | None:
         """Send an IKE message; what the network refused is counted and returned, never raised.

@@ -11,7 +11,7 @@ import pytest
 from gateway.appliance.start import status_of
 from gateway.control.server import SocketInUseError
 from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
-from gateway.ike.transport import PortInUseError
+from gateway.ike.socket_errors import PortInUseError
 from gateway.lab.kernel import missing_features
 
 CHECKOUT = Path(__file__).parents[3]

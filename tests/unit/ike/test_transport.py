@@ -11,15 +11,13 @@ import pytest
 
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike import transport
-from gateway.ike.transport import (
-    DATAGRAMS_PER_WAKE_UP,
-    IkeSockets,
+from gateway.ike.socket_errors import (
     KernelLacksError,
     PortInUseError,
     TransportDeniedError,
     TransportError,
-    bypass_policy,
 )
+from gateway.ike.transport import DATAGRAMS_PER_WAKE_UP, IkeSockets, bypass_policy
 
 LOOPBACK = IPv4Address("127.0.0.1")
 
