@@ -43,6 +43,7 @@ class TimerKind(enum.Enum):
     EXPIRE_IKE = "IKE SA expires"
     CHILDLESS = "childless"
     SESSION = "session time of the user"
+    REAUTHENTICATE = "log in again"
     KEEPALIVE = "NAT keepalive"
     REKEY_CHILD = "rekey child SA"
     EXPIRE_CHILD = "child SA expires"
@@ -337,6 +338,7 @@ _IKE_TIMERS = (
     TimerKind.EXPIRE_IKE,
     TimerKind.CHILDLESS,
     TimerKind.SESSION,
+    TimerKind.REAUTHENTICATE,
     TimerKind.KEEPALIVE,
 )
 _CHILD_TIMERS = (

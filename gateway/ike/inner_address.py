@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from gateway.domain.endpoint import IpAddress
 from gateway.domain.pools import PoolExhausted
+from gateway.ike import users
 from gateway.ike.core import Core
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
@@ -32,6 +33,12 @@ def assign(
     if sa.inner_address is not None:
         return sa.inner_address
     framed = sa.user.inner_address if sa.user is not None else None
+    older = _same_device(core, sa, framed or wanted)
+    if older is not None and framed is None and older.pool != connection.pool:
+        older = None
+    if older is not None:
+        core.hand_over_address(older, sa)
+        return sa.inner_address
     if framed is not None:
         return _of_user(core, sa, framed, families)
     if connection.pool is None:
@@ -43,6 +50,25 @@ def assign(
             f"set pool in connections.{connection.name}",
         )
     return _of_pool(core, sa, connection, families, wanted)
+
+
+def _same_device(core: Core, sa: IkeSa, wanted: IpAddress | None) -> IkeSa | None:
+    """The SA of the same device that has the wanted address: it logs in again and keeps it.
+
+    Same identity, same user, and the same socket: another device of the same user that once had
+    the address gets another one.
+    """
+    for older in core.of_peer(sa):
+        if (
+            older is not sa
+            and wanted is not None
+            and older.inner_address == wanted
+            and older.path.remote == sa.path.remote
+            and older.local_id == sa.local_id
+            and users.of_same_user(older, sa)
+        ):
+            return older
+    return None
 
 
 def _of_pool(

@@ -27,7 +27,9 @@ from gateway.ike.v2 import (
     failing,
     mobike,
     ocsp_questions,
+    ppk,
     proof,
+    reauthentication,
 )
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
@@ -38,15 +40,24 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
     view = request.view
     try:
         connection, id_initiator, id_responder = identify(core, sa, view)
-        proof.verify_peer(core, sa, connection, view, id_initiator)
-        proofs = proof.own_proof(core, sa, connection, id_responder)
+        shown, notifies = ppk.take(sa, connection, view)
+        proof.verify_peer(core, sa, connection, view, id_initiator, shown)
+        proofs = own_proof(core, sa, connection, id_responder)
     except proof.OcspNeeded as needed:
         ocsp_questions.ask(core, sa, needed, request)
         return
     except Refused as refused:
         refuse(core, sa, refused, request)
         return
-    finish(core, sa, request, view, [id_responder, *proofs])
+    finish(core, sa, request, view, [id_responder, *proofs, *notifies])
+
+
+def own_proof(
+    core: Core, sa: IkeSa, connection: ConnectionPolicy, identification: IdResponder
+) -> list[Payload]:
+    """CERT and AUTH as the responder. Raises Refused."""
+    certificates = proof.own_certificates(core, connection)
+    return [*certificates, proof.own_auth(sa, connection, identification)]
 
 
 def finish(core: Core, sa: IkeSa, request: Request, view: Payloads, reply: list[Payload]) -> None:
@@ -59,6 +70,8 @@ def finish(core: Core, sa: IkeSa, request: Request, view: Payloads, reply: list[
         raise ValueError("no connection")
     core.timers.cancel((TimerKind.GIVE_UP, sa.local_spi))
     sa.path = path
+    if ppk.is_used(sa):
+        sa.auth += ppk.TITLE
     refused_child: Refused | None = None
     first: Child | None = None
     mobike.note_support(core, sa, view)
@@ -67,13 +80,17 @@ def finish(core: Core, sa: IkeSa, request: Request, view: Payloads, reply: list[
     if view.notify(NotifyType.INITIAL_CONTACT) is not None:
         replace_older(core, sa, now)
     try:
-        payloads, first = _first_child(core, sa, connection, view, now)
-        reply += payloads
+        if _is_childless(sa, view):
+            reply += _configuration(core, sa, connection, view)
+        else:
+            payloads, first = _first_child(core, sa, connection, view, now)
+            reply += payloads
     except Refused as refused:
         refused_child = refused
         core.release_address(sa)
         reply.append(refused.notify())
     reply += mobike.announce(core, sa)
+    reply += reauthentication.announce(sa, connection)
     exchange.respond(core, sa, request, reply)
     established(core, sa, first, now)
     if refused_child is not None:
@@ -106,9 +123,10 @@ def identify(
     Raises Refused with AUTHENTICATION_FAILED, or WireError when a payload is missing.
     """
     theirs = view.need(IdInitiator)
-    view.need(SecurityAssociation)
-    view.need(TrafficSelectorsInitiator)
-    view.need(TrafficSelectorsResponder)
+    if not _is_childless(sa, view):
+        view.need(SecurityAssociation)
+        view.need(TrafficSelectorsInitiator)
+        view.need(TrafficSelectorsResponder)
     sa.peer_id = Identity(theirs.id_type, theirs.data)
     wanted = view.get(IdResponder)
     method = view.get(Authentication)
@@ -117,9 +135,23 @@ def identify(
     )
     sa.connection = connection
     sa.local_id = connection.local_id
+    if not connection.childless:
+        # The peer was told about another connection.
+        view.need(SecurityAssociation)
     sa.evidence |= Evidence.PEER_IDENTITY
     mine = connection.local_id
     return connection, theirs, IdResponder(mine.type, mine.data)
+
+
+def _is_childless(sa: IkeSa, view: Payloads) -> bool:
+    """Whether the request asks for no child SA, to a peer that was told it may (RFC 6023)."""
+    return (
+        sa.handshake is not None
+        and sa.handshake.peer_is_childless
+        and view.get(SecurityAssociation) is None
+        and view.get(TrafficSelectorsInitiator) is None
+        and view.get(TrafficSelectorsResponder) is None
+    )
 
 
 def _find_connection(
@@ -162,6 +194,17 @@ def _find_connection(
         if proof.can_prove(one, method):
             return one
     return fitting[0]
+
+
+def _configuration(
+    core: Core, sa: IkeSa, connection: ConnectionPolicy, view: Payloads
+) -> list[Payload]:
+    """What a peer gets that asks for no child SA yet: its inner address, if it asks for one."""
+    asked = view.get(Configuration)
+    if asked is None:
+        return []
+    configuration = config_payload.answer(core, sa, connection, asked)
+    return [] if configuration is None else [configuration]
 
 
 def _first_child(
@@ -236,10 +279,13 @@ def start_timers(core: Core, sa: IkeSa, now: float) -> None:
     if connection is None:
         return
     life = connection.lifetimes
+    # A login lasts as long however often the peer rekeys the IKE SA that came of it.
+    since = sa.established_at if connection.reauthenticate else now
     early = life.ike_rekey_s * (1 - life.jitter * core.fraction())
-    core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), now + early)
-    end = now + life.ike_rekey_s + life.ike_over_s
+    core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), since + early)
+    end = since + life.ike_rekey_s + life.ike_over_s
     core.timers.set((TimerKind.EXPIRE_IKE, sa.local_spi), end)
+    reauthentication.watch(core, sa, now)
     if connection.liveness_s > 0:
         core.timers.set((TimerKind.LIVENESS, sa.local_spi), now + connection.liveness_s)
     if sa.local_natted:

@@ -8,6 +8,7 @@ from gateway.domain.wire import WireError
 from gateway.ike import child_sas, closing, selectors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.codec import (
+    Authentication,
     Configuration,
     IdInitiator,
     IdResponder,
@@ -34,10 +35,13 @@ from gateway.ike.v2 import (
     draft_notifies,
     eap_initiator,
     exchange,
+    failing,
     init,
     mobike,
     ocsp_questions,
+    ppk,
     proof,
+    reauthentication,
 )
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
@@ -58,26 +62,32 @@ class AuthExchange(exchange.Exchange):
         mine = connection.local_id
         self.id = IdInitiator(mine.type, mine.data)
         self._spi = core.new_child_spi()
-        certificates: list[Payload] = []
+        payloads: list[Payload] = [self.id]
         own_auth: list[Payload] = []
         if connection.user_credential is None:
             # Otherwise no AUTH at all: that asks for EAP.
             try:
-                *certificates, last = proof.own_proof(core, sa, connection, self.id)
+                own_auth = self._prove(sa, connection)
             except Refused as refused:
                 self.fail(core, sa, refused, now)
                 return None
-            own_auth = [last]
-        payloads: list[Payload] = [self.id, *certificates]
+            payloads += proof.own_certificates(core, connection)
         asked = init.certificate_request((connection,))
         if asked is not None:
             payloads.append(asked)
         exact = connection.remote_id.exact
         if exact is not None and "*" not in connection.remote_id.text:
             payloads.append(IdResponder(exact.type, exact.data))
-        payloads += [*own_auth, Notify(NotifyType.INITIAL_CONTACT)]
+        payloads += own_auth
+        old = reauthentication.replaced_by(core, sa)
+        if old is None:
+            payloads.append(Notify(NotifyType.INITIAL_CONTACT))
         if connection.request_inner_address:
-            payloads.append(config_payload.request())
+            payloads.append(config_payload.request(old.inner_address if old is not None else None))
+        if connection.mobike:
+            payloads.append(Notify(NotifyType.MOBIKE_SUPPORTED))
+        if handshake.peer_is_childless:
+            return payloads
         local, remote = child_sas.allowed_selectors(sa, connection)
         try:
             self._asked = wanted(sa, connection, _asked_selectors(connection, local), remote)
@@ -92,8 +102,21 @@ class AuthExchange(exchange.Exchange):
             TrafficSelectorsResponder(remote),
             *draft_notifies.notifies(self._asked),
         ]
-        if connection.mobike:
-            payloads.append(Notify(NotifyType.MOBIKE_SUPPORTED))
+        return payloads
+
+    def _prove(self, sa: IkeSa, connection: ConnectionPolicy) -> list[Payload]:
+        """AUTH, with a PPK where both sides use one. Raises Refused."""
+        secret = ppk.chosen(sa, connection)
+        if secret is None:
+            return [proof.own_auth(sa, connection, self.id)]
+        ppk.use(sa, secret)
+        payloads: list[Payload] = [
+            proof.own_auth(sa, connection, self.id),
+            ppk.identity(secret),
+        ]
+        if connection.ppk is not None and not connection.ppk.required:
+            without = proof.own_auth(sa, connection, self.id, without_ppk=True)
+            payloads.append(Notify(NotifyType.NO_PPK_AUTH, without.data))
         return payloads
 
     def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
@@ -108,8 +131,7 @@ class AuthExchange(exchange.Exchange):
             ocsp_questions.ask_about_response(core, sa, needed, self, view, now)
             return
         except Refused as refused:
-            self.fail(core, sa, refused, now)
-            # The responder believes in this SA; tell it the truth (RFC 7296 section 2.21.2).
+            self.fail(core, sa, refused, now, believed=view.get(Authentication) is not None)
             return
         self.complete(core, sa, connection, view, now)
 
@@ -117,17 +139,26 @@ class AuthExchange(exchange.Exchange):
         self, core: Core, sa: IkeSa, connection: ConnectionPolicy, view: Payloads, now: float
     ) -> None:
         """Both sides have proven themselves: take what the last response brings."""
+        if ppk.is_used(sa):
+            sa.auth += ppk.TITLE
         mobike.note_support(core, sa, view)
         transition(core, sa, State.ESTABLISHED, "IKE_AUTH verified")
         first: Child | None = None
         refused_child: Refused | None = None
+        old = reauthentication.replaced_by(core, sa)
         try:
-            first = self._first_child(core, sa, connection, view, now)
+            if sa.handshake is not None and sa.handshake.peer_is_childless:
+                self._take_address(sa, connection, view)
+            else:
+                first = self._first_child(core, sa, connection, view, old, now)
         except Refused as refused:
             refused_child = refused
         except WireError as malformed:
             refused_child = Refused(NotifyType.INVALID_SYNTAX, str(malformed))
         auth.established(core, sa, first, now)
+        reauthentication.take_lifetime(core, sa, view, now)
+        if old is not None and refused_child is None:
+            reauthentication.finish(core, old, sa, now)
         if refused_child is not None:
             self._report(core, sa, refused_child, "IKE_AUTH (child SA)")
             deleting.delete_ike_sa(core, sa, refused_child.reason, now)
@@ -156,11 +187,29 @@ class AuthExchange(exchange.Exchange):
             )
         sa.evidence |= Evidence.PEER_IDENTITY
         self.id_responder = theirs
-        proof.verify_peer(core, sa, connection, view, theirs)
+        if connection.user_credential is None:
+            ppk.settle(sa, connection, view)
+        proof.verify_peer(core, sa, connection, view, theirs, view.get(Authentication))
         return connection
 
-    def _first_child(
-        self, core: Core, sa: IkeSa, connection: ConnectionPolicy, view: Payloads, now: float
+    def _take_address(self, sa: IkeSa, connection: ConnectionPolicy, view: Payloads) -> None:
+        """The inner address that the responder leases us, if we asked. Raises Refused."""
+        assigned = config_payload.read_reply(view.get(Configuration))
+        if connection.request_inner_address:
+            if assigned.address is None:
+                raise Refused(
+                    NotifyType.INTERNAL_ADDRESS_FAILURE, "the peer assigned no inner address"
+                )
+            sa.inner_address = assigned.address
+
+    def _first_child(  # noqa: PLR0917 - one fact each
+        self,
+        core: Core,
+        sa: IkeSa,
+        connection: ConnectionPolicy,
+        view: Payloads,
+        old: IkeSa | None,
+        now: float,
     ) -> Child:
         handshake = sa.handshake
         error = view.error()
@@ -171,30 +220,39 @@ class AuthExchange(exchange.Exchange):
                 f"the peer refused the child SA with {said}",
                 "see the peer's log for its reason",
             )
-        assigned = config_payload.read_reply(view.get(Configuration))
+        self._take_address(sa, connection, view)
         local, remote = child_sas.allowed_selectors(sa, connection)
-        if connection.request_inner_address:
-            if assigned.address is None:
-                raise Refused(
-                    NotifyType.INTERNAL_ADDRESS_FAILURE, "the peer assigned no inner address"
-                )
-            sa.inner_address = assigned.address
-            local = (TrafficSelector.of_address(assigned.address),)
         draft_notifies.take_advertised(core, sa, connection, view)
         agreed = read_agreed(
             connection, view, self._spi, local, remote, self._asked, with_group=False
         )
         of_us, of_peer = child.keys(sa, agreed.suite, handshake.nonce_i, handshake.nonce_r, b"")
-        return child_sas.install(core, sa, agreed, of_peer, of_us, now)
+        reqid = _reqid_of(old, agreed)
+        return child_sas.install(core, sa, agreed, of_peer, of_us, now, reqid=reqid)
 
-    def fail(self, core: Core, sa: IkeSa, refused: Refused, now: float) -> None:
-        """End it, for the administrator to read why."""
+    def fail(
+        self, core: Core, sa: IkeSa, refused: Refused, now: float, *, believed: bool = False
+    ) -> None:
+        """End it, for the administrator to read why.
+
+        With ``believed`` the responder takes this SA for established, or goes on with EAP.
+        """
+        if believed:
+            failing.say_farewell(core, sa)
         self._report(core, sa, refused, "IKE_AUTH")
         closing.close(core, sa, refused.reason, now)
 
     def _report(self, core: Core, sa: IkeSa, refused: Refused, step: str) -> None:
         peer = sa.peer_name if sa.peer_id is not None else sa.connection_name
         report_refusal(core, refused, peer, sa.path.remote, step, connection=sa.connection_name)
+
+
+def _reqid_of(old: IkeSa | None, agreed: child_sas.Agreed) -> int | None:
+    """That of the same child SA under the IKE SA that goes, as when it is rekeyed."""
+    for one in old.children.values() if old is not None else ():
+        if (one.local_ts, one.remote_ts) == (agreed.local_ts, agreed.remote_ts):
+            return one.reqid
+    return None
 
 
 def _asked_selectors(

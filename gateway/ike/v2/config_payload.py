@@ -89,20 +89,18 @@ def _servers(connection: ConnectionPolicy, types: set[int]) -> list[Configuratio
     return attributes
 
 
-def request() -> Configuration:
-    """What we ask for as an initiator."""
-    return Configuration(
-        CfgType.REQUEST,
-        tuple(
-            ConfigurationAttribute(kind, b"")
-            for kind in (
-                CfgAttribute.INTERNAL_IP4_ADDRESS,
-                CfgAttribute.INTERNAL_IP4_DNS,
-                CfgAttribute.INTERNAL_IP4_SUBNET,
-                CfgAttribute.INTERNAL_DNS_DOMAIN,
-            )
-        ),
+def request(again: IpAddress | None = None) -> Configuration:
+    """What we ask for as an initiator; ``again`` is the inner address that we have already."""
+    kinds = (
+        CfgAttribute.INTERNAL_IP4_ADDRESS,
+        CfgAttribute.INTERNAL_IP4_DNS,
+        CfgAttribute.INTERNAL_IP4_SUBNET,
+        CfgAttribute.INTERNAL_DNS_DOMAIN,
     )
+    attributes = [ConfigurationAttribute(kind, b"") for kind in kinds]
+    if again is not None and again.version == 4:
+        attributes[0] = ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_ADDRESS, again.packed)
+    return Configuration(CfgType.REQUEST, tuple(attributes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from gateway.eap.peer import EapPeer, Login, PeerStep
 from gateway.eap.server import Outcome
 from gateway.eap.tls import TlsParty
 from gateway.ike.auth.credentials import PresharedKey, TrustAnchors
-from gateway.ike.codec import Authentication, Eap, Payload, describe_notify
+from gateway.ike.codec import Authentication, Eap, Notify, Payload, describe_notify
 from gateway.ike.core import Core
 from gateway.ike.policy import UserCredential
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import ExchangeType, NotifyType
-from gateway.ike.v2 import exchange, proof
+from gateway.ike.v2 import exchange, ppk, proof
 from gateway.ike.v2.sa import Evidence, IkeSa
 from gateway.ike.v2.user_certificate import validate
 from gateway.ike.v2.view import Payloads
@@ -121,9 +121,23 @@ class UserExchange(exchange.Exchange):
 
     def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """Our next EAP response, or AUTH when EAP is over."""
-        if self._msk is not None:
-            return [proof.own_proof_after_eap(sa, self._first.id, self._msk)]
-        return [Eap(self._send)]
+        if self._msk is None:
+            return [Eap(self._send)]
+        connection, mine = sa.connection, self._first.id
+        if connection is None:
+            return None
+        secret = ppk.chosen(sa, connection)
+        if secret is None:
+            return [proof.own_proof_after_eap(sa, mine, self._msk)]
+        ppk.use(sa, secret)
+        payloads: list[Payload] = [
+            proof.own_proof_after_eap(sa, mine, self._msk),
+            ppk.identity(secret),
+        ]
+        if connection.ppk is not None and not connection.ppk.required:
+            without = proof.own_proof_after_eap(sa, mine, self._msk, without_ppk=True)
+            payloads.append(Notify(NotifyType.NO_PPK_AUTH, without.data))
+        return payloads
 
     def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
         """The next EAP request, EAP's end, or the responder's AUTH."""
@@ -137,9 +151,12 @@ class UserExchange(exchange.Exchange):
             if view.get(Eap) is not None:
                 raise Refused(NotifyType.AUTHENTICATION_FAILED, "the peer goes on with EAP")
             _refuse_error(view)
-            proof.verify_after_eap(sa, view, self._first.id_responder, self._msk)
+            ppk.settle(sa, connection, view)
+            shown = view.get(Authentication)
+            proof.verify_after_eap(sa, shown, self._first.id_responder, self._msk)
         except Refused as refused:
-            self._first.fail(core, sa, refused, now)
+            believed = self._msk is not None and view.get(Authentication) is not None
+            self._first.fail(core, sa, refused, now, believed=believed)
             return
         self._first.complete(core, sa, connection, view, now)
 

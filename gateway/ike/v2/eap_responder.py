@@ -26,7 +26,7 @@ from gateway.ike.core import Core, TimerKind
 from gateway.ike.policy import ConnectionPolicy, UserMethod
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType, ProtocolId
-from gateway.ike.v2 import auth, exchange, failing, ocsp_questions, proof
+from gateway.ike.v2 import auth, exchange, failing, ocsp_questions, ppk, proof
 from gateway.ike.v2.eap_conversation import Conversation, Turn, converse
 from gateway.ike.v2.sa import IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
@@ -88,7 +88,7 @@ def _begin(core: Core, sa: IkeSa, request: Request) -> UserLogin:
     offers = serialize_payloads(view.offers())
     if len(offers[1]) > MAX_OFFER_OCTETS:
         raise WireError(f"offers of {len(offers[1])} octets, at most {MAX_OFFER_OCTETS} with EAP")
-    greeting: list[Payload] = [id_responder, *proof.own_proof(core, sa, connection, id_responder)]
+    greeting: list[Payload] = [id_responder, *auth.own_proof(core, sa, connection, id_responder)]
     try:
         conversation = converse(core, connection, sa.peer_id or connection.local_id)
     except ValueError as missing:
@@ -150,8 +150,12 @@ def receive_next(core: Core, sa: IkeSa, request: Request) -> None:
 
 def _prove(sa: IkeSa, login: UserLogin, accepted: Accepted, request: Request) -> list[Payload]:
     """Both AUTH payloads over the key of EAP, then the user's rights. Raises Refused."""
-    proof.verify_after_eap(sa, request.view, login.id_initiator, accepted.msk)
-    reply: list[Payload] = [proof.own_proof_after_eap(sa, login.id_responder, accepted.msk)]
+    if sa.connection is None:
+        raise ValueError("no connection")
+    shown, notifies = ppk.take(sa, sa.connection, request.view)
+    proof.verify_after_eap(sa, shown, login.id_initiator, accepted.msk)
+    own = proof.own_proof_after_eap(sa, login.id_responder, accepted.msk)
+    reply: list[Payload] = [own, *notifies]
     users.admit(sa, replace(accepted, msk=b"", eap=b""))
     sa.auth = login.conversation.title
     return reply

@@ -2,9 +2,12 @@
 
 from gateway.ike import closing
 from gateway.ike.auth.identity import escape
+from gateway.ike.codec import Delete, Notify
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import Severity
 from gateway.ike.refusal import report
+from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
+from gateway.ike.v2 import protect
 from gateway.ike.v2.sa import IkeSa, State, transition
 
 LINGER_S = 10.0
@@ -49,6 +52,19 @@ def refuse_login(core: Core, sa: IkeSa, why: str, now: float) -> None:
     sa.cipher_in = None
     sa.cipher_out = None
     core.timers.set((TimerKind.GIVE_UP, sa.local_spi), now + LINGER_S)
+
+
+def say_farewell(core: Core, sa: IkeSa) -> None:
+    """We refuse a responder that believes in this SA: say so once (RFC 7296 section 2.21.2)."""
+    messages = protect.seal(
+        sa,
+        ExchangeType.INFORMATIONAL,
+        sa.window.next_request,
+        [Notify(NotifyType.AUTHENTICATION_FAILED), Delete(ProtocolId.IKE)],
+        response=False,
+        fragment_size=core.settings.fragment_size,
+    )
+    core.transmit(messages, sa.path)
 
 
 def give_up(core: Core, sa: IkeSa, now: float) -> None:

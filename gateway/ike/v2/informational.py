@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from gateway.ike import closing
 from gateway.ike.codec import Delete, Payload
 from gateway.ike.core import Core, TimerKind
-from gateway.ike.registry import ExchangeType, ProtocolId
+from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import ChildState
-from gateway.ike.v2 import deleting, exchange, mobike, rekey, rekey_ike
+from gateway.ike.v2 import deleting, exchange, mobike, reauthentication, rekey, rekey_ike
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
 
@@ -16,7 +16,8 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
     """Answer an INFORMATIONAL request: deletes, MOBIKE, liveness."""
     view, now = request.view, request.now
     reply: list[Payload] = []
-    ends = any(one.protocol == ProtocolId.IKE for one in view.deletes)
+    distrusted = view.notify(NotifyType.AUTHENTICATION_FAILED) is not None
+    ends = distrusted or any(one.protocol == ProtocolId.IKE for one in view.deletes)
     if not ends:
         spis = [
             int.from_bytes(spi, "big")
@@ -28,10 +29,12 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
         if deleted:
             reply.append(Delete(ProtocolId.ESP, tuple(deleted)))
         reply += mobike.answer(core, sa, view, request.path, now)
+        reauthentication.take_lifetime(core, sa, view, now)
     exchange.respond(core, sa, request, reply)
     if ends:
         rekey_ike.settle_before_close(core, sa, now)
-        closing.close(core, sa, "the peer deleted it", now)
+        why = "the peer does not accept our proof" if distrusted else "the peer deleted it"
+        closing.close(core, sa, why, now)
 
 
 def _delete_children(core: Core, sa: IkeSa, spis_out: list[int], now: float) -> list[bytes]:

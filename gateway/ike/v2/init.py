@@ -41,7 +41,7 @@ from gateway.ike.registry import (
     NotifyType,
     ProtocolId,
 )
-from gateway.ike.v2 import intermediate, keys, nat
+from gateway.ike.v2 import intermediate, keys, nat, ppk
 from gateway.ike.v2.sa import IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
 
@@ -317,6 +317,13 @@ def _reply_payloads(
     request = certificate_request(handshake.candidates)
     if request is not None:
         payloads.append(request)
+    if view.notify(NotifyType.USE_PPK) is not None:
+        use_ppk = ppk.announce(handshake.candidates)
+        handshake.peer_uses_ppk = bool(use_ppk)
+        payloads += use_ppk
+    if any(connection.childless for connection in handshake.candidates):
+        handshake.peer_is_childless = True
+        payloads.append(Notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED))
     known = [one for one in vendor_ids(handshake.candidates) if one in view.vendor_ids]
     note_vendor_ids(sa, view.vendor_ids, known)
     payloads += [VendorId(one) for one in known]

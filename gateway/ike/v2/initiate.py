@@ -19,7 +19,7 @@ from gateway.ike.crypto.proposals import NoProposalChosen, check_selected
 from gateway.ike.draft_features import note_vendor_ids, vendor_ids
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.registry import DhGroup, ExchangeType, Flag, NotifyType, ProtocolId
-from gateway.ike.v2 import draft_notifies, exchange, init, intermediate, keys, nat
+from gateway.ike.v2 import draft_notifies, exchange, init, intermediate, keys, nat, ppk
 from gateway.ike.v2.auth_exchange import AuthExchange
 from gateway.ike.v2.sa import IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
@@ -38,8 +38,13 @@ class InitExchange(exchange.Exchange):
     exchange_type = ExchangeType.IKE_SA_INIT
 
 
-def start(core: Core, connection: ConnectionPolicy, now: float) -> None:
-    """Send the first IKE_SA_INIT request of a connection that names its remote endpoint."""
+def start(
+    core: Core, connection: ConnectionPolicy, now: float, *, replaces: IkeSa | None = None
+) -> None:
+    """Send the first IKE_SA_INIT request of a connection that names its remote endpoint.
+
+    ``replaces`` is the IKE SA that goes when the new one is established.
+    """
     if connection.remote is None:
         raise ValueError(f"connection {connection.name} has no remote endpoint")
     remote = connection.remote
@@ -51,6 +56,8 @@ def start(core: Core, connection: ConnectionPolicy, now: float) -> None:
     handshake = sa.handshake
     if handshake is None:
         return
+    if replaces is not None:
+        handshake.replaces = replaces.local_spi
     handshake.nonce_i = core.random(init.NONCE_OCTETS)
     handshake.key_pair = dh.generate(connection.ike_offer.first_group())
     core.add_sa(sa)
@@ -80,6 +87,7 @@ def _send_request(core: Core, sa: IkeSa, connection: ConnectionPolicy, now: floa
         Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, init.SIGNATURE_HASHES),
         *init.intermediate_support(connection.ike_offer),
+        *ppk.announce((connection,)),
         *draft_notifies.vendor_id_payloads((connection,)),
     ]
     message = serialize_message(
@@ -176,6 +184,11 @@ def _accept(  # noqa: PLR0917 - one fact each
     handshake = sa.handshake
     if handshake is None or handshake.key_pair is None:
         return
+    unusable = ppk.problem(connection, view)
+    if unusable is not None:
+        handshake.hint = unusable
+        core.count("unauthenticated_errors")
+        return
     answered = view.need(SecurityAssociation)
     theirs = view.need(KeyExchange)
     nonce = view.need(Nonce)
@@ -196,6 +209,9 @@ def _accept(  # noqa: PLR0917 - one fact each
     core.own_addresses.add(path.local.address)
     handshake.nonce_r = nonce.data
     handshake.init_response = octets
+    handshake.peer_uses_ppk = view.notify(NotifyType.USE_PPK) is not None
+    supported = view.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
+    handshake.peer_is_childless = supported and connection.childless
     init.take_capabilities(sa, view, path)
     note_vendor_ids(sa, view.vendor_ids, vendor_ids((connection,)))
     keys.install(sa, suite, shared, b"", None)

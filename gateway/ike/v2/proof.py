@@ -33,41 +33,54 @@ class OcspNeeded(Exception):  # noqa: N818 - not a fault
         self.request = request
 
 
-def _octets(sa: IkeSa, identification: Identification, *, of_initiator: bool) -> bytes:
+def _octets(
+    sa: IkeSa, identification: Identification, *, of_initiator: bool, without_ppk: bool = False
+) -> bytes:
     """What the initiator or the responder signs."""
     handshake, suite = sa.handshake, sa.suite
-    if handshake is None or handshake.keys is None or suite is None:
+    keys = handshake.keys if handshake is not None else None
+    if handshake is None or keys is None or suite is None:
         raise ValueError("no handshake")
+    if without_ppk:
+        keys = handshake.plain_keys or keys
     if of_initiator:
-        message, nonce, key = handshake.init_request, handshake.nonce_r, handshake.keys.sk_pi
+        message, nonce, key = handshake.init_request, handshake.nonce_r, keys.sk_pi
     else:
-        message, nonce, key = handshake.init_response, handshake.nonce_i, handshake.keys.sk_pr
+        message, nonce, key = handshake.init_response, handshake.nonce_i, keys.sk_pr
     octets = methods.signed_octets(Prf.of(suite.prf), key, message, nonce, identification.body())
     return octets + intermediate.auth_octets(sa)
 
 
-def own_proof(
-    core: Core, sa: IkeSa, connection: ConnectionPolicy, identification: Identification
-) -> list[Payload]:
-    """Our certificates, as far as policy sends them, and our AUTH payload.
+def own_certificates(core: Core, connection: ConnectionPolicy) -> list[Payload]:
+    """Our certificates, as far as policy sends them."""
+    credential = connection.local_credential
+    if isinstance(credential, PresharedKey) or not connection.send_certificate:
+        return []
+    return [
+        Certificate(CertEncoding.X509_SIGNATURE, der) for der in core.certificates_of(credential)
+    ]
+
+
+def own_auth(
+    sa: IkeSa,
+    connection: ConnectionPolicy,
+    identification: Identification,
+    *,
+    without_ppk: bool = False,
+) -> Authentication:
+    """Our AUTH payload.
 
     Raises:
         Refused: the peer accepts no signature that our key can make.
     """
-    octets = _octets(sa, identification, of_initiator=sa.initiator)
+    octets = _octets(sa, identification, of_initiator=sa.initiator, without_ppk=without_ppk)
     handshake, suite = sa.handshake, sa.suite
     if handshake is None or suite is None:
         raise ValueError("no handshake")
     credential = connection.local_credential
     if isinstance(credential, PresharedKey):
         data = methods.psk_auth(Prf.of(suite.prf), credential, octets)
-        return [Authentication(AuthMethod.SHARED_KEY, data)]
-    payloads: list[Payload] = []
-    if connection.send_certificate:
-        payloads += [
-            Certificate(CertEncoding.X509_SIGNATURE, der)
-            for der in core.certificates_of(credential)
-        ]
+        return Authentication(AuthMethod.SHARED_KEY, data)
     try:
         method, data = methods.sign(credential, octets, handshake.peer_hashes)
     except methods.AuthenticationRefused as refused:
@@ -76,8 +89,7 @@ def own_proof(
             f"our key cannot sign for this peer: {refused}",
             f"give {connection.name} another certificate",
         ) from None
-    payloads.append(Authentication(method, data))
-    return payloads
+    return Authentication(method, data)
 
 
 def can_prove(connection: ConnectionPolicy, method: int) -> bool:
@@ -91,12 +103,13 @@ def can_prove(connection: ConnectionPolicy, method: int) -> bool:
     return connection.peer_auth.anchors is not None
 
 
-def verify_peer(
+def verify_peer(  # noqa: PLR0917 - one fact each
     core: Core,
     sa: IkeSa,
     connection: ConnectionPolicy,
     view: Payloads,
     identification: Identification,
+    proof: Authentication | None,
 ) -> None:
     """Judge the peer's AUTH payload and collect the evidence.
 
@@ -104,7 +117,6 @@ def verify_peer(
         Refused: AUTHENTICATION_FAILED, whose reason is for the administrator only.
         OcspNeeded: the proof is right, but a responder must be asked about the certificate.
     """
-    proof = view.get(Authentication)
     if proof is None:
         raise Refused(NotifyType.AUTHENTICATION_FAILED, "the peer sent no AUTH payload")
     octets = _octets(sa, identification, of_initiator=not sa.initiator)
@@ -192,31 +204,39 @@ def _verify_signature(  # noqa: PLR0917 - one fact each
     sa.auth = "certificate"
 
 
-def _user_key(sa: IkeSa, msk: bytes, *, of_initiator: bool) -> PresharedKey:
+def _user_key(
+    sa: IkeSa, msk: bytes, *, of_initiator: bool, without_ppk: bool = False
+) -> PresharedKey:
     """What stands for the shared key after EAP: SK_pi or SK_pr where the method made none."""
     keys = sa.handshake.keys if sa.handshake is not None else None
-    if keys is None:
+    if sa.handshake is None or keys is None:
         raise ValueError("no handshake")
+    if without_ppk:
+        keys = sa.handshake.plain_keys or keys
     return PresharedKey(msk or (keys.sk_pi if of_initiator else keys.sk_pr))
 
 
-def own_proof_after_eap(sa: IkeSa, identification: Identification, msk: bytes) -> Authentication:
+def own_proof_after_eap(
+    sa: IkeSa, identification: Identification, msk: bytes, *, without_ppk: bool = False
+) -> Authentication:
     """Our AUTH payload over the EAP method's key (RFC 7296 section 2.16)."""
     if sa.suite is None:
         raise ValueError("no handshake")
-    octets = _octets(sa, identification, of_initiator=sa.initiator)
-    key = _user_key(sa, msk, of_initiator=sa.initiator)
+    mine = sa.initiator
+    octets = _octets(sa, identification, of_initiator=mine, without_ppk=without_ppk)
+    key = _user_key(sa, msk, of_initiator=mine, without_ppk=without_ppk)
     data = methods.psk_auth(Prf.of(sa.suite.prf), key, octets)
     return Authentication(AuthMethod.SHARED_KEY, data)
 
 
-def verify_after_eap(sa: IkeSa, view: Payloads, identification: Identification, msk: bytes) -> None:
+def verify_after_eap(
+    sa: IkeSa, proof: Authentication | None, identification: Identification, msk: bytes
+) -> None:
     """Judge the AUTH payload that the peer made with the EAP method's key.
 
     Raises:
         Refused: AUTHENTICATION_FAILED.
     """
-    proof = view.get(Authentication)
     if proof is None or sa.suite is None:
         raise Refused(NotifyType.AUTHENTICATION_FAILED, "no AUTH payload after EAP")
     octets = _octets(sa, identification, of_initiator=not sa.initiator)

@@ -86,6 +86,7 @@ def successor(
     new.last_move = old.last_move
     new.move_budget = old.move_budget
     new.established_at = old.established_at
+    new.login_again_at = old.login_again_at
     core.add_sa(new)
     return new
 
@@ -129,6 +130,7 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
         TimerKind.KEEPALIVE,
         TimerKind.CHILDLESS,
         TimerKind.SESSION,
+        TimerKind.REAUTHENTICATE,
     ):
         core.timers.cancel((kind, old.local_spi))
     core.timers.set((TimerKind.EXPIRE_IKE, old.local_spi), now + OLD_SA_S)

@@ -118,6 +118,12 @@ class Handshake:
     """Whether the peer sent NAT detection payloads."""
     intermediate: Intermediate | None = None
     """How far the additional key exchanges are; None where none were negotiated."""
+    peer_uses_ppk: bool = False
+    """Both sides said USE_PPK (RFC 8784)."""
+    plain_keys: IkeKeys | None = None
+    """As they are without the PPK, once one was mixed into ``keys``."""
+    peer_is_childless: bool = False
+    """Both sides said, or may say, that the IKE SA needs no child SA (RFC 6023)."""
     login: UserLogin | None = None
     """Responder: how far the user's login is."""
     held: Request | None = None
@@ -127,6 +133,8 @@ class Handshake:
     ocsp: tuple[TrustAnchors, OcspRequest] | None = None
     """The question to an OCSP responder, and who waits for the answer."""
     ocsp_questions: int = 0
+    replaces: bytes = b""
+    """Initiator: our SPI of the IKE SA that this login is to replace."""
 
 
 class IkeSa(AnyIkeSa):
@@ -141,6 +149,7 @@ class IkeSa(AnyIkeSa):
         "exchanges",
         "followup",
         "handshake",
+        "login_again_at",
         "mobike_state",
         "reassembly",
         "rekeyed_by",
@@ -166,6 +175,8 @@ class IkeSa(AnyIkeSa):
         self.reassembly: dict[bool, Reassembly] | None = None
         self.mobike_state: MobikeState | None = None
         self.rekeyed_by: IkeSa | None = None
+        self.login_again_at: float | None = None
+        """Initiator: before the responder's AUTH_LIFETIME is over."""
         self.followup: Followup | None = None
         """The peer's rekeying of this SA, while it waits for additional key exchanges."""
 

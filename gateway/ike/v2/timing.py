@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gateway.ike.core import Core, TimerKind
-from gateway.ike.v2 import deleting, exchange, failing, informational, rekey_ike
+from gateway.ike.v2 import deleting, exchange, failing, informational, reauthentication, rekey_ike
 from gateway.ike.v2.sa import IkeSa, State
 
 
@@ -14,13 +14,23 @@ def fire(core: Core, kind: TimerKind, sa: IkeSa, now: float) -> None:
 
 def _expire_ike(core: Core, sa: IkeSa, now: float) -> None:
     if sa.state in (State.ESTABLISHED, State.REKEYED):
-        deleting.delete_ike_sa(core, sa, "its lifetime is over", now)
+        over = "its lifetime is over" if sa.rekeyed_by is None else "replaced"
+        deleting.delete_ike_sa(core, sa, over, now)
+
+
+def _renew_ike(core: Core, sa: IkeSa, now: float) -> None:
+    connection = sa.connection
+    if connection is None or not connection.reauthenticate:
+        rekey_ike.rekey_ike(core, sa, now)
+    elif sa.session_initiator:
+        reauthentication.start(core, sa, now)
 
 
 _IKE: dict[TimerKind, Callable[[Core, IkeSa, float], None]] = {
     TimerKind.RETRANSMIT: exchange.retransmit,
     TimerKind.GIVE_UP: failing.give_up,
     TimerKind.LIVENESS: informational.check_liveness,
-    TimerKind.REKEY_IKE: rekey_ike.rekey_ike,
+    TimerKind.REKEY_IKE: _renew_ike,
+    TimerKind.REAUTHENTICATE: reauthentication.start,
     TimerKind.EXPIRE_IKE: _expire_ike,
 }

@@ -97,8 +97,7 @@ def test_a_second_request_after_the_login_is_no_request_any_more() -> None:
 
 
 def psk_auth(one: Stranger) -> Authentication:
-    (auth,) = proof.own_proof(one.network.device.engine._core, one.sa, device_policy(), one.id)
-    return auth
+    return proof.own_auth(one.sa, device_policy(), one.id)
 
 
 INSTEAD: dict[str, Callable[[Stranger], list[Payload]]] = {
