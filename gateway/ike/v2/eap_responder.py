@@ -204,8 +204,11 @@ def _refuse(  # noqa: PLR0917 - one fact each
 def user_answered(core: Core, sa: IkeSa, answer: Answer, now: float) -> None:
     """Somebody knows about the user: answer the request that waits for it."""
     login = sa.handshake.login if sa.handshake is not None else None
+    if login is None or sa.state is not State.USER_LOGIN:
+        core.count("answers_unexpected")
+        return
     request = ocsp_questions.release(sa, now)
-    if login is None or request is None or sa.state is not State.USER_LOGIN:
+    if request is None:
         core.count("answers_unexpected")
         return
     _act(core, sa, login, login.conversation.answered(answer), request)
