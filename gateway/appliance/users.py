@@ -17,7 +17,8 @@ How to wire it::
 
 Call :meth:`UserService.ask` for every :class:`AskAboutUser` of the engine (it never answers before
 it returns), :meth:`UserService.reload` after the configuration or the user file was read again
-(load the new :class:`UserBase` first: when that raises, the old one stays in force), and
+(load the new :class:`UserBase` first, in a thread, because ten thousand users take a second; when
+that raises, the old one stays in force), and
 :meth:`UserService.stop` at the end.
 """
 
@@ -89,7 +90,9 @@ class UserService:
         return self._base.find(name) if self._base is not None else None
 
     def ask(self, request: AskAboutUser) -> None:
-        """Answer later, with exactly one call of ``answer``."""
+        """Answer later, with exactly one call of ``answer``; after :meth:`stop` with none."""
+        if self._stopped:
+            return
         self.counters["questions"] += 1
         question, ticket = request.question, request.ticket
         if not isinstance(question, PasswordQuestion):

@@ -156,7 +156,8 @@ class RadiusClient:
                 self.counters["retransmissions"] += 1
                 self._transmit(request, now)
             else:
-                self._liveness.silent(request.server, request.sent_at, now)
+                if request.tries >= self._settings.tries:  # it had its full time
+                    self._liveness.silent(request.server, request.sent_at, now)
                 self._release(request)
                 self._next_server(request, now)
         self._report()

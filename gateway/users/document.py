@@ -138,7 +138,7 @@ def _statements(lines: list[str]) -> Iterator[_Statement]:
 def _complete(lines: list[str], at: int) -> tuple[int, dict[str, object]]:
     for last in range(at, len(lines)):
         try:
-            return last, tomllib.loads("\n".join(lines[at : last + 1]))
+            return last, tomllib.loads("\n".join(lines[at : last + 1]) + "\n")
         except tomllib.TOMLDecodeError:
             continue
     return len(lines) - 1, {}

@@ -485,3 +485,30 @@ def test_secrets_are_in_no_repr() -> None:
     shown = repr(SETTINGS) + repr(bench.client) + repr(PASSWORD) + repr(vars(bench.client))
     assert "xyzzy" not in repr(SETTINGS)
     assert "s\\xc3" not in shown
+
+
+KINDS = st.sampled_from([1, 6, 8, 11, 18, 24, 25, 26, 27, 79, 85, 168]) | st.integers(1, 255)
+
+
+@given(
+    st.sampled_from([2, 3, 11]),
+    st.lists(st.tuples(KINDS, st.binary(max_size=40)), max_size=8),
+    st.sampled_from([PASSWORD, EAP]),
+)
+def test_whatever_a_server_answers_is_one_answer(code: Any, attributes: Any, question: Any) -> None:
+    bench = Bench()
+    (sent,) = bench.ask(1, question)
+    body = b"".join(attribute(kind, value) for kind, value in attributes if kind != 80)
+    bench.give(sent, answer(sent.data, code, body))
+    got = bench.answers[1]
+    assert code == 2 or not isinstance(got, Accepted)
+    assert code == 11 or not isinstance(got, Challenged)
+    assert bench.client.waiting == 0
+
+
+def test_a_server_that_had_no_full_time_is_not_called_dead() -> None:
+    bench = Bench(replace(SETTINGS, deadline_s=8.0))
+    bench.ask(1, PASSWORD)
+    bench.run(8.0)
+    assert isinstance(bench.answers[1], Unavailable)
+    assert bench.client.dead_servers() == (ONE,)

@@ -187,3 +187,12 @@ def test_any_names_survive_adding_changing_and_removing(users: Any) -> None:
         wanted.pop(name)
         assert parse(text) == wanted
     assert "# Our users" in text
+
+
+def test_files_with_dos_line_ends() -> None:
+    text = TEXT.replace("\n", "\r\n")
+    with pytest.raises(UserFileError, match="line 9: user anna, group: unknown"):
+        parse(text.replace("enabled = true", "enabled = true\r\ngroup = 1"))
+    edited = with_user(text, UserEntry("anna", ("x",)))
+    assert parse(edited)["anna"].groups == ("x",)
+    assert edited.count("\r\n") >= 8
