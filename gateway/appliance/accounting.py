@@ -70,6 +70,7 @@ class AccountingService:
         self._sessions: dict[str, _Tracked] = {}
         self._session_of: dict[int, str] = {}
         self._spis: dict[str, set[int]] = {}
+        self._seen: dict[int, Traffic] = {}
         self._set_backends(backends)
 
     def start(self) -> None:
@@ -108,6 +109,7 @@ class AccountingService:
         tracked = self._sessions.get(session_id)
         if tracked is not None:
             tracked.ended += self._traffic_of(spi_in)
+        self._seen.pop(spi_in, None)
 
     def reload(self, backends: Mapping[str, RadiusSettings]) -> None:
         """Use other backends; sessions of one that is gone are not accounted any more."""
@@ -167,9 +169,11 @@ class AccountingService:
 
     def _traffic_of(self, spi_in: int) -> Traffic:
         found = self._usage(spi_in)
-        if found is None:
-            return Traffic()
-        return Traffic(found.bytes_in, found.packets_in, found.bytes_out, found.packets_out)
+        if found is None:  # the kernel removed it at a limit: what was seen last
+            return self._seen.get(spi_in, Traffic())
+        traffic = Traffic(found.bytes_in, found.packets_in, found.bytes_out, found.packets_out)
+        self._seen[spi_in] = traffic
+        return traffic
 
     def _end(self, session_id: str, cause: TerminateCause) -> None:
         tracked = self._sessions.pop(session_id, None)

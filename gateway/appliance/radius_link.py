@@ -22,6 +22,9 @@ class RadiusEngine(Protocol[O_co]):
     def receive(self, datagram: bytes, server: Endpoint, source_slot: int, now: float) -> None:
         """A datagram came."""
 
+    def refused(self, server: Endpoint, now: float) -> None:
+        """Nobody listens there."""
+
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
 
@@ -96,7 +99,12 @@ class RadiusLink(Generic[O_co]):
         if self._closed:
             return
         try:
-            self._socket(output.server, output.source_slot).send(output.data)
+            sock = self._socket(output.server, output.source_slot)
+            try:
+                sock.send(output.data)
+            except ConnectionRefusedError:  # of the datagram before; this one did not leave
+                sock.send(output.data)
+                self._engine.refused(output.server, self._loop.time())
         except OSError as error:  # the engine sends again, or to another server
             self._emit(_unsent(self._backend, output.server, error))
 
@@ -122,7 +130,10 @@ class RadiusLink(Generic[O_co]):
                 datagram = sock.recv(MAX_OCTETS + 1)
             except BlockingIOError:
                 break
-            except OSError:  # an ICMP error of an earlier datagram: the timer sees to it
+            except ConnectionRefusedError:
+                self._engine.refused(server, self._loop.time())
+                continue
+            except OSError:  # another ICMP error of an earlier datagram: the timer sees to it
                 continue
             self._engine.receive(datagram, server, slot, self._loop.time())
         self.flush()

@@ -112,6 +112,17 @@ class AccountingClient:
         self._send_more(now)
         self._report()
 
+    def refused(self, server: Endpoint, now: float) -> None:
+        """The server's host says that nobody listens (ICMP): use another, if there is one."""
+        for key, flight in list(self._flights.items()):
+            left = self._secrets.keys() - {*flight.tried, server}
+            if flight.server == server and flight.sent and left:
+                self._liveness.silent(server, flight.began_at, now)
+                flight.tried.append(server)
+                self._forget(flight)
+                self._again(key, flight, now)
+        self._report()
+
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`."""
         return self._timers.next_at()

@@ -162,6 +162,19 @@ class RadiusClient:
                 self._next_server(request, now)
         self._report()
 
+    def refused(self, server: Endpoint, now: float) -> None:
+        """The server's host says that nobody listens (ICMP): ask another at once, if there is one.
+
+        ICMP proves nothing, so it ends no question and cuts no conversation.
+        """
+        for request in list(self._requests.values()):
+            left = self._secrets.keys() - set(request.tried)
+            if request.server == server and request.bound_to is None and left:
+                self._liveness.silent(server, request.sent_at, now)
+                self._release(request)
+                self._next_server(request, now)
+        self._report()
+
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`."""
         return self._timers.next_at()

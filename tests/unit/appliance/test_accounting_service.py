@@ -108,11 +108,15 @@ def test_interim_records_count_what_is_in_use_now() -> None:
         bench.service.child_installed(1, "s1")
         assert (await server.statuses(3))[:3] == [1, 3, 3]
         assert server.records[2][42] == 5
+        del bench.usage[1]
+        bench.service.child_removed(1)
         await bench.service.stop()
         statuses = [record[40] for record in server.records]
         assert statuses.count(2) == 1
         assert statuses[-1] == 8
         assert next(record for record in server.records if record[40] == 2)[49] == 11
+        assert next(record for record in server.records if record[40] == 2)[42] == 5
+        assert bench.service._seen == {}
         server.transport.close()
 
     asyncio.run(main())

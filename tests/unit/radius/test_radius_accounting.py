@@ -171,6 +171,18 @@ def test_failover_and_revival() -> None:
     assert bench.changes[-1] == (FIRST, True)
 
 
+def test_a_refusal_by_icmp_uses_the_next_server() -> None:
+    bench = Bench()
+    bench.add(record())
+    bench.client.refused(FIRST, 0.0)
+    (sent,) = bench.collect()
+    assert sent.server == SECOND
+    bench.client.refused(SECOND, 0.0)
+    assert bench.collect() == []
+    bench.reply(sent)
+    assert bench.client.waiting == 0
+
+
 def test_with_every_server_dead_records_wait_and_one_at_a_time_asks() -> None:
     bench = Bench()
     bench.add(record())

@@ -512,3 +512,28 @@ def test_a_server_that_had_no_full_time_is_not_called_dead() -> None:
     bench.run(8.0)
     assert isinstance(bench.answers[1], Unavailable)
     assert bench.client.dead_servers() == (ONE,)
+
+
+def test_a_refusal_by_icmp_asks_the_next_server_and_ends_nothing() -> None:
+    bench = Bench()
+    bench.ask(1, PASSWORD)
+    bench.client.refused(ONE, 0.0)
+    (sent,) = bench.collect()
+    assert sent.server == TWO
+    assert bench.changes == [(ONE, False)]
+    bench.client.refused(TWO, 0.0)
+    bench.client.refused(ONE, 0.0)
+    assert bench.collect() == []
+    bench.accept(sent)
+    assert isinstance(bench.answers[1], Accepted)
+
+
+def test_a_refusal_by_icmp_cuts_no_eap_conversation() -> None:
+    bench = Bench()
+    (sent,) = bench.ask(1, EAP)
+    bench.give(sent, answer(sent.data, 11, eap_attributes(eap(1, 6, b"\4"))))
+    bench.ask(2, replace(EAP, state=bench.answers[1].state))
+    bench.client.refused(ONE, 0.0)
+    assert bench.collect() == []
+    bench.accept(bench.sent[-1], eap_attributes(eap(3, 6)))
+    assert isinstance(bench.answers[2], Accepted)
