@@ -49,6 +49,7 @@ class IkeSection(Section):
     half_open_limit: Whole = Field(default=1000, ge=1, le=1_000_000)
     half_open_per_source: Whole = Field(default=10, ge=1, le=1_000_000)
     cookie_threshold: Whole = Field(default=100, ge=0, le=1_000_000)
+    key_exchanges_per_s: Whole = Field(default=500, ge=1, le=1_000_000)
     fragment_size: Whole = Field(default=1280, ge=576, le=65_535)
     max_fragments: Whole = Field(default=64, ge=2, le=255)
     max_message_octets: Whole = Field(default=65_536, ge=1280, le=1_048_576)
