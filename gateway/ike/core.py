@@ -15,7 +15,7 @@ from gateway.eap.tls import TlsParty
 from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.crypto.proposals import EspSelection, Selection
-from gateway.ike.half_open import Cookies, FailedLogins, HalfOpenLimits
+from gateway.ike.half_open import Cookies, FailedLogins, HalfOpenLimits, PerSecond
 from gateway.ike.outputs import ActivateOutbound, AskAboutUser, Event, Output, Severity, Transmit
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
 from gateway.ike.sa import Child, IkeSa
@@ -93,6 +93,7 @@ class Core:
         """Our SPIs of established IKE SAs, by the peer's identity."""
         self.cookies = Cookies(random)
         self.half_open = HalfOpenLimits()
+        self.key_exchanges = PerSecond(settings.key_exchanges_per_s)
         self.failed_logins = FailedLogins(settings.failed_logins_per_minute)
         self.framed: dict[IpAddress, bytes] = {}
         """Our SPI of the IKE SA whose user got this address from RADIUS."""

@@ -132,6 +132,24 @@ class HalfOpenLimits:
             del self._per_source[counted]
 
 
+class PerSecond:
+    """At most so many in each second."""
+
+    __slots__ = ("_begun", "_limit", "_used")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._begun = float("-inf")
+        self._used = 0
+
+    def may(self, now: float) -> bool:
+        """Whether there may be one more; counts it."""
+        if not 0 <= now - self._begun < 1.0:
+            self._begun, self._used = now, 0
+        self._used += 1
+        return self._used <= self._limit
+
+
 MAX_FAILED_SOURCES = 4096
 
 

@@ -236,6 +236,8 @@ class EngineSettings:
     """Largest IP packet we send for IKE, RFC 7383."""
     max_fragments: int = 64
     max_message_octets: int = 65_536
+    key_exchanges_per_s: int = 500
+    """With so many half-open SAs that cookies are demanded; the peers beyond it try again."""
     failed_logins_per_minute: int = 30
     """Of users from one address (IPv6: one /64); then it must wait. Many may share an address."""
     max_moves_per_minute: int = 30

@@ -68,7 +68,8 @@ def receive_request(core: Core, octets: bytes, header: Header, path: Path, now: 
     known = core.half_open.find(digest, path.remote)
     if isinstance(known, IkeSa):
         core.count("requests_repeated")
-        core.transmit(known.window.responses, path)
+        if known.window.may_repeat(now):
+            core.transmit(known.window.responses, path)
         return
     if len(core.half_open) >= core.settings.half_open_limit:
         core.count("half_open_limit_reached")
@@ -139,6 +140,11 @@ def _answer(  # noqa: PLR0917 - one fact each
         return
     if core.half_open.of_source(path.remote) >= core.settings.half_open_per_source:
         core.count("half_open_source_limit_reached")
+        return
+    crowded = len(core.half_open) >= core.settings.cookie_threshold
+    if crowded and not core.key_exchanges.may(now):
+        # With cookies they are no forgeries, but so many cost us more than them.
+        core.count("key_exchanges_put_off")
         return
     selection, candidates = choose(core, offered, path)
     suite: IkeSuite = selection.suite

@@ -105,7 +105,8 @@ def _receive_request(  # noqa: PLR0917 - one fact each
     if header.message_id == window.expected - 1:
         if window.is_repeated(header.message_id, sha256(message).digest()):
             core.count("requests_repeated")
-            core.transmit(window.responses, path)
+            if window.may_repeat(now):
+                core.transmit(window.responses, path)
         else:
             core.count("requests_outside_window")
         return

@@ -12,6 +12,10 @@ LAST_MESSAGE_ID = 0xFFFFFFFF
 """An SA whose ids reach this is closed, never wrapped (RFC 7296 section 2.2)."""
 
 
+REPEATS_PER_S = 8
+"""How often a second one response is sent again; peers that wait in earnest ask less often."""
+
+
 class Outstanding:
     """A request of ours that waits for its response."""
 
@@ -26,7 +30,15 @@ class Outstanding:
 class Window:
     """The requester's and the responder's side of one IKE SA."""
 
-    __slots__ = ("_digest", "expected", "held", "next_request", "outstanding", "responses")
+    __slots__ = (
+        "_digest",
+        "_repeats",
+        "expected",
+        "held",
+        "next_request",
+        "outstanding",
+        "responses",
+    )
 
     def __init__(self) -> None:
         self.next_request = 0
@@ -36,6 +48,7 @@ class Window:
         self.outstanding: Outstanding | None = None
         self.responses: tuple[bytes, ...] = ()
         self._digest = b""
+        self._repeats: tuple[float, int] | None = None
         self.held = False
         """The expected request came and is answered when somebody outside has answered us."""
 
@@ -56,12 +69,21 @@ class Window:
         """
         return message_id == self.expected - 1 and self._digest == digest
 
+    def may_repeat(self, now: float) -> bool:
+        """Whether the last response is sent again: a flood of repetitions is not answered."""
+        begun, used = self._repeats or (now, 0)
+        if now - begun >= 1.0:
+            begun, used = now, 0
+        self._repeats = (begun, used + 1)
+        return used < REPEATS_PER_S
+
     def answer(self, digest: bytes, responses: tuple[bytes, ...]) -> None:
         """The expected request was answered: remember how, and expect the next."""
         self._digest = digest
         self.responses = responses
         self.expected += 1
         self.held = False
+        self._repeats = None
 
 
 def retransmission_delay(tries: int, first_s: float, factor: float) -> float:
