@@ -203,10 +203,10 @@ class AccountingService:
     # -- backends ------------------------------------------------------------------------
 
     def _set_backends(self, backends: Mapping[str, RadiusSettings]) -> None:
+        left: dict[str, list[Record]] = {}
         for name, (settings, client, link) in list(self._links.items()):
             if backends.get(name) != settings:
-                if client.waiting:
-                    self._lost(Lost(client.waiting, f"RADIUS backend {name} was changed"))
+                left[name] = client.take_records()
                 link.close()
                 del self._links[name]
         for name, settings in backends.items():
@@ -214,6 +214,11 @@ class AccountingService:
             if name not in self._links and client.enabled:
                 link = RadiusLink(client, name, rest=self._rest, emit=self._emit)
                 self._links[name] = (settings, client, link)
+                for record in left.pop(name, ()):
+                    self._note(name, record)
+        for name, records in left.items():
+            if records:
+                self._lost(Lost(len(records), f"RADIUS backend {name} is gone"))
 
     def _rest(self, output: Output) -> None:
         if isinstance(output, Lost):

@@ -230,17 +230,20 @@ class UserService:
     # -- RADIUS --------------------------------------------------------------------------
 
     def _set_backends(self, backends: Mapping[str, RadiusSettings]) -> None:
-        for name, (settings, client, link) in list(self._radius.items()):
-            if backends.get(name) != settings:
-                client.close("the RADIUS backend was changed")
-                link.flush()
-                link.close()
-                del self._radius[name]
+        changed = [
+            self._radius.pop(name)
+            for name, (settings, _, _) in list(self._radius.items())
+            if backends.get(name) != settings
+        ]
         for name, settings in backends.items():
             if name not in self._radius:
                 client = radius.RadiusClient(settings, self._random)
                 link = RadiusLink(client, name, rest=self._radius_output, emit=self._emit)
                 self._radius[name] = (settings, client, link)
+        for _, client, link in changed:  # at last: what is answered now may ask again at once
+            client.close("the RADIUS backend was changed")
+            link.flush()
+            link.close()
 
     def _radius_output(self, output: radius.Output) -> None:
         if isinstance(output, radius.Answered):

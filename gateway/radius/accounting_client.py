@@ -88,6 +88,15 @@ class AccountingClient:
         self._waiting[self._serial] = record
         self._send_more(now)
 
+    def take_records(self) -> list[Record]:
+        """Everything that no server has yet, in order, for another client to bring there."""
+        for key, flight in list(self._flights.items()):
+            self._done(key, flight)
+            self._waiting[key] = flight.record
+        records = [self._waiting[key] for key in sorted(self._waiting)]
+        self._waiting.clear()
+        return records
+
     def receive(self, datagram: bytes, server: Endpoint, source_slot: int, now: float) -> None:
         """A datagram of ``server`` to the socket of ``source_slot``. Never raises."""
         try:

@@ -154,6 +154,27 @@ def test_a_silent_server_does_not_hold_up_the_end() -> None:
     asyncio.run(main())
 
 
+def test_a_reload_with_another_server_brings_it_what_waits() -> None:
+    async def main() -> None:
+        silent, good = await Server().start(), await Server().start()
+        silent.silent = True
+        bench = Bench(silent)
+        bench.service.start()
+        bench.service.session_opened(SESSION)
+        await silent.statuses(1)
+        own = RadiusServer(Endpoint(LOOPBACK, 9), SECRET, good.endpoint)
+        bench.service.reload({"office": replace(bench.settings, servers=(own,))})
+        assert await good.statuses(2) == [7, 1]
+        bench.service.session_closed("s1", "x")
+        assert await good.statuses(3) == [7, 1, 2]
+        assert bench.events == []
+        await bench.service.stop()
+        silent.transport.close()
+        good.transport.close()
+
+    asyncio.run(main())
+
+
 def test_a_reload_without_the_backend_forgets_its_sessions() -> None:
     async def main() -> None:
         server = await Server().start()

@@ -284,6 +284,31 @@ def test_a_reload_ends_questions_to_a_changed_backend_and_keeps_others() -> None
     run(main())
 
 
+def test_a_question_asked_while_its_backend_is_changed_goes_to_the_new_one() -> None:
+    async def main() -> None:
+        silent, good = await Server(silent=True).start(), await Server().start()
+        old = RadiusSettings("a", (RadiusServer(silent.endpoint, SECRET),))
+        bench = Bench(backends={"a": old})
+        answered = bench.service._answer
+
+        def ask_again(ticket: Any, answer: Any) -> None:
+            answered(ticket, answer)
+            if ticket == 1:
+                bench.service.ask(question(2, backend="a"))
+
+        bench.service._answer = ask_again
+        bench.service.ask(question(1, backend="a"))
+        await silent.came.wait()
+        new = RadiusSettings("a", (RadiusServer(good.endpoint, SECRET),))
+        bench.service.reload(BASE, {"a": new})
+        assert isinstance(await bench.answer_of(2), Accepted)
+        bench.service.stop()
+        silent.transport.close()
+        good.transport.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("backend", ["local", "office"])
 def test_nothing_is_answered_after_stop(backend: Any) -> None:
     async def main() -> None:
