@@ -1,0 +1,122 @@
+"""A generator of spoofed datagrams: each from another source, with other octets where told.
+
+Run as ``python -m bench.spoofed``, inside the network namespace they come from; writes one JSON
+object. Raw sockets and sendmmsg(2), so that most of its processor's time is the kernel's.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import socket
+import struct
+import time
+from ipaddress import IPv4Address
+
+AT_ONCE = 64
+IP_OCTETS, UDP_OCTETS = 20, 8
+SOURCES = 16
+"""The first octet of all sources: 16.0.0.0/8."""
+RANDOM_OCTETS = 3 + 2 + 8 + 16
+"""Of each datagram: source, port, initiator SPI, the beginning of the nonce."""
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
+
+
+class _Header(ctypes.Structure):
+    """``struct msghdr``."""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("namelen", ctypes.c_uint32),
+        ("iov", ctypes.POINTER(_Vector)),
+        ("iovlen", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("controllen", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Counted(ctypes.Structure):
+    """``struct mmsghdr``."""
+
+    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
+
+
+class Spoofer:
+    """Sends copies of one IKE message to ``to``, 64 at a time."""
+
+    def __init__(self, message: bytes, nonce_at: int, to: IPv4Address, port: int) -> None:
+        self._nonce_at = IP_OCTETS + UDP_OCTETS + nonce_at
+        udp = struct.pack("!4H", 0, port, UDP_OCTETS + len(message), 0)
+        ip = struct.pack(
+            "!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0, bytes(4), to.packed
+        )
+        packet = ip + udp + message
+        self._size = len(packet)
+        self._octets = bytearray(packet * AT_ONCE)
+        self._buffer = (ctypes.c_char * len(self._octets)).from_buffer(self._octets)
+        address = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, to.packed)
+        self._address = ctypes.create_string_buffer(address, 16)
+        base = ctypes.addressof(self._buffer)
+        self._vectors = (_Vector * AT_ONCE)()
+        self._headers = (_Counted * AT_ONCE)()
+        for number in range(AT_ONCE):
+            self._vectors[number] = _Vector(base + number * self._size, self._size)
+            self._headers[number].header = _Header(
+                name=ctypes.addressof(self._address),
+                namelen=16,
+                iov=ctypes.pointer(self._vectors[number]),
+                iovlen=1,
+            )
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self._send = ctypes.CDLL(None, use_errno=True).sendmmsg
+
+    def send(self) -> int:
+        """Send another 64; returns how many went."""
+        octets, size, nonce_at = self._octets, self._size, self._nonce_at
+        fresh = os.urandom(RANDOM_OCTETS * AT_ONCE)
+        at = source = 0
+        for _ in range(AT_ONCE):
+            octets[at + 12] = SOURCES
+            octets[at + 13 : at + 16] = fresh[source : source + 3]
+            octets[at + 20 : at + 22] = fresh[source + 3 : source + 5]
+            octets[at + 28 : at + 36] = fresh[source + 5 : source + 13]
+            octets[at + nonce_at : at + nonce_at + 16] = fresh[source + 13 : source + 29]
+            at += size
+            source += RANDOM_OCTETS
+        sent = self._send(self._sock.fileno(), self._headers, AT_ONCE, 0)
+        return max(int(sent), 0)
+
+
+def run(spoofer: Spoofer, per_s: float, seconds: float) -> dict[str, float]:
+    """Send at a rate for a time."""
+    sent = 0
+    began, used = time.perf_counter(), time.process_time()
+    while (passed := time.perf_counter() - began) < seconds:
+        if sent < passed * per_s:
+            sent += spoofer.send()
+        else:
+            time.sleep(0.0005)
+    took = time.perf_counter() - began
+    share = (time.process_time() - used) / took
+    return {"sent": sent, "per_s": sent / took, "processor_share": share}
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("to", type=IPv4Address)
+    parser.add_argument("--message", required=True, help="hexadecimal")
+    parser.add_argument("--nonce-at", type=int, required=True, help="offset of octets to change")
+    parser.add_argument("--per-s", type=float, default=55_000)
+    parser.add_argument("--seconds", type=float, default=10)
+    given = parser.parse_args()
+    spoofer = Spoofer(bytes.fromhex(given.message), given.nonce_at, given.to, 500)
+    print(json.dumps(run(spoofer, given.per_s, given.seconds)))
+
+
+if __name__ == "__main__":
+    main()
