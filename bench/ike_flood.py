@@ -5,6 +5,7 @@ own sockets, joint and engine, and a dataplane without the kernel; everybody els
 The gateway has one processor, the generator of the flood and the client share another one.
 """
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -21,6 +22,7 @@ from pathlib import Path
 from bench.absent_kernel import absent_kernel
 from bench.ike_policies import device_policy, gateway_policy, make_engine
 from bench.measure import Bar, Result
+from bench.spoofed import settle
 from gateway.appliance.ike_service import IkeService
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.endpoint import Endpoint
@@ -43,8 +45,6 @@ GATEWAY = Endpoint(IPv4Address("192.0.2.1"), 500)
 OUTSIDE = IPv4Address("192.0.2.2")
 CLIENT = Endpoint(IPv4Address("198.51.100.7"), 500)
 NAMES = ("bflood-gw", "bflood-net")
-NICE = -10
-"""Of the gateway and the generator: what else runs on the machine is not what is measured."""
 
 
 def run(say: Callable[[str], None]) -> Sequence[Result]:
@@ -152,21 +152,9 @@ def _remove() -> None:
 
 
 def _start(name: str, arguments: Sequence[str], processor: int) -> subprocess.Popen[str]:
-    def prepare() -> None:
-        os.sched_setaffinity(0, {processor})
-        with contextlib.suppress(OSError):
-            os.nice(NICE)
-            # Where the kernel shares the processors among sessions first, that alone does nothing.
-            Path("/proc/self/autogroup").write_text(str(NICE))
-
-    argv = netns.inside(name, [sys.executable, "-m", *arguments])
-    return subprocess.Popen(  # noqa: S603, PLW1509 - our own command; nothing else runs here
-        argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=prepare,
+    argv = netns.inside(name, [sys.executable, "-m", *arguments, "--processor", str(processor)])
+    return subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
@@ -319,5 +307,15 @@ async def _connect(number: int) -> float:
         sockets.close()
 
 
+def main() -> None:
+    """Entry point of the processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("role", choices=("gateway", "client"))
+    parser.add_argument("--processor", type=int, required=True)
+    given = parser.parse_args()
+    settle(given.processor)
+    asyncio.run(gateway() if given.role == "gateway" else client())
+
+
 if __name__ == "__main__":
-    asyncio.run({"gateway": gateway, "client": client}[sys.argv[1]]())
+    main()
