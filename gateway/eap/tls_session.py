@@ -15,6 +15,8 @@ from OpenSSL import SSL, crypto
 from gateway.domain.wire import WireError
 from gateway.eap.method import MSK_OCTETS
 
+OP_LEGACY_SERVER_CONNECT = 0x4
+"""OpenSSL's; the ssl module names it from Python 3.12 on."""
 MAX_CHAIN_CERTIFICATES = 8
 
 _KEY_MATERIAL_OCTETS = 2 * MSK_OCTETS
@@ -67,6 +69,9 @@ def new_context(
     context = SSL.Context(SSL.TLS_SERVER_METHOD if server else SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    if not server:
+        # strongSwan's TLS 1.2 does not announce RFC 5746; without renegotiation there is no need.
+        context.set_options(OP_LEGACY_SERVER_CONNECT)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     try:
         context.use_certificate(certificates[0])
