@@ -135,7 +135,8 @@ class Libreswan:
         for line in connections.splitlines():
             if line.startswith("conn ") and (name := line.split()[1]) != "%default":
                 argv = [str(PROGRAMS / "addconn"), "--config", str(self.folder / "ipsec.conf")]
-                netns.command([*argv, "--ctlsocket", str(self._control), name])
+                argv += ["--ctlsocket", str(self._control), name]
+                self._lab.run(self._host, argv)  # there, for %defaultroute
 
     def initiate(self, name: str, *, timeout_s: float = 30.0) -> None:
         """Bring a connection up; raises LabError with the end of pluto's log when it fails."""

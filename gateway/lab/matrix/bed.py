@@ -59,7 +59,9 @@ class Bed:
         access = "nat" if row.nat else "access1"
         if self.lab.access() != [access]:
             self.lab.move(access)
-        self.lab.run("device", ["ip", "address", "replace", f"{world.SITE}/32", "dev", "lo"])
+        self.lab.run("device", ["ip", "address", "flush", "dev", "lo", "scope", "global"])
+        if not world.asks_for_address(row):
+            self.lab.run("device", ["ip", "address", "add", f"{world.SITE}/32", "dev", "lo"])
         self.responder.load(row, Role.RESPONDER)
         self.initiator.load(row, Role.INITIATOR)
 
@@ -109,11 +111,15 @@ class Bed:
 
     def clear(self) -> None:
         """Close whatever is left, and wait until both sides agree that nothing is."""
-        self.peer.close()
+        # Our gateway would open again what it has opened and the peer closes.
+        first, second = self.peer, self.ours
+        if self.peer_role is Role.RESPONDER:
+            first, second = second, first
+        first.close()
         with contextlib.suppress(LabError):
-            wait_until(self.nothing_left, 3, "the end after the peer's delete")
+            wait_until(self.nothing_left, 3, "the end after the first delete")
         if not self.nothing_left():
-            self.ours.close()
+            second.close()
         wait_until(self.nothing_left, GONE_S, "both sides to forget everything")
 
     def nothing_left(self) -> bool:

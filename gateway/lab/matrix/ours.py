@@ -8,13 +8,16 @@ import signal
 from typing import Any
 
 from gateway.control.protocol import ControlError
+from gateway.eap.mschapv2_crypto import nt_password_hash
 from gateway.lab.appliance import Appliance
-from gateway.lab.matrix import toml
+from gateway.lab.matrix import toml, world
 from gateway.lab.matrix.cells import Role, Row
 from gateway.lab.matrix.speakers import wipe
 from gateway.lab.matrix.world import Certificates
 from gateway.lab.processes import LabError, wait_until
 from gateway.lab.topology import Lab
+from gateway.users.editing import UserFile
+from gateway.users.settings import UserBaseSettings
 
 INITIATE_S = 25.0
 
@@ -27,9 +30,23 @@ class OurGateway:
         self._lab = lab
         self._certificates = certificates
         self.appliance = Appliance(lab, host=host)
+        self._row: Row | None = None
+        self._role = Role.RESPONDER
 
     def start(self) -> None:
-        """Start it without a connection."""
+        """Start it without a connection, but with a local user."""
+        folder = self.appliance.folder
+        for name, secret in (("radius.secret", world.RADIUS_SECRET), ("ppk", world.PPK.decode())):
+            (folder / name).touch(mode=0o600)
+            (folder / name).write_text(secret)
+        base = UserBaseSettings(folder / "users.toml", folder / "users.toml.key")
+        if not base.path.exists():
+            UserFile(base).add_user(
+                world.USER,
+                world.PASSWORD,
+                groups=["staff"],
+                nt_hash=nt_password_hash(world.PASSWORD),
+            )
         self.appliance.write_text(toml.head(self.host, self.appliance.folder))
         self.appliance.start()
 
@@ -39,9 +56,8 @@ class OurGateway:
 
     def load(self, row: Row, role: Role) -> None:
         """Replace the connection."""
-        own = self._certificates.of(row, role)
-        text = toml.connection(row, role, self._files(row, role) if own or row.auth.user else {})
-        self._reload(text)
+        self._reload(toml.connection(row, role, self._files(row, role)))
+        self._row, self._role = row, role
 
     def initiate(self) -> None:
         """Bring it up."""
@@ -53,7 +69,8 @@ class OurGateway:
             if said:
                 self._reload("")  # or it would try again
                 raise LabError(str(said[0]["text"]))
-            return bool(self._ike_sas()) and bool(self._call("child-sas")["items"])
+            childless = self._row is not None and self._row.childless
+            return bool(self._ike_sas()) and (childless or bool(self._call("child-sas")["items"]))
 
         try:
             wait_until(up, INITIATE_S, "our connection")
@@ -67,6 +84,10 @@ class OurGateway:
     def ike_names(self) -> set[str]:
         """As SPIs."""
         return {str(ike["id"]) for ike in self._ike_sas()}
+
+    def create_child(self) -> None:
+        """Traffic or the peer begins it."""
+        raise LabError("our gateway is not asked to begin a child SA")
 
     def rekey_child(self) -> None:
         """By the control socket."""
@@ -87,6 +108,8 @@ class OurGateway:
         for name in self.ike_names():
             with contextlib.suppress(LabError):
                 self._call("close-ike-sa", id=name)
+        if self._role is Role.INITIATOR:
+            self._reload("")
 
     def kill(self) -> None:
         """End it, and let its kernel forget everything too."""
@@ -107,7 +130,7 @@ class OurGateway:
         folder = self.appliance.folder
         ca = folder / "ca.crt"
         ca.write_bytes(self._certificates.authority.root.certificate_pem())
-        files = {"ca": str(ca)}
+        files = {"ca": str(ca), "ppk": str(folder / "ppk")}
         own = self._certificates.of(row, role)
         if own is not None:
             certificate, key = own.write(folder, f"own-{own.certificate.serial_number:x}")

@@ -108,6 +108,7 @@ METHODS = (
         childless=True,
         not_offered={
             "libreswan-initiator": "it opens an IKE SA with a child SA always",
+            "libreswan-responder": "it cannot begin a child SA towards an unknown address",
         },
     ),
     Row(name="v2-mlkem", exchange=V2, additional_exchange=True, not_offered=NO_ADDITIONAL),
@@ -166,7 +167,7 @@ EVENTS = (
     ),
     Row(name="v2-peer-deletes", exchange=V2, events=(Event.PEER_PROBES, Event.PEER_DELETES)),
     Row(name="v2-we-delete", exchange=V2, events=(Event.WE_DELETE,)),
-    Row(name="v2-mobike", exchange=V2, events=(Event.INITIATOR_MOVES,)),
+    Row(name="v2-mobike", exchange=V2, events=(Event.INITIATOR_MOVES,), roles=US),
     Row(name="v2-peer-dies", exchange=V2, events=(Event.PEER_DIES,)),
 )
 

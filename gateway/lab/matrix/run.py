@@ -58,6 +58,8 @@ def run(cell: Cell, bed: Bed) -> Outcome:
 
 def _hold(cell: Cell, bed: Bed) -> None:
     bed.initiator.initiate()
+    if cell.row.childless and bed.peer is bed.responder:
+        bed.peer.create_child()
     bed.agreed(cell.row)
     bed.ping()
     events.happen(cell.row, bed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from gateway.lab import plan
-from gateway.lab.measured import start_receiver, start_sender
+from gateway.lab.measured import Measured, start, start_sender
 from gateway.lab.processes import LabError
 from gateway.lab.topology import Lab
 
@@ -20,21 +20,34 @@ class Streams:
 
     def __init__(self, lab: Lab, inner: str) -> None:
         Streams._count += 1
-        name = f"stream{Streams._count}"
-        up, down = f"{plan.SERVER}:9000", f"{inner}:9001"
-        self._receivers = [
-            start_receiver(lab, "server", up, name=f"{name}-at-server", idle_s=IDLE_S),
-            start_receiver(lab, "device", down, name=f"{name}-at-device", idle_s=IDLE_S),
-        ]
-        self._senders = [
-            start_sender(lab, "device", up, rate=RATE, seconds=600, name=f"{name}-up"),
-            start_sender(lab, "server", down, rate=RATE, seconds=600, name=f"{name}-down"),
-        ]
-        for receiver in self._receivers:
-            receiver.wait_for("received", 1)
+        self._lab = lab
+        self._name = f"stream{Streams._count}"
+        self._ways = {"up": ("device", f"{plan.SERVER}:9000"), "down": ("server", f"{inner}:9001")}
+        self._receivers: list[Measured] = []
+        self._senders: list[Measured] = []
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def _start(self) -> None:
+        for way, (_, to) in self._ways.items():
+            host = "server" if way == "up" else "device"
+            arguments = ["receive", to, "--idle", f"{IDLE_S:g}"]
+            name = f"{self._name}-{way}-in"
+            self._receivers.append(start(self._lab, host, "traffic", arguments, name))
+        for receiver in self._receivers:
+            receiver.wait_for("ready", 1)
+        for way, (host, to) in self._ways.items():
+            name = f"{self._name}-{way}-out"
+            sender = start_sender(self._lab, host, to, rate=RATE, seconds=600, name=name)
+            self._senders.append(sender)
+        for receiver in self._receivers:
+            receiver.wait_for("received", 1)
 
     def __exit__(self, *_: object) -> None:
         for each in (*self._senders, *self._receivers):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.lab import plan
 from gateway.lab.matrix import world
-from gateway.lab.matrix.cells import Auth, Configuration, Event, Exchange, Role, Row
+from gateway.lab.matrix.cells import Auth, Configuration, Event, Exchange, Fault, Role, Row
 
 NAME = "matrix"
 
@@ -32,6 +32,13 @@ fragment_size = 1100
 [pools.inner]
 network = "{pool}"
 dns = ["{dns}"]
+
+[users]
+file = "{folder}/users.toml"
+
+[radius.matrix.servers.one]
+address = "{dns}"
+secret_file = "{folder}/radius.secret"
 """
 
 
@@ -73,12 +80,17 @@ def connection(row: Row, role: Role, files: Mapping[str, str]) -> str:
         **(_initiator(row) if opens else _responder(row)),
     }
     if row.version == 1:
-        keys["version"] = 1
         exchange = row.exchange if opens else world.responder_exchange(row)
-        keys["v1_exchange"] = "aggressive" if exchange is Exchange.AGGRESSIVE else "main"
-        if world.asks_for_address(row):
-            push = row.configuration is Configuration.PUSH
-            keys["v1_config_mode"] = "push" if push else "pull"
+        keys |= {"ike_version": 1, "exchange": exchange.name.lower()}
+        keys["config_mode"] = "push" if row.configuration is Configuration.PUSH else "pull"
+        if exchange is Exchange.AGGRESSIVE and keys["local_auth"] == "psk":
+            keys["allow_aggressive_psk"] = True
+    if world.has_ppk(row, role):
+        keys |= {"ppk_id": world.PPK_ID, "ppk_file": files["ppk"], "ppk_required": True}
+    if row.childless:
+        keys["childless"] = True
+    if Event.WE_REAUTHENTICATE in row.events:
+        keys["reauthenticate"] = True
     if Event.PEER_DIES in row.events:
         keys["liveness_s"] = 2
     return table(f"connections.{NAME}", keys)
@@ -107,14 +119,46 @@ def _responder(row: Row) -> dict[str, object]:
 
 def _proof(row: Row, role: Role, files: Mapping[str, str]) -> dict[str, object]:
     opens = role is Role.INITIATOR
-    keys: dict[str, object] = {}
-    if row.auth in {Auth.PSK, Auth.XAUTH_PSK}:
-        keys |= {"local_auth": "psk", "remote_auth": "psk"}
+    device, gateway = _device_proof(row), _gateway_proof(row)
+    keys: dict[str, object] = {
+        "local_auth": device if opens else gateway,
+        "remote_auth": gateway if opens else device,
+    }
+    if "psk" in {device, gateway}:
         keys["psk"] = world.secret(row) if opens else world.SECRET
-    else:
-        keys |= {"local_auth": "certificate", "remote_auth": "certificate"}
     if "certificate" in files:
         keys |= {"certificate": files["certificate"], "private_key": files["key"]}
-    if "ca" in files:
+    if "certificate" in {device, gateway} or row.auth is Auth.EAP_TLS:
         keys["ca_certificates"] = [files["ca"]]
+    if opens and row.auth.user:
+        keys["user"] = world.user_name(row)
+        if row.auth is not Auth.EAP_TLS:
+            keys["password"] = world.password(row)
+    if not opens and world.responder_expects_user(row):
+        keys["user_auth"] = [_method(row)]
+        keys["user_backend"] = "matrix" if row.radius else "local"
     return keys
+
+
+def _gateway_proof(row: Row) -> str:
+    if row.auth is Auth.XAUTH_PSK or (row.auth is Auth.PSK and not _eap_skipped(row)):
+        return "psk"
+    return "certificate"
+
+
+def _device_proof(row: Row) -> str:
+    if row.auth is Auth.HYBRID or row.auth.eap or _eap_skipped(row):
+        return "user"
+    return "psk" if row.auth in {Auth.PSK, Auth.XAUTH_PSK} else "certificate"
+
+
+def _eap_skipped(row: Row) -> bool:
+    return row.version == 2 and row.fault is Fault.NO_USER
+
+
+def _method(row: Row) -> str:
+    if row.version == 1:
+        return "xauth"
+    if row.radius:
+        return "eap-radius"
+    return row.auth.value.lower() if row.auth.eap else "eap-mschapv2"
