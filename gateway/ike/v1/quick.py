@@ -34,6 +34,8 @@ MAX_QUICK_MODES = 3
 MAX_WAITING = 32
 """Quick modes of ours that wait for their turn."""
 NONCE_OCTETS = 32
+ACTIVATE_S = 1.0
+"""After our own rekeying: until then the peer has message 3, and takes packets on the new one."""
 RETIRE_S = 4.0
 """After our own rekeying: until then the peer has taken the new child SA into use."""
 LEFT_BEHIND_S = 30.0

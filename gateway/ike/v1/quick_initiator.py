@@ -32,6 +32,8 @@ from gateway.ike.v1.quick import Wanted
 from gateway.ike.v1.sa import IkeSa, State
 
 STEP = "quick mode"
+MANY_TRIES = 3
+"""After more transmissions than these, silence is worth a report."""
 CROSSED_S = 10.0
 """A rekeying waits this long when the peer is making a successor already."""
 
@@ -98,7 +100,11 @@ class QuickInitiator(exchange.Phase2Exchange):
         old = sa.children.get(self.wanted.old or 0)
         reqid = old.reqid if old is not None else self.wanted.reqid
         life_s = min(lives) if lives else None
-        child = quick.install(core, sa, made, keys_of, life_s, now, reqid=reqid, outbound=True)
+        # Some responders take packets on the new child SA only once they have message 3.
+        fresh = not quick.siblings(sa, self.wanted.local_ts, self.wanted.remote_ts)
+        child = quick.install(core, sa, made, keys_of, life_s, now, reqid=reqid, outbound=fresh)
+        if not fresh:
+            core.timers.set((TimerKind.ACTIVATE, child.spi_in), now + quick.ACTIVATE_S)
         exchange.send(
             core,
             sa,
@@ -170,14 +176,25 @@ class QuickInitiator(exchange.Phase2Exchange):
 
     def unanswered(self, core: Core, sa: IkeSa, now: float) -> None:
         """The peer is gone, or says nothing where it refuses."""
-        if not sa.children:
-            refused = Refused(
-                Reason.NO_PROPOSAL_CHOSEN,
-                "the peer does not answer quick mode",
-                "many IKEv1 peers refuse in silence: compare proposals, PFS and selectors",
-            )
-            _report(core, sa, refused)
+        self._report_silence(core, sa)
         closing.close(core, sa, f"peer does not answer ({self.name})", now)
+
+    def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:
+        """The SA goes, be it because it has no child SA for too long."""
+        del now
+        if self.tries > MANY_TRIES and self.due:
+            self._report_silence(core, sa)
+
+    @staticmethod
+    def _report_silence(core: Core, sa: IkeSa) -> None:
+        if sa.children:
+            return
+        refused = Refused(
+            Reason.NO_PROPOSAL_CHOSEN,
+            "the peer does not answer quick mode",
+            "many IKEv1 peers refuse in silence: compare proposals, PFS and selectors",
+        )
+        _report(core, sa, refused)
 
 
 def begin(core: Core, sa: IkeSa, wanted: Wanted, now: float) -> None:

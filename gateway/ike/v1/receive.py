@@ -156,7 +156,7 @@ def _phase1(  # noqa: PLR0917 - one fact each
 ) -> None:
     digest = sha256(data).digest()
     if digest == sa.last_digest:
-        if sa.last_sent and not sa.closed:
+        if sa.last_sent and not sa.closed and _answers(sa, header.exchange):
             respond.repeat(core, sa, path)
         return
     if header.message_id:
@@ -177,6 +177,17 @@ def _phase1(  # noqa: PLR0917 - one fact each
         core.count("requests_out_of_state")
         return
     sa.last_digest = digest
+
+
+def _answers(sa: IkeSa, exchange_type: int) -> bool:
+    """Whether our last message is the answer to the peer's last one.
+
+    Otherwise ours is repeated by its own timer, if at all: two sides that answer each other's
+    repetitions never end.
+    """
+    if exchange_type == MAIN:
+        return not sa.initiator
+    return sa.initiator or sa.state is State.AGGRESSIVE_2_SENT
 
 
 def _in_the_clear(core: Core, sa: IkeSa, data: bytes, header: Header) -> None:

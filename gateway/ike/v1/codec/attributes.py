@@ -21,6 +21,7 @@ MAX_NUMBER_OCTETS = 8
 
 _BASIC = 0x8000
 _ATTRIBUTE = struct.Struct("!HH")
+HEADER_OCTETS = _ATTRIBUTE.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,12 @@ def parse_attributes(data: bytes, at: int, end: int) -> tuple[Attribute, ...]:
         found.append(Attribute(kind, data[at : at + value]))
         at += value
     return tuple(found)
+
+
+def attribute_octets(data: bytes, at: int) -> int:
+    """What the header at ``at`` says that its attribute takes, header included; at least 4."""
+    kind, value = _ATTRIBUTE.unpack_from(data, at)
+    return _ATTRIBUTE.size if kind & _BASIC else _ATTRIBUTE.size + int(value)
 
 
 def serialize_attributes(attributes: Iterable[Attribute]) -> bytes:

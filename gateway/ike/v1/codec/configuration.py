@@ -10,7 +10,13 @@ from typing import ClassVar, Self
 
 from gateway.domain.wire import Reader, WireError
 from gateway.ike.codec.payload import Payload
-from gateway.ike.v1.codec.attributes import Attribute, parse_attributes, serialize_attributes
+from gateway.ike.v1.codec.attributes import (
+    HEADER_OCTETS,
+    Attribute,
+    attribute_octets,
+    parse_attributes,
+    serialize_attributes,
+)
 from gateway.ike.v1.codec.registry import CfgAttribute, PayloadType
 
 LAST_FRAGMENT = 1
@@ -48,7 +54,7 @@ class Configuration(Payload):
         """
         kind, identifier = _HEAD.unpack(reader.take(_HEAD.size))
         data = reader.rest()
-        attributes = parse_attributes(data, 0, len(data))
+        attributes = parse_attributes(data, 0, _end(data))
         for one in attributes:
             sizes = _SIZES.get(one.type)
             if sizes is not None and len(one.octets) not in sizes and one.value != 0:
@@ -59,7 +65,7 @@ class Configuration(Payload):
         return cls(kind, attributes, identifier)
 
     def body(self) -> bytes:
-        """Write all attributes."""
+        """Write all attributes, without padding."""
         return _HEAD.pack(self.type, self.identifier) + serialize_attributes(self.attributes)
 
     def get(self, kind: int) -> Attribute | None:
@@ -68,6 +74,14 @@ class Configuration(Payload):
             if one.type == kind:
                 return one
         return None
+
+
+def _end(data: bytes) -> int:
+    """Where the attributes end: some peers fill the payload itself to a multiple of 4 octets."""
+    at = 0
+    while len(data) - at >= HEADER_OCTETS:
+        at += attribute_octets(data, at)
+    return at if at <= len(data) and not any(data[at:]) else len(data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -339,6 +339,20 @@ def test_h14_payloads_of_ikev2_are_kept_as_unknown() -> None:
     assert parsed == UnknownPayload(33, critical=False, data=b"sa of ikev2")
 
 
+def test_padding_inside_of_a_configuration_payload() -> None:
+    """As libreswan sends it: the payload itself is filled to a multiple of four octets."""
+    given = Configuration(2, (Attribute(CfgAttribute.UNITY_SPLIT_INCLUDE, bytes(14)),), 5)
+    for padding in (b"\0", b"\0\0", b"\0\0\0"):
+        body = given.body() + padding
+        data = bytes((0, 0)) + struct.pack("!H", 4 + len(body)) + body
+        assert parse_payloads(PayloadType.ATTRIBUTES, data)[0] == (given,)
+    for wrong in (b"\1", b"\0\0\1"):
+        body = given.body() + wrong
+        data = bytes((0, 0)) + struct.pack("!H", 4 + len(body)) + body
+        with pytest.raises(WireError):
+            parse_payloads(PayloadType.ATTRIBUTES, data)
+
+
 def test_h21_fragment_number_zero_or_empty() -> None:
     for one in (Fragment(1, 0, False, b"x"), Fragment(1, 1, False, b"")):
         first, data = serialize_payloads([one])
