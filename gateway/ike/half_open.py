@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Callable, Hashable
 from hashlib import blake2s
+from typing import TypeVar
 
 from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.ike.sa import IkeSa
@@ -17,6 +18,9 @@ FIRST_MESSAGES_PER_S = 1000
 
 Source = tuple[bytes, int]
 """Packed address and port: what an :class:`Endpoint` says, cheap to make and to look up."""
+
+
+_Key = TypeVar("_Key")
 
 
 def source_of(endpoint: Endpoint) -> Source:
@@ -83,11 +87,12 @@ class HalfOpenLimits:
     Also finds the SA that a repeated IKE_SA_INIT request belongs to, by its octets and source.
     """
 
-    __slots__ = ("_by_request", "_per_source", "_rate")
+    __slots__ = ("_by_request", "_per_address", "_per_source", "_rate")
 
     def __init__(self) -> None:
         self._by_request: dict[tuple[bytes, Hashable], IkeSa] = {}
         self._per_source: dict[Source, int] = {}
+        self._per_address: dict[bytes, int] = {}
         self._rate = (float("-inf"), 0, 0)
 
     def __len__(self) -> int:
@@ -118,6 +123,7 @@ class HalfOpenLimits:
         self._by_request[key] = sa
         counted = source_of(source)
         self._per_source[counted] = self._per_source.get(counted, 0) + 1
+        self._per_address[counted[0]] = self._per_address.get(counted[0], 0) + 1
         return key
 
     def remove(self, key: tuple[bytes, Endpoint]) -> None:
@@ -125,11 +131,30 @@ class HalfOpenLimits:
         if self._by_request.pop(key, None) is None:
             return
         counted = source_of(key[1])
-        left = self._per_source[counted] - 1
-        if left:
-            self._per_source[counted] = left
-        else:
-            del self._per_source[counted]
+        _take_one(self._per_source, counted)
+        _take_one(self._per_address, counted[0])
+
+    def in_the_way(self, newcomer: IpAddress) -> IkeSa | None:
+        """The SA to give up for one more of ``newcomer``, or None.
+
+        It is the oldest, of those whose peers have not said who they are, of the address that
+        has the most: nobody who fills the table locks out anybody else.
+        """
+        most = max(self._per_address.values(), default=0)
+        crowd = {packed for packed, count in self._per_address.items() if count == most}
+        if self._per_address.get(newcomer.packed, 0) >= most:
+            crowd = {newcomer.packed}
+        for sa in self._by_request.values():
+            if sa.peer_id is None and sa.path.remote.address.packed in crowd:
+                return sa
+        return None
+
+
+def _take_one(counts: dict[_Key, int], key: _Key) -> None:
+    if counts[key] > 1:
+        counts[key] -= 1
+    else:
+        del counts[key]
 
 
 class PerSecond:

@@ -5,6 +5,7 @@ from hashlib import sha256
 
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
+from gateway.ike import closing
 from gateway.ike.codec import (
     CertificateRequest,
     Header,
@@ -71,7 +72,8 @@ def receive_request(core: Core, octets: bytes, header: Header, path: Path, now: 
         if known.window.may_repeat(now):
             core.transmit(known.window.responses, path)
         return
-    if len(core.half_open) >= core.settings.half_open_limit:
+    full = len(core.half_open) >= core.settings.half_open_limit
+    if full and core.settings.cookie_threshold > core.settings.half_open_limit:
         core.count("half_open_limit_reached")
         return
     try:
@@ -121,6 +123,16 @@ def _cookie_missing(  # noqa: PLR0917 - one fact each
     )
 
 
+def _make_room(core: Core, path: Path, now: float) -> bool:
+    """Give up somebody's half-open SA for a peer that showed a cookie; False when none may go."""
+    other = core.half_open.in_the_way(path.remote.address)
+    if other is None:
+        return False
+    core.count("half_open_given_up")
+    closing.close(core, other, "its place went to another peer", now)
+    return True
+
+
 def _answer(  # noqa: PLR0917 - one fact each
     core: Core,
     octets: bytes,
@@ -145,6 +157,9 @@ def _answer(  # noqa: PLR0917 - one fact each
     if crowded and not core.key_exchanges.may(now):
         # With cookies they are no forgeries, but so many cost us more than them.
         core.count("key_exchanges_put_off")
+        return
+    if len(core.half_open) >= core.settings.half_open_limit and not _make_room(core, path, now):
+        core.count("half_open_limit_reached")
         return
     selection, candidates = choose(core, offered, path)
     suite: IkeSuite = selection.suite
