@@ -62,7 +62,10 @@ class RadiusLink(Generic[O_co]):
                 if isinstance(output, SendDatagram):
                     self._send(output)
                 elif isinstance(output, ServerChanged):
-                    self._emit(_changed(self._backend, output))
+                    if not output.alive:
+                        self._drop_sockets(output.server)
+                    if not output.still:
+                        self._emit(_changed(self._backend, output))
                 elif isinstance(output, Ignored):
                     self._emit(_ignored(self._backend, output))
                 else:
@@ -75,10 +78,8 @@ class RadiusLink(Generic[O_co]):
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        for sock in self._sockets.values():
-            self._loop.remove_reader(sock.fileno())
-            sock.close()
-        self._sockets.clear()
+        for server in {server for server, _ in self._sockets}:
+            self._drop_sockets(server)
 
     def _arm(self) -> None:
         at = self._engine.next_timer()
@@ -106,6 +107,7 @@ class RadiusLink(Generic[O_co]):
                 sock.send(output.data)
                 self._engine.refused(output.server, self._loop.time())
         except OSError as error:  # the engine sends again, or to another server
+            self._drop_sockets(output.server)
             self._emit(_unsent(self._backend, output.server, error))
 
     def _socket(self, server: Endpoint, slot: int) -> socket.socket:
@@ -124,8 +126,17 @@ class RadiusLink(Generic[O_co]):
         self._loop.add_reader(sock.fileno(), self._readable, sock, server, slot)
         return sock
 
+    def _drop_sockets(self, server: Endpoint) -> None:
+        """Have new ones: these keep the source address of old, which we may not have any more."""
+        for key in [key for key in self._sockets if key[0] == server]:
+            sock = self._sockets.pop(key)
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+
     def _readable(self, sock: socket.socket, server: Endpoint, slot: int) -> None:
         for _ in range(MAX_BATCH):
+            if sock.fileno() < 0:  # dropped by what came before
+                break
             try:
                 datagram = sock.recv(MAX_OCTETS + 1)
             except BlockingIOError:

@@ -179,9 +179,7 @@ class AccountingClient:
                 continue
             del self._waiting[key]
             self._busy.add(lane)
-            server = self._liveness.choose(now)
-            if server is None:
-                raise AssertionError("no accounting server, and still a record")
+            server = self._liveness.choose(now) or next(iter(self._secrets))
             self._send(key, _Flight(record, server, now), now)
 
     # -- requests ------------------------------------------------------------------------
@@ -204,14 +202,15 @@ class AccountingClient:
     def _send(self, key: int, flight: _Flight, now: float) -> None:
         settings, server = self._settings, flight.server
         place = self._numbers[server].take(key)
-        if place is None:
-            raise AssertionError("more requests in flight than identifiers")
+        self._flights[key] = flight
+        if place is None:  # all numbers are in flight: later
+            self._timers.set(key, now + settings.hold_s)
+            return
         slot, identifier = place
         attributes = accounting.encode(settings, flight.record, now)
         data = accounting_request(identifier, attributes, self._secrets[server])
         wait = settings.retransmit_first_s * settings.retransmit_factor ** len(flight.sent)
         flight.sent[place] = data[4:20]
-        self._flights[key] = flight
         self._timers.set(key, now + wait)
         self.counters["requests"] += 1
         self._outputs.append(SendDatagram(server, data, slot))

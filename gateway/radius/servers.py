@@ -30,6 +30,8 @@ class ServerChanged:
     alive: bool
     hold_s: float = 0.0
     """For how long it is left alone when it does not answer."""
+    still: bool = False
+    """It did not answer before either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,6 @@ class Liveness:
         """A request of ``since`` got no answer; the server is dead unless another one did."""
         if self._heard_at.get(server, since) > since:
             return
-        if server not in self._dead_until:
-            self.changes.append(ServerChanged(server, alive=False, hold_s=self._hold_s))
+        still = server in self._dead_until
+        self.changes.append(ServerChanged(server, False, self._hold_s, still))
         self._dead_until[server] = now + self._hold_s

@@ -72,5 +72,9 @@ class RadiusSettings:
     def __post_init__(self) -> None:
         if not self.servers:
             raise ValueError(f"RADIUS backend {self.name} has no server")
+        ends = [one.authentication for one in self.servers]
+        ends += [one.accounting for one in self.servers if one.accounting is not None]
+        if len(set(ends)) != len(ends):
+            raise ValueError(f"RADIUS backend {self.name} has an address and port twice")
         if not 0 < len(self.nas_identifier.encode()) <= 253:
             raise ValueError("nas_identifier must have 1 to 253 octets")

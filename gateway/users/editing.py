@@ -42,7 +42,11 @@ class UserFile:
         nt_hash: bytes | None = None,
         enabled: bool = True,
     ) -> UserEntry:
-        """Add a user; ``nt_hash`` (16 octets, of the same password) only where MSCHAPv2 is used."""
+        """Add a user.
+
+        ``nt_hash`` only where MSCHAPv2 is used: 16 octets, the MD4 of what
+        :func:`gateway.users.passwords.canonical_password` makes of the same password.
+        """
         with self._named():
             name = canonical_name(name)
             entry = UserEntry(name, _groups(groups), enabled)
@@ -122,6 +126,8 @@ class UserFile:
     def _edit(self, change: Callable[[str], str]) -> None:
         """Replace the file behind any link; our own tools wait for one another."""
         path = self._settings.path.resolve()
+        if not path.parent.is_dir():
+            raise UserFileError(f"there is no folder {path.parent}; create it")
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)

@@ -102,6 +102,7 @@ def ensure_key(path: Path, random: Callable[[int], bytes]) -> Sealing:
             os.close(descriptor)
         with contextlib.suppress(FileExistsError):
             os.link(new, path)
+        _sync(path.parent)  # before anything is sealed with it
     except OSError as error:
         raise SealingError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
@@ -111,3 +112,11 @@ def ensure_key(path: Path, random: Callable[[int], bytes]) -> Sealing:
     if made is None:
         raise SealingError(f"{path}: vanished while it was made")
     return made
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -246,6 +246,25 @@ def test_datagrams_from_another_port_never_arrive() -> None:
     run(main())
 
 
+def test_a_dead_server_is_asked_from_a_new_socket() -> None:
+    async def main() -> None:
+        server = await Server(silent=True).start()
+        settings = RadiusSettings(
+            "office", (RadiusServer(server.endpoint, SECRET),), retransmit_first_s=0.01, tries=2
+        )
+        bench = Bench(backends={"office": settings})
+        for ticket in range(3):
+            bench.service.ask(question(ticket, backend="office"))
+            assert isinstance(await bench.answer_of(ticket), Unavailable)
+        assert len(server.sources) == 6
+        assert len(set(server.sources)) > 1
+        assert [event.name for event in bench.events] == ["radius_server_down"]
+        bench.service.stop()
+        server.transport.close()
+
+    run(main())
+
+
 def test_a_server_whose_port_is_closed_is_unavailable() -> None:
     async def main() -> None:
         server = await Server().start()

@@ -1,6 +1,7 @@
 """Accounting in virtual time: order, retransmission with its delay, failover, bounds."""
 
 import hashlib
+import random
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -53,6 +54,8 @@ class Bench:
                 assert hashlib.md5(digest).digest() == output.data[4:20]
                 fresh.append(output)
             elif isinstance(output, ServerChanged):
+                if output.still:
+                    continue
                 self.changes.append((output.server, output.alive))
             elif isinstance(output, Ignored):
                 self.ignored.append(output.reason)
@@ -280,3 +283,41 @@ def test_without_accounting_servers_nothing_is_kept() -> None:
 )
 def test_causes(reason: Any, cause: Any) -> None:
     assert cause_of(reason) is cause
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_record_arrives_in_order_whatever_the_network_does(seed: Any) -> None:
+    chance = random.Random(seed)
+    bench = Bench(replace(SETTINGS, hold_s=5.0, tries=chance.randint(1, 4)))
+    on_the_way: list[Any] = []
+    seen: dict[str, list[int]] = {}
+    opened: list[str] = []
+    for step in range(12_000):
+        bench.run(step * 0.05)
+        if step < 1500 and chance.random() < 0.3:
+            if opened and chance.random() < 0.5:
+                name = opened.pop(chance.randrange(len(opened)))
+                session = replace(SESSION, session_id=name)
+                bench.add(record(StatusType.STOP, session, at=bench.now))
+            else:
+                name = f"n{step}"
+                opened.append(name)
+                bench.add(record(session=replace(SESSION, session_id=name), at=bench.now))
+        for sent in bench.sent:
+            up = (int(bench.now / 20) + (sent.server == FIRST)) % 3 != 0
+            if up and chance.random() < 0.8:
+                seen.setdefault(value_of(sent.data, 44).decode(), []).append(
+                    value_of(sent.data, 40)[3]
+                )
+                copies = chance.choice((0, 1, 1, 2))
+                on_the_way += [(bench.now + chance.random() * 2.0, sent)] * copies
+        bench.sent.clear()
+        for late in [one for one in on_the_way if one[0] <= bench.now]:
+            on_the_way.remove(late)
+            bench.reply(late[1])
+    assert bench.client.waiting == 0
+    assert bench.lost == []
+    assert len(seen) > 100
+    for name, codes in seen.items():
+        assert codes == sorted(codes), "a stop before its start"
+        assert set(codes) == ({1} if name in opened else {1, 2})

@@ -1,6 +1,7 @@
 """The client in virtual time: failover, deadlines, stickiness, and answers that must not count."""
 
 import itertools
+import random
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -64,6 +65,8 @@ class Bench:
                 assert output.ticket not in self.answers
                 self.answers[output.ticket] = output.answer
             elif isinstance(output, ServerChanged):
+                if output.still:
+                    continue
                 self.changes.append((output.server, output.alive))
             else:
                 assert isinstance(output, Ignored)
@@ -537,3 +540,44 @@ def test_a_refusal_by_icmp_cuts_no_eap_conversation() -> None:
     assert bench.collect() == []
     bench.accept(bench.sent[-1], eap_attributes(eap(3, 6)))
     assert isinstance(bench.answers[2], Accepted)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_question_gets_one_answer_whatever_the_network_does(seed: Any) -> None:
+    """Datagrams are lost, late, doubled, damaged and out of order; servers come and go."""
+    chance = random.Random(seed)
+    settings = replace(SETTINGS, deadline_s=15.0, hold_s=5.0, tries=chance.randint(1, 4))
+    bench = Bench(settings)
+    asked, on_the_way, ticket = {}, [], 0
+    for step in range(1500):
+        bench.run(step * 0.05)
+        if step < 1000 and chance.random() < 0.4:
+            ticket += 1
+            asked[ticket] = bench.now
+            bench.ask(ticket, PASSWORD)
+        for sent in bench.sent:
+            up = (int(bench.now / 10) + (sent.server == ONE)) % 3 != 0
+            for _ in range(chance.choice((0, 1, 1, 1, 2)) if up else 0):
+                data = answer(sent.data, chance.choice((2, 3)), secret=SECRETS[sent.server])
+                if chance.random() < 0.2:
+                    data = data[:20] + bytes(3) + data[23:]
+                on_the_way.append((bench.now + chance.random() * 3.0, sent, data))
+        bench.sent.clear()
+        chance.shuffle(on_the_way)
+        for late in [one for one in on_the_way if one[0] <= bench.now]:
+            on_the_way.remove(late)
+            bench.give(late[1], late[2])
+        for number, at in asked.items():
+            assert number in bench.answers or bench.now <= at + settings.deadline_s
+    assert bench.answers.keys() == asked.keys()
+    assert {type(got) for got in bench.answers.values()} >= {Accepted, Rejected}
+    assert bench.client.waiting == 0
+    assert not any(len(flying) for flying in bench.client._flying.values())
+    assert bench.client.next_timer() is None
+
+
+def test_a_server_that_is_listed_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        RadiusSettings("x", (RadiusServer(ONE, SECRET), RadiusServer(ONE, OTHER)))
+    with pytest.raises(ValueError, match="no server"):
+        RadiusSettings("x", ())
