@@ -200,7 +200,7 @@ def test_files_with_dos_line_ends() -> None:
 
 def test_a_missing_folder_is_named(tmp_path: Any) -> None:
     settings = UserBaseSettings(tmp_path / "no" / "users.toml", tmp_path / "users.key", CHEAP)
-    with pytest.raises(UserFileError, match="there is no folder .*/no; create it"):
+    with pytest.raises(UserFileError, match=r"there is no folder .*/no; create it"):
         UserFile(settings).add_user("anna", "pw")
     missing = UserBaseSettings(tmp_path / "users.toml", tmp_path / "no" / "users.key", CHEAP)
     with pytest.raises(UserFileError, match=r"users\.key: cannot be written: No such file"):
