@@ -211,6 +211,12 @@ def remember(sa: IkeSa, message_id: int) -> None:
         sa.finished_ids.append(message_id)
 
 
+def take_later(sa: IkeSa, message_id: int) -> None:
+    """A message came too early or found no room: its repetition is looked at again."""
+    if sa.finished_ids is not None and message_id in sa.finished_ids:
+        sa.finished_ids.remove(message_id)
+
+
 def is_finished(sa: IkeSa, message_id: int) -> bool:
     """Whether an exchange with this message id was over not long ago."""
     return sa.finished_ids is not None and message_id in sa.finished_ids

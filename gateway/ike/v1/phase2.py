@@ -75,6 +75,9 @@ def _transaction(
         handler = _TRANSACTIONS.get((configuration.type, about_login, sa.state))
     if handler is None or configuration is None:
         core.count("transactions_out_of_state")
+        if sa.state is State.AUTHENTICATED:
+            # The acknowledgement of the login may be on its way, or lost.
+            exchange.take_later(sa, arrival.message_id)
         return
     handler(core, sa, arrival, configuration, now)
 

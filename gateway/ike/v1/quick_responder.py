@@ -79,9 +79,7 @@ def receive_first(
     """Answer message 1, or say why not."""
     if quick.under_way(sa, initiator=False) >= quick.MAX_QUICK_MODES:
         core.count("quick_modes_too_many")
-        if sa.finished_ids is not None:
-            # Its repetition may find room.
-            sa.finished_ids.remove(arrival.message_id)
+        exchange.take_later(sa, arrival.message_id)
         return
     path = arrival.path
     try:
