@@ -7,11 +7,13 @@ ISAKMP SA that they were negotiated under, so they move to the new one and live 
 from gateway.ike import closing, users
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.sa import IkeSa as AnyIkeSa
-from gateway.ike.v1 import initiate, phase2
+from gateway.ike.v1 import initiate
 from gateway.ike.v1.sa import IkeSa, State, transition
 
+DELETE_AFTER_S = 2.0
+"""So long the replaced SA stays when we replaced it: peers move its children in their own time."""
 OLD_SA_S = 30.0
-"""The replaced SA is deleted by us when the peer, whose task it is, has not done so after this."""
+"""It is deleted by us when the peer, whose task it is, has not done so after this."""
 CROSSING_S = 30.0
 """Two SAs made within this time replace the same one: both sides renewed at once."""
 RETRY_S = 30.0
@@ -117,11 +119,8 @@ def _retire(core: Core, old: IkeSa, *, delete: bool, now: float) -> None:
         TimerKind.SESSION,
     ):
         core.timers.cancel((kind, old.local_spi))
-    if delete:
-        phase2.send_delete(core, old)
-        closing.close(core, old, "replaced", now)
-    else:
-        core.timers.set((TimerKind.EXPIRE_IKE, old.local_spi), now + OLD_SA_S)
+    wait_s = DELETE_AFTER_S if delete else OLD_SA_S
+    core.timers.set((TimerKind.EXPIRE_IKE, old.local_spi), now + wait_s)
 
 
 def deleted_by_peer(core: Core, sa: IkeSa, now: float) -> None:
