@@ -17,7 +17,8 @@ class Timers(Generic[K]):
     __slots__ = ("_deadline", "_heap", "_serial")
 
     def __init__(self) -> None:
-        self._deadline: dict[K, tuple[float, int]] = {}
+        self._deadline: dict[K, tuple[float, int, K]] = {}
+        """The entry of the heap that counts, of each key."""
         self._heap: list[tuple[float, int, K]] = []
         self._serial = 0
 
@@ -30,10 +31,10 @@ class Timers(Generic[K]):
     def set(self, key: K, at: float) -> None:
         """Schedule ``key`` at ``at``, replacing an earlier deadline of the same key."""
         self._serial += 1
-        self._deadline[key] = (at, self._serial)
-        heapq.heappush(self._heap, (at, self._serial, key))
+        entry = self._deadline[key] = (at, self._serial, key)
+        heapq.heappush(self._heap, entry)
         if len(self._heap) > 64 and len(self._heap) > 2 * len(self._deadline):
-            self._heap = [(when, serial, k) for k, (when, serial) in self._deadline.items()]
+            self._heap = list(self._deadline.values())
             heapq.heapify(self._heap)
 
     def cancel(self, key: K) -> None:
@@ -47,7 +48,7 @@ class Timers(Generic[K]):
 
     def _drop_stale(self) -> None:
         heap = self._heap
-        while heap and self._deadline.get(heap[0][2]) != heap[0][:2]:
+        while heap and self._deadline.get(heap[0][2]) is not heap[0]:
             heapq.heappop(heap)
 
     def next_at(self) -> float | None:
