@@ -5,7 +5,6 @@ Whoever sent last and expects an answer retransmits; whoever has nothing to expe
 repetitions from memory.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -205,21 +204,18 @@ def forget(core: Core, sa: IkeSa, exchange: Phase2Exchange) -> None:
 
 def remember(sa: IkeSa, message_id: int) -> None:
     """Take no new exchange with this message id: it was used."""
-    if sa.finished_ids is None:
-        sa.finished_ids = deque(maxlen=REMEMBERED_IDS)
     if message_id not in sa.finished_ids:
-        sa.finished_ids.append(message_id)
+        sa.finished_ids = (*sa.finished_ids[1 - REMEMBERED_IDS :], message_id)
 
 
 def take_later(sa: IkeSa, message_id: int) -> None:
     """A message came too early or found no room: its repetition is looked at again."""
-    if sa.finished_ids is not None and message_id in sa.finished_ids:
-        sa.finished_ids.remove(message_id)
+    sa.finished_ids = tuple(one for one in sa.finished_ids if one != message_id)
 
 
 def is_finished(sa: IkeSa, message_id: int) -> bool:
     """Whether an exchange with this message id was over not long ago."""
-    return sa.finished_ids is not None and message_id in sa.finished_ids
+    return message_id in sa.finished_ids
 
 
 def arm(core: Core, sa: IkeSa) -> None:

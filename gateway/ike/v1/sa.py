@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -240,7 +239,7 @@ class IkeSa(AnyIkeSa):
         self.reassembly: Reassembly | None = None
         self.exchanges: dict[int, Phase2Exchange] = {}
         """Exchanges after phase 1, by message id: those under way and some finished ones."""
-        self.finished_ids: deque[int] | None = None
+        self.finished_ids: tuple[int, ...] = ()
         self.replaces: IkeSa | None = None
         """The SA that this one will take the children from, when it replaces one of ours."""
         self.rekeyed_by: IkeSa | None = None
