@@ -313,10 +313,11 @@ def establish(core: Core, sa: IkeSa, now: float) -> None:
     phase = state_of(sa)
     sa.phase1 = None
     sa.established_at = sa.last_inbound = now
+    if phase.initial_contact:
+        # The peer has nothing of its other SAs any more, so there is nothing to take over.
+        replace_older(core, sa, now)
     renew.settle(core, sa, now)
     core.add_peer(sa)
-    if phase.initial_contact:
-        replace_older(core, sa, now)
     start_timers(core, sa, phase.life_s, now)
     core.timers.set((TimerKind.GIVE_UP, sa.local_spi), now + PROOF_REMEMBERED_S)
     if not sa.children:

@@ -27,9 +27,9 @@ from harness_v2 import (
     network_selector,
     pair,
 )
+from rogue_v1 import inject
 
 from gateway.domain.child_sa import ANY_IPV4, TrafficSelector
-from gateway.domain.endpoint import Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import (
     Accepted,
@@ -53,7 +53,7 @@ from gateway.ike.policy import (
     UserMethod,
     V1Exchange,
 )
-from gateway.ike.v1 import exchange, mode_config, protect, quick_initiator, transaction
+from gateway.ike.v1 import exchange, mode_config, quick_initiator, transaction
 from gateway.ike.v1.codec import (
     Attribute,
     Configuration,
@@ -124,40 +124,6 @@ def assert_no_faults(network: Network) -> None:
 
 def failures(host: Host) -> list[str]:
     return [event.text for event in host.named("handshake_failed")]
-
-
-class Rogue(exchange.Phase2Exchange):
-    """Any exchange after phase 1, by a peer that knows the keys and no rules."""
-
-    __slots__ = ("answers",)
-    answers: list[Payload]
-    exchange_type = ExchangeType.TRANSACTION
-
-    def receive(
-        self, core: Core, sa: IkeSa, payloads: Sequence[Payload], path: Path, now: float
-    ) -> None:
-        self.answers += payloads
-
-    def unanswered(self, core: Core, sa: IkeSa, now: float) -> None:
-        pass
-
-
-def inject(
-    network: Network,
-    host: Host,
-    payloads: Sequence[Payload],
-    kind: ExchangeType = ExchangeType.TRANSACTION,
-) -> list[Payload]:
-    """Let a host's ISAKMP SA send something of its own; returns the answer's payloads."""
-    core, sa = host.engine._core, only_sa(host)
-    rogue = Rogue(exchange.new_message_id(core, sa), initiator=True, now=network.now)
-    rogue.answers = []
-    assert exchange.add(sa, rogue)
-    rogue.sent = protect.seal(core, sa, rogue, payloads, exchange_type=kind)
-    core.transmit(rogue.sent, sa.path)
-    network.run()
-    sa.exchanges.pop(rogue.message_id, None)
-    return rogue.answers
 
 
 def configuration(kind: CfgType, *attributes: Attribute) -> list[Payload]:
@@ -262,7 +228,7 @@ def test_quick_mode_without_configuration_is_refused_with_a_remedy() -> None:
 def test_h41_push_to_a_device_that_pulls_is_not_taken() -> None:
     network = connect(pair(gateway_v1(), device_v1(remote_ts=LAN)))
     other = Attribute(CfgAttribute.INTERNAL_IP4_ADDRESS, ip_address("10.9.0.77").packed)
-    assert inject(network, network.gateway, configuration(CfgType.SET, other)) == []
+    assert inject(network, network.gateway, configuration(CfgType.SET, other)).answers == []
     assert only_sa(network.device).inner_address == ip_address("10.9.0.1")
     assert network.device.engine.counters["transactions_out_of_state"] == 1
 
@@ -271,7 +237,7 @@ def test_h41_push_twice_is_not_taken() -> None:
     push = {"v1_config_mode": ConfigMode.PUSH}
     network = connect(pair(gateway_v1(**push), device_v1(remote_ts=LAN, **push)))
     other = Attribute(CfgAttribute.INTERNAL_IP4_ADDRESS, ip_address("10.9.0.77").packed)
-    assert inject(network, network.gateway, configuration(CfgType.SET, other)) == []
+    assert inject(network, network.gateway, configuration(CfgType.SET, other)).answers == []
     assert only_sa(network.device).inner_address == ip_address("10.9.0.1")
 
 
@@ -279,7 +245,7 @@ def test_h41_the_device_neither_sets_nor_answers_what_nobody_asked() -> None:
     network = connect(pair(gateway_v1(), device_v1(remote_ts=LAN)))
     address = Attribute(CfgAttribute.INTERNAL_IP4_ADDRESS, ip_address("10.9.0.77").packed)
     for kind in (CfgType.SET, CfgType.REPLY, CfgType.ACK):
-        assert inject(network, network.device, configuration(kind, address)) == []
+        assert inject(network, network.device, configuration(kind, address)).answers == []
     assert only_sa(network.gateway).inner_address == ip_address("10.9.0.1")
     assert network.gateway.engine.counters["transactions_out_of_state"] == 3
 
@@ -287,14 +253,14 @@ def test_h41_the_device_neither_sets_nor_answers_what_nobody_asked() -> None:
 def test_h41_the_gateway_asks_the_device_for_nothing() -> None:
     network = connect(pair(gateway_v1(), device_v1(remote_ts=LAN)))
     asked = configuration(CfgType.REQUEST, Attribute(CfgAttribute.INTERNAL_IP4_ADDRESS))
-    assert inject(network, network.gateway, asked) == []
+    assert inject(network, network.gateway, asked).answers == []
 
 
 def test_asking_again_gives_the_same_address() -> None:
     network = connect(pair(gateway_v1(), device_v1(remote_ts=LAN)))
     wanted = ip_address("10.9.0.99").packed
     asked = configuration(CfgType.REQUEST, Attribute(CfgAttribute.INTERNAL_IP4_ADDRESS, wanted))
-    (answer,) = inject(network, network.device, asked)
+    (answer,) = inject(network, network.device, asked).answers
     assert isinstance(answer, Configuration)
     assert answer.identifier == 77
     assert answer.get(CfgAttribute.INTERNAL_IP4_ADDRESS) == Attribute(
@@ -310,7 +276,7 @@ def test_h32_address_of_another_peer_is_not_given() -> None:
     asked = configuration(
         CfgType.REQUEST, Attribute(CfgAttribute.INTERNAL_IP4_ADDRESS, taken.packed)
     )
-    (answer,) = inject(network, network.device, asked)
+    (answer,) = inject(network, network.device, asked).answers
     assert isinstance(answer, Configuration)
     given = answer.get(CfgAttribute.INTERNAL_IP4_ADDRESS)
     assert given is not None
@@ -327,7 +293,7 @@ def test_h32_address_of_another_peer_is_not_given() -> None:
 )
 def test_h32_malformed_addresses_change_nothing(attribute: Attribute) -> None:
     network = connect(pair(gateway_v1(), device_v1(remote_ts=LAN)))
-    assert inject(network, network.device, configuration(CfgType.REQUEST, attribute)) == []
+    assert inject(network, network.device, configuration(CfgType.REQUEST, attribute)).answers == []
     assert_up(network)
 
 
@@ -336,7 +302,7 @@ def test_unknown_attributes_are_passed_over() -> None:
     asked = configuration(
         CfgType.REQUEST, Attribute(0x7FFF, b"?" * 100), Attribute(CfgAttribute.INTERNAL_IP4_DNS)
     )
-    (answer,) = inject(network, network.device, asked)
+    (answer,) = inject(network, network.device, asked).answers
     assert isinstance(answer, Configuration)
     assert [one.type for one in answer.attributes][:1] == [CfgAttribute.INTERNAL_IP4_DNS]
 
@@ -534,7 +500,7 @@ PASSWORD = Attribute(CfgAttribute.XAUTH_USER_PASSWORD, b"lovelace")
 def test_h40_login_cannot_be_skipped(payloads: list[Payload]) -> None:
     """Reply before request, status set by the client, configuration before the login."""
     network = waiting_for_user()
-    assert inject(network, network.device, payloads) == []
+    assert inject(network, network.device, payloads).answers == []
     assert states(network.gateway) == [State.AUTHENTICATED]
     sa = only_sa(network.gateway)
     assert not sa.evidence & Evidence.USER
@@ -546,7 +512,7 @@ def test_h40_login_cannot_be_skipped(payloads: list[Payload]) -> None:
 def test_h15_quick_mode_before_the_login() -> None:
     network = waiting_for_user()
     payloads: list[Payload] = [Nonce(bytes(20)), Identification(4, bytes(8))]
-    assert inject(network, network.device, payloads, ExchangeType.QUICK) == []
+    assert inject(network, network.device, payloads, ExchangeType.QUICK).answers == []
     assert states(network.gateway) == [State.AUTHENTICATED]
     assert not network.gateway.sas
     assert network.gateway.engine.counters["requests_out_of_state"] >= 1
@@ -620,8 +586,8 @@ def test_h40_login_again_after_success_is_refused(kind: CfgType) -> None:
     network = login(*xauth_policies())
     before = len(network.gateway.questions)
     for attributes in ((NAME, PASSWORD), (OK,), (Attribute(CfgAttribute.XAUTH_STATUS, 0),)):
-        assert inject(network, network.device, configuration(kind, *attributes)) == []
-        assert inject(network, network.gateway, configuration(kind, *attributes)) == []
+        assert inject(network, network.device, configuration(kind, *attributes)).answers == []
+        assert inject(network, network.gateway, configuration(kind, *attributes)).answers == []
     assert len(network.gateway.questions) == before
     assert_up(network)
 
@@ -644,7 +610,7 @@ def test_h40_gateway_that_asks_for_more_gets_nothing() -> None:
         network,
         network.gateway,
         configuration(CfgType.REQUEST, NAME, Attribute(CfgAttribute.XAUTH_NEXT_PIN)),
-    )
+    ).answers
     assert isinstance(answer, Configuration)
     assert answer.get(CfgAttribute.XAUTH_USER_PASSWORD) is None
     assert states(network.device) == []

@@ -16,6 +16,7 @@ from harness_v2 import (
 )
 
 from gateway.domain.child_sa import ANY_IPV4, TrafficSelector
+from gateway.ike.core import TimerKind
 from gateway.ike.crypto.proposals import SuiteOffer
 from gateway.ike.policy import ConnectionPolicy, Feature, Lifetimes
 from gateway.ike.registry import DhGroup
@@ -231,17 +232,11 @@ def test_responders_shorter_life_is_told_and_kept() -> None:
     network = up(replace(ours, lifetimes=SHORT), theirs)
     first = child_of(network.device)
     core = network.device.engine._core
-    due = [at for key, at in _deadlines(core) if key == ("child SA expires", first.spi_in)]
-    assert due == [network.now + 120]
+    assert core.timers.deadline((TimerKind.EXPIRE_CHILD, first.spi_in)) == network.now + 120
     network.pass_time(400)
     assert_well(network)
     assert network.device.engine.counters["child_sas_rekeyed"] >= 3
     assert not network.device.named("child_sa_expired")
-
-
-def _deadlines(core: object) -> list[tuple[tuple[str, object], float]]:
-    timers = core.timers  # type: ignore[attr-defined]
-    return [((kind.value, name), at) for (kind, name), (at, _) in timers._deadline.items()]
 
 
 # -- the drafts' features -------------------------------------------------------------------
