@@ -145,9 +145,10 @@ class AuthExchange(exchange.Exchange):
         transition(core, sa, State.ESTABLISHED, "IKE_AUTH verified")
         first: Child | None = None
         refused_child: Refused | None = None
+        childless = sa.handshake is not None and sa.handshake.peer_is_childless
         old = reauthentication.replaced_by(core, sa)
         try:
-            if sa.handshake is not None and sa.handshake.peer_is_childless:
+            if childless:
                 self._take_address(sa, connection, view)
             else:
                 first = self._first_child(core, sa, connection, view, old, now)
@@ -157,11 +158,15 @@ class AuthExchange(exchange.Exchange):
             refused_child = Refused(NotifyType.INVALID_SYNTAX, str(malformed))
         auth.established(core, sa, first, now)
         reauthentication.take_lifetime(core, sa, view, now)
-        if old is not None and refused_child is None:
-            reauthentication.finish(core, old, sa, now)
         if refused_child is not None:
             self._report(core, sa, refused_child, "IKE_AUTH (child SA)")
             deleting.delete_ike_sa(core, sa, refused_child.reason, now)
+            return
+        if childless:
+            # The child SA gets an exchange, and where policy has groups a key exchange, of its own.
+            core.version_of(sa).create_child(core, sa, core.take_reqid(connection.name), now)
+        if old is not None:
+            reauthentication.finish(core, old, sa, now)
 
     def _authenticate(self, core: Core, sa: IkeSa, view: Payloads) -> ConnectionPolicy:
         connection = sa.connection

@@ -5,7 +5,7 @@ from gateway.ike.crypto.proposals import IkeSuite
 from gateway.ike.v2.sa import Evidence, IkeSa
 
 
-def install(
+def install(  # noqa: PLR0917 - one fact each
     sa: IkeSa,
     suite: IkeSuite,
     shared: bytes,

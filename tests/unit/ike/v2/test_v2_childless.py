@@ -1,5 +1,7 @@
 """IKE SAs without a child SA (RFC 6023), both sides."""
 
+from dataclasses import replace
+
 import pytest
 from harness_v2 import (
     Network,
@@ -8,6 +10,7 @@ from harness_v2 import (
     device_policy,
     established,
     gateway_policy,
+    network_selector,
     pair,
     sa_of,
     site_policies,
@@ -20,7 +23,7 @@ from gateway.ike.codec import (
     TrafficSelectorsResponder,
 )
 from gateway.ike.core import CHILDLESS_S
-from gateway.ike.registry import NotifyType
+from gateway.ike.registry import ExchangeType, NotifyType
 
 
 def childless(**changes: object) -> Network:
@@ -29,21 +32,38 @@ def childless(**changes: object) -> Network:
     )
 
 
-def test_an_ike_sa_stays_without_a_child_sa() -> None:
-    network = childless()
+def message_kinds(network: Network) -> list[int]:
+    """Of the device's requests."""
+    return [one.message[18] for one in network.sent if one.sender == "device"]
+
+
+def without_child(network: Network) -> Network:
+    """The gateway's child SA goes, the IKE SA stays."""
+    for spi_in in list(network.gateway.sas):
+        network.gateway.engine.child_expired(spi_in, hard=True, now=network.now)
+    network.run()
     assert not network.gateway.sas
     assert not network.device.sas
-    network.pass_time(10 * CHILDLESS_S)
-    assert len(established(network.gateway)) == len(established(network.device)) == 1
+    return network
+
+
+def test_the_child_sa_has_an_exchange_of_its_own() -> None:
+    network = childless()
+    assert message_kinds(network) == [
+        ExchangeType.IKE_SA_INIT,
+        ExchangeType.IKE_AUTH,
+        ExchangeType.CREATE_CHILD_SA,
+    ]
+    assert_consistent(network)
+    (child,) = network.device.sas.values()
+    assert [str(one.start) for one in child.local_ts] == ["10.9.0.1"]
     assert established(network.device)[0].inner_address == "10.9.0.1"
 
 
-def test_the_child_sa_comes_with_the_traffic() -> None:
+def test_between_networks_with_the_reqid_of_the_trap() -> None:
     gateway, device = site_policies(childless=True)
     network = pair(gateway, device)
     reqid = network.device.engine.reserve_reqid("office")
-    connect(network)
-    assert not network.device.sas
     network.device.engine.traffic_waiting(reqid, network.now)
     network.run()
     (child,) = network.device.sas.values()
@@ -51,15 +71,24 @@ def test_the_child_sa_comes_with_the_traffic() -> None:
     assert_consistent(network)
 
 
-def test_the_child_sa_s_inner_address_is_the_leased_one() -> None:
-    network = pair(gateway_policy(childless=True), device_policy(childless=True))
+def test_an_ike_sa_stays_without_a_child_sa() -> None:
+    network = without_child(childless())
+    network.pass_time(10 * CHILDLESS_S)
+    assert len(established(network.gateway)) == len(established(network.device)) == 1
     reqid = network.device.engine.reserve_reqid("office")
-    connect(network)
     network.device.engine.traffic_waiting(reqid, network.now)
     network.run()
-    (child,) = network.device.sas.values()
-    assert [str(one.start) for one in child.local_ts] == ["10.9.0.1"]
     assert_consistent(network)
+    assert network.device.sas
+
+
+def test_an_ike_sa_stays_when_the_child_sa_is_refused() -> None:
+    gateway, device = site_policies(childless=True)
+    network = connect(pair(replace(gateway, remote_ts=(network_selector("10.66.0.0/16"),)), device))
+    network.pass_time(10 * CHILDLESS_S)
+    assert established(network.gateway)
+    assert not network.gateway.sas
+    assert network.gateway.named("handshake_failed")
 
 
 def test_a_gateway_that_wants_none_gets_a_child_sa() -> None:
@@ -78,12 +107,12 @@ def test_a_device_that_knows_nothing_of_it_gets_its_child_sa() -> None:
 def test_with_eap() -> None:
     network = log_in(gateway_of_users(childless=True), device_of_user(childless=True))
     assert established(network.gateway)[0].user == "ada"
-    assert not network.gateway.sas
+    assert_consistent(network)
     assert network.gateway.sessions[0].session.inner_address is not None
 
 
 def test_ike_sas_without_child_are_rekeyed() -> None:
-    network = childless()
+    network = without_child(childless())
     sa = sa_of(network.device)
     before = sa.spis
     network.pass_time(sa.connection.lifetimes.ike_rekey_s)
