@@ -111,6 +111,8 @@ class Row:
     pfs: bool = False
     additional_exchange: bool = False
     """ML-KEM besides the elliptic curve (RFC 9370)."""
+    return_routability: bool = True
+    """Whether our gateway asks for a sign of life at a peer's new address."""
     fault: Fault | None = None
     events: tuple[Event, ...] = ()
     not_offered: Mapping[str, str] = field(default_factory=dict)

@@ -25,6 +25,8 @@ INITIATE_S = 25.0
 class OurGateway:
     """`gateway run` on a host of the lab."""
 
+    moves: tuple[str, ...] = ()
+
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:
         self.host = host
         self._lab = lab

@@ -79,6 +79,7 @@ def describe(row: Row) -> str:
         (row.ppk, "PPK"),
         (row.childless, "childless"),
         (row.pfs, "PFS"),
+        (not row.return_routability, "no return routability check"),
         (row.additional_exchange, "ML-KEM (RFC 9370)"),
     ):
         if flag:

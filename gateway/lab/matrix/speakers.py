@@ -27,6 +27,8 @@ class Speaker(Protocol):
     """One side of a cell."""
 
     host: str
+    moves: tuple[str, ...]
+    """The access networks that it follows the device through."""
 
     def start(self) -> None:
         """Start the daemon."""
@@ -70,6 +72,8 @@ class Speaker(Protocol):
 
 class StrongSwanSpeaker:
     """Debian's charon."""
+
+    moves: tuple[str, ...] = ("access2", "nat", "access1")
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:
         self.host = host
@@ -155,6 +159,8 @@ class StrongSwanSpeaker:
 
 class LibreswanSpeaker:
     """Debian's pluto."""
+
+    moves: tuple[str, ...] = ("access2", "access1")
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:
         self.host = host

@@ -25,8 +25,8 @@ enabled = false
 [ike]
 listen = ["{listen}"]
 retransmit_first_s = 0.5
-retransmit_factor = 1.5
-retransmit_tries = 4
+retransmit_factor = 1.8
+retransmit_tries = 5
 fragment_size = 1100
 
 [pools.inner]
@@ -87,6 +87,8 @@ def connection(row: Row, role: Role, files: Mapping[str, str]) -> str:
             keys["allow_aggressive_psk"] = True
     if world.has_ppk(row, role):
         keys |= {"ppk_id": world.PPK_ID, "ppk_file": files["ppk"], "ppk_required": True}
+    if not row.return_routability:
+        keys["return_routability"] = False
     if row.childless:
         keys["childless"] = True
     if Event.WE_REAUTHENTICATE in row.events:
