@@ -300,6 +300,7 @@ def test_we_renew_phase_1(site: Site) -> None:
     wait_until(
         lambda: [one["id"] for one in bed.ike_sas()] not in ([before["id"]], []), 10, "another"
     )
+    wait_until(lambda: len(bed.ike_sas()) == 1, 10, "the old one is gone")
     wait_until(lambda: len(bed.device.established()) == 1, 10, "one SA at the peer")
     (after,), (theirs,) = bed.ike_sas(), bed.device.established()
     assert after["id"] == f"{theirs.initiator_spi}_{theirs.responder_spi}"

@@ -29,7 +29,7 @@ MAX_TRANSFORMS = 64
 """Of ours; an offer that would have more is cut behind these."""
 MAX_SHOWN = 8
 """Transforms of the peer in a reason."""
-MIN_LIFE_S = 60
+MIN_LIFE_S = 10
 """A phase 1 that is to live for less is refused."""
 
 _ENCRYPTION: dict[int, EncrId] = {

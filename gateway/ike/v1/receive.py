@@ -6,6 +6,7 @@ from hashlib import sha256
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
 from gateway.ike.core import Core
+from gateway.ike.crypto.sk import IntegrityError
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType
 from gateway.ike.v1 import (
@@ -33,6 +34,9 @@ from gateway.ike.v1.exchange import Phase2Exchange
 from gateway.ike.v1.sa import IkeSa, State
 
 MAIN, AGGRESSIVE = ExchangeType.IDENTITY_PROTECTION, ExchangeType.AGGRESSIVE
+MAX_WRONG_PROOFS = 8
+"""Messages of one half-open SA that prove nothing; later ones are not read any more."""
+
 _Clear = Callable[[Core, IkeSa, Header, Sequence[Payload], Path, float], None]
 _Sealed = Callable[[Core, IkeSa, bytes, Header, Path, float], None]
 
@@ -167,7 +171,7 @@ def _phase1(  # noqa: PLR0917 - one fact each
         if not is_encrypted(header) and header.exchange == MAIN:
             core.count("requests_out_of_state")
             return
-        sealed(core, sa, data, header, path, now)
+        _proof(core, sa, sealed, digest, data, header, path, now)
     elif clear is not None and not is_encrypted(header):
         if path.remote != sa.path.remote:
             core.count("responses_from_elsewhere")
@@ -177,6 +181,32 @@ def _phase1(  # noqa: PLR0917 - one fact each
         core.count("requests_out_of_state")
         return
     sa.last_digest = digest
+
+
+def _proof(  # noqa: PLR0917 - one fact each
+    core: Core,
+    sa: IkeSa,
+    act: _Sealed,
+    digest: bytes,
+    data: bytes,
+    header: Header,
+    path: Path,
+    now: float,
+) -> None:
+    """Judge what may be a proof, but not without end: each try costs keys or a signature.
+
+    Raises as the exchange does, and WireError when there were too many wrong ones.
+    """
+    phase = sa.phase1
+    if phase is None:
+        return
+    if digest in phase.wrong_proofs or len(phase.wrong_proofs) >= MAX_WRONG_PROOFS:
+        raise WireError("too many wrong proofs, or the same one again")
+    try:
+        act(core, sa, data, header, path, now)
+    except (WireError, IntegrityError):
+        phase.wrong_proofs.add(digest)
+        raise
 
 
 def _answers(sa: IkeSa, exchange_type: int) -> bool:

@@ -182,6 +182,8 @@ class PhaseOne:
     life_s: float = 0.0
     """As negotiated; 0 when the peer said nothing of it."""
     pending: PendingCertificate | None = None
+    wrong_proofs: set[bytes] = field(default_factory=set)
+    """SHA-256 of messages that were to prove something and did not."""
     undecipherable: bool = False
     """It was reported that the peer's message did not decrypt."""
 
