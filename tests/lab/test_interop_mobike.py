@@ -14,7 +14,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Bed]:
-    with interop(psk_connection(endpoint_update=False)) as bed:
+    with interop(psk_connection(endpoint_update="off")) as bed:
         yield bed
 
 

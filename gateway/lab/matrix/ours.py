@@ -32,7 +32,6 @@ class OurGateway:
         self._lab = lab
         self._certificates = certificates
         self.appliance = Appliance(lab, host=host)
-        self._row: Row | None = None
         self._role = Role.RESPONDER
 
     def start(self) -> None:
@@ -59,7 +58,7 @@ class OurGateway:
     def load(self, row: Row, role: Role) -> None:
         """Replace the connection."""
         self._reload(toml.connection(row, role, self._files(row, role)))
-        self._row, self._role = row, role
+        self._role = role
 
     def initiate(self) -> None:
         """Bring it up."""
@@ -71,8 +70,7 @@ class OurGateway:
             if said:
                 self._reload("")  # or it would try again
                 raise LabError(str(said[0]["text"]))
-            childless = self._row is not None and self._row.childless
-            return bool(self._ike_sas()) and (childless or bool(self._call("child-sas")["items"]))
+            return bool(self._ike_sas()) and bool(self._call("child-sas")["items"])
 
         try:
             wait_until(up, INITIATE_S, "our connection")
@@ -86,10 +84,6 @@ class OurGateway:
     def ike_names(self) -> set[str]:
         """As SPIs."""
         return {str(ike["id"]) for ike in self._ike_sas()}
-
-    def create_child(self) -> None:
-        """Traffic or the peer begins it."""
-        raise LabError("our gateway is not asked to begin a child SA")
 
     def rekey_child(self) -> None:
         """By the control socket."""

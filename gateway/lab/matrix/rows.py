@@ -108,7 +108,6 @@ METHODS = (
         childless=True,
         not_offered={
             "libreswan-initiator": "it opens an IKE SA with a child SA always",
-            "libreswan-responder": "it cannot begin a child SA towards an unknown address",
         },
     ),
     Row(name="v2-mlkem", exchange=V2, additional_exchange=True, not_offered=NO_ADDITIONAL),

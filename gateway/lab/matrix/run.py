@@ -6,7 +6,7 @@ import enum
 import time
 from dataclasses import dataclass
 
-from gateway.lab.matrix import events
+from gateway.lab.matrix import events, world
 from gateway.lab.matrix.bed import Bed
 from gateway.lab.matrix.cells import Cell
 from gateway.lab.processes import LabError, wait_until
@@ -50,6 +50,8 @@ def run(cell: Cell, bed: Bed) -> Outcome:
         verdict, reason = Verdict.FAILED, str(error)
     try:
         bed.clear()
+        if cell.row.radius and verdict is Verdict.HELD:
+            _accounted(cell, bed)
     except LabError as error:
         verdict, reason = Verdict.FAILED, reason or str(error)
     bed.begun[cell.name] = at, time.time()
@@ -58,9 +60,9 @@ def run(cell: Cell, bed: Bed) -> Outcome:
 
 def _hold(cell: Cell, bed: Bed) -> None:
     bed.initiator.initiate()
-    if cell.row.childless and bed.peer is bed.responder:
-        bed.peer.create_child()
     bed.agreed(cell.row)
+    if cell.row.radius and bed.inner() != str(world.FRAMED):
+        raise LabError(f"{bed.inner()} instead of the RADIUS server's {world.FRAMED}")
     bed.ping()
     events.happen(cell.row, bed)
 
@@ -76,3 +78,24 @@ def _refuse(bed: Bed) -> None:
     if bed.spis("gw") or bed.spis("device"):
         raise LabError("it was refused, but an SA is there")
     wait_until(lambda: not bed.responder.ike_names(), 5, "the responder to have no IKE SA")
+
+
+def _accounted(cell: Cell, bed: Bed) -> None:
+    """The RADIUS server was told of the session: its begin, its end, and what passed."""
+    if bed.radius is None:
+        raise LabError("there is no RADIUS server")
+    server = bed.radius
+    name = world.user_name(cell.row)
+
+    def told() -> bool:
+        mine = [one for one in server.accounting() if one.get("User-Name") == name][-2:]
+        kinds = [one.get("Acct-Status-Type") for one in mine]
+        same = len({one.get("Acct-Session-Id") for one in mine}) == 1
+        complete = all(one.get("Framed-IP-Address") == str(world.FRAMED) for one in mine)
+        passed = bool(mine) and int(mine[-1].get("Acct-Input-Packets", "0")) > 0
+        return kinds == ["Start", "Stop"] and same and complete and passed
+
+    try:
+        wait_until(told, 10, "the session's accounting")
+    except LabError as error:
+        raise LabError(f"{error}: the server has {server.accounting()[-3:]}") from None

@@ -45,9 +45,6 @@ class Speaker(Protocol):
     def ike_names(self) -> set[str]:
         """Names of the established IKE SAs."""
 
-    def create_child(self) -> None:
-        """Begin the child SA that a childless IKE SA lacks."""
-
     def rekey_child(self) -> None:
         """Replace the child SA."""
 
@@ -106,10 +103,6 @@ class StrongSwanSpeaker:
         """Bring the child (or, childless, the IKE SA alone) up."""
         if self._row is not None and self._row.childless:
             self._daemon.initiate(None, ike="gw", timeout_s=INITIATE_S)
-        self.create_child()
-
-    def create_child(self) -> None:
-        """By VICI, in the IKE SA that there is."""
         self._daemon.initiate("net", timeout_s=INITIATE_S)
 
     def ike_names(self) -> set[str]:
@@ -214,10 +207,6 @@ class LibreswanSpeaker:
     def ike_names(self) -> set[str]:
         """As its own numbers of states."""
         return {f"#{number}" for number in self._states(IKE_STATE)}
-
-    def create_child(self) -> None:
-        """It is never asked to."""
-        raise LabError("libreswan begins no child SA towards an address that it does not know")
 
     def rekey_child(self) -> None:
         """By whack; in IKEv1 by letting the SA's time come."""

@@ -1,0 +1,27 @@
+"""The matrix: libreswan as responder, IKEv1, methods and refusals."""
+
+from collections.abc import Iterator
+
+import pytest
+from matrix_column import Column
+
+from gateway.lab.matrix.bed import Bed
+from gateway.lab.matrix.cells import Cell, Role
+
+pytestmark = pytest.mark.kernel
+
+COLUMN = Column("libreswan", Role.RESPONDER, version=1, events=False)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Bed]:
+    yield from COLUMN.bed()
+
+
+@COLUMN.each
+def test_it_holds_or_is_refused(site: Bed, cell: Cell) -> None:
+    COLUMN.check(site, cell)
+
+
+def test_tshark_finds_nothing_wrong(site: Bed) -> None:
+    COLUMN.judge(site)

@@ -1,0 +1,27 @@
+"""The matrix: strongswan as initiator, IKEv1, what happens to a tunnel."""
+
+from collections.abc import Iterator
+
+import pytest
+from matrix_column import Column
+
+from gateway.lab.matrix.bed import Bed
+from gateway.lab.matrix.cells import Cell, Role
+
+pytestmark = pytest.mark.kernel
+
+COLUMN = Column("strongswan", Role.INITIATOR, version=1, events=True)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Bed]:
+    yield from COLUMN.bed()
+
+
+@COLUMN.each
+def test_it_happens(site: Bed, cell: Cell) -> None:
+    COLUMN.check(site, cell)
+
+
+def test_tshark_finds_nothing_wrong(site: Bed) -> None:
+    COLUMN.judge(site)
