@@ -1,63 +1,22 @@
-"""IKEv2 handshakes: our gateway and strongSwan as responder for the same load, taking turns."""
+"""Handshakes of every method: our gateway and strongSwan under the same load, taking turns."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
+from bench.handshake_setups import METHODS, Bed, Method
 from bench.measure import Bar, Pairs, Result
 from gateway.lab import plan
-from gateway.lab.appliance import Appliance
-from gateway.lab.strongswan import StrongSwan
 from gateway.lab.topology import Lab
 
-PAIRS = 10
-COUNT = 150
 AT_ONCE = 8
 ALONE = 20
 """Handshakes one after the other, for the latency of a single one."""
-PSK = "the same long secret for both responders"
-NAME = "gateway.bench"
-
-GATEWAY_TOML = """
-[gateway]
-name = "{name}"
-runtime_dir = "{folder}"
-log_format = "json"
-[ike]
-listen = ["{address}"]
-cookie_threshold = 100000
-half_open_limit = 100000
-half_open_per_source = 100000
-[pools.bench]
-network = "10.16.0.0/16"
-[connections.bench]
-local_auth = "psk"
-remote_auth = "psk"
-psk = "{psk}"
-remote_id = "*@bench"
-pool = "bench"
-local_subnets = ["10.1.0.0/24"]
-"""
-
-SWANCTL_CONF = """
-connections {{ bench {{
-    version = 2
-    local_addrs = {address}
-    proposals = aes128gcm16-prfsha256-x25519
-    pools = bench
-    unique = never
-    local {{ auth = psk
-        id = {name} }}
-    remote {{ auth = psk
-        id = *@bench }}
-    children {{ net {{
-        local_ts = 10.1.0.0/24
-        esp_proposals = aes128gcm16 }} }}
-}} }}
-pools {{ bench {{ addrs = 10.16.0.0/16 }} }}
-secrets {{ ike-bench {{ secret = "{psk}" }} }}
-"""
+ONLY = "BENCH_METHODS"
+"""Environment variable: names of methods, separated by commas, when not all are wanted."""
 
 
 @dataclass(slots=True)
@@ -68,31 +27,49 @@ class Responder:
     processor_s: Callable[[], float]
     rates: list[float] = field(default_factory=list)
     processor_ms: list[float] = field(default_factory=list)
+    generator_ms: list[float] = field(default_factory=list)
+    """The load's own processor time for a handshake."""
     latencies: list[float] = field(default_factory=list)
     done: int = 0
 
+    def forget(self) -> None:
+        """First uses load code and fill caches."""
+        for measured in (self.rates, self.processor_ms, self.generator_ms, self.latencies):
+            measured.clear()
+
 
 def run(say: Callable[[str], None]) -> Sequence[Result]:
-    """Ten alternating pairs of 150 handshakes with 8 under way, then 20 one at a time."""
+    """Alternating pairs with 8 handshakes under way, then 20 one at a time; method by method."""
+    wanted = os.environ.get(ONLY, "").split(",")
+    results: list[Result] = []
+    for method in METHODS:
+        if wanted == [""] or method.name in wanted:
+            say(f"-- {method.title}")
+            results += _run(method, say)
+    return results
+
+
+def _run(method: Method, say: Callable[[str], None]) -> list[Result]:
     with Lab("gwbench-") as lab:
-        ours, charon = _ours(lab), _strongswan(lab)
+        bed = Bed.make(lab, method)
+        ours, charon = bed.ours(), bed.strongswan()
         responders = {
             "ours": Responder(str(plan.GATEWAY_OUTSIDE), ours.processor_s),
             "strongSwan": Responder(str(plan.ATTACKER), charon.processor_s),
         }
-        for one in responders.values():  # first uses load code and fill caches
-            _measure(lab, one, COUNT)
-            one.rates.clear()
-            one.processor_ms.clear()
-        for number in range(PAIRS):
+        for one in responders.values():
+            _measure(bed, one, method.count)
+            one.forget()
+        for number in range(method.pairs):
             order = list(responders.values())
             for one in order if number % 2 else reversed(order):
-                _measure(lab, one, COUNT)
-                _measure(lab, one, ALONE, at_once=1)
+                _measure(bed, one, method.count)
+                _measure(bed, one, ALONE, at_once=1)
             say(
-                f"pair {number + 1}/{PAIRS}: "
+                f"pair {number + 1}/{method.pairs}: "
                 + "; ".join(
                     f"{name} {one.rates[-1]:.0f}/s, {one.processor_ms[-1]:.2f} ms processor"
+                    f" (load {one.generator_ms[-1]:.2f})"
                     for name, one in responders.items()
                 )
             )
@@ -101,32 +78,37 @@ def run(say: Callable[[str], None]) -> Sequence[Result]:
             raise RuntimeError(f"{lines} log lines for {responders['ours'].done} handshakes")
         charon.stop()
         ours.stop()
-    return _results(responders["ours"], responders["strongSwan"])
+    return _results(method, responders["ours"], responders["strongSwan"])
 
 
-def _results(ours: Responder, theirs: Responder) -> list[Result]:
+def _results(method: Method, ours: Responder, theirs: Responder) -> list[Result]:
     rate = Pairs(ours.rates, theirs.rates)
     processor = Pairs(ours.processor_ms, theirs.processor_ms)
     latency = Pairs(ours.latencies, theirs.latencies)
+    name = f"handshakes.{method.name}"
+    load = {
+        "the load itself, ms, at ours": median(ours.generator_ms),
+        "the load itself, ms, at strongSwan": median(theirs.generator_ms),
+    }
     return [
         Result(
-            "handshakes.rate",
+            f"{name}.rate",
             rate.ratio,
             "of strongSwan",
-            Bar(1.0, at_least=True),
-            {"ours per s": rate.median_ours, "strongSwan per s": rate.median_theirs},
+            Bar(1.0, at_least=True) if method.has_bar else None,
+            {"ours per s": rate.median_ours, "strongSwan per s": rate.median_theirs, **load},
             rate.scatter,
         ),
         Result(
-            "handshakes.processor_time",
+            f"{name}.processor_time",
             processor.ratio,
             "of strongSwan",
-            Bar(1.0, at_least=False),
+            Bar(1.0, at_least=False) if method.has_bar else None,
             {"ours ms": processor.median_ours, "strongSwan ms": processor.median_theirs},
             processor.scatter,
         ),
         Result(
-            "handshakes.latency",
+            f"{name}.latency",
             latency.median_ours,
             "ms",
             None,
@@ -136,35 +118,20 @@ def _results(ours: Responder, theirs: Responder) -> list[Result]:
     ]
 
 
-def _measure(lab: Lab, one: Responder, count: int, *, at_once: int = AT_ONCE) -> None:
-    argv = [sys.executable, "-m", "bench.ike_load", one.address, "--psk", PSK, "--name", NAME]
-    argv += ["--count", str(count), "--at-once", str(at_once), "--first-number", str(one.done)]
+def _measure(bed: Bed, one: Responder, count: int, *, at_once: int = AT_ONCE) -> None:
+    argv = [sys.executable, "-m", "bench.ike_load"]
+    argv += bed.load(one.address, count, at_once, one.done)
     before_s = one.processor_s()
-    result = json.loads(lab.run("internet", argv, timeout_s=120).stdout)
+    result = json.loads(bed.lab.run("internet", argv, timeout_s=120).stdout)
     used_s = one.processor_s() - before_s
     if result["failed"]:
-        raise RuntimeError(f"{one.address}: {result['failed']} of {count} handshakes failed")
+        raise RuntimeError(
+            f"{one.address}: {result['failed']} of {count} handshakes failed: {result['reasons']}"
+        )
     one.done += count
     if at_once == 1:
         one.latencies.append(result["latency_ms"])
     else:
         one.rates.append(result["rate"])
         one.processor_ms.append(used_s * 1000 / count)
-
-
-def _ours(lab: Lab) -> Appliance:
-    gateway = Appliance(lab)
-    address = plan.GATEWAY_OUTSIDE
-    gateway.write_text(
-        GATEWAY_TOML.format(name=NAME, folder=gateway.folder, address=address, psk=PSK)
-    )
-    gateway.start()
-    return gateway
-
-
-def _strongswan(lab: Lab) -> StrongSwan:
-    """Debian's, without a log and without the limits that a load from one address would hit."""
-    charon = StrongSwan(lab, "attacker", extra="dos_protection = no", quiet=True)
-    charon.start()
-    charon.load(SWANCTL_CONF.format(name=NAME, address=plan.ATTACKER, psk=PSK))
-    return charon
+        one.generator_ms.append(result["generator_ms"])
