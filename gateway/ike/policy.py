@@ -195,6 +195,11 @@ class ConnectionPolicy:
     v1_config_mode: ConfigMode = ConfigMode.PULL
     # initiator only
     user_credential: UserCredential | None = None
+    device_too: bool = False
+    """IKEv2: before its user logs in, the device proves itself by ``local_credential`` (RFC 4739).
+
+    Without it the user's login stands for both.
+    """
     remote: Endpoint | None = None
     local: Endpoint | None = None
     request_inner_address: bool = False

@@ -1,5 +1,8 @@
 """IKE_AUTH as the responder (RFC 7296 section 1.2), and what both sides do once established."""
 
+from dataclasses import dataclass
+from typing import Self
+
 from gateway.ike import child_sas, closing, selectors, users
 from gateway.ike.auth.identity import Identity, escape
 from gateway.ike.codec import (
@@ -17,7 +20,7 @@ from gateway.ike.draft_features import Features, granted
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
-from gateway.ike.registry import NotifyType
+from gateway.ike.registry import AuthMethod, NotifyType
 from gateway.ike.sa import Child
 from gateway.ike.v2 import (
     child,
@@ -35,21 +38,39 @@ from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
 
 
-def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
-    """Answer the IKE_AUTH request of a half-open SA: established, or refused and forgotten."""
+def prove_device(core: Core, sa: IkeSa, request: Request) -> list[Payload] | None:
+    """Judge the device's proof in a first request; returns our own, which the answer begins with.
+
+    None: it was refused, or is being asked about.
+    """
     view = request.view
     try:
         connection, id_initiator, id_responder = identify(core, sa, view)
+        user_follows = view.notify(NotifyType.ANOTHER_AUTH_FOLLOWS) is not None
+        if user_follows != (connection.peer_auth.user is not None):
+            raise _wrong_number_of_proofs(connection)
         shown, notifies = ppk.take(sa, connection, view)
         proof.verify_peer(core, sa, connection, view, id_initiator, shown)
-        proofs = own_proof(core, sa, connection, id_responder)
+        return [id_responder, *own_proof(core, sa, connection, id_responder), *notifies]
     except proof.OcspNeeded as needed:
         ocsp_questions.ask(core, sa, needed, request)
-        return
     except Refused as refused:
         refuse(core, sa, refused, request)
-        return
-    finish(core, sa, request, view, [id_responder, *proofs, *notifies])
+    return None
+
+
+def _wrong_number_of_proofs(connection: ConnectionPolicy) -> Refused:
+    name = connection.name
+    if connection.peer_auth.user is None:
+        reason = f"the peer wants to prove its user as well, {name} asks for none"
+        remedy = "let the client use one authentication only"
+    elif connection.peer_auth.device_too:
+        reason = f"the device proves itself, but not its user as well, which {name} asks for"
+        remedy = "use a client with multiple authentication (RFC 4739): its second one is EAP"
+    else:
+        reason = f"the device proves itself, {name} asks for its user instead, by EAP"
+        remedy = "set the client to user name and password, or to EAP"
+    return Refused(NotifyType.AUTHENTICATION_FAILED, reason, remedy)
 
 
 def own_proof(
@@ -115,6 +136,34 @@ def refuse(
     failing.refuse_login(core, sa, refused.reason, request.now)
 
 
+@dataclass(frozen=True, slots=True)
+class _Proofs:
+    """How the peer is about to prove itself."""
+
+    method: int
+    """Of its AUTH payload; 0 when it sent none and so wants EAP."""
+    user_follows: bool
+    """The user proves itself after the device (RFC 4739)."""
+
+    @classmethod
+    def of(cls, view: Payloads) -> Self:
+        """What a first IKE_AUTH request says."""
+        shown = view.get(Authentication)
+        follows = view.notify(NotifyType.ANOTHER_AUTH_FOLLOWS) is not None
+        return cls(0 if shown is None else shown.method, follows)
+
+    def fit(self, connection: ConnectionPolicy) -> bool:
+        """Whether that is what the connection asks for."""
+        wanted = connection.peer_auth
+        if self.method == 0:
+            return wanted.user is not None and not wanted.device_too
+        if self.user_follows != (wanted.user is not None):
+            return False
+        if self.method == AuthMethod.SHARED_KEY:
+            return wanted.preshared_key is not None
+        return wanted.anchors is not None
+
+
 def identify(
     core: Core, sa: IkeSa, view: Payloads
 ) -> tuple[ConnectionPolicy, IdInitiator, IdResponder]:
@@ -129,10 +178,7 @@ def identify(
         view.need(TrafficSelectorsResponder)
     sa.peer_id = Identity(theirs.id_type, theirs.data)
     wanted = view.get(IdResponder)
-    method = view.get(Authentication)
-    connection = _find_connection(
-        core, sa, sa.peer_id, wanted, method.method if method is not None else 0
-    )
+    connection = _find_connection(core, sa, sa.peer_id, wanted, _Proofs.of(view))
     sa.connection = connection
     sa.local_id = connection.local_id
     if not connection.childless:
@@ -155,7 +201,7 @@ def _is_childless(sa: IkeSa, view: Payloads) -> bool:
 
 
 def _find_connection(
-    core: Core, sa: IkeSa, peer: Identity, wanted: IdResponder | None, method: int
+    core: Core, sa: IkeSa, peer: Identity, wanted: IdResponder | None, proofs: _Proofs
 ) -> ConnectionPolicy:
     """The first connection that fits both identities and the way the peer proves itself."""
     handshake = sa.handshake
@@ -190,10 +236,7 @@ def _find_connection(
                 theirs=theirs,
                 ours=", ".join(str(one.local_id) for one in of_peer[:8]),
             )
-    for one in fitting:
-        if proof.can_prove(one, method):
-            return one
-    return fitting[0]
+    return next((one for one in fitting if proofs.fit(one)), fitting[0])
 
 
 def _configuration(

@@ -64,7 +64,7 @@ class AuthExchange(exchange.Exchange):
         self._spi = core.new_child_spi()
         payloads: list[Payload] = [self.id]
         own_auth: list[Payload] = []
-        if connection.user_credential is None:
+        if connection.user_credential is None or connection.device_too:
             # Otherwise no AUTH at all: that asks for EAP.
             try:
                 own_auth = self._prove(sa, connection)
@@ -79,6 +79,9 @@ class AuthExchange(exchange.Exchange):
         if exact is not None and "*" not in connection.remote_id.text:
             payloads.append(IdResponder(exact.type, exact.data))
         payloads += own_auth
+        if connection.user_credential is not None and connection.device_too:
+            payloads.append(Notify(NotifyType.MULTIPLE_AUTH_SUPPORTED))
+            payloads.append(Notify(NotifyType.ANOTHER_AUTH_FOLLOWS))
         old = reauthentication.replaced_by(core, sa)
         if old is None:
             payloads.append(Notify(NotifyType.INITIAL_CONTACT))
@@ -125,7 +128,7 @@ class AuthExchange(exchange.Exchange):
             connection = self._authenticate(core, sa, view)
             if connection.user_credential is not None:
                 # Whatever we say of the user, we say to a responder that has proven itself.
-                eap_initiator.begin(core, sa, self, connection.user_credential, view, now)
+                eap_initiator.begin(core, sa, self, connection, view, now)
                 return
         except proof.OcspNeeded as needed:
             ocsp_questions.ask_about_response(core, sa, needed, self, view, now)
@@ -192,7 +195,7 @@ class AuthExchange(exchange.Exchange):
             )
         sa.evidence |= Evidence.PEER_IDENTITY
         self.id_responder = theirs
-        if connection.user_credential is None:
+        if connection.user_credential is None or connection.device_too:
             ppk.settle(sa, connection, view)
         proof.verify_peer(core, sa, connection, view, theirs, view.get(Authentication))
         return connection

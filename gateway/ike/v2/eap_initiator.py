@@ -12,11 +12,12 @@ from gateway.eap.peer import EapPeer, Login, PeerStep
 from gateway.eap.server import Outcome
 from gateway.eap.tls import TlsParty
 from gateway.ike.auth.credentials import PresharedKey, TrustAnchors
-from gateway.ike.codec import Authentication, Eap, Notify, Payload, describe_notify
+from gateway.ike.auth.identity import Identity
+from gateway.ike.codec import Authentication, Eap, IdInitiator, Notify, Payload, describe_notify
 from gateway.ike.core import Core
-from gateway.ike.policy import UserCredential
+from gateway.ike.policy import ConnectionPolicy, UserCredential
 from gateway.ike.refusal import Refused
-from gateway.ike.registry import ExchangeType, NotifyType
+from gateway.ike.registry import ExchangeType, IdType, NotifyType
 from gateway.ike.v2 import exchange, ppk, proof
 from gateway.ike.v2.sa import Evidence, IkeSa
 from gateway.ike.v2.user_certificate import validate
@@ -30,19 +31,45 @@ def begin(  # noqa: PLR0917 - one fact each
     core: Core,
     sa: IkeSa,
     first: "AuthExchange",
-    credential: UserCredential,
+    connection: ConnectionPolicy,
     view: Payloads,
     now: float,
 ) -> None:
-    """Answer the responder's first EAP request.
+    """Answer the responder's first EAP request, or say first who our user is.
 
     Raises:
         Refused: the responder has not proven itself, or wants no EAP.
     """
     if not sa.evidence & Evidence.PEER_AUTH:
         raise Refused(NotifyType.AUTHENTICATION_FAILED, "the peer has not proven itself")
+    credential = connection.user_credential
+    if credential is None:
+        raise ValueError("nobody logs in")
     peer = EapPeer(_login(core, sa, credential), core.random)
-    _next(core, sa, UserExchange(first, peer), view, now)
+    if not connection.device_too:
+        _next(core, sa, UserExchange(first, peer, first.id), view, now)
+        return
+    if view.get(Eap) is not None:
+        raise Refused(NotifyType.AUTHENTICATION_FAILED, "the peer asks for EAP before its turn")
+    exchange.begin(core, sa, UserExchange(first, peer, _claim(credential.name)), now)
+
+
+def problem(connection: ConnectionPolicy, view: Payloads) -> str | None:
+    """Why the IKE_SA_INIT response cannot be used; None if it can."""
+    if connection.user_credential is None or not connection.device_too:
+        return None
+    if view.notify(NotifyType.MULTIPLE_AUTH_SUPPORTED) is not None:
+        return None
+    return "the peer takes no proof of a user after that of the device (RFC 4739)"
+
+
+def _claim(name: str) -> IdInitiator:
+    """Who our user is, as the IDi payload of the second round."""
+    try:
+        identity = Identity.parse(name)
+    except ValueError:
+        identity = Identity(IdType.KEY_ID, name.encode())
+    return IdInitiator(identity.type, identity.data)
 
 
 def _login(core: Core, sa: IkeSa, credential: UserCredential) -> Login:
@@ -100,12 +127,14 @@ class _ServerCheck:
 class UserExchange(exchange.Exchange):
     """One of the IKE_AUTH exchanges that carry EAP; the last of them carries AUTH."""
 
-    __slots__ = ("_first", "_msk", "_peer", "_send")
+    __slots__ = ("_first", "_id", "_msk", "_peer", "_send")
     name = "IKE_AUTH with EAP"
     exchange_type = ExchangeType.IKE_AUTH
 
-    def __init__(self, first: "AuthExchange", peer: EapPeer) -> None:
+    def __init__(self, first: "AuthExchange", peer: EapPeer, mine: IdInitiator) -> None:
         self._first = first
+        self._id = mine
+        """What AUTH after EAP is bound to."""
         self._peer = peer
         self._send = b""
         self._msk: bytes | None = None
@@ -122,11 +151,12 @@ class UserExchange(exchange.Exchange):
     def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """Our next EAP response, or AUTH when EAP is over."""
         if self._msk is None:
-            return [Eap(self._send)]
-        connection, mine = sa.connection, self._first.id
+            return [Eap(self._send)] if self._send else [self._id]
+        connection, mine = sa.connection, self._id
         if connection is None:
             return None
-        secret = ppk.chosen(sa, connection)
+        # Where the device has proven itself before, the PPK is settled.
+        secret = None if connection.device_too else ppk.chosen(sa, connection)
         if secret is None:
             return [proof.own_proof_after_eap(sa, mine, self._msk)]
         ppk.use(sa, secret)
@@ -151,7 +181,8 @@ class UserExchange(exchange.Exchange):
             if view.get(Eap) is not None:
                 raise Refused(NotifyType.AUTHENTICATION_FAILED, "the peer goes on with EAP")
             _refuse_error(view)
-            ppk.settle(sa, connection, view)
+            if not connection.device_too:
+                ppk.settle(sa, connection, view)
             shown = view.get(Authentication)
             proof.verify_after_eap(sa, shown, self._first.id_responder, self._msk)
         except Refused as refused:

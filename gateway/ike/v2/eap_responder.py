@@ -6,12 +6,12 @@ method that nobody is between them. Only then is anything assigned or installed:
 request asked for is kept until then, as octets and bounded.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gateway.domain.user_auth import Accepted, Answer
 from gateway.domain.wire import WireError
 from gateway.ike import users
-from gateway.ike.auth.identity import escape
+from gateway.ike.auth.identity import Identity, escape
 from gateway.ike.codec import (
     Authentication,
     Eap,
@@ -41,42 +41,91 @@ MAX_OFFER_OCTETS = 4096
 class UserLogin:
     """How far a user's login is."""
 
-    conversation: Conversation
     id_initiator: IdInitiator
+    """What AUTH after EAP is bound to: the IDi payload of this round."""
     id_responder: IdResponder
     offers: tuple[int, bytes]
     """What the first request asked for: type of the first payload, and the octets."""
     ends_at: float
-    greeting: list[Payload]
+    conversation: Conversation | None = None
+    """None until the peer says who its user is, after its device has proven itself."""
+    greeting: list[Payload] = field(default_factory=list)
     """What our first answer says before EAP: IDr, CERT, AUTH."""
+    device_auth: str = ""
+    """How the device has proven itself before its user, in words; empty if it has not."""
     accepted: Accepted | None = None
     user: str = ""
     reason: str = ""
     """Why the login is going to fail, for a peer that leaves without a word."""
     remedy: str = ""
 
+    @property
+    def title(self) -> str:
+        """How the user proves itself, in words."""
+        return self.conversation.title if self.conversation is not None else "EAP"
+
 
 def receive_first(core: Core, sa: IkeSa, request: Request) -> None:
     """The first IKE_AUTH request: with AUTH the device proves itself, without it the user will."""
-    if request.view.get(Authentication) is not None:
-        auth.receive_request(core, sa, request)
+    if request.view.get(Authentication) is None:
+        _begin(core, sa, request)
         return
+    reply = auth.prove_device(core, sa, request)
+    if reply is None or sa.connection is None:
+        return
+    if sa.connection.peer_auth.user is None:
+        auth.finish(core, sa, request, request.view, reply)
+        return
+    _await_user(core, sa, request, reply)
+
+
+def _begin(core: Core, sa: IkeSa, request: Request) -> None:
+    """Nothing but EAP proves the peer: prove ourselves, and ask the first question."""
     try:
-        login = _begin(core, sa, request)
-        turn = login.conversation.start(users.asker(sa))
+        connection, id_initiator, id_responder = auth.identify(core, sa, request.view)
+        _require_user(connection)
+        _limit_rate(core, request)
+        login = _login(sa, request, id_initiator, id_responder)
+        login.greeting = [id_responder, *auth.own_proof(core, sa, connection, id_responder)]
+        login.conversation = _converse(core, sa, id_initiator)
     except Refused as refused:
         auth.refuse(core, sa, refused, request)
         return
-    _act(core, sa, login, turn, request)
+    transition(core, sa, State.USER_LOGIN, "IKE_AUTH without AUTH: EAP")
+    _act(core, sa, login, login.conversation.start(users.asker(sa)), request)
 
 
-def _begin(core: Core, sa: IkeSa, request: Request) -> UserLogin:
-    """Prove ourselves and get ready for EAP. Raises Refused or WireError."""
-    view, handshake = request.view, sa.handshake
-    if handshake is None:
+def _await_user(core: Core, sa: IkeSa, request: Request, reply: list[Payload]) -> None:
+    """The device has proven itself; the next request says who its user is (RFC 4739)."""
+    try:
+        _limit_rate(core, request)
+    except Refused as refused:
+        auth.refuse(core, sa, refused, request)
+        return
+    id_responder = next(one for one in reply if isinstance(one, IdResponder))
+    login = _login(sa, request, request.view.need(IdInitiator), id_responder)
+    login.device_auth = sa.auth
+    transition(core, sa, State.USER_LOGIN, "the device has proven itself, now its user")
+    renewed = request.now + core.settings.half_open_timeout_s
+    core.timers.set((TimerKind.GIVE_UP, sa.local_spi), renewed)
+    exchange.respond(core, sa, request, reply)
+
+
+def _login(
+    sa: IkeSa, request: Request, id_initiator: IdInitiator, id_responder: IdResponder
+) -> UserLogin:
+    if sa.handshake is None:
         raise ValueError("no handshake")
-    connection, id_initiator, id_responder = auth.identify(core, sa, view)
-    _require_user(connection)
+    offers = serialize_payloads(request.view.offers())
+    if len(offers[1]) > MAX_OFFER_OCTETS:
+        raise WireError(f"offers of {len(offers[1])} octets, at most {MAX_OFFER_OCTETS} with EAP")
+    sa.path = request.path
+    login = UserLogin(id_initiator, id_responder, offers, request.now + USER_LOGIN_S)
+    sa.handshake.login = login
+    return login
+
+
+def _limit_rate(core: Core, request: Request) -> None:
     source = request.path.remote.address
     if not core.failed_logins.may_try(source, request.now):
         core.count("logins_refused_by_rate")
@@ -85,24 +134,20 @@ def _begin(core: Core, sa: IkeSa, request: Request) -> UserLogin:
             f"too many logins of users failed from {source}",
             "wait a minute; if it was an attack, block the address",
         )
-    offers = serialize_payloads(view.offers())
-    if len(offers[1]) > MAX_OFFER_OCTETS:
-        raise WireError(f"offers of {len(offers[1])} octets, at most {MAX_OFFER_OCTETS} with EAP")
-    greeting: list[Payload] = [id_responder, *auth.own_proof(core, sa, connection, id_responder)]
+
+
+def _converse(core: Core, sa: IkeSa, claimed: IdInitiator) -> Conversation:
+    connection = sa.connection
+    if connection is None:
+        raise ValueError("no connection")
     try:
-        conversation = converse(core, connection, sa.peer_id or connection.local_id)
+        return converse(core, connection, Identity(claimed.id_type, claimed.data))
     except ValueError as missing:
         raise Refused(
             NotifyType.AUTHENTICATION_FAILED,
             f"EAP cannot begin: {missing}",
-            f"correct user of connections.{connection.name}",
+            f"correct user_auth of connections.{connection.name}",
         ) from None
-    sa.path = request.path
-    ends_at = request.now + USER_LOGIN_S
-    login = UserLogin(conversation, id_initiator, id_responder, offers, ends_at, greeting)
-    handshake.login = login
-    transition(core, sa, State.USER_LOGIN, "IKE_AUTH without AUTH: EAP")
-    return login
 
 
 def _require_user(connection: ConnectionPolicy) -> None:
@@ -116,8 +161,8 @@ def _require_user(connection: ConnectionPolicy) -> None:
     if wanted.device_too:
         raise Refused(
             NotifyType.AUTHENTICATION_FAILED,
-            f"the peer wants EAP alone, {name} wants a proof of the device as well",
-            "let the connection ask for the user only",
+            f"the peer wants EAP alone, {name} wants a proof of the device before",
+            "use a client with multiple authentication (RFC 4739), or ask for the user only",
         )
 
 
@@ -127,37 +172,62 @@ def receive_next(core: Core, sa: IkeSa, request: Request) -> None:
     if login is None:
         raise ValueError("no login")
     sa.path = request.path
-    packet, proven = request.view.get(Eap), request.view.get(Authentication)
-    if login.accepted is None and packet is not None and proven is None:
-        turn = login.conversation.receive(packet.data, users.asker(sa))
-        _act(core, sa, login, turn, request)
-        return
+    packet, shown = request.view.get(Eap), request.view.get(Authentication)
     try:
-        if login.accepted is None:
-            raise Refused(
-                NotifyType.AUTHENTICATION_FAILED,
-                "the peer did not go on with EAP before its end",
-            )
-        if packet is not None:
-            raise Refused(NotifyType.AUTHENTICATION_FAILED, "the peer goes on with EAP at its end")
-        reply = _prove(sa, login, login.accepted, request)
+        if login.accepted is not None:
+            if packet is not None:
+                raise _refusal("the peer goes on with EAP at its end")
+            reply = _prove(sa, login, login.accepted, request)
+        else:
+            turn = _next_turn(core, sa, login, request, packet, shown)
     except Refused as refused:
         _refuse(core, sa, login, refused, request)
         return
-    offers = Payloads(parse_payloads(*login.offers))
-    auth.finish(core, sa, request, offers, reply)
+    if login.accepted is not None:
+        auth.finish(core, sa, request, Payloads(parse_payloads(*login.offers)), reply)
+    else:
+        _act(core, sa, login, turn, request)
+
+
+def _next_turn(  # noqa: PLR0917 - one fact each
+    core: Core,
+    sa: IkeSa,
+    login: UserLogin,
+    request: Request,
+    packet: Eap | None,
+    shown: Authentication | None,
+) -> Turn:
+    """What EAP makes of a request before its end. Raises Refused."""
+    if shown is not None:
+        raise _refusal("the peer sent AUTH before the end of EAP")
+    if login.conversation is None:
+        claimed = request.view.get(IdInitiator)
+        if packet is not None or claimed is None:
+            raise _refusal("the peer did not say who its user is")
+        login.id_initiator = claimed
+        login.conversation = _converse(core, sa, claimed)
+        return login.conversation.start(users.asker(sa))
+    if packet is None:
+        raise _refusal("the peer did not go on with EAP before its end")
+    return login.conversation.receive(packet.data, users.asker(sa))
+
+
+def _refusal(reason: str) -> Refused:
+    return Refused(NotifyType.AUTHENTICATION_FAILED, reason)
 
 
 def _prove(sa: IkeSa, login: UserLogin, accepted: Accepted, request: Request) -> list[Payload]:
     """Both AUTH payloads over the key of EAP, then the user's rights. Raises Refused."""
     if sa.connection is None:
         raise ValueError("no connection")
-    shown, notifies = ppk.take(sa, sa.connection, request.view)
+    shown, notifies = request.view.get(Authentication), list[Payload]()
+    if not login.device_auth:
+        shown, notifies = ppk.take(sa, sa.connection, request.view)
     proof.verify_after_eap(sa, shown, login.id_initiator, accepted.msk)
     own = proof.own_proof_after_eap(sa, login.id_responder, accepted.msk)
     reply: list[Payload] = [own, *notifies]
     users.admit(sa, replace(accepted, msk=b"", eap=b""))
-    sa.auth = login.conversation.title
+    sa.auth = f"{login.device_auth} and {login.title}" if login.device_auth else login.title
     return reply
 
 
@@ -197,30 +267,31 @@ def _refuse(  # noqa: PLR0917 - one fact each
     core.count("user_logins_failed")
     if login.user:
         refused.reason = f"user {escape(login.user, 80)}: {refused.reason}"
-    step = f"IKE_AUTH, {login.conversation.title}"
+    step = f"IKE_AUTH, {login.title}"
     auth.refuse(core, sa, refused, request, reply=reply, step=step)
 
 
 def user_answered(core: Core, sa: IkeSa, answer: Answer, now: float) -> None:
     """Somebody knows about the user: answer the request that waits for it."""
     login = sa.handshake.login if sa.handshake is not None else None
-    if login is None or sa.state is not State.USER_LOGIN:
+    conversation = login.conversation if login is not None else None
+    if login is None or conversation is None or sa.state is not State.USER_LOGIN:
         core.count("answers_unexpected")
         return
     request = ocsp_questions.release(sa, now)
     if request is None:
         core.count("answers_unexpected")
         return
-    _act(core, sa, login, login.conversation.answered(answer), request)
+    _act(core, sa, login, conversation.answered(answer), request)
 
 
 def resume(core: Core, sa: IkeSa, request: Request) -> None:
     """An OCSP responder answered about a certificate in this request."""
     login = sa.handshake.login if sa.handshake is not None else None
-    if login is not None:
+    if login is not None and login.conversation is not None:
         _act(core, sa, login, login.conversation.certificate_checked(), request)
     elif sa.state is State.HALF_OPEN:
-        auth.receive_request(core, sa, request)
+        receive_first(core, sa, request)
 
 
 def receive_informational(core: Core, sa: IkeSa, request: Request) -> None:

@@ -96,7 +96,7 @@ def abandon_login(core: Core, sa: IkeSa, reason: str, remedy: str, now: float) -
     login = sa.handshake.login if sa.handshake is not None else None
     step = "IKE_AUTH"
     if login is not None:
-        step = f"IKE_AUTH, {login.conversation.title}"
+        step = f"IKE_AUTH, {login.title}"
         reason, remedy = (login.reason, login.remedy) if login.reason else (reason, remedy)
         if login.reason:
             core.failed_logins.failed(sa.path.remote.address, now)

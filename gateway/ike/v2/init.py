@@ -342,6 +342,8 @@ def _reply_payloads(
         use_ppk = ppk.announce(handshake.candidates)
         handshake.peer_uses_ppk = bool(use_ppk)
         payloads += use_ppk
+    if any(one.peer_auth.user and one.peer_auth.device_too for one in handshake.candidates):
+        payloads.append(Notify(NotifyType.MULTIPLE_AUTH_SUPPORTED))
     if any(connection.childless for connection in handshake.candidates):
         handshake.peer_is_childless = True
         payloads.append(Notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED))

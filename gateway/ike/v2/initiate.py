@@ -19,7 +19,16 @@ from gateway.ike.crypto.proposals import NoProposalChosen, check_selected
 from gateway.ike.draft_features import note_vendor_ids, vendor_ids
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.registry import DhGroup, ExchangeType, Flag, NotifyType, ProtocolId
-from gateway.ike.v2 import draft_notifies, exchange, init, intermediate, keys, nat, ppk
+from gateway.ike.v2 import (
+    draft_notifies,
+    eap_initiator,
+    exchange,
+    init,
+    intermediate,
+    keys,
+    nat,
+    ppk,
+)
 from gateway.ike.v2.auth_exchange import AuthExchange
 from gateway.ike.v2.sa import IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
@@ -184,7 +193,7 @@ def _accept(  # noqa: PLR0917 - one fact each
     handshake = sa.handshake
     if handshake is None or handshake.key_pair is None:
         return
-    unusable = ppk.problem(connection, view)
+    unusable = ppk.problem(connection, view) or eap_initiator.problem(connection, view)
     if unusable is not None:
         handshake.hint = unusable
         core.count("unauthenticated_errors")

@@ -92,17 +92,6 @@ def own_auth(
     return Authentication(method, data)
 
 
-def can_prove(connection: ConnectionPolicy, method: int) -> bool:
-    """Whether the connection takes a proof by this authentication method; 0 stands for EAP."""
-    if method == 0:
-        return connection.peer_auth.user is not None and not connection.peer_auth.device_too
-    if connection.peer_auth.user is not None:
-        return False
-    if method == AuthMethod.SHARED_KEY:
-        return connection.peer_auth.preshared_key is not None
-    return connection.peer_auth.anchors is not None
-
-
 def verify_peer(  # noqa: PLR0917 - one fact each
     core: Core,
     sa: IkeSa,
