@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from gateway.api.token import ensure_token
 from gateway.appliance.accounts import control_access, group_ids
 from gateway.appliance.api_process import account_for_api, api_command
+from gateway.appliance.backends import Asking, Backends, BackendSettings
 from gateway.appliance.events import EventLog
 from gateway.appliance.ike_service import Engine, IkeService
 from gateway.appliance.keeper import Keeper
@@ -25,7 +26,7 @@ from gateway.appliance.queries import Queries
 from gateway.appliance.systemd import ServiceManager
 from gateway.config.difference import difference, in_force
 from gateway.config.document import Config
-from gateway.config.problem import ConfigError
+from gateway.config.problem import ConfigError, Problem, shown
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.dataplane.interface import Dataplane, DataplaneEvent
@@ -33,7 +34,7 @@ from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.log import Log
 from gateway.domain.pools import AddressPool
 from gateway.ike.outputs import Event, Severity
-from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.policy import ConnectionPolicy, FindUser
 from gateway.ike.transport import IkeSockets
 
 FAREWELL_S = 1.0
@@ -41,7 +42,7 @@ FAREWELL_S = 1.0
 FAREWELL_POLL_S = 0.02
 
 
-class ManagedEngine(Engine, QueriedCore, Opener, Protocol):
+class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
     """What the appliance needs of an engine beyond its joints."""
 
     trace: bool
@@ -96,7 +97,18 @@ class Factory(Protocol):
     def dataplane(self, config: Config) -> KernelSide:
         """Open the dataplane, free of leftovers."""
 
-    def engine(self, config: Config, dataplane: Dataplane, *, debug: bool) -> ManagedEngine:
+    def backends(self, config: Config) -> BackendSettings:
+        """The users of the configuration, read."""
+
+    def engine(
+        self,
+        config: Config,
+        connections: Sequence[ConnectionPolicy],
+        dataplane: Dataplane,
+        find_user: FindUser,
+        *,
+        debug: bool,
+    ) -> ManagedEngine:
         """A new engine."""
 
 
@@ -123,6 +135,9 @@ class Appliance:
         self._stop = asyncio.Event()
         self._control: ControlServer | None = None
         self._stoppers: list[Callable[[], object]] = []
+        self._stoppers_async: list[Callable[[], Awaitable[object]]] = []
+        self._reloading = asyncio.Lock()
+        self._reload_task: asyncio.Task[object] | None = None
         self._api: dict[str, object] = {"state": "off"}
         self._reloads: dict[str, object] = {"count": 0, "refused": 0, "last_problems": []}
         self._events = EventLog(log, self._loop.time, debug=config.gateway.log_level == "debug")
@@ -170,7 +185,17 @@ class Appliance:
         dataplane = self._factory.dataplane(config)
         self._stoppers.append(dataplane.close)
         self._dataplane = dataplane
-        self._engine = self._factory.engine(config, dataplane, debug=self._events.debug)
+        connections = self._factory.connections(config)
+        self._backends = Backends(
+            await asyncio.to_thread(self._factory.backends, config),
+            usage=dataplane.usage,
+            emit=self._events,
+        )
+        self._stoppers_async.append(self._backends.stop)
+        self._require_crls(config, connections)
+        self._engine = self._factory.engine(
+            config, connections, dataplane, self._backends.find_user, debug=self._events.debug
+        )
         self._service = IkeService(
             self._engine,
             dataplane,
@@ -178,7 +203,9 @@ class Appliance:
             clock=loop.time,
             call_at=loop.call_at,
             emit=self._events,
+            outside=self._backends,
         )
+        self._backends.join(self._engine, self._service.flush)
         self._stoppers += [self._unwatch_dataplane, self._service.stop]
         self._queries = Queries(
             self._engine,
@@ -198,7 +225,8 @@ class Appliance:
         await control.start(self._queries.handle)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         self._openings = Openings(self._engine, dataplane)
-        self._open(self._factory.connections(config))
+        self._open(connections)
+        self._backends.start()
         gc.collect()
         gc.freeze()
         self._watchdog()
@@ -247,6 +275,11 @@ class Appliance:
     async def _shut_down(self) -> None:
         if self._control is not None:
             await self._control.stop()
+        for end in reversed(self._stoppers_async):
+            try:
+                await end()
+            except Exception as error:  # noqa: BLE001 - the others still have to be stopped
+                self._log.error("stop_failed", text=f"stopping: {type(error).__name__}: {error}")
         for stop in reversed(self._stoppers):
             try:
                 stop()
@@ -256,25 +289,34 @@ class Appliance:
     # -- reload --------------------------------------------------------------------------
 
     def _reload_by_signal(self) -> None:
+        self._reload_task = self._loop.create_task(self._reload_and_tell())
+
+    async def _reload_and_tell(self) -> None:
         self._manager.reloading()
-        self.reload()
+        await self.reload()
         self._manager.ready(f"{len(self._config.connections)} connections")
 
     async def _reload_by_control(self) -> dict[str, object]:
-        problems, changes = self.reload()
+        problems, changes = await self.reload()
         if problems:
             raise ControlError(ErrorCode.REFUSED, "\n".join(problems))
         return {"changes": changes}
 
-    def reload(self) -> tuple[list[str], list[str]]:
-        """Read the configuration again and apply the difference.
+    async def reload(self) -> tuple[list[str], list[str]]:
+        """Read the configuration, the users and the CRLs again and apply the difference.
 
         Returns the problems of a configuration that was refused, or what changed.
         """
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> tuple[list[str], list[str]]:
         self._reloads["count"] = int(str(self._reloads["count"])) + 1
         try:
             wanted = self._factory.load(self._config.path)
             connections = self._factory.connections(wanted)
+            backends = await asyncio.to_thread(self._factory.backends, wanted)
+            self._require_crls(wanted, connections)
         except ConfigError as error:
             problems = [str(problem) for problem in error.problems]
             self._reloads["refused"] = int(str(self._reloads["refused"])) + 1
@@ -296,11 +338,19 @@ class Appliance:
             self._dataplane.reconfigure(self._factory.kernel_settings(self._config))
         except OSError as error:
             self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
+        self._backends.reload(backends)
         self._engine.reconfigure(connections, now, self._factory.pools(self._config))
         self._open(connections)
         count = len(changes)
         self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)
         return [], [str(change) for change in changes]
+
+    def _require_crls(self, config: Config, connections: Sequence[ConnectionPolicy]) -> None:
+        wrong = self._backends.follow_crls(connections)
+        if wrong:
+            raise ConfigError(
+                [Problem(config.path, "crl_files", why, shown(file)) for file, why in wrong.items()]
+            )
 
     def _open(self, connections: Sequence[ConnectionPolicy]) -> None:
         starts = {name: section.start for name, section in self._config.connections.items()}
@@ -335,6 +385,7 @@ class Appliance:
             "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
             "api": {"listen": str(config.api.listen), **self._api},
             "reloads": dict(self._reloads),
+            "backends": self._backends.facts(),
         }
 
     def _api_report(self, report: dict[str, object]) -> None:

@@ -18,6 +18,8 @@ class EventLog:
         self.debug = debug
         """Whether debug events are logged; the engine makes none otherwise."""
         self.publish: Publish | None = None
+        self.record: Callable[[Event], None] | None = None
+        """Told of every event, those included that the log leaves out."""
         self.counters: dict[str, int] = {"lines_suppressed": 0}
         self._clock = clock
         self._limit = RateLimit()
@@ -25,6 +27,11 @@ class EventLog:
     def __call__(self, event: Event) -> None:
         """Log and publish."""
         severity = event.severity
+        if self.record is not None:
+            self.record(event)
+        if not event.logged:
+            self.counters["lines_suppressed"] += 1
+            return
         if self.publish is not None:
             self.publish(
                 {

@@ -20,11 +20,15 @@ from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike.first_line import Datagram, Sorted
 from gateway.ike.outputs import (
     ActivateOutbound,
+    AskAboutUser,
+    AskOcsp,
     Event,
     InstallChildSa,
     MoveChildSa,
     Output,
     RemoveChildSa,
+    SessionClosed,
+    SessionOpened,
     Severity,
     Transmit,
     TransmitKeepalive,
@@ -80,6 +84,31 @@ class Send(Protocol):
         """Send, or return why not."""
 
 
+class Outside(Protocol):
+    """Where questions go and who hears of sessions: :class:`gateway.appliance.backends.Backends`.
+
+    Nothing here answers into the engine before it returns.
+    """
+
+    def ask_about_user(self, question: AskAboutUser) -> None:
+        """Ask a user backend."""
+
+    def ask_ocsp(self, question: AskOcsp) -> None:
+        """Ask an OCSP responder."""
+
+    def child_installed(self, output: InstallChildSa) -> None:
+        """A child SA is installed."""
+
+    def child_removed(self, output: RemoveChildSa) -> None:
+        """A child SA is about to be removed."""
+
+    def session_opened(self, output: SessionOpened) -> None:
+        """A user logged in."""
+
+    def session_closed(self, output: SessionClosed) -> None:
+        """A user's session is over."""
+
+
 class IkeService:
     """One engine, its dataplane, its sockets and one timer."""
 
@@ -92,7 +121,10 @@ class IkeService:
         clock: Callable[[], float],
         call_at: Callable[[float, Callable[[], None]], Handle],
         emit: Callable[[Event], None],
+        outside: Outside | None = None,
     ) -> None:
+        """Without ``outside``, questions stay unanswered: only for engines that ask none."""
+        self._outside = outside
         self._engine = engine
         self._dataplane = dataplane
         self._send = send
@@ -153,7 +185,6 @@ class IkeService:
         self._arm()
 
     def _round(self, outputs: list[Output], now: float, *, dirty: bool) -> None:
-        dataplane = self._dataplane
         staged: list[Transmit | TransmitKeepalive] = []
         events: list[Event] = []
         for output in outputs:
@@ -162,21 +193,8 @@ class IkeService:
                 staged.append(output)  # type: ignore[arg-type]
             elif kind is Event:
                 events.append(output)  # type: ignore[arg-type]
-            else:
+            elif self._to_dataplane(output):
                 dirty = True
-                if isinstance(output, InstallChildSa):
-                    dataplane.install_child_sa(output.sa, outbound=output.outbound)
-                elif isinstance(output, ActivateOutbound):
-                    dataplane.activate_outbound(output.spi_in)
-                elif isinstance(output, RemoveChildSa):
-                    dataplane.remove_child_sa(output.spi_in)
-                elif isinstance(output, MoveChildSa):
-                    dataplane.move_child_sa(
-                        output.spi_in,
-                        output.local,
-                        output.remote,
-                        udp_encapsulation=output.udp_encapsulation,
-                    )
         if dirty:
             self._commit(now)
         for message in staged:
@@ -189,6 +207,44 @@ class IkeService:
                 events.append(_unsent(message.path, failed))
         for event in events:
             self._emit(event)
+
+    def _to_dataplane(self, output: Output) -> bool:
+        """Carry one output out; whether the dataplane has something to commit."""
+        dataplane, outside = self._dataplane, self._outside
+        if isinstance(output, InstallChildSa):
+            dataplane.install_child_sa(output.sa, outbound=output.outbound)
+            if outside is not None:
+                outside.child_installed(output)
+        elif isinstance(output, ActivateOutbound):
+            dataplane.activate_outbound(output.spi_in)
+        elif isinstance(output, RemoveChildSa):
+            if outside is not None:
+                outside.child_removed(output)
+            dataplane.remove_child_sa(output.spi_in)
+        elif isinstance(output, MoveChildSa):
+            dataplane.move_child_sa(
+                output.spi_in,
+                output.local,
+                output.remote,
+                udp_encapsulation=output.udp_encapsulation,
+            )
+        else:
+            self._to_outside(output)
+            return False
+        return True
+
+    def _to_outside(self, output: Output) -> None:
+        outside = self._outside
+        if outside is None:
+            return
+        if isinstance(output, AskAboutUser):
+            outside.ask_about_user(output)
+        elif isinstance(output, AskOcsp):
+            outside.ask_ocsp(output)
+        elif isinstance(output, SessionOpened):
+            outside.session_opened(output)
+        elif isinstance(output, SessionClosed):
+            outside.session_closed(output)
 
     def _commit(self, now: float) -> None:
         self.counters["commits"] += 1

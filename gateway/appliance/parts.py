@@ -5,21 +5,25 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.appliance.backends import BackendSettings
 from gateway.appliance.opening import with_local_addresses
-from gateway.config import to_dataplane, to_policy
+from gateway.config import to_dataplane, to_policy, to_users
 from gateway.config.document import Config
 from gateway.config.loader import load
+from gateway.config.problem import ConfigError, Problem, shown
 from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.pools import AddressPool
 from gateway.ike.engine import IkeEngine
-from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.policy import ConnectionPolicy, FindUser
 from gateway.ike.transport import IkeSockets
+from gateway.users.document import UserFileError
+from gateway.users.store import UserBase
 
 
 class Parts:
-    """The parts of a gateway with the kernel's dataplane and IKEv2."""
+    """The parts of a gateway with the kernel's dataplane and IKE."""
 
     def load(self, path: Path) -> Config:
         """Read and check the configuration; raises :class:`gateway.config.ConfigError`."""
@@ -49,7 +53,28 @@ class Parts:
         """What the dataplane is told."""
         return to_dataplane.kernel_settings(config)
 
-    def engine(self, config: Config, dataplane: Dataplane, *, debug: bool) -> IkeEngine:
+    def backends(self, config: Config) -> BackendSettings:
+        """The users of the configuration, read; takes a second for ten thousand.
+
+        Raises :class:`gateway.config.ConfigError`.
+        """
+        where = to_users.user_base(config)
+        try:
+            users = UserBase.load(where) if where is not None else None
+        except UserFileError as error:
+            problem = Problem(config.path, "users.file", str(error), shown(config.users.file))
+            raise ConfigError([problem]) from None
+        return BackendSettings(users, {one.name: one for one in to_users.radius(config)})
+
+    def engine(
+        self,
+        config: Config,
+        connections: Sequence[ConnectionPolicy],
+        dataplane: Dataplane,
+        find_user: FindUser,
+        *,
+        debug: bool,
+    ) -> IkeEngine:
         """An engine without any SA."""
 
         def last_inbound(spi_in: int) -> float | None:
@@ -58,11 +83,12 @@ class Parts:
 
         engine = IkeEngine(
             to_policy.engine_settings(config),
-            self.connections(config),
+            connections,
             self.pools(config),
             random=os.urandom,
             wall_clock=lambda: datetime.now(UTC),
             last_inbound=last_inbound,
+            find_user=find_user,
         )
         engine.trace = debug
         return engine

@@ -41,9 +41,9 @@ def certificate_verdicts(config: Config, now: datetime | None = None) -> Iterato
         keys = credential_keys(config, name, section)
         found: list[tuple[str, x509.Certificate]] = []
         try:
-            if section.local_auth == "certificate" and keys.certificate is not None:
+            if section.needs_certificate and keys.certificate is not None:
                 found += [("certificate", c) for c in read_certificates(keys.certificate)[:1]]
-            if section.remote_auth == "certificate":
+            if section.needs_authorities:
                 files = keys.ca_certificates
                 found += [("CA", c) for file in files for c in read_authorities(file)]
         except FileRefusedError:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from gateway.config.connection import ConnectionSection
 from gateway.config.document import Config
+from gateway.config.feature_checks import check_features
 from gateway.config.findings import Findings
 from gateway.config.sections import PoolSection
+from gateway.config.user_checks import check_login, check_users
 from gateway.domain.child_sa import IpNetwork
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
@@ -36,6 +38,7 @@ def check_text(config: Config, path: Path) -> Findings:
     """Everything that the text alone can get wrong."""
     findings = Findings(path)
     _pools(config, findings)
+    check_users(config, findings)
     for name, connection in config.connections.items():
         _connection(config, f"connections.{name}", connection, findings)
     _duplicates(config, findings)
@@ -95,6 +98,8 @@ def _connection(config: Config, key: str, section: ConnectionSection, findings: 
     _preshared(key, section, findings)
     _proposals(key, section, findings)
     _lifetimes(key, section, findings)
+    check_features(config, key, section, findings)
+    check_login(config, key, section, findings)
     initiates = section.remote is not None
     for name in ("local", "request_inner_address", "start"):
         if not initiates and name in section.model_fields_set:
@@ -186,7 +191,7 @@ def _preshared(key: str, section: ConnectionSection, findings: Findings) -> None
         findings.refuse(f"{key}.{given[0]}", None, why)
     if section.psk is not None:
         check_secret(f"{key}.psk", section.psk.get_secret_value(), findings)
-    if uses and "*" in section.remote_id:
+    if uses and "*" in section.remote_id and section.local_auth == "psk":
         why = "with one shared secret, every such device can pose as this gateway"
         findings.warn(f"{key}.remote_id", section.remote_id, why)
 
@@ -236,11 +241,12 @@ def _duplicates(config: Config, findings: Findings) -> None:
     seen: dict[tuple[object, ...], str] = {}
     for name, section in config.connections.items():
         remote = (section.remote.address, section.remote.port) if section.remote else None
-        identity = (section.local_id or config.gateway.name, section.remote_id, remote)
+        proof = (section.ike_version, section.remote_auth, bool(section.user_auth))
+        identity = (section.local_id or config.gateway.name, section.remote_id, remote, *proof)
         if identity in seen:
             why = (
-                f"connections.{seen[identity]} has the same local_id and remote_id, "
-                "so this one would never be used; change one identity"
+                f"connections.{seen[identity]} has the same local_id and remote_id "
+                "and proof, so this one would never be used; change one identity"
             )
             findings.refuse(f"connections.{name}.remote_id", section.remote_id, why)
         seen.setdefault(identity, name)

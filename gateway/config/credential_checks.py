@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+from gateway.config import to_policy, to_users
 from gateway.config.checks import check_secret
 from gateway.config.connection import ConnectionSection
 from gateway.config.credential_files import (
@@ -18,14 +19,21 @@ from gateway.config.credential_files import (
     credential_keys,
     read_authorities,
     read_certificates,
+    read_file,
     read_private_key,
     read_secret,
+    revocation_keys,
     subject,
 )
+from gateway.config.credential_reader import CredentialReader
 from gateway.config.document import Config
 from gateway.config.findings import Findings
+from gateway.ike.auth import crl
 from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
+from gateway.ike.v1.methods import method_of
+from gateway.users.document import UserFileError
+from gateway.users.store import UserBase
 
 
 def check_files(config: Config, path: Path) -> Findings:
@@ -34,19 +42,29 @@ def check_files(config: Config, path: Path) -> Findings:
     checked: set[tuple[object, ...]] = set()
     for name, section in config.connections.items():
         keys = credential_keys(config, name, section)
-        if section.local_auth == "certificate":
+        if section.needs_certificate:
             pair = (keys.section, keys.certificate, keys.private_key)
             if pair not in checked:
                 checked.add(pair)
                 _check_pair(config, section, keys, findings)
-        if section.remote_auth == "certificate" and (keys.ca_section,) not in checked:
+        if section.needs_authorities and (keys.ca_section,) not in checked:
             checked.add((keys.ca_section,))
             _check_authorities(keys, f"connections.{name}", findings)
-        if section.psk_file is not None:
-            _check_secret_file(f"connections.{name}.psk_file", section.psk_file, findings)
-        if section.psk is not None and _readable_by_others(path):
-            why = f"the file is readable by others; run: chmod 600 {path}"
-            findings.warn(f"connections.{name}.psk", None, why)
+        for field in ("psk_file", "ppk_file"):
+            file: Path | None = getattr(section, field)
+            if file is not None:
+                _check_secret_file(f"connections.{name}.{field}", file, findings)
+        if section.password_file is not None:
+            key = f"connections.{name}.password_file"
+            _check_secret_file(key, section.password_file, findings, guessable=False)
+        for field in ("psk", "password"):
+            if getattr(section, field) is not None and _readable_by_others(path):
+                why = f"the file is readable by others; run: chmod 600 {path}"
+                findings.warn(f"connections.{name}.{field}", None, why)
+        _check_crls(config, name, section, checked, findings)
+    _check_backends(config, findings)
+    if not findings.problems:
+        _check_v1(config, findings)
     if config.api.enabled and config.api.token_file is not None:
         _check_secret_file("api.token_file", config.api.token_file, findings)
     return findings
@@ -59,13 +77,69 @@ def _readable_by_others(path: Path) -> bool:
         return False
 
 
-def _check_secret_file(key: str, file: Path, findings: Findings) -> None:
+def _check_crls(
+    config: Config,
+    name: str,
+    section: ConnectionSection,
+    checked: set[tuple[object, ...]],
+    findings: Findings,
+) -> None:
+    keys = revocation_keys(config, name, section)
+    if keys.mode == "off" or not section.needs_authorities:
+        return
+    for file in keys.crl_files:
+        if (file,) in checked:
+            continue
+        checked.add((file,))
+        try:
+            crl.read(read_file(file, crl.MAX_FILE_OCTETS), str(file))
+        except (FileRefusedError, crl.CrlRefused) as error:
+            why = str(error).removeprefix(f"CRL {file} ")
+            findings.refuse(f"{keys.crl_section}.crl_files", file, why)
+
+
+def _check_backends(config: Config, findings: Findings) -> None:
+    """The files of those who know users, where a connection asks them."""
+    sections = config.connections.values()
+    settings = to_users.user_base(config)
+    if settings is not None and any(section.asks_for_user for section in sections):
+        try:
+            users = UserBase.load(settings)
+        except UserFileError as error:
+            why = str(error).removeprefix(f"{settings.path}: ")
+            findings.refuse("users.file", settings.path, why)
+        else:
+            if not len(users) and any(section.needs_local_users for section in sections):
+                why = "there is no user, so nobody can log in; run: gateway users add NAME"
+                findings.warn("users.file", settings.path, why)
+    for name, radius in config.radius.items():
+        for one, server in radius.servers.items():
+            key = f"radius.{name}.servers.{one}.secret_file"
+            _check_secret_file(key, server.secret_file, findings)
+
+
+def _check_v1(config: Config, findings: Findings) -> None:
+    """What IKEv1 cannot do with these credentials, an Ed25519 key for example."""
+    reader = CredentialReader(config)
+    for name, section in config.connections.items():
+        if section.ike_version != 1:
+            continue
+        policy = to_policy.connection(config, name, reader)
+        try:
+            method_of(policy, initiator=policy.remote is not None)
+        except ValueError as error:
+            why = str(error).removeprefix(f"{name}: ")
+            findings.refuse(f"connections.{name}.ike_version", 1, why)
+
+
+def _check_secret_file(key: str, file: Path, findings: Findings, *, guessable: bool = True) -> None:
     try:
         secret = read_secret(file)
     except FileRefusedError as error:
         findings.refuse(key, file, str(error))
         return
-    check_secret(key, secret, findings)
+    if guessable:
+        check_secret(key, secret, findings)
     if _readable_by_others(file):
         findings.warn(key, file, f"readable by others; run: chmod 600 {file}")
 
@@ -122,7 +196,7 @@ def _check_credential(
 def _check_authorities(keys: CredentialKeys, connection: str, findings: Findings) -> None:
     full = f"{keys.ca_section}.ca_certificates"
     if not keys.ca_certificates:
-        why = f'is required by {connection}.remote_auth = "certificate"; list the CA\'s PEM file'
+        why = f"is required by {connection} to judge certificates; list the CA's PEM file"
         findings.refuse(full, None, why)
     for file in keys.ca_certificates:
         try:

@@ -47,7 +47,33 @@ def credential_keys(config: Config, name: str, section: ConnectionSection) -> Cr
     )
 
 
-def _read(path: Path, limit: int = MAX_FILE_OCTETS) -> bytes:
+@dataclass(frozen=True, slots=True)
+class RevocationKeys:
+    """What a connection knows of revoked certificates, and the tables that say so."""
+
+    mode: str
+    mode_section: str
+    crl_files: tuple[Path, ...]
+    crl_section: str
+    ocsp_responder: str | None
+    ocsp_section: str
+
+
+def revocation_keys(config: Config, name: str, section: ConnectionSection) -> RevocationKeys:
+    """Each setting of the connection where it has it, else that of ``[credentials]``."""
+    shared, own = config.credentials, f"connections.{name}"
+    return RevocationKeys(
+        section.revocation or shared.revocation,
+        own if section.revocation else "credentials",
+        section.crl_files or shared.crl_files,
+        own if section.crl_files else "credentials",
+        section.ocsp_responder or shared.ocsp_responder,
+        own if section.ocsp_responder else "credentials",
+    )
+
+
+def read_file(path: Path, limit: int = MAX_FILE_OCTETS) -> bytes:
+    """The content of a file. Raises :class:`FileRefusedError`."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
@@ -66,7 +92,7 @@ def _read(path: Path, limit: int = MAX_FILE_OCTETS) -> bytes:
 
 def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
     """All certificates of a PEM file, at least one. Raises :class:`FileRefusedError`."""
-    data = _read(path)
+    data = read_file(path)
     if b"-----BEGIN CERTIFICATE" not in data:
         if data[:1] == b"\x30":
             raise FileRefusedError(
@@ -102,7 +128,7 @@ def read_authorities(path: Path) -> tuple[x509.Certificate, ...]:
 
 def read_private_key(path: Path) -> PrivateKeyTypes:
     """An unencrypted PEM private key. Raises :class:`FileRefusedError`."""
-    data = _read(path)
+    data = read_file(path)
     try:
         return load_pem_private_key(data, None)
     except TypeError:
@@ -116,7 +142,7 @@ def read_private_key(path: Path) -> PrivateKeyTypes:
 def read_secret(path: Path) -> str:
     """A shared secret: the file's text without the line end. Raises :class:`FileRefusedError`."""
     try:
-        text = _read(path, MAX_SECRET_OCTETS).decode("utf-8").rstrip("\r\n")
+        text = read_file(path, MAX_SECRET_OCTETS).decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         raise FileRefusedError("is not UTF-8 text") from None
     if not text:

@@ -16,6 +16,7 @@ APPLIED_LIVE = {
 
 IDENTITY_KEYS = frozenset(
     {
+        "ike_version",
         "local_id",
         "local_auth",
         "remote_id",
@@ -23,6 +24,15 @@ IDENTITY_KEYS = frozenset(
         "psk",
         "psk_file",
         "ca_certificates",
+        "crl_files",
+        "ocsp_responder",
+        "revocation",
+        "allow_sha1_signatures",
+        "user_auth",
+        "user_backend",
+        "user_names",
+        "eap_identity",
+        "encapsulation",
         "pool",
         "remote_subnets",
         "local_subnets",
@@ -51,6 +61,7 @@ class Change:
         return f"{self.kind} {self.key}{values} ({self.effect})"
 
 
+_TRUST_KEYS = frozenset({"ca_certificates", "crl_files", "ocsp_responder", "revocation"})
 _RESTART = "needs a restart: systemctl restart gateway"
 _CLOSED = "SAs with an address of it are closed with a DELETE; devices reconnect"
 
@@ -65,6 +76,9 @@ def difference(running: Config, wanted: Config) -> list[Change]:
         changes += _section(section, running, wanted)
     changes += _pools(running, wanted)
     changes += _credentials(running, wanted)
+    changes += _users(running, wanted)
+    changes += _radius(running, wanted)
+    changes += _profiles(running, wanted)
     changes += _connections(running, wanted)
     for section in ("api", "control"):
         changes += _section(section, running, wanted)
@@ -86,18 +100,26 @@ def in_force(running: Config, wanted: Config) -> Config:
 def _fields(old: BaseModel, new: BaseModel, key: str) -> Iterator[tuple[str, str, str]]:
     """Key, old text and new text of each field that differs, nested tables spelled out."""
     for name in type(old).model_fields:
-        before, after = getattr(old, name), getattr(new, name)
-        if before == after:
-            continue
-        if isinstance(before, BaseModel) and isinstance(after, BaseModel):
-            yield from _fields(before, after, f"{key}.{name}")
-        else:
-            yield f"{key}.{name}", _shown(before), _shown(after)
+        yield from _values(getattr(old, name), getattr(new, name), f"{key}.{name}")
+
+
+def _values(before: object, after: object, key: str) -> Iterator[tuple[str, str, str]]:
+    if isinstance(before, BaseModel) and isinstance(after, BaseModel):
+        yield from _fields(before, after, key)
+    elif isinstance(before, dict) and isinstance(after, dict) and list(before) == list(after):
+        for name in before:
+            yield from _values(before[name], after[name], f"{key}.{name}")
+    elif before != after or isinstance(before, dict):
+        yield key, _shown(before), _shown(after)
 
 
 def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return "(hidden)"
+    if isinstance(value, BaseModel):
+        return "a table"
+    if isinstance(value, dict):
+        return shown(list(value))  # the tables' names, whose order counts
     return "unset" if value is None else shown(value)
 
 
@@ -108,9 +130,43 @@ def _section(name: str, running: Config, wanted: Config) -> Iterator[Change]:
 
 
 def _credentials(running: Config, wanted: Config) -> Iterator[Change]:
-    effect = "new handshakes use it, established SAs stay"
+    stay = "new handshakes use it, established SAs stay"
+    closed = "SAs of the connections that use it are closed with a DELETE; devices reconnect"
     for key, old, new in _fields(running.credentials, wanted.credentials, "credentials"):
-        yield Change("changed", key, effect, old, new)
+        trusted = key.removeprefix("credentials.") in _TRUST_KEYS
+        yield Change("changed", key, closed if trusted else stay, old, new)
+
+
+def _users(running: Config, wanted: Config) -> Iterator[Change]:
+    for key, old, new in _fields(running.users, wanted.users, "users"):
+        yield Change("changed", key, "new logins use it, established SAs stay", old, new)
+
+
+def _radius(running: Config, wanted: Config) -> Iterator[Change]:
+    for name in _names(running.radius, wanted.radius):
+        key = f"radius.{name}"
+        if name not in wanted.radius:
+            yield Change("removed", key, "established SAs stay; logins need another backend")
+        elif name not in running.radius:
+            yield Change("added", key, "connections can use it at once")
+        else:
+            for field, old, new in _fields(running.radius[name], wanted.radius[name], key):
+                yield Change("changed", field, "new logins use it, sessions stay", old, new)
+
+
+def _profiles(running: Config, wanted: Config) -> Iterator[Change]:
+    closed = "SAs of its users are closed with a DELETE; devices reconnect"
+    for name in _names(running.profiles, wanted.profiles):
+        key = f"profiles.{name}"
+        if name not in wanted.profiles:
+            yield Change("removed", key, closed)
+        elif name not in running.profiles:
+            yield Change("added", key, "connections can use it at once")
+        else:
+            for field, old, new in _fields(running.profiles[name], wanted.profiles[name], key):
+                closes = field.rpartition(".")[2] in {"pool", "subnets"}
+                effect = closed if closes else "users that log in from now on get it"
+                yield Change("changed", field, effect, old, new)
 
 
 def _names(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

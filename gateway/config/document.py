@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, PrivateAttr
 
-from gateway.config.connection import ConnectionSection
+from gateway.config.connection import ConnectionSection, ProfileSection
 from gateway.config.fields import Name, Section
 from gateway.config.problem import Problem
 from gateway.config.sections import (
@@ -15,6 +15,8 @@ from gateway.config.sections import (
     GatewaySection,
     IkeSection,
     PoolSection,
+    RadiusSection,
+    UsersSection,
 )
 
 
@@ -26,6 +28,9 @@ class Config(Section):
     dataplane: DataplaneSection = DataplaneSection()
     pools: dict[Name, PoolSection] = Field(default_factory=dict)
     credentials: CredentialsSection = CredentialsSection()
+    users: UsersSection = UsersSection()
+    radius: dict[Name, RadiusSection] = Field(default_factory=dict)
+    profiles: dict[Name, ProfileSection] = Field(default_factory=dict)
     connections: dict[Name, ConnectionSection] = Field(default_factory=dict)
     api: ApiSection = ApiSection()
     control: ControlSection = ControlSection()
@@ -47,6 +52,14 @@ class Config(Section):
     def control_socket(self) -> Path:
         """Where the control socket is."""
         return self.control.socket or self.gateway.runtime_dir / "control.sock"
+
+    @property
+    def user_key_file(self) -> Path | None:
+        """Where the key is that seals NT hashes; None without local users."""
+        file = self.users.file
+        if file is None:
+            return None
+        return self.users.key_file or file.with_name(f"{file.name}.key")
 
     @property
     def api_token_file(self) -> Path:

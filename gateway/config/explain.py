@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.problem import Problem, shown
 
-SECRET_KEYS = frozenset({"psk"})
+SECRET_KEYS = frozenset({"psk", "password"})
 """Keys whose values are never shown, whatever else is wrong with them."""
 
 _TYPES = {
@@ -51,6 +51,8 @@ def _inside(annotation: object, part: int | str) -> object:
         return _inside(get_args(annotation)[0], part)
     if origin is dict:
         return get_args(annotation)[1]
+    if origin is tuple:
+        return get_args(annotation)[0]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(part))
         return field.annotation if field else None

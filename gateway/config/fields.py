@@ -4,7 +4,8 @@ import re
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -48,6 +49,13 @@ def _address(value: object) -> IpAddress:
         return ip_address(text)
     except ValueError:
         raise refused('not an IP address; give one such as "192.0.2.1" or "2001:db8::1"') from None
+
+
+def _address4(value: object) -> IPv4Address:
+    found = _address(value)
+    if isinstance(found, IPv6Address):
+        raise refused("not an IPv4 address; Mobile IPv4 knows no other")
+    return found
 
 
 def _network(value: object) -> IpNetwork:
@@ -135,6 +143,27 @@ def _secret(value: object) -> object:
     return text
 
 
+def _user(value: object) -> str:
+    text = _text(value, '"ann"')
+    if not text or len(text.encode()) > 253 or not text.isprintable():
+        raise refused("not a user name; give 1 to 253 printable characters")
+    return text
+
+
+def _feature(value: object) -> object:
+    if isinstance(value, bool):
+        raise refused('not one of the choices; choose one of: "off", "allowed", "required"')
+    return value
+
+
+def _url(value: object) -> str:
+    text = _text(value, '"http://ocsp.example.com/"')
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise refused('not the address of a responder; give one such as "http://ocsp.example.com/"')
+    return text
+
+
 def _whole(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         raise refused("give a whole number without quotes")
@@ -148,6 +177,7 @@ def _seconds(value: object) -> object:
 
 
 Address = Annotated[IpAddress, PlainValidator(_address)]
+Address4 = Annotated[IPv4Address, PlainValidator(_address4)]
 Network = Annotated[IpNetwork, PlainValidator(_network)]
 PeerEndpoint = Annotated[
     Endpoint, PlainValidator(partial(_endpoint, default_port=500)), PlainSerializer(str)
@@ -161,6 +191,10 @@ InterfaceName = Annotated[str, PlainValidator(_interface)]
 Domain = Annotated[str, PlainValidator(_domain)]
 IdentityText = Annotated[str, PlainValidator(_identity)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+UserName = Annotated[str, PlainValidator(_user)]
+FeatureWord = Annotated[Literal["off", "allowed", "required"], BeforeValidator(_feature)]
+"""What policy says about a mechanism that both sides must agree on."""
+Url = Annotated[str, PlainValidator(_url)]
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, BeforeValidator(_seconds), Field(allow_inf_nan=False)]

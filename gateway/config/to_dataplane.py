@@ -8,8 +8,11 @@ def kernel_settings(config: Config) -> KernelSettings:
     """Settings of the kernel dataplane: pools are inside, what connections offer is protected."""
     offered = dict.fromkeys(
         network
-        for connection in config.connections.values()
-        for network in connection.local_subnets
+        for offers in (
+            *(connection.local_subnets for connection in config.connections.values()),
+            *(profile.subnets or () for profile in config.profiles.values()),
+        )
+        for network in offers
         if network.prefixlen
     )
     return KernelSettings(

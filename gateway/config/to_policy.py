@@ -2,81 +2,34 @@
 
 from dataclasses import fields
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-
-from gateway.config.connection import ConnectionSection
-from gateway.config.credential_files import (
-    FileRefusedError,
-    credential_keys,
-    read_authorities,
-    read_certificates,
-    read_private_key,
-    read_secret,
-)
+from gateway.config.connection import ConnectionSection, ForeignAgentSection, ProfileSection
+from gateway.config.credential_reader import NO_DEVICE_PROOF, CredentialReader
 from gateway.config.document import Config
-from gateway.config.problem import ConfigError, Problem, shown
 from gateway.domain.child_sa import ANY_IPV4, TrafficSelector
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
-from gateway.ike.auth.credentials import LocalCredential, PresharedKey, TrustAnchors
+from gateway.ike.auth.credentials import LocalCredential, PresharedKey
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
-from gateway.ike.policy import ConnectionPolicy, EngineSettings, Feature, Lifetimes, PeerAuth
+from gateway.ike.policy import (
+    ConfigMode,
+    ConnectionPolicy,
+    EngineSettings,
+    Feature,
+    Lifetimes,
+    PeerAuth,
+    Ppk,
+    PpkPolicy,
+    Profile,
+    UserAuth,
+    UserCredential,
+    UserMethod,
+    V1Exchange,
+)
+from gateway.mip_agents.advertisement import AgentAdvertisement, AgentFlag
 
-
-class _Files:
-    """Reads each credential file once, however many connections name it."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._local: dict[tuple[Path, Path], LocalCredential] = {}
-        self._anchors: dict[tuple[Path, ...], TrustAnchors] = {}
-
-    def _refuse(self, key: str, file: Path | None, why: str) -> ConfigError:
-        value = None if file is None else shown(file)
-        return ConfigError([Problem(self._config.path, key, why, value)])
-
-    def preshared_key(self, name: str, section: ConnectionSection) -> PresharedKey:
-        if section.psk is not None:
-            return PresharedKey(section.psk.get_secret_value().encode())
-        key = f"connections.{name}.psk_file"
-        if section.psk_file is None:
-            raise self._refuse(key, None, "is required for psk authentication")
-        try:
-            return PresharedKey(read_secret(section.psk_file).encode())
-        except FileRefusedError as error:
-            raise self._refuse(key, section.psk_file, str(error)) from None
-
-    def local(self, name: str, section: ConnectionSection) -> LocalCredential:
-        keys = credential_keys(self._config, name, section)
-        if keys.certificate is None or keys.private_key is None:
-            raise self._refuse(f"{keys.section}.certificate", None, "is required")
-        pair = (keys.certificate, keys.private_key)
-        if pair not in self._local:
-            key, file = f"{keys.section}.certificate", keys.certificate
-            try:
-                certificates = read_certificates(file)
-                key, file = f"{keys.section}.private_key", keys.private_key
-                self._local[pair] = LocalCredential(certificates, read_private_key(file))
-            except (FileRefusedError, ValueError, UnsupportedAlgorithm) as error:
-                raise self._refuse(key, file, str(error)) from None
-        return self._local[pair]
-
-    def anchors(self, name: str, section: ConnectionSection) -> TrustAnchors:
-        keys = credential_keys(self._config, name, section)
-        if keys.ca_certificates not in self._anchors:
-            key, file = f"{keys.ca_section}.ca_certificates", None
-            found: list[x509.Certificate] = []
-            try:
-                for file in keys.ca_certificates:
-                    found += read_authorities(file)
-                self._anchors[keys.ca_certificates] = TrustAnchors(found)
-            except (FileRefusedError, ValueError) as error:
-                raise self._refuse(key, file, str(error)) from None
-        return self._anchors[keys.ca_certificates]
+Subnets = tuple[IPv4Network | IPv6Network, ...]
 
 
 def connections(config: Config) -> tuple[ConnectionPolicy, ...]:
@@ -84,49 +37,140 @@ def connections(config: Config) -> tuple[ConnectionPolicy, ...]:
 
     Raises :class:`ConfigError` where a file cannot be used (any more).
     """
-    files = _Files(config)
-    return tuple(_policy(config, name, s, files) for name, s in config.connections.items())
+    reader = CredentialReader(config)
+    return tuple(connection(config, name, reader) for name in config.connections)
 
 
-def _policy(
-    config: Config, name: str, section: ConnectionSection, files: _Files
-) -> ConnectionPolicy:
-    local: LocalCredential | PresharedKey
-    if section.local_auth == "psk":
-        local = files.preshared_key(name, section)
-    else:
-        local = files.local(name, section)
-    if section.remote_auth == "psk":
-        peer = PeerAuth(preshared_key=files.preshared_key(name, section))
-    else:
-        peer = PeerAuth(anchors=files.anchors(name, section))
+def connection(config: Config, name: str, reader: CredentialReader) -> ConnectionPolicy:
+    """One of them. Raises :class:`ConfigError` as :func:`connections`."""
+    section = config.connections[name]
     pool = config.pools[section.pool] if section.pool is not None else None
-    local_ts = tuple(map(TrafficSelector.of_network, section.local_subnets))
+    agent = section.foreign_agent
     return ConnectionPolicy(
         name=name,
+        version=section.ike_version,
         local_id=Identity.parse(section.local_id or config.gateway.name),
-        local_credential=local,
+        local_credential=_local_credential(name, section, reader),
         remote_id=IdentityPattern.parse(section.remote_id),
-        peer_auth=peer,
+        peer_auth=_peer_auth(name, section, reader),
         ike_offer=_offer("ike", section.ike_proposals),
         esp_offer=_offer("esp", section.esp_proposals),
-        local_ts=local_ts or (ANY_IPV4,),
-        remote_ts=tuple(map(TrafficSelector.of_network, section.remote_subnets)),
+        local_ts=_selectors(section.local_subnets) or (ANY_IPV4,),
+        remote_ts=_selectors(section.remote_subnets),
         pool=section.pool,
         dns=section.dns or (pool.dns if pool else ()),
         dns_domains=section.domains,
-        subnets=_announced(section),
+        subnets=_announced(section.local_subnets) if section.pool is not None else (),
         lifetimes=_lifetimes(section),
         force_encapsulation=section.encapsulation == "always",
         mobike=section.mobike,
-        endpoint_update=Feature.ALLOWED if section.endpoint_update else Feature.OFF,
+        return_routability=section.return_routability,
+        endpoint_update=Feature(section.endpoint_update),
+        follow_plain_peers=section.follow_plain_peers,
+        vpn_fa=Feature(section.vpn_fa),
+        fa_advertisement=b"" if agent is None else _advertisement(agent),
         liveness_s=section.liveness_s,
         replay_window=section.replay_window,
         send_certificate=section.send_certificate,
+        childless=section.childless,
+        reauthenticate=section.reauthenticate,
+        ppk=_ppk(name, section, reader),
+        profiles=tuple(_profile(config, one) for one in section.profiles),
+        profile_required=section.profile_required,
+        v1_exchange=V1Exchange(section.exchange),
+        v1_config_mode=ConfigMode(section.config_mode),
+        user_credential=_user_credential(name, section, reader),
         remote=section.remote,
         local=Endpoint(section.local, config.ike.port) if section.local else None,
         request_inner_address=section.request_inner_address,
     )
+
+
+def _local_credential(
+    name: str, section: ConnectionSection, reader: CredentialReader
+) -> LocalCredential | PresharedKey:
+    if section.local_auth == "psk":
+        return reader.preshared_key(name, section)
+    if section.local_auth == "user":
+        return NO_DEVICE_PROOF
+    return reader.local(name, section)
+
+
+def _peer_auth(name: str, section: ConnectionSection, reader: CredentialReader) -> PeerAuth:
+    key, anchors = None, None
+    if section.remote_auth == "psk":
+        key = reader.preshared_key(name, section)
+    elif section.remote_auth == "certificate":
+        anchors = reader.anchors(name, section)
+    user = _user_auth(name, section, reader) if section.asks_for_user else None
+    return PeerAuth(key, anchors, user, section.allow_sha1_signatures)
+
+
+def _user_auth(name: str, section: ConnectionSection, reader: CredentialReader) -> UserAuth:
+    names = section.user_names
+    return UserAuth(
+        methods=tuple(map(UserMethod, section.user_auth)),
+        backend=section.user_backend,
+        identities=None if names is None else IdentityPattern.parse(names),
+        eap_identity=section.eap_identity,
+        anchors=reader.anchors(name, section) if "eap-tls" in section.user_auth else None,
+    )
+
+
+def _user_credential(
+    name: str, section: ConnectionSection, reader: CredentialReader
+) -> UserCredential | None:
+    if section.user is None:
+        return None
+    password = reader.password(name, section)
+    if not section.eap_certificate:
+        return UserCredential(section.user, password)
+    anchors = reader.anchors(name, section)
+    return UserCredential(section.user, password, reader.local(name, section), anchors)
+
+
+def _ppk(name: str, section: ConnectionSection, reader: CredentialReader) -> PpkPolicy | None:
+    if section.ppk_id is None:
+        return None
+    secret = reader.secret(f"connections.{name}.ppk_file", section.ppk_file)
+    return PpkPolicy((Ppk(section.ppk_id.encode(), secret),), section.ppk_required)
+
+
+def _profile(config: Config, name: str) -> Profile:
+    section: ProfileSection = config.profiles[name]
+    pool = config.pools[section.pool] if section.pool is not None else None
+    dns = section.dns if section.dns is not None or pool is None else pool.dns
+    subnets = section.subnets
+    return Profile(
+        name=name,
+        groups=frozenset(section.groups),
+        pool=section.pool,
+        dns=dns,
+        dns_domains=section.domains,
+        subnets=None if subnets is None else _announced(subnets),
+        local_ts=None if subnets is None else _selectors(subnets),
+        endpoint_update=Feature(section.endpoint_update) if section.endpoint_update else None,
+        vpn_fa=Feature(section.vpn_fa) if section.vpn_fa else None,
+    )
+
+
+def _advertisement(agent: ForeignAgentSection) -> bytes:
+    flags = AgentFlag.FOREIGN_AGENT
+    if agent.registration_required:
+        flags |= AgentFlag.REGISTRATION_REQUIRED
+    if agent.reverse_tunnelling:
+        flags |= AgentFlag.REVERSE_TUNNELLING
+    return AgentAdvertisement(
+        sequence=0,
+        registration_lifetime_s=agent.registration_lifetime_s,
+        flags=flags,
+        care_of_addresses=agent.care_of_addresses,
+        lifetime_s=agent.lifetime_s,
+    ).serialize()
+
+
+def _selectors(subnets: Subnets) -> tuple[TrafficSelector, ...]:
+    return tuple(map(TrafficSelector.of_network, subnets))
 
 
 def _offer(kind: str, strings: tuple[str, ...]) -> SuiteOffer:
@@ -135,11 +179,9 @@ def _offer(kind: str, strings: tuple[str, ...]) -> SuiteOffer:
     return SuiteOffer.default_ike() if kind == "ike" else SuiteOffer.default_esp()
 
 
-def _announced(section: ConnectionSection) -> tuple[IPv4Network | IPv6Network, ...]:
+def _announced(subnets: Subnets) -> Subnets:
     """Subnets for the device's routes; a default route needs no announcement."""
-    if section.pool is None or any(n.prefixlen == 0 for n in section.local_subnets):
-        return ()
-    return section.local_subnets
+    return () if any(n.prefixlen == 0 for n in subnets) else subnets
 
 
 def _lifetimes(section: ConnectionSection) -> Lifetimes:

@@ -134,7 +134,14 @@ class FakeParts:
     def dataplane(self, config: Any) -> Any:
         return self.kernel
 
-    def engine(self, config: Any, dataplane: Any, *, debug: bool) -> Any:
+    def backends(self, config: Any) -> Any:
+        from gateway.appliance.backends import BackendSettings
+
+        return BackendSettings()
+
+    def engine(
+        self, config: Any, connections: Any, dataplane: Any, find_user: Any, *, debug: bool
+    ) -> Any:
         return self.made
 
 

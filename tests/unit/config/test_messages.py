@@ -111,7 +111,9 @@ def test_duplicate_identities(workshop: Workshop) -> None:
         '[connections.two]\nremote_id = "*@example.com"\npool = "staff"\n'
         'local_subnets = ["10.1.0.0/16"]\n'
     )
-    assert "connections.staff has the same local_id and remote_id" in workshop.complaint(text)
+    assert "connections.staff has the same local_id and remote_id and proof" in workshop.complaint(
+        text
+    )
 
 
 def test_own_address_in_pool(workshop: Workshop) -> None:

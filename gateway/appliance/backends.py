@@ -1,0 +1,163 @@
+"""What stands behind the engine: users, RADIUS servers, accounting, revocation.
+
+The engine's questions go out here, and their answers come back into the engine.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from gateway.appliance.accounting import AccountingService
+from gateway.appliance.crl_files import CrlFiles
+from gateway.appliance.revocation import OcspFetcher
+from gateway.appliance.users import UserService
+from gateway.dataplane.interface import Usage
+from gateway.domain.endpoint import IpAddress
+from gateway.domain.user_auth import Answer, LocalUser
+from gateway.ike.auth.credentials import TrustAnchors
+from gateway.ike.outputs import (
+    AskAboutUser,
+    AskOcsp,
+    Event,
+    InstallChildSa,
+    RemoveChildSa,
+    SessionClosed,
+    SessionOpened,
+)
+from gateway.ike.policy import ConnectionPolicy
+from gateway.radius.settings import RadiusSettings
+from gateway.users.store import UserBase
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """The users of a configuration, read."""
+
+    users: UserBase | None = None
+    radius: Mapping[str, RadiusSettings] | None = None
+    """RADIUS backends by name."""
+
+
+class Asking(Protocol):
+    """What is needed of :class:`gateway.ike.engine.IkeEngine`."""
+
+    def user_answered(self, ticket: int, answer: Answer, now: float) -> None:
+        """The answer to a question about a user."""
+
+    def ocsp_answered(self, ticket: int, response: bytes | None, now: float) -> None:
+        """The answer to a question about a certificate."""
+
+
+class Backends:
+    """All of them. Give it a running event loop, then :meth:`join` it to the engine."""
+
+    def __init__(
+        self,
+        settings: BackendSettings,
+        *,
+        usage: Callable[[int], Usage | None],
+        emit: Callable[[Event], None],
+        local: IpAddress | None = None,
+    ) -> None:
+        """``usage`` counts a child SA's traffic, ``local`` is our address for RADIUS servers."""
+        self._loop = asyncio.get_running_loop()
+        radius = settings.radius or {}
+        self._users = UserService(settings.users, radius, answer=self._user_answered, emit=emit)
+        self._accounting = AccountingService(radius, usage=usage, emit=emit, local=local)
+        self._ocsp = OcspFetcher(self._ocsp_answered, emit)
+        self._crls = CrlFiles(emit)
+        self._watch: asyncio.Task[None] | None = None
+        self._engine: Asking | None = None
+        self._flush: Callable[[], None] = _nothing
+
+    def join(self, engine: Asking, flush: Callable[[], None]) -> None:
+        """Answers go to ``engine``; ``flush`` carries out what they make it do."""
+        self._engine, self._flush = engine, flush
+
+    def find_user(self, name: str) -> LocalUser | None:
+        """An enabled user of the local user base."""
+        return self._users.find(name)
+
+    # -- life ----------------------------------------------------------------------------
+
+    def follow_crls(self, connections: Iterable[ConnectionPolicy]) -> Mapping[Path, str]:
+        """Put the CRL files of these connections in force; returns what is wrong with which."""
+        return self._crls.follow(one for policy in connections for one in _anchors(policy))
+
+    def start(self) -> None:
+        """The gateway is ready."""
+        self._accounting.start()
+        self._watch = self._loop.create_task(self._crls.run())
+
+    def reload(self, settings: BackendSettings) -> None:
+        """Use other users and RADIUS servers; sessions and questions go on where they can."""
+        radius = settings.radius or {}
+        self._users.reload(settings.users, radius)
+        self._accounting.reload(radius)
+
+    async def stop(self) -> None:
+        """End accounting, answer nothing more."""
+        if self._watch is not None:
+            self._watch.cancel()
+        await self._accounting.stop()
+        await self._ocsp.close()
+        self._users.stop()
+
+    def facts(self) -> dict[str, object]:
+        """What a status page shows."""
+        return {"users": self._users.facts(), "accounting": self._accounting.facts()}
+
+    # -- outputs of the engine -------------------------------------------------------------
+
+    def ask_about_user(self, question: AskAboutUser) -> None:
+        """Answered later, never within this call."""
+        self._users.ask(question)
+
+    def ask_ocsp(self, question: AskOcsp) -> None:
+        """Answered later, never within this call."""
+        self._ocsp.ask(question)
+
+    def child_installed(self, output: InstallChildSa) -> None:
+        """A child SA that may belong to a session."""
+        self._accounting.child_installed(output.sa.spi_in, output.session_id)
+
+    def child_removed(self, output: RemoveChildSa) -> None:
+        """Before the dataplane removes it: its counters are read for the last time."""
+        self._accounting.child_removed(output.spi_in)
+
+    def session_opened(self, output: SessionOpened) -> None:
+        """A user logged in."""
+        self._accounting.session_opened(output.session)
+
+    def session_closed(self, output: SessionClosed) -> None:
+        """A user's session is over."""
+        self._accounting.session_closed(output.session_id, output.reason)
+
+    # -- answers ---------------------------------------------------------------------------
+
+    def _user_answered(self, ticket: int, answer: Answer) -> None:
+        if self._engine is not None:
+            self._engine.user_answered(ticket, answer, self._loop.time())
+            self._flush()
+
+    def _ocsp_answered(self, ticket: int, response: bytes | None) -> None:
+        if self._engine is not None:
+            self._engine.ocsp_answered(ticket, response, self._loop.time())
+            self._flush()
+
+
+def _anchors(policy: ConnectionPolicy) -> list[TrustAnchors]:
+    """All trust anchors that a connection judges certificates by."""
+    user, credential = policy.peer_auth.user, policy.user_credential
+    found = (
+        policy.peer_auth.anchors,
+        user.anchors if user is not None else None,
+        credential.anchors if credential is not None else None,
+    )
+    return [one for one in found if one is not None]
+
+
+def _nothing() -> None:
+    return None

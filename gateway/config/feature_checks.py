@@ -1,0 +1,115 @@
+"""Checks of what only one version of IKE has, and of mechanisms that need each other."""
+
+from gateway.config.connection import ConnectionSection
+from gateway.config.document import Config
+from gateway.config.findings import Findings
+
+_V1_ONLY = ("exchange", "allow_aggressive_psk", "config_mode")
+_V2_ONLY = ("ppk_id", "ppk_file", "ppk_required", "return_routability", "eap_identity")
+
+AGGRESSIVE_WARNING = (
+    "shows a hash of the shared key to whoever asks for it, who can then guess the key offline, "
+    "without being noticed; use main mode or IKEv2, or a key of at least 128 random bits"
+)
+
+
+def check_features(
+    config: Config, key: str, section: ConnectionSection, findings: Findings
+) -> None:
+    """One connection."""
+    _version(key, section, findings)
+    _aggressive(key, section, findings)
+    _ppk(key, section, findings)
+    _foreign_agent(config, key, section, findings)
+    _revocation(config, key, section, findings)
+
+
+def _version(key: str, section: ConnectionSection, findings: Findings) -> None:
+    other, foreign = (2, _V2_ONLY) if section.ike_version == 1 else (1, _V1_ONLY)
+    for name in foreign:
+        value = getattr(section, name)
+        if value != type(section).model_fields[name].default:
+            why = f"only with ike_version = {other}; remove it, or change ike_version"
+            findings.refuse(f"{key}.{name}", value, why)
+    if section.ike_version == 1:
+        for proposal in section.ike_proposals:
+            words = proposal.lower().split("-")
+            if any(word.startswith("ke") and word[2:3].isdigit() for word in words):
+                why = "additional key exchanges are for IKEv2; leave them out with ike_version = 1"
+                findings.refuse(f"{key}.ike_proposals", proposal, why)
+        if (section.local_auth == "psk") != (section.remote_auth == "psk"):
+            why = "IKEv1 has one kind of proof for both devices; use psk on both sides or neither"
+            findings.refuse(f"{key}.remote_auth", section.remote_auth, why)
+
+
+def _aggressive(key: str, section: ConnectionSection, findings: Findings) -> None:
+    if section.exchange != "aggressive" or section.ike_version != 1:
+        if section.allow_aggressive_psk and section.ike_version == 1:
+            why = 'is only for exchange = "aggressive"; remove it'
+            findings.refuse(f"{key}.allow_aggressive_psk", True, why)
+        return
+    if "psk" not in (section.local_auth, section.remote_auth):
+        return
+    if section.allow_aggressive_psk:
+        findings.warn(f"{key}.exchange", section.exchange, AGGRESSIVE_WARNING)
+        return
+    why = (
+        f"with a shared key it {AGGRESSIVE_WARNING}; "
+        "if you accept that, set allow_aggressive_psk = true"
+    )
+    findings.refuse(f"{key}.exchange", section.exchange, why)
+
+
+def _ppk(key: str, section: ConnectionSection, findings: Findings) -> None:
+    if section.ppk_id is not None and section.ppk_file is None:
+        why = "is required with ppk_id; give a file with the key"
+        findings.refuse(f"{key}.ppk_file", None, why)
+    if section.ppk_id is None:
+        for name in ("ppk_file", "ppk_required"):
+            if getattr(section, name):
+                why = "needs ppk_id, the name of the key that both sides use"
+                findings.refuse(f"{key}.{name}", getattr(section, name), why)
+
+
+def _foreign_agent(
+    config: Config, key: str, section: ConnectionSection, findings: Findings
+) -> None:
+    used = section.vpn_fa != "off" or any(
+        profile.vpn_fa not in (None, "off")
+        for name in section.profiles
+        if (profile := config.profiles.get(name)) is not None
+    )
+    agent = section.foreign_agent
+    if section.vpn_fa != "off" and agent is None and section.remote is None:
+        why = f"needs a table [{key}.foreign_agent] that names the agent's care_of_addresses"
+        findings.refuse(f"{key}.vpn_fa", section.vpn_fa, why)
+    if agent is None:
+        return
+    if section.remote is not None:
+        why = "is for the gateway's side; a connection that we open learns it from the gateway"
+        findings.refuse(f"{key}.foreign_agent", None, why)
+    elif not used:
+        why = 'is never used; set vpn_fa = "allowed", or remove the table'
+        findings.refuse(f"{key}.foreign_agent", None, why)
+    for address in agent.care_of_addresses:
+        if address.is_multicast or address.is_loopback or address.is_unspecified:
+            where = f"{key}.foreign_agent.care_of_addresses"
+            findings.refuse(where, address, "not an address that mobile nodes can reach")
+
+
+def _revocation(config: Config, key: str, section: ConnectionSection, findings: Findings) -> None:
+    shared = config.credentials
+    mode = section.revocation or shared.revocation
+    sources = section.crl_files or shared.crl_files or section.ocsp_responder
+    where = key if section.revocation else "credentials"
+    if mode == "required" and not sources and not shared.ocsp_responder:
+        why = "nothing says what was revoked; give crl_files or ocsp_responder"
+        findings.refuse(f"{where}.revocation", mode, why)
+    if mode == "off":
+        for name in ("crl_files", "ocsp_responder"):
+            if getattr(section, name):
+                why = f'is never used with revocation = "off" in {where}'
+                findings.refuse(f"{key}.{name}", getattr(section, name), why)
+    if section.allow_sha1_signatures:
+        why = "SHA-1 is broken: who can make a collision can forge a proof; renew the device"
+        findings.warn(f"{key}.allow_sha1_signatures", True, why)
