@@ -119,8 +119,18 @@ def close_ike_sa(core: Core, spis: str, reason: str, now: float) -> bool:
             if sa.connection is not None and sa.session_initiator:
                 core.wanted.pop(sa.connection.name, None)
             core.version_of(sa).delete_ike_sa(core, sa, reason, now)
+            if sa.session_initiator:
+                _stop_logins(core, sa.connection_name, reason, now)
             return True
     return False
+
+
+def _stop_logins(core: Core, name: str, reason: str, now: float) -> None:
+    """A login that was to renew what is closed now must not bring it back."""
+    for sa in list(core.sas.values()):
+        ended = sa.established or sa.had_session or sa.closed
+        if sa.connection_name == name and sa.session_initiator and not ended and not sa.replaced:
+            core.version_of(sa).delete_ike_sa(core, sa, reason, now)
 
 
 def rekey(core: Core, spis: str, children: bool, now: float) -> bool:

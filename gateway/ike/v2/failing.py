@@ -98,7 +98,8 @@ def abandon_login(core: Core, sa: IkeSa, reason: str, remedy: str, now: float) -
     if login is not None:
         step = f"IKE_AUTH, {login.title}"
         reason, remedy = (login.reason, login.remedy) if login.reason else (reason, remedy)
-        if login.reason:
+        if login.user:
+            # Somebody may have been asked about it, or it was to fail: neither is for free.
             core.failed_logins.failed(sa.path.remote.address, now)
         if login.user:
             reason = f"user {escape(login.user, 80)}: {reason}"

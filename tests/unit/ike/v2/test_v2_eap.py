@@ -500,3 +500,11 @@ def test_reconfiguration_removes_the_user_s_connection_during_its_login() -> Non
     network.run()
     assert not established(network.gateway)
     assert not network.gateway.engine._core.sas
+
+
+def test_logins_that_are_left_after_a_question_count_as_failed() -> None:
+    network = waiting()
+    failed = network.gateway.engine._core.failed_logins
+    network.impair = lambda datagram: []
+    network.pass_time(USER_LOGIN_S + 1)
+    assert len(failed._failures) == 1

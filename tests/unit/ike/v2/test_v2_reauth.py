@@ -230,3 +230,17 @@ def test_h32_another_device_does_not_get_the_address_by_asking_for_it() -> None:
         inner_address.assign(core, newer, older.connection, {4}, address)
         assert (newer.inner_address == address) is same
         assert (older.inner_address is None) is same
+
+
+def test_a_connection_that_is_closed_during_the_new_login_stays_closed() -> None:
+    network = renewing()
+    network.impair = lambda datagram: [] if datagram.sender == "gateway" else [datagram]
+    network.pass_time(100)
+    core = network.device.engine._core
+    assert len(core.sas) == 2
+    (before,) = established(network.device)
+    assert network.device.engine.close_ike_sa(before.spis, "by hand", network.now)
+    network.impair = lambda datagram: [datagram]
+    network.pass_time(100)
+    assert not core.sas
+    assert not network.gateway.sas
