@@ -465,7 +465,8 @@ def describe(payload: SecurityAssociation) -> str:
         for proposal in payload.proposals
         for transform in proposal.transforms
     ]
-    return ", ".join(shown[:MAX_SHOWN]) + (", ..." if len(shown) > MAX_SHOWN else "")
+    more = ", ..." if len(shown) > MAX_SHOWN else ""
+    return ", ".join(shown[:MAX_SHOWN]) + more or "no transform"
 
 
 def _describe(proposal: Proposal, transform: Transform) -> str:

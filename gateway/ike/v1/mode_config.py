@@ -119,22 +119,17 @@ def _of_policy(
     if types is not None and is_asked(CfgAttribute.INTERNAL_IP4_SUBNET):
         found += [Attribute(CfgAttribute.INTERNAL_IP4_SUBNET, _with_mask(one)) for one in networks]
     if sa.peer.unity:
-        found += _of_unity(connection, networks, is_asked(CfgAttribute.UNITY_SPLIT_INCLUDE))
+        found += [one for one in _of_unity(connection, networks) if is_asked(one.type)]
     return found
 
 
-def _of_unity(
-    connection: ConnectionPolicy, networks: list[IPv4Network], split: bool
-) -> list[Attribute]:
+def _of_unity(connection: ConnectionPolicy, networks: list[IPv4Network]) -> list[Attribute]:
     found: list[Attribute] = []
-    if split and networks:
+    if networks:
         filler = bytes(_SPLIT_OCTETS - 8)
         value = b"".join(_with_mask(one) + filler for one in networks)
         found.append(Attribute(CfgAttribute.UNITY_SPLIT_INCLUDE, value))
-    domains = [
-        domain.encode("idna" if not domain.isascii() else "ascii")
-        for domain in connection.dns_domains
-    ]
+    domains = [domain.encode() for domain in connection.dns_domains]
     if domains:
         found.append(Attribute(CfgAttribute.UNITY_DEF_DOMAIN, domains[0]))
         if networks:
