@@ -47,6 +47,8 @@ LOGIN_S = 120.0
 """How long a user may take for XAUTH: people type passwords."""
 MAX_REVOCATION_ROUNDS = 8
 """Questions to an OCSP responder about one chain."""
+LAST_MESSAGE_TRIES = 4
+"""Transmissions of the last message of aggressive mode when nothing at all comes after it."""
 PROOF_REMEMBERED_S = 60.0
 """How long the last message of phase 1 is kept for repetitions of the peer's."""
 P = TypeVar("P", bound=Payload)
@@ -150,26 +152,31 @@ def send(  # noqa: PLR0917 - one fact each
     if encrypted:
         sa.iv = next_iv
     sa.last_sent = protect.datagrams(core, sa, whole)
-    phase = state_of(sa)
-    phase.tries, phase.repeated = 1, 0
+    sa.tries, state_of(sa).repeated = 1, 0
     core.transmit(sa.last_sent, path)
     sa.retransmit_at = now + core.settings.retransmit_first_s if retransmitted else 0.0
     exchange.arm(core, sa)
 
 
 def retransmit(core: Core, sa: IkeSa, now: float) -> None:
-    """Send our last message of phase 1 again, or give the SA up."""
-    phase = sa.phase1
-    if phase is None or not sa.retransmit_at or now < sa.retransmit_at:
+    """Send our last message of phase 1 again, or give the SA up.
+
+    The last message of aggressive mode has no answer of its own: it goes a few times more, until
+    the responder shows that it has it.
+    """
+    if not sa.retransmit_at or now < sa.retransmit_at:
         return
-    if phase.tries >= core.settings.retransmit_tries:
-        core.count("retransmissions_exhausted")
-        failing.unanswered(core, sa, now)
+    over = sa.state in (State.AUTHENTICATED, State.ESTABLISHED, State.REPLACED)
+    if sa.tries >= (LAST_MESSAGE_TRIES if over else core.settings.retransmit_tries):
+        sa.retransmit_at = 0.0
+        if not over:
+            core.count("retransmissions_exhausted")
+            failing.unanswered(core, sa, now)
         return
-    phase.tries += 1
+    sa.tries += 1
     core.count("retransmissions")
     core.transmit(sa.last_sent, sa.path)
-    sa.retransmit_at = now + exchange.delay(core, phase.tries)
+    sa.retransmit_at = now + exchange.delay(core, sa.tries)
 
 
 def wait_for_answer(

@@ -169,8 +169,6 @@ class PhaseOne:
     hint: str = ""
     """What unauthenticated answers said; the reason given when no other answer comes."""
     half_open_key: tuple[bytes, Endpoint] | None = None
-    tries: int = 0
-    """Transmissions of our last message."""
     repeated: int = 0
     """Answers from memory to the same message."""
     initial_contact: bool = False
@@ -215,6 +213,7 @@ class IkeSa(AnyIkeSa):
         "retransmit_at",
         "state",
         "suite",
+        "tries",
         "xauth",
     )
 
@@ -236,6 +235,8 @@ class IkeSa(AnyIkeSa):
         """Datagrams of our last message of phase 1."""
         self.last_digest = b""
         """SHA-256 of the message of phase 1 that it answers, to know it again."""
+        self.tries = 0
+        """Transmissions of it."""
         self.retransmit_at = 0.0
         """When our last message of phase 1 is due again; 0 when no answer is awaited."""
         self.reassembly: Reassembly | None = None
