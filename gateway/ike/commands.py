@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer
-from gateway.ike import moving
+from gateway.ike import moving, users
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
@@ -173,15 +173,19 @@ def reconfigure(
     for sa in list(core.sas.values()):
         if sa.connection is None or sa.closed:
             continue
-        connection = profiled(fresh.get(sa.connection.name), sa.profile)
+        lost_pool = sa.pool if sa.pool in replaced else None
+        if lost_pool is not None:
+            # The lease was the former pool's: the new one may have given the address to another.
+            sa.pool = None
+        connection = _still_due(sa, fresh.get(sa.connection.name))
         if connection is None:
-            reason = f"connection {sa.connection.name} or its profile was removed"
+            reason = f"connection {sa.connection.name} or its profile was removed or changed"
             core.version_of(sa).delete_ike_sa(core, sa, reason, now)
         elif not compatible(sa, connection):
             reason = f"connection {connection.name} was changed"
             core.version_of(sa).delete_ike_sa(core, sa, reason, now)
-        elif sa.pool in replaced:
-            core.version_of(sa).delete_ike_sa(core, sa, f"pool {sa.pool} was changed", now)
+        elif lost_pool is not None:
+            core.version_of(sa).delete_ike_sa(core, sa, f"pool {lost_pool} was changed", now)
         else:
             sa.connection = connection
 
@@ -196,6 +200,17 @@ def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> frozenset[str]:
     replaced = frozenset(core.pools) - frozenset(kept)
     core.pools = {**pools, **kept}
     return replaced
+
+
+def _still_due(sa: IkeSa, connection: ConnectionPolicy | None) -> ConnectionPolicy | None:
+    """The connection as the SA's user is to have it now; None if that is another profile."""
+    if sa.user is not None and connection is not None:
+        profile = users.profile_of(connection, sa.user.groups)
+        if (profile.name if profile is not None else "") != sa.profile:
+            return None
+        if profile is None and connection.profile_required:
+            return None
+    return profiled(connection, sa.profile)
 
 
 def profiled(connection: ConnectionPolicy | None, name: str) -> ConnectionPolicy | None:

@@ -91,6 +91,8 @@ class Core:
         """Addresses that datagrams were sent to; bounded by what the adapter binds."""
         self.by_peer: dict[Identity, set[bytes]] = {}
         """Our SPIs of established IKE SAs, by the peer's identity."""
+        self.lingering: dict[bytes, None] = {}
+        """Our SPIs of refused logins that only answer repetitions, oldest first."""
         self.cookies = Cookies(random)
         self.half_open = HalfOpenLimits()
         self.key_exchanges = PerSecond(settings.key_exchanges_per_s)
@@ -252,6 +254,7 @@ class Core:
     def drop_sa(self, sa: IkeSa) -> None:
         """Take an IKE SA out of every table, with its timers."""
         self.sas.pop(sa.local_spi, None)
+        self.lingering.pop(sa.local_spi, None)
         self.asked.pop(sa.ticket, None)
         spis = self.by_peer.get(sa.peer_id) if sa.peer_id is not None else None
         if spis is not None and sa.peer_id is not None:

@@ -66,8 +66,12 @@ class IkeEngine:
 
     def receive(self, message: bytes, path: Path, now: float) -> None:
         """Take a datagram, without its non-ESP marker. Never raises."""
+        self._guarded(f"a message from {path.remote}", now, self._judge, message, path, now)
+
+    def _judge(self, message: bytes, path: Path, now: float) -> None:
+        """What is wrong with a datagram is its sender's fault and costs one line at most."""
         try:
-            self._guarded(f"a message from {path.remote}", now, self._receive, message, path, now)
+            self._receive(message, path, now)
         except IntegrityError:
             self._core.count("integrity_failures")
         except WireError as error:
@@ -99,8 +103,6 @@ class IkeEngine:
         kept = len(core.outputs)
         try:
             action(*args)
-        except (WireError, IntegrityError):
-            raise
         except Exception as error:  # noqa: BLE001 - the one place that keeps all peers alive
             del core.outputs[kept:]
             core.count("internal_errors")

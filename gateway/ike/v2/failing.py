@@ -12,6 +12,8 @@ from gateway.ike.v2.sa import IkeSa, State, transition
 
 LINGER_S = 10.0
 """How long a refused login keeps its answer for retransmissions."""
+MAX_LINGERING = 256
+"""Refused logins that do so; of more, the oldest are forgotten at once."""
 
 
 def let_go(core: Core, sa: IkeSa, reason: str, now: float) -> None:
@@ -52,6 +54,9 @@ def refuse_login(core: Core, sa: IkeSa, why: str, now: float) -> None:
     sa.cipher_in = None
     sa.cipher_out = None
     core.timers.set((TimerKind.GIVE_UP, sa.local_spi), now + LINGER_S)
+    core.lingering[sa.local_spi] = None
+    if len(core.lingering) > MAX_LINGERING:
+        core.drop_sa(core.sas[next(iter(core.lingering))])
 
 
 def say_farewell(core: Core, sa: IkeSa) -> None:

@@ -137,7 +137,8 @@ class CreateChild(exchange.Exchange):
             made, low = self._install(core, sa, view, old, now)
         except Refused as refused:
             self._report(core, sa, refused)
-            core.timers.set((TimerKind.REKEY_CHILD, self._old or 0), now + REFUSED_RETRY_S)
+            if old is not None:
+                core.timers.set((TimerKind.REKEY_CHILD, old.spi_in), now + REFUSED_RETRY_S)
             return
         if old is not None:
             self._settle(core, sa, old, made, low, now)

@@ -172,6 +172,9 @@ def answer(
         raise Refused(NotifyType.NO_ADDITIONAL_SAS, "the connection is gone")
     if _busy(sa):
         raise Refused(NotifyType.TEMPORARY_FAILURE, "a child SA is being made or deleted")
+    mine = under_way(sa)
+    if mine is not None and mine.rival is not None:
+        raise Refused(NotifyType.TEMPORARY_FAILURE, "the IKE SA was rekeyed by the peer already")
     theirs = request.view.need(KeyExchange)
     try:
         selection = select_ike(connection.ike_offer, offered, spi_octets=8)
@@ -198,7 +201,7 @@ def answer(
         KeyExchange(selection.group, pair.public),
     ]
     if selection.suite.additional:
-        if under_way(sa) is not None:
+        if mine is not None:
             raise Refused(NotifyType.TEMPORARY_FAILURE, "we are rekeying the IKE SA ourselves")
 
         def complete(additional: bytes, at: float) -> None:
@@ -212,7 +215,6 @@ def answer(
     new = successor(core, sa, selection.peer_spi, spi, initiator=False, now=now)
     _establish(core, sa, new, selection, (nonce, ours), shared)
     exchange.respond(core, sa, request, reply)
-    mine = under_way(sa)
     if mine is not None:
         core.count("rekey_collisions")
         mine.rival = Rival(new, min(nonce, ours))
@@ -285,6 +287,13 @@ class RekeyIke(exchange.Exchange):
             followup.link_of(view), additional, self.complete, self.followup_refused
         )
         exchange.begin(core, sa, following, now)
+
+    def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:
+        """The SA ends before it is settled who replaces it: what the peer made goes too."""
+        rival, self.rival = self.rival, None
+        if rival is not None and rival.sa.established:
+            rival.sa.rekeyed_by = sa
+            deleting.delete_ike_sa(core, rival.sa, "closed with the SA that it replaces", now)
 
     def complete(self, additional: bytes, now: float) -> None:
         """All additional key exchanges are done."""

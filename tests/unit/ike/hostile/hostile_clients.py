@@ -61,7 +61,7 @@ def _address(number: int) -> Endpoint:
     return Endpoint(ip_address(f"198.51.100.{10 + number}"), 500)
 
 
-def _kind(  # noqa: PLR0917 - one fact each
+def _kind(
     name: str,
     version: int,
     of_device: PeerAuth,
@@ -71,7 +71,7 @@ def _kind(  # noqa: PLR0917 - one fact each
     both: dict[str, Any] | None = None,
     only_device: dict[str, Any] | None = None,
 ) -> Kind:
-    """``of_device`` is what the gateway demands; ``credentials`` are the gateway's, the device's."""
+    """``of_device`` is what the gateway demands; ``credentials``: the gateway's, the device's."""
     shared = {
         "version": version,
         "ike_offer": FAST if version == 2 else FAST_V1,

@@ -348,4 +348,4 @@ def _may_have_children(sa: Any) -> bool:
     """A child SA lives under an established IKE SA, or one that is on its orderly way out."""
     if isinstance(sa, IkeSa1):
         return bool(sa.established)
-    return sa.state in (State2.ESTABLISHED,)
+    return sa.state is State2.ESTABLISHED

@@ -120,9 +120,9 @@ class Enemy(RuleBasedStateMachine):
         if not octets:
             return
         for bit in bits:
-            bit %= (28 if header else len(octets)) * 8
-            if bit // 8 < len(octets):
-                octets[bit // 8] ^= 1 << bit % 8
+            at = bit % ((28 if header else len(octets)) * 8)
+            if at // 8 < len(octets):
+                octets[at // 8] ^= 1 << at % 8
         self.world.deliver(replace(flight, message=bytes(octets)))
 
     @precondition(lambda self: self.world.seen)
