@@ -12,6 +12,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
@@ -149,9 +150,20 @@ def receive_6(core: Core, sa: IkeSa, data: bytes, header: Header, path: Path, no
         failing.refuse(core, sa, refused, now)
         return
     except proof.Pending as pending:
-        phase1.wait_for_answer(core, sa, pending, phase1.proven, now)
+        resume = partial(_finish_6, find(opened.payloads, FaAdvertisement), connection)
+        phase1.wait_for_answer(core, sa, pending, resume, now)
         return
-    advertised = find(opened.payloads, FaAdvertisement)
+    _finish_6(find(opened.payloads, FaAdvertisement), connection, core, sa, now)
+
+
+def _finish_6(
+    advertised: FaAdvertisement | None,
+    connection: ConnectionPolicy,
+    core: Core,
+    sa: IkeSa,
+    now: float,
+) -> None:
+    """The responder is proven, and with it what it advertises."""
     if advertised is not None:
         draft_features.take_advertisement(sa, connection, advertised.data)
     phase1.proven(core, sa, now)

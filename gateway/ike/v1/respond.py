@@ -6,6 +6,7 @@ from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto.suites import NoProposalChosen
+from gateway.ike.first_line import V1_SHARE
 from gateway.ike.policy import ConnectionPolicy, V1Exchange
 from gateway.ike.refusal import Refused, report, report_refusal
 from gateway.ike.registry import NotifyType
@@ -25,8 +26,6 @@ MAX_REPEATED = 3
 """Answers to the same message of a peer that has not shown that it receives them."""
 MAX_KEYS_TRIED = 16
 """Different pre-shared keys that one message 5 is tried with."""
-SHARE = 0.75
-"""Of all half-open SAs. IKEv1 has no stateless cookies, so a flood of it must not fill them all."""
 
 
 def life_s(connection: ConnectionPolicy) -> int:
@@ -78,7 +77,7 @@ def _refuse(  # noqa: PLR0917 - one fact each
 
 def _has_room(core: Core, path: Path) -> bool:
     settings = core.settings
-    if len(core.half_open) >= settings.half_open_limit * SHARE:
+    if len(core.half_open) >= settings.half_open_limit * V1_SHARE:
         core.count("half_open_limit_reached")
         return False
     if core.half_open.of_source(path.remote) >= settings.half_open_per_source:

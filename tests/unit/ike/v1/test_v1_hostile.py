@@ -29,6 +29,7 @@ from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.modp import PRIMES
 from gateway.ike.crypto.proposals import SuiteOffer
+from gateway.ike.first_line import V1_SHARE
 from gateway.ike.policy import EngineSettings, PeerAuth, V1Exchange
 from gateway.ike.registry import DhGroup
 from gateway.ike.v1 import fragments, offers, receive, respond
@@ -381,7 +382,7 @@ def test_h20_half_open_sas_are_bounded_per_source_and_in_all() -> None:
     for number in range(100):
         source = Endpoint(ip_address(f"203.0.113.{number + 10}"), 500)
         tell(network, first(spi_i=struct.pack("!Q", number + 1)), source)
-    assert len(network.gateway.engine._core.sas) == 40 * respond.SHARE
+    assert len(network.gateway.engine._core.sas) == 40 * V1_SHARE
     network.pass_time(40)
     assert not network.gateway.engine._core.sas
     assert len(network.gateway.engine._core.half_open) == 0
