@@ -4,7 +4,7 @@ IKEv1 cannot rekey an ISAKMP SA; it makes another one. Child SAs belong to the p
 ISAKMP SA that they were negotiated under, so they move to the new one and live on.
 """
 
-from gateway.ike import closing, users
+from gateway.ike import closing, moving, users
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.sa import IkeSa as AnyIkeSa
 from gateway.ike.v1 import initiate
@@ -14,8 +14,6 @@ DELETE_AFTER_S = 2.0
 """So long the replaced SA stays when we replaced it: peers move its children in their own time."""
 OLD_SA_S = 30.0
 """It is deleted by us when the peer, whose task it is, has not done so after this."""
-CROSSING_S = 30.0
-"""Two SAs made within this time replace the same one: both sides renewed at once."""
 RETRY_S = 30.0
 """A renewal that failed is tried again after this."""
 
@@ -47,7 +45,7 @@ def settle(core: Core, new: IkeSa, now: float) -> None:
         return
     rival = old.rekeyed_by
     if old.state is State.ESTABLISHED:
-        if _crossed(old, new, now) and old.initiator_spi < new.initiator_spi:
+        if _crossed(old, new) and old.initiator_spi < new.initiator_spi:
             _give_way(core, new, old, now)
         else:
             adopt(core, old, new, now)
@@ -58,9 +56,10 @@ def settle(core: Core, new: IkeSa, now: float) -> None:
             adopt(core, rival, new, now)
 
 
-def _crossed(old: IkeSa, new: IkeSa, now: float) -> bool:
-    """Whether the SA that we have is itself a renewal of ours, made at the same time."""
-    return old.renewal and old.initiator != new.initiator and now - old.created_at < CROSSING_S
+def _crossed(old: IkeSa, new: IkeSa) -> bool:
+    """Whether the SA that we have is a renewal of ours that the peer's was under way with."""
+    ours = old.renewed_at is not None and old.initiator and not new.initiator
+    return ours and old.renewed_at is not None and new.created_at < old.renewed_at
 
 
 def _predecessor(core: Core, new: IkeSa) -> IkeSa | None:
@@ -94,11 +93,15 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     if old.profile and not new.profile:
         new.profile, new.connection = old.profile, old.connection
     old.rekeyed_by = new
-    new.renewal = True
+    new.renewed_at = now
     transition(core, old, State.REPLACED, f"replaced by {new.spis}")
     users.watch_session(core, new, now)
     _retire(core, old, delete=new.initiator, now=now)
     core.count("ike_sas_rekeyed")
+    if old.path != new.path and new.children:
+        # The peer proved itself where it is now; its children are still where it was.
+        here, new.path = new.path, old.path
+        moving.perform(core, new, here, "a new phase 1", now)
 
 
 def _give_way(core: Core, new: IkeSa, winner: IkeSa, now: float) -> None:
@@ -126,7 +129,8 @@ def _retire(core: Core, old: IkeSa, *, delete: bool, now: float) -> None:
 def deleted_by_peer(core: Core, sa: IkeSa, now: float) -> None:
     """The peer deleted the ISAKMP SA: its children live on under another one of the peer's.
 
-    Without another one there is nothing left to manage them with, and they go too.
+    Without another one there is nothing left to manage them with, and they go too; likewise when
+    the other one has children of its own, as after a second login.
     """
     successor = _other(core, sa)
     if successor is not None and sa.state is State.ESTABLISHED:
@@ -145,7 +149,7 @@ def _other(core: Core, sa: IkeSa) -> IkeSa | None:
             and one is not sa
             and one.state is State.ESTABLISHED
             and one.connection_name == sa.connection_name
-            and one.established_at >= sa.established_at
+            and not one.children
             and users.of_same_user(one, sa)
         ):
             return one

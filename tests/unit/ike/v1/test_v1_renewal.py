@@ -135,6 +135,28 @@ def test_the_peer_deletes_an_sa_whose_successor_is_elsewhere() -> None:
     assert spis(network) == children, said(network)
     (ours,), (theirs,) = established(network.gateway), established(network.device)
     assert len(ours.children) == len(theirs.children) == 1
+    for host in network.hosts.values():
+        (move,) = host.moves
+        assert (move.remote.port, move.udp_encapsulation) == (4500, True)
+    assert ours.path.remote.port == 4500
+
+
+def test_the_peer_deletes_the_first_of_two_logins() -> None:
+    """The second login has children of its own: those of the first go with it."""
+    network = connect(psk_pair())
+    (first,) = established(network.device)
+    core = network.device.engine._core
+    core.connections["other"] = replace(core.connections["office"], name="other")
+    original = network.impair
+    network.device.engine.initiate("other", network.now)
+    network.run()
+    network.impair = original
+    assert len(established(network.gateway)) == 1, "INITIAL-CONTACT"
+    network.device.engine.close_ike_sa(first.spis, "enough", network.now)
+    network.run()
+    assert len(network.gateway.sas) == 1
+    (lease,) = [one.inner_address for one in established(network.gateway)]
+    assert lease is not None
 
 
 def test_renewal_that_fails_leaves_the_old_sa() -> None:
