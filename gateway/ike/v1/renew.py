@@ -39,7 +39,8 @@ def renew(core: Core, sa: IkeSa, now: float) -> None:
 
 def settle(core: Core, new: IkeSa, now: float) -> None:
     """A new SA is established: let it replace the one that it was made for, if there is any."""
-    old = new.replaces if new.replaces is not None else _predecessor(core, new)
+    begun_from = new.replaces
+    old = begun_from if begun_from is not None else _predecessor(core, new)
     new.replaces = None
     if old is None:
         return
