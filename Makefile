@@ -30,10 +30,11 @@ unit:
 lab-tests:
 	@GATEWAY_LAB_REQUIRED=1 $(TESTKERNEL) run -- $(PYTHON) -m pytest $(LAB)
 
-# make bench ONLY=name runs one benchmark. Start-up is measured on the running kernel first.
+# make bench ONLY=name runs one benchmark. What the running kernel can do is measured there first.
 bench:
 	@scripts/setup run
 	-@$(if $(filter footprint,$(or $(ONLY),footprint)),$(PYTHON) -m bench.startup build/startup.json)
+	-@$(PYTHON) -m bench --native $(ONLY)
 	@$(TESTKERNEL) run -- $(PYTHON) -m bench $(ONLY)
 
 # New versions of the locked packages; needs the network and uv.

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,12 @@ class Result:
     def holds(self) -> bool:
         """Whether the bar is kept; a figure without a bar holds."""
         return self.bar is None or self.bar.holds(self.value)
+
+    @classmethod
+    def of_json(cls, record: dict[str, Any]) -> "Result":
+        """From the fields of another one."""
+        bar = record.pop("bar")
+        return cls(bar=Bar(**bar) if bar is not None else None, **record)
 
     def as_json(self) -> dict[str, object]:
         """The object that goes into the file."""
