@@ -14,6 +14,8 @@ DELETE_AFTER_S = 2.0
 """So long the replaced SA stays when we replaced it: peers move its children in their own time."""
 OLD_SA_S = 30.0
 """It is deleted by us when the peer, whose task it is, has not done so after this."""
+CROSSING_S = 30.0
+"""Two SAs made within this time replace the same one: both sides renewed at once."""
 RETRY_S = 30.0
 """A renewal that failed is tried again after this."""
 
@@ -46,7 +48,9 @@ def settle(core: Core, new: IkeSa, now: float) -> None:
         return
     rival = old.rekeyed_by
     if old.state is State.ESTABLISHED:
-        if _crossed(old, new) and old.initiator_spi < new.initiator_spi:
+        # What was begun when the other one was there already has not crossed it.
+        crossed = begun_from is not old and _crossed(old, new, now)
+        if crossed and old.initiator_spi < new.initiator_spi:
             _give_way(core, new, old, now)
         else:
             adopt(core, old, new, now)
@@ -57,10 +61,9 @@ def settle(core: Core, new: IkeSa, now: float) -> None:
             adopt(core, rival, new, now)
 
 
-def _crossed(old: IkeSa, new: IkeSa) -> bool:
-    """Whether the SA that we have is a renewal of ours that the peer's was under way with."""
-    ours = old.renewed_at is not None and old.initiator and not new.initiator
-    return ours and old.renewed_at is not None and new.created_at < old.renewed_at
+def _crossed(old: IkeSa, new: IkeSa, now: float) -> bool:
+    """Whether the SA that we have is itself a renewal of ours, made at the same time."""
+    return old.renewal and old.initiator != new.initiator and now - old.created_at < CROSSING_S
 
 
 def _predecessor(core: Core, new: IkeSa) -> IkeSa | None:
@@ -94,7 +97,7 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     if old.profile and not new.profile:
         new.profile, new.connection = old.profile, old.connection
     old.rekeyed_by = new
-    new.renewed_at = now
+    new.renewal = True
     transition(core, old, State.REPLACED, f"replaced by {new.spis}")
     users.watch_session(core, new, now)
     _retire(core, old, delete=new.initiator, now=now)
