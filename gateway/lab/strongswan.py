@@ -228,10 +228,19 @@ class StrongSwan:
         self._request("terminate", arguments, timeout_s + 5)
 
     def rekey(
-        self, *, ike: str | None = None, child: str | None = None, reauthenticate: bool = False
+        self,
+        *,
+        ike: str | None = None,
+        child: str | None = None,
+        child_id: int | None = None,
+        reauthenticate: bool = False,
     ) -> None:
-        """Start a rekeying of an IKE_SA or a CHILD_SA by connection name, or a new login."""
-        arguments: dict[str, object] = {"ike": ike} if ike else {"child": child}
+        """Start a rekeying of an IKE_SA or a CHILD_SA by connection name, or a new login.
+
+        `child_id` is the number that charon gave to one CHILD_SA.
+        """
+        names = {"ike": ike, "child": child, "child-id": child_id}
+        arguments: dict[str, object] = {key: name for key, name in names.items() if name}
         if reauthenticate:
             arguments["reauth"] = "yes"
         self._request("rekey", arguments)

@@ -37,14 +37,23 @@ def happen(row: Row, bed: Bed) -> None:
 def _rekey_child(bed: Bed, _row: Row, side: Speaker, streams: Streams) -> None:
     """Several times; each time both kernels get another pair of SAs."""
     for _ in range(TIMES):
-        old = bed.spis("gw")
-        side.rekey_child()
-
-        def another(old: set[str] = old) -> bool:
-            return len(bed.spis("gw") - old) == 2 and len(bed.spis("device") - old) == 2
-
-        wait_until(another, REKEY_S, "another pair of child SAs")
+        _another_pair(bed, side)
         streams.wait_for_more(20)
+
+
+def _another_pair(bed: Bed, side: Speaker) -> None:
+    gw, device = bed.spis("gw"), bed.spis("device")
+    side.rekey_child()
+    try:
+        wait_until(
+            lambda: len(bed.spis("gw") - gw) >= 2 and len(bed.spis("device") - device) >= 2,
+            REKEY_S,
+            "another pair of child SAs",
+        )
+    except LabError as error:
+        found = f"gw had {sorted(gw)}, has {sorted(bed.spis('gw'))};"
+        found += f" device had {sorted(device)}, has {sorted(bed.spis('device'))}"
+        raise LabError(f"{error}: {found}") from None
 
 
 def _rekey_ike(bed: Bed, row: Row, side: Speaker, streams: Streams) -> None:
@@ -54,9 +63,7 @@ def _rekey_ike(bed: Bed, row: Row, side: Speaker, streams: Streams) -> None:
         side.rekey_ike()
         _another_ike(bed, row, old)
         streams.wait_for_more(20)
-    children = bed.spis("gw")
-    side.rekey_child()
-    wait_until(lambda: len(bed.spis("gw") - children) == 2, REKEY_S, "another pair of child SAs")
+    _another_pair(bed, side)
     streams.wait_for_more(20)
 
 

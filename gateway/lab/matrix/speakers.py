@@ -110,8 +110,13 @@ class StrongSwanSpeaker:
         return {f"{sa.initiator_spi}_{sa.responder_spi}" for sa in self._daemon.established()}
 
     def rekey_child(self) -> None:
-        """By VICI."""
-        self._daemon.rekey(child="net")
+        """By VICI: the newest, because IKEv1 keeps those that were replaced."""
+        children = [
+            child
+            for sa in self._daemon.established()
+            for child in sa.raw.get("child-sas", {}).values()
+        ]
+        self._daemon.rekey(child_id=max(int(child["uniqueid"]) for child in children))
 
     def rekey_ike(self) -> None:
         """By VICI; IKEv1 knows no other way than another phase 1."""
