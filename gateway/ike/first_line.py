@@ -122,7 +122,7 @@ def _first_messages(
     if demanded:
         core.counters["messages_in"] += demanded
         core.counters["cookies_demanded"] += demanded
-    if free <= 0:
+    if free <= 0 < settings.cookie_threshold:
         core.emit_limited(
             "cookies",
             now,
