@@ -64,8 +64,7 @@ def _same_device(core: Core, sa: IkeSa, wanted: IpAddress | None) -> IkeSa | Non
             and wanted is not None
             and older.inner_address == wanted
             and older.path.remote == sa.path.remote
-            and older.local_id == sa.local_id
-            and users.of_same_user(older, sa)
+            and users.of_same_login(older, sa)
         ):
             return older
     return None

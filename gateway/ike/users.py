@@ -132,3 +132,16 @@ def of_same_user(one: IkeSa, other: IkeSa) -> bool:
     mine = one.user.user if one.user is not None else None
     theirs = other.user.user if other.user is not None else None
     return mine == theirs
+
+
+def of_same_login(one: IkeSa, other: IkeSa) -> bool:
+    """Whether two SAs of one identity were logged in to in the same way: connection, us, user.
+
+    A connection is a way to prove an identity: with the key of a group everybody in it can claim
+    to be somebody who proves it with a certificate elsewhere, and may not end that one's session.
+    """
+    return (
+        one.connection_name == other.connection_name
+        and one.local_id == other.local_id
+        and of_same_user(one, other)
+    )

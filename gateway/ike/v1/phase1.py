@@ -361,7 +361,7 @@ def replace_older(core: Core, sa: IkeSa, now: float) -> None:
     An identity that many users share, as with a group's key, says nothing about the others' SAs.
     """
     for older in core.of_peer(sa):
-        if older is sa or older.local_id != sa.local_id or not users.of_same_user(older, sa):
+        if older is sa or not users.of_same_login(older, sa):
             continue
         closing.close(core, older, "replaced by a new login of the peer (INITIAL-CONTACT)", now)
 

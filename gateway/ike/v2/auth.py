@@ -292,7 +292,7 @@ def _first_child(
 def replace_older(core: Core, sa: IkeSa, now: float) -> None:
     """The peer says that this is its only IKE SA: its others are leftovers (INITIAL_CONTACT)."""
     for older in core.of_peer(sa):
-        if older is sa or older.local_id != sa.local_id or not users.of_same_user(older, sa):
+        if older is sa or not users.of_same_login(older, sa):
             continue
         closing.close(core, older, "replaced by a new login of the peer (INITIAL_CONTACT)", now)
 

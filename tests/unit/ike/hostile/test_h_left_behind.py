@@ -16,7 +16,7 @@ from harness_v2 import (
     sa_of,
 )
 from test_v2_hostile import state_of
-from users_v2 import device_of_user, find_user, gateway_of_users, log_in
+from users_v2 import device_of_user, gateway_of_users, log_in
 
 from gateway.domain.pools import AddressPool
 from gateway.domain.wire import WireError

@@ -130,8 +130,8 @@ class Enemy(RuleBasedStateMachine):
     def misdirect(self, at: int, which: int) -> None:
         """A message with the SPIs of another SA in its header."""
         flight = self.old(at)
-        party = self.world.parties[flight.receiver]
-        sas = list(party.engine._core.sas.values())
+        party = self.world.parties.get(flight.receiver)
+        sas = list(party.engine._core.sas.values()) if party is not None else []
         if not sas or len(flight.message) < 28:
             return
         sa = sas[which % len(sas)]
