@@ -60,6 +60,8 @@ class Phase2Exchange:
     name: ClassVar[str] = "exchange"
     """For people, as in "quick mode"."""
     exchange_type: ClassVar[ExchangeType]
+    goes_on: ClassVar[bool] = False
+    """Whether the peer may begin something new under the message id once this one is over."""
 
     def __init__(self, message_id: int, *, initiator: bool, now: float) -> None:
         self.message_id = message_id

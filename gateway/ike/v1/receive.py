@@ -277,8 +277,14 @@ def _continue(  # noqa: PLR0917 - one fact each
         if known.sent:
             core.transmit(known.sent, path)
         return
-    if known.finished_at is not None or known.exchange_type != header.exchange:
+    if known.exchange_type != header.exchange:
         core.count("requests_out_of_state")
+        return
+    if known.finished_at is not None:
+        if known.goes_on:
+            _begin(core, sa, digest, data, header, path, now, iv=known.iv)
+        else:
+            core.count("requests_out_of_state")
         return
     opened = protect.open_message(sa, data, header.next_payload, known.iv)
     payloads = protect.verify_hash(
@@ -294,10 +300,20 @@ def _continue(  # noqa: PLR0917 - one fact each
 
 
 def _begin(  # noqa: PLR0917 - one fact each
-    core: Core, sa: IkeSa, digest: bytes, data: bytes, header: Header, path: Path, now: float
+    core: Core,
+    sa: IkeSa,
+    digest: bytes,
+    data: bytes,
+    header: Header,
+    path: Path,
+    now: float,
+    *,
+    iv: bytes = b"",
 ) -> None:
+    """A new exchange; with ``iv`` one that the peer begins inside of one that is over."""
     kind, message_id = ExchangeType(header.exchange), header.message_id
-    opened = protect.open_message(sa, data, header.next_payload, protect.first_iv(sa, message_id))
+    iv = iv or protect.first_iv(sa, message_id)
+    opened = protect.open_message(sa, data, header.next_payload, iv)
     payloads = protect.verify_hash(sa, message_id, opened)
     _is_there(core, sa, now)
     arrival = exchange.Arrival(message_id, opened.next_iv, digest, path)

@@ -66,6 +66,8 @@ class Answer(exchange.Phase2Exchange):
     __slots__ = ()
     name = "transaction exchange"
     exchange_type: ClassVar[ExchangeType] = ExchangeType.TRANSACTION
+    goes_on: ClassVar[bool] = True
+    """libreswan pushes the configuration under the message id of the login's last exchange."""
 
     def receive(
         self, core: Core, sa: IkeSa, payloads: Sequence[Payload], path: Path, now: float

@@ -53,7 +53,7 @@ from gateway.ike.policy import (
     UserMethod,
     V1Exchange,
 )
-from gateway.ike.v1 import exchange, mode_config, quick_initiator, transaction
+from gateway.ike.v1 import exchange, mode_config, quick_initiator, transaction, xauth
 from gateway.ike.v1.codec import (
     Attribute,
     Configuration,
@@ -458,6 +458,39 @@ def test_device_without_credential_is_told_so() -> None:
     network = login(ours, replace(theirs, user_credential=None))
     network.pass_time(200)
     assert_down(network)
+
+
+def test_push_inside_of_the_logins_last_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libreswan does it: the same message id, and the initialization vector that follows."""
+    last: list[exchange.Phase2Exchange] = []
+    real = xauth.SetStatus.take_answer
+
+    def keep(
+        self: xauth.SetStatus, core: Core, sa: IkeSa, answer: Configuration, now: float
+    ) -> None:
+        last.append(self)
+        real(self, core, sa, answer, now)
+
+    def start(
+        self: mode_config.Push,
+        core: Core,
+        sa: IkeSa,
+        kind: CfgType,
+        attributes: Sequence[Attribute],
+        now: float,
+    ) -> None:
+        self._type = kind
+        self.message_id = last[0].message_id
+        assert exchange.add(sa, self)
+        self.iv = last[0].iv
+        exchange.send(core, sa, self, [Configuration(kind, tuple(attributes), 9)], now)
+
+    monkeypatch.setattr(xauth.SetStatus, "take_answer", keep)
+    monkeypatch.setattr(mode_config.Push, "start", start)
+    ours, theirs = xauth_policies(v1_config_mode=ConfigMode.PUSH)
+    network = login(ours, replace(theirs, v1_config_mode=ConfigMode.PUSH))
+    assert_up(network)
+    assert only_sa(network.device).inner_address == ip_address("10.9.0.1")
 
 
 # -- XAUTH, hostile -------------------------------------------------------------------------
