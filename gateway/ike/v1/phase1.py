@@ -292,7 +292,8 @@ def proven(core: Core, sa: IkeSa, now: float) -> None:
     method = sa.auth_method
     if sa.user_must_prove_itself or (sa.initiator and method is not None and method.with_user):
         transition(core, sa, State.AUTHENTICATED, "phase 1 proven, XAUTH follows")
-        if sa.evidence & Evidence.PEER_AUTH:
+        if sa.evidence & Evidence.PEER_CERTIFICATE:
+            # The key of a group, which all of it knows, is not enough to fill our memory with.
             failing.leave_half_open(core, sa)
         core.timers.set((TimerKind.GIVE_UP, sa.local_spi), now + LOGIN_S)
     else:
