@@ -92,7 +92,7 @@ class Bed:
         """The initiator's address in the tunnel."""
         shown = self.lab.run("device", ["ip", "-o", "-4", "address"]).stdout
         for address in re.findall(r"inet (\S+?)/", shown):
-            if IPv4Address(address) in IPv4Network(world.POOL):
+            if IPv4Address(address) in IPv4Network(world.INNER):
                 return str(address)
         return str(world.SITE)
 

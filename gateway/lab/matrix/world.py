@@ -31,8 +31,10 @@ PASSWORD_CRYPT = (
 PPK_ID = "ppk-of-the-lab"
 PPK = bytes(range(0x40, 0x60))
 RADIUS_SECRET = "shared with the radius server"
-FRAMED = IPv4Address("10.9.0.77")
-"""The inner address that the RADIUS server gives its users."""
+INNER = "10.9.0.0/16"
+"""Where all inner addresses are."""
+FRAMED = IPv4Address("10.9.1.77")
+"""The inner address that the RADIUS server gives its users, outside the pool."""
 MANY_NAMES = [f"name{number:03}.of.a.very.large.certificate.example.com" for number in range(50)]
 
 
