@@ -12,7 +12,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from gateway import __version__
 from gateway.api.guard import LOOPBACK_HOSTS, Guard
-from gateway.api.models import ChildSaPage, Health, IkeSa, IkeSaPage, Problem
+from gateway.api.models import (
+    ChildSaPage,
+    Health,
+    IkeFailurePage,
+    IkeSa,
+    IkeSaPage,
+    Problem,
+)
 from gateway.api.problems import MEDIA_TYPE, problem
 from gateway.control.client import ControlUnavailableError
 from gateway.control.protocol import DEFAULT_PAGE, IKE_SA_ID, MAX_PAGE, ControlError, ErrorCode
@@ -208,6 +215,44 @@ def _add_routes(app: FastAPI, core: Core, authorized: Any) -> None:  # noqa: ANN
     ) -> object:
         return await core.call(
             "child-sas", ike_sa=ike_sa, connection=connection, limit=limit, cursor=cursor
+        )
+
+    @app.get(
+        f"{PREFIX}/ike-failures",
+        response_model=IkeFailurePage,
+        responses=_refusals(401, 422, 503),
+        dependencies=[authorized],
+        summary="Why logins failed, the newest first",
+        tags=["diagnosis"],
+    )
+    async def ike_failures(  # noqa: PLR0917 - one filter each
+        who: Annotated[
+            str | None,
+            Query(
+                pattern=r"^[^\x00-\x1f\x7f]{1,253}$",
+                description="Part of a peer's or user's name, or an address.",
+            ),
+        ] = None,
+        remote: Annotated[
+            str | None,
+            Query(pattern=r"^[0-9A-Fa-f:.]{2,45}$", description="Only from this address."),
+        ] = None,
+        within_s: Annotated[
+            int | None,
+            Query(ge=1, le=365 * 86_400, description="Only those of the last so many seconds."),
+        ] = None,
+        connection: Connection = None,
+        limit: Limit = DEFAULT_PAGE,
+        cursor: Cursor = None,
+    ) -> object:
+        return await core.call(
+            "ike-failures",
+            who=who,
+            remote=remote,
+            within_s=within_s,
+            connection=connection,
+            limit=limit,
+            cursor=cursor,
         )
 
 

@@ -46,6 +46,13 @@ class Nat(Answer):
     remote: bool = Field(description="The device is.")
 
 
+class Knows(Answer):
+    """What both sides said by vendor id that they know (draft 001, appendices B.1 and C.1)."""
+
+    endpoint_update: bool = Field(description="SA endpoint update.")
+    vpn_fa: bool = Field(description="The foreign agent in the gateway.")
+
+
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$", examples=["c0ffee01"])]
 
 
@@ -56,11 +63,15 @@ class IkeSa(Answer):
         description="Both SPIs in hexadecimal, initiator's first.",
         examples=["0123456789abcdef_fedcba9876543210"],
     )
+    version: int = Field(description="Version of IKE, 1 or 2.", examples=[2])
     connection: str = Field(description="Connection of the configuration, once known.")
     state: str = Field(description="State of the SA.", examples=["established"])
     initiator: bool = Field(description="We initiated it.")
     local_id: str = Field(description="Our identity, once used.")
     remote_id: str = Field(description="Identity of the peer, once known.")
+    auth: str = Field(description="How the peer proved itself.", examples=["EAP-MSCHAPv2"])
+    user: str | None = Field(description="The user that logged in, where one had to.")
+    profile: str | None = Field(description="The profile that the user's groups gave.")
     local: str = Field(description="Our outer address and port.")
     remote: str = Field(description="The peer's outer address and port now.")
     nat: Nat
@@ -71,6 +82,7 @@ class IkeSa(Answer):
     inner_addresses: list[str] = Field(description="Addresses leased to the peer.")
     mobike: bool = Field(description="MOBIKE was negotiated (RFC 4555).")
     fragmentation: bool = Field(description="IKE fragmentation was negotiated (RFC 7383).")
+    knows: Knows
     children: list[Hex] = Field(description="Inbound SPIs of its child SAs.")
     last_move: Move | None = Field(description="The last endpoint move, if any.")
 
@@ -91,6 +103,8 @@ class ChildSa(Answer):
     local: str = Field(description="Our outer address and port.")
     remote: str = Field(description="The peer's outer address and port now.")
     encapsulation: str = Field(description="`esp` or `esp-in-udp`.", examples=["esp-in-udp"])
+    endpoint_update: bool = Field(description="Both sides agreed on SA endpoint update.")
+    vpn_fa: bool = Field(description="Both sides agreed on the foreign agent in the gateway.")
     age_s: float = Field(description="Seconds since it was installed.")
     bytes_in: int | None = Field(description="Octets from the peer; null when not known.")
     packets_in: int | None = Field(description="Packets from the peer; null when not known.")
@@ -112,5 +126,30 @@ class ChildSaPage(Answer):
     """A page of child SAs."""
 
     items: list[ChildSa]
+    next: str | None = Field(description="The `cursor` of the next page; null on the last.")
+    total: int = Field(description="How many there are on all pages.")
+
+
+class IkeFailure(Answer):
+    """A login that failed, or as many as failed in the same way."""
+
+    id: str = Field(description="Names the record.", examples=["0000002a"])
+    first_at: str = Field(description="Time of the first, UTC.")
+    last_at: str = Field(description="Time of the last, UTC.")
+    count: int = Field(description="How often it failed in this way.")
+    remote: str = Field(description="Outer address and port of the last.")
+    peer: str = Field(description="Who it was, as far as it said.")
+    connection: str | None = Field(description="Connection of the configuration, once known.")
+    step: str = Field(description="How far it came.", examples=["IKE_SA_INIT"])
+    reason: str = Field(description="What was wrong.")
+    theirs: str | None = Field(description="What the peer offered or claimed.")
+    ours: str | None = Field(description="What the gateway would have taken.")
+    remedy: str = Field(description="What to do next.")
+
+
+class IkeFailurePage(Answer):
+    """A page of failed logins, the newest first."""
+
+    items: list[IkeFailure]
     next: str | None = Field(description="The `cursor` of the next page; null on the last.")
     total: int = Field(description="How many there are on all pages.")

@@ -12,6 +12,7 @@ from gateway.appliance.accounts import control_access, group_ids
 from gateway.appliance.api_process import account_for_api, api_command
 from gateway.appliance.backends import Asking, Backends, BackendSettings
 from gateway.appliance.events import EventLog
+from gateway.appliance.failures import Failures
 from gateway.appliance.ike_service import Engine, IkeService
 from gateway.appliance.keeper import Keeper
 from gateway.appliance.opening import Opener, Openings
@@ -140,6 +141,7 @@ class Appliance:
         self._reload_task: asyncio.Task[object] | None = None
         self._api: dict[str, object] = {"state": "off"}
         self._reloads: dict[str, object] = {"count": 0, "refused": 0, "last_problems": []}
+        self._failures = Failures()
         self._events = EventLog(log, self._loop.time, debug=config.gateway.log_level == "debug")
 
     async def run(self) -> None:
@@ -214,7 +216,9 @@ class Appliance:
             clock=loop.time,
             facts=self._facts,
             reload=self._reload_by_control,
+            failures=self._failures,
         )
+        self._events.record = self._failures
         self._events.publish = lambda event, debug: control.publish(event, debug=debug)
         left = drop_capabilities(CORE_CAPABILITIES)
         no_new_privileges()
@@ -386,6 +390,7 @@ class Appliance:
             "api": {"listen": str(config.api.listen), **self._api},
             "reloads": dict(self._reloads),
             "backends": self._backends.facts(),
+            "failed_logins": self._failures.total,
         }
 
     def _api_report(self, report: dict[str, object]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway import __version__
+from gateway.appliance.failures import Failures
 from gateway.appliance.views import child_sa_view, ike_sa_view
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request
 from gateway.dataplane.interface import Dataplane
@@ -63,7 +64,9 @@ class Queries:
         clock: Callable[[], float],
         facts: Facts,
         reload: Reload,
+        failures: Failures,
     ) -> None:
+        self._failures = failures
         self._engine = engine
         self._dataplane = dataplane
         self._flush = flush
@@ -77,6 +80,7 @@ class Queries:
             "status": self._status,
             "ike-sas": self._ike_sas,
             "child-sas": self._child_sas,
+            "ike-failures": self._ike_failures,
             "close-ike-sa": self._close_ike_sa,
             "rekey": self._rekey,
             "initiate": self._initiate,
@@ -131,6 +135,21 @@ class Queries:
                 child_sa_view(sa, self._dataplane.usage(sa.spi_in))
                 for sa in self._engine.child_sas(self._clock(), spis)
             ]
+        page: Page = {"items": items, "next": following, "total": len(found)}
+        return page
+
+    async def _ike_failures(self, request: Request) -> object:
+        found = {
+            one.cursor: one
+            for one in self._failures.find(
+                who=request.text("who"),
+                remote=request.text("remote"),
+                connection=request.text("connection"),
+                within_s=request.number("within_s") if "within_s" in request.arguments else None,
+            )
+        }
+        shown, following = _page(list(found), request)
+        items = [found[cursor].view() for cursor in shown]
         page: Page = {"items": items, "next": following, "total": len(found)}
         return page
 

@@ -14,11 +14,15 @@ def ike_sa_view(sa: IkeSaSnapshot) -> dict[str, object]:
     """An IKE SA as :class:`gateway.api.models.IkeSa` describes it."""
     return {
         "id": sa.spis,
+        "version": sa.version,
         "connection": sa.connection,
         "state": sa.state,
         "initiator": sa.initiator,
         "local_id": sa.local_id,
         "remote_id": sa.peer,
+        "auth": sa.auth,
+        "user": sa.user or None,
+        "profile": sa.profile or None,
         "local": sa.local,
         "remote": sa.remote,
         "nat": {"local": sa.local_natted, "remote": sa.remote_natted},
@@ -29,6 +33,10 @@ def ike_sa_view(sa: IkeSaSnapshot) -> dict[str, object]:
         "inner_addresses": [] if sa.inner_address is None else [sa.inner_address],
         "mobike": sa.mobike,
         "fragmentation": sa.fragmentation,
+        "knows": {
+            "endpoint_update": sa.peer_knows_endpoint_update,
+            "vpn_fa": sa.peer_knows_vpn_fa,
+        },
         "children": list(sa.child_sas),
         "last_move": sa.last_move,
     }
@@ -49,6 +57,8 @@ def child_sa_view(sa: ChildSaSnapshot, usage: Usage | None) -> dict[str, object]
         "remote": sa.remote,
         "suite": sa.suite,
         "encapsulation": "esp-in-udp" if sa.encapsulated else "esp",
+        "endpoint_update": sa.endpoint_update,
+        "vpn_fa": sa.vpn_fa,
         "local_ts": list(sa.local_ts),
         "remote_ts": list(sa.remote_ts),
         "age_s": sa.age_s,

@@ -117,6 +117,30 @@ def ike_list(
     finish(command)
 
 
+@ike.command("explain")
+def ike_explain(  # noqa: PLR0917 - one option each
+    who: Annotated[
+        str | None,
+        typer.Argument(metavar="PEER|USER|ADDRESS", help="Whose logins; without it, everybody's."),
+    ] = None,
+    connection: ConnectionOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Not only the newest ten.")] = False,
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say why logins failed: theirs against ours, and what to do next."""
+
+    def command() -> int:
+        from gateway.cli import control
+        from gateway.cli.explain import explain
+
+        path = control.socket_of(socket, config)
+        return explain(path, who, connection, everything=everything, as_json=as_json)
+
+    finish(command)
+
+
 @ike.command("rekey")
 def ike_rekey(
     ike_sa: Annotated[str, typer.Argument(metavar="ID", help="As listed by: gateway ike list")],
@@ -262,10 +286,12 @@ def version() -> None:
     print(f"gateway {__version__}")
 
 
-def _add_lab() -> None:
+def _add_groups() -> None:
     from gateway.cli.lab import lab
+    from gateway.cli.users import users
 
     app.add_typer(lab, name="lab")
+    app.add_typer(users, name="users")
 
 
-_add_lab()
+_add_groups()

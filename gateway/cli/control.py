@@ -36,6 +36,13 @@ def last_move(move: object) -> str:
     return f"{duration(move.get('age_s'))} ago: {old} -> {new} ({proof})"
 
 
+def _who(item: Mapping[str, object]) -> str:
+    """The peer, and its user with the profile where there is one."""
+    peer, user, profile = (printable(item.get(name)) for name in ("remote_id", "user", "profile"))
+    who = peer if user in {"-", peer} else f"{user} ({peer})"
+    return who if profile == "-" else f"{who} [{profile}]"
+
+
 def _ike_view(items: list[dict[str, object]]) -> RenderableType:
     if not items:
         return Text("No IKE SA.")
@@ -44,7 +51,8 @@ def _ike_view(items: list[dict[str, object]]) -> RenderableType:
             printable(item.get("id")),
             printable(item.get("connection")),
             printable(item.get("state")),
-            printable(item.get("remote_id")),
+            _who(item),
+            f"IKEv{printable(item.get('version'))}, {printable(item.get('auth'))}",
             printable(item.get("remote")),
             printable(item.get("inner_addresses")),
             printable(item.get("suite")),
@@ -53,8 +61,15 @@ def _ike_view(items: list[dict[str, object]]) -> RenderableType:
         )
         for item in items
     ]
-    headings = ("id", "connection", "state", "peer", "at", "inner", "suite", "age", "last move")
-    return table(headings, rows)
+    headings = ("id", "connection", "state", "peer", "login", "at", "inner", "suite", "age")
+    return table((*headings, "last move"), rows)
+
+
+def _esp(item: Mapping[str, object]) -> str:
+    """How packets are wrapped, and what both sides agreed on besides."""
+    names = {"endpoint_update": "endpoint update", "vpn_fa": "VPN/FA"}
+    features = "".join(f", {name}" for key, name in names.items() if item.get(key) is True)
+    return f"{printable(item.get('encapsulation'))} {printable(item.get('suite'))}{features}"
 
 
 def _child_view(items: list[dict[str, object]]) -> RenderableType:
@@ -66,7 +81,7 @@ def _child_view(items: list[dict[str, object]]) -> RenderableType:
             printable(item.get("connection")),
             printable(item.get("remote_id")),
             printable(item.get("remote")),
-            f"{printable(item.get('encapsulation'))} {printable(item.get('suite'))}",
+            _esp(item),
             f"{printable(item.get('local_ts'))} === {printable(item.get('remote_ts'))}",
             f"{octets(item.get('bytes_in'))}, {printable(item.get('packets_in'))}",
             f"{octets(item.get('bytes_out'))}, {printable(item.get('packets_out'))}",

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PIPE_WIDTH = 200
+_PIPE_WIDTH = 260
 
 
 def console() -> Console:

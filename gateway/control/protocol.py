@@ -136,6 +136,8 @@ IKE_SA_ID = re.compile(r"[0-9a-f]{16}_[0-9a-f]{16}")
 
 _ID_WORDS = "two SPIs of 16 hexadecimal digits joined by an underscore, as `ike-sas` lists them"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,253}")
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 _CURSOR = re.compile(r"[0-9a-f_]{1,40}")
 
 
@@ -218,6 +220,17 @@ OPERATIONS: dict[str, Operation] = {
             "Renew an IKE SA now, or with `children` its child SAs.",
             (_ike_sa_id(required=True), Parameter("children", bool, default=False)),
             Role.ADMINISTRATOR,
+        ),
+        Operation(
+            "ike-failures",
+            "Why logins failed, the newest first, a page at a time.",
+            (
+                Parameter("who", str, maximum=253, pattern=_TEXT, allowed="a part of a name"),
+                Parameter("remote", str, maximum=45, pattern=_ADDRESS, allowed="an IP address"),
+                Parameter("within_s", int, minimum=1, maximum=365 * 86_400),
+                _CONNECTION,
+                *_PAGE,
+            ),
         ),
         Operation(
             "initiate",

@@ -201,10 +201,10 @@ def _select(
             else:
                 transforms = tuple(offered[type_][picked[type_]] for type_ in sorted(picked))
                 return proposal, picked, transforms
-    raise NoProposalChosen(f"{best[1]}; {_side_by_side(offer, payload)}")
+    raise NoProposalChosen(best[1], _shown_offer(payload), str(offer))
 
 
-def _side_by_side(offer: SuiteOffer, payload: SecurityAssociation) -> str:
+def _shown_offer(payload: SecurityAssociation) -> str:
     shown = []
     for proposal in payload.proposals[:MAX_SHOWN_PROPOSALS]:
         names = [transform_name(t.type, t.id, t.key_bits) for t in proposal.transforms]
@@ -212,7 +212,7 @@ def _side_by_side(offer: SuiteOffer, payload: SecurityAssociation) -> str:
         shown.append(text + ("-..." if len(names) > MAX_SHOWN_TRANSFORMS else ""))
     if len(payload.proposals) > MAX_SHOWN_PROPOSALS:
         shown.append("...")
-    return f"theirs: [{', '.join(shown)}]; ours: [{offer}]"
+    return ", ".join(shown)
 
 
 def _ike_selection(
@@ -292,7 +292,7 @@ def _answered(
             raise _Mismatch(0, "has a key exchange method where none was offered")
         picked = _match(spec, offered, with_group=with_group)
     except _Mismatch as wrong:
-        raise NoProposalChosen(f"the answer {wrong}; {_side_by_side(offer, payload)}") from None
+        raise NoProposalChosen(f"the answer {wrong}", _shown_offer(payload), str(offer)) from None
     return answer, picked, answer.transforms
 
 

@@ -11,6 +11,11 @@ from gateway.ike.registry import DhGroup, EncrId, IntegId, PrfId, TransformType
 class NoProposalChosen(ValueError):  # noqa: N818 - named after the notify
     """Nothing fits. The text puts theirs and ours side by side and names what differs first."""
 
+    def __init__(self, why: str, theirs: str = "", ours: str = "") -> None:
+        super().__init__(f"{why}; theirs: [{theirs}]; ours: [{ours}]" if theirs else why)
+        self.theirs = theirs
+        self.ours = ours
+
 
 @dataclass(frozen=True, slots=True)
 class IkeSuite:

@@ -216,7 +216,7 @@ def select(offer: SuiteOffer, method: AuthMethod, payload: SecurityAssociation) 
     if not usable and other_methods:
         theirs = ", ".join(_AUTH_NAMES[one] for one in sorted(other_methods))
         why = f"authentication differs: theirs {theirs}, ours {_AUTH_NAMES[method]}"
-    raise NoProposalChosen(f"{why}; {side_by_side(offer, method, payload)}")
+    raise NoProposalChosen(why, shown_offer(payload), f"{offer} with {_AUTH_NAMES[method]}")
 
 
 def _phase1(payload: SecurityAssociation) -> Sequence[Proposal]:
@@ -257,14 +257,11 @@ def answer(chosen: Chosen) -> SecurityAssociation:
     return SecurityAssociation((proposal,))
 
 
-def side_by_side(offer: SuiteOffer, method: AuthMethod, payload: SecurityAssociation) -> str:
-    """Theirs and ours, in words."""
+def shown_offer(payload: SecurityAssociation) -> str:
+    """Their transforms, in words."""
     shown = [describe(one) for proposal in payload.proposals for one in proposal.transforms]
     more = ", ..." if len(shown) > MAX_SHOWN else ""
-    return (
-        f"theirs: [{', '.join(shown[:MAX_SHOWN])}{more}];"
-        f" ours: [{offer}] with {_AUTH_NAMES[method]}"
-    )
+    return ", ".join(shown[:MAX_SHOWN]) + more
 
 
 def describe(transform: Transform) -> str:

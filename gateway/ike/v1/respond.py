@@ -141,6 +141,8 @@ def choose(
             else 'add a connection with version = 1 for this address, or use "IKEv2" at the peer',
         )
     reasons: dict[str, None] = {}
+    theirs = ""
+    ours: dict[str, None] = {}
     chosen: offers.Chosen | None = None
     candidates: list[ConnectionPolicy] = []
     for one in fitting:
@@ -153,11 +155,15 @@ def choose(
                 candidates.append(one)
         except (methods.Unusable, NoProposalChosen) as nothing:
             reasons[str(nothing)] = None
+            theirs = theirs or getattr(nothing, "theirs", "")
+            ours[getattr(nothing, "ours", "")] = None
     if chosen is None:
         raise Refused(
             NotifyType.NO_PROPOSAL_CHOSEN,
             " / ".join(list(reasons)[:3]),
             "offer one of ours, or add one of theirs to ike_proposals",
+            theirs=theirs,
+            ours=", ".join(one for one in ours if one),
         )
     return chosen, tuple(candidates)
 

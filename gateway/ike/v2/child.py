@@ -33,6 +33,8 @@ def choose_esp(
                 NotifyType.NO_PROPOSAL_CHOSEN,
                 str(nothing),
                 f"offer one of ours, or add one of theirs to esp_proposals of {connection.name}",
+                theirs=nothing.theirs,
+                ours=nothing.ours,
             ) from None
         if len(core.esp_selections) >= 256:
             core.esp_selections.clear()

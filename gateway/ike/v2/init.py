@@ -241,7 +241,7 @@ def _choose(
     offered: SecurityAssociation, connections: list[ConnectionPolicy]
 ) -> tuple[Selection, tuple[ConnectionPolicy, ...]]:
     selection: Selection | None = None
-    reasons: list[str] = []
+    reasons: dict[str, NoProposalChosen] = {}
     candidates: list[ConnectionPolicy] = []
     for connection in connections:
         try:
@@ -251,13 +251,14 @@ def _choose(
                 select_ike(connection.ike_offer, chosen_payload(selection))
             candidates.append(connection)
         except NoProposalChosen as nothing:
-            if str(nothing) not in reasons:
-                reasons.append(str(nothing))
+            reasons.setdefault(str(nothing), nothing)
     if selection is None:
         raise Refused(
             NotifyType.NO_PROPOSAL_CHOSEN,
-            " / ".join(reasons[:3]) or "no connection is configured for this address",
+            " / ".join(list(reasons)[:3]) or "no connection is configured for this address",
             "offer one of ours, or add one of theirs to ike_proposals",
+            theirs=next((one.theirs for one in reasons.values()), ""),
+            ours=", ".join(dict.fromkeys(one.ours for one in reasons.values())),
         )
     return selection, tuple(candidates)
 

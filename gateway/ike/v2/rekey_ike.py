@@ -179,7 +179,9 @@ def answer(
     try:
         selection = select_ike(connection.ike_offer, offered, spi_octets=8)
     except NoProposalChosen as nothing:
-        raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, str(nothing)) from None
+        raise Refused(
+            NotifyType.NO_PROPOSAL_CHOSEN, str(nothing), theirs=nothing.theirs, ours=nothing.ours
+        ) from None
     if theirs.group != selection.group:
         raise Refused(
             NotifyType.INVALID_KE_PAYLOAD,

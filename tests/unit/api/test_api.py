@@ -23,11 +23,15 @@ OTHER = "f" * 16 + "_" + "0" * 16
 MOVE = {"old": "192.0.2.7:4500", "new": "198.51.100.9:1024", "proof": "mobike", "age_s": 2.5}
 IKE_SA = {
     "id": SA,
+    "version": 2,
     "connection": "road",
     "state": "established",
     "initiator": False,
     "local_id": "gw",
     "remote_id": "<script>alert(1)</script>\\n=cmd()",
+    "auth": "EAP-MSCHAPv2",
+    "user": "ada",
+    "profile": None,
     "local": "203.0.113.1:4500",
     "remote": "198.51.100.9:1024",
     "nat": {"local": False, "remote": True},
@@ -38,6 +42,7 @@ IKE_SA = {
     "inner_addresses": ["10.9.0.1"],
     "mobike": True,
     "fragmentation": True,
+    "knows": {"endpoint_update": True, "vpn_fa": False},
     "children": ["c0ffee01"],
     "last_move": MOVE,
     "added_later": 1,
@@ -56,6 +61,8 @@ CHILD_SA = {
     "local": "203.0.113.1:4500",
     "remote": "198.51.100.9:1024",
     "encapsulation": "esp-in-udp",
+    "endpoint_update": True,
+    "vpn_fa": False,
     "age_s": 12.0,
     "bytes_in": 1,
     "packets_in": 2,
@@ -63,6 +70,22 @@ CHILD_SA = {
     "packets_out": 4,
     "last_in_age_s": None,
     "last_move": None,
+}
+
+
+FAILURE = {
+    "id": "0000002a",
+    "first_at": "2026-01-01T10:00:00.000+00:00",
+    "last_at": "2026-01-01T10:05:00.000+00:00",
+    "count": 3,
+    "remote": "198.51.100.7:500",
+    "peer": "a peer",
+    "connection": None,
+    "step": "IKE_SA_INIT",
+    "reason": "encryption differs",
+    "theirs": "3des",
+    "ours": "aes256",
+    "remedy": "offer one of ours",
 }
 
 
@@ -81,6 +104,8 @@ class FakeCore:
                 return {"items": [IKE_SA], "next": None, "total": 1}
             case "child-sas":
                 return {"items": [CHILD_SA], "next": "c0ffee01", "total": 2}
+            case "ike-failures":
+                return {"items": [FAILURE], "next": None, "total": 1}
             case "close-ike-sa" if request.text("id") == OTHER:
                 raise ControlError(ErrorCode.NOT_FOUND, "there is no such IKE SA", "id")
         return {}
@@ -306,3 +331,14 @@ def test_a_token_file_that_protects_nothing_is_refused(
 def test_a_token_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match="none"):
         ensure_token(tmp_path / "none" / "token")
+
+
+def test_failed_logins_say_what_to_do(site: Any) -> None:
+    shown = ask(site, "GET", "/ike-failures?who=ada&within_s=60&remote=198.51.100.7")
+    assert shown.json()["items"] == [FAILURE]
+    assert site.core.calls[-1] == (
+        "ike-failures",
+        {"who": "ada", "remote": "198.51.100.7", "within_s": 60, "limit": 100},
+    )
+    is_problem(ask(site, "GET", "/ike-failures?within_s=0"), 422, "invalid")
+    assert ask(site, "GET", "/ike-failures", token=None).status_code == 401

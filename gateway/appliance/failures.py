@@ -1,0 +1,198 @@
+"""Why logins failed: one record for every kind of failure of every peer, the newest first.
+
+Fed by the engine's events, also by those that the log leaves out. Equal failures of one address
+are one record with a count, and whoever causes many different ones pushes out only its own.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+from gateway.ike.outputs import Event
+
+MAX_FAILURES = 1000
+MAX_OF_ADDRESS = 50
+MAX_TEXT = 2000
+"""Characters of one field: a peer's proposals can be long."""
+_ABANDONED = "handshake_abandoned"
+_NAMES = frozenset({"handshake_failed", _ABANDONED})
+_ABANDONED_REMEDY = (
+    "if the device says that the gateway does not answer: check that UDP port 4500 and IP fragments"
+    " pass between them; otherwise it gave up, or was a scanner"
+)
+_NEWEST = 0xFFFFFFFFFFFF
+
+_Key = tuple[str, str, str, str, str]
+
+
+@dataclass(slots=True)
+class Failure:
+    """A failed login, or as many as failed in the same way."""
+
+    id: str
+    sequence: int
+    """Of the last time; the larger, the newer."""
+    first_at: datetime
+    last_at: datetime
+    count: int
+    remote: str
+    """Address and port of the last time."""
+    peer: str
+    connection: str
+    step: str
+    reason: str
+    theirs: str
+    ours: str
+    remedy: str
+
+    @property
+    def cursor(self) -> str:
+        """Sorts the newest first."""
+        return f"{_NEWEST - self.sequence:012x}"
+
+    def view(self) -> dict[str, object]:
+        """As :class:`gateway.api.models.IkeFailure` describes it."""
+        return {
+            "id": self.id,
+            "first_at": self.first_at.isoformat(timespec="milliseconds"),
+            "last_at": self.last_at.isoformat(timespec="milliseconds"),
+            "count": self.count,
+            "remote": self.remote,
+            "peer": self.peer,
+            "connection": self.connection or None,
+            "step": self.step,
+            "reason": self.reason,
+            "theirs": self.theirs or None,
+            "ours": self.ours or None,
+            "remedy": self.remedy,
+        }
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Failures:
+    """The records. Call it with every event; it takes those that it is for."""
+
+    def __init__(self, wall_clock: Callable[[], datetime] = _utc_now) -> None:
+        self._wall_clock = wall_clock
+        self._found: OrderedDict[_Key, Failure] = OrderedDict()
+        """The newest last."""
+        self._of_address: dict[str, OrderedDict[_Key, None]] = {}
+        self._sequence = 0
+        self.total = 0
+        """Failed logins since the start."""
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __call__(self, event: Event) -> None:
+        """Record a failure; every other event is ignored."""
+        if event.name not in _NAMES:
+            return
+        fields = {name: str(value)[:MAX_TEXT] for name, value in event.fields.items()}
+        if event.name == _ABANDONED:
+            fields = {
+                "remote": fields.get("remote", ""),
+                "peer": "(unknown)",
+                "step": "IKE_AUTH",
+                "reason": event.text[:MAX_TEXT],
+                "remedy": _ABANDONED_REMEDY,
+            }
+        self._record(fields)
+
+    def _record(self, fields: dict[str, str]) -> None:
+        remote = fields.get("remote", "")
+        address = remote.rpartition(":")[0] or remote
+        key = (
+            address,
+            fields.get("peer", ""),
+            fields.get("connection", ""),
+            fields.get("step", ""),
+            fields.get("reason", ""),
+        )
+        self.total += 1
+        self._sequence += 1
+        now = self._wall_clock()
+        known = self._found.pop(key, None)
+        if known is None:
+            self._make_room(address)
+            known = Failure(
+                id=f"{self._sequence:08x}",
+                sequence=0,
+                first_at=now,
+                last_at=now,
+                count=0,
+                remote=remote,
+                peer=key[1],
+                connection=key[2],
+                step=key[3],
+                reason=key[4],
+                theirs="",
+                ours="",
+                remedy="",
+            )
+        known.sequence, known.last_at, known.remote = self._sequence, now, remote
+        known.count += 1
+        known.theirs, known.ours = fields.get("theirs", ""), fields.get("ours", "")
+        known.remedy = fields.get("remedy", "")
+        self._found[key] = known
+        of_address = self._of_address.setdefault(address, OrderedDict())
+        of_address[key] = None
+        of_address.move_to_end(key)
+
+    def _make_room(self, address: str) -> None:
+        mine = self._of_address.get(address)
+        if mine is not None and len(mine) >= MAX_OF_ADDRESS:
+            self._drop(next(iter(mine)))
+        elif len(self._found) >= MAX_FAILURES:
+            self._drop(next(iter(self._found)))
+
+    def _drop(self, key: _Key) -> None:
+        self._found.pop(key, None)
+        of_address = self._of_address.get(key[0])
+        if of_address is not None:
+            of_address.pop(key, None)
+            if not of_address:
+                del self._of_address[key[0]]
+
+    def find(
+        self,
+        *,
+        who: str | None = None,
+        remote: str | None = None,
+        connection: str | None = None,
+        within_s: int | None = None,
+    ) -> Iterator[Failure]:
+        """The records that fit, the newest first.
+
+        ``who`` is part of the peer's name or of the reason, which names users, or an address;
+        ``remote`` an address.
+        """
+        now = self._wall_clock()
+        wanted = who.casefold() if who is not None else None
+        for failure in reversed(self._found.values()):
+            if within_s is not None and (now - failure.last_at).total_seconds() > within_s:
+                return
+            if connection is not None and failure.connection != connection:
+                continue
+            if remote is not None and not _is_at(failure.remote, remote):
+                continue
+            if wanted is not None and not (
+                wanted in failure.peer.casefold()
+                or wanted in failure.reason.casefold()
+                or _is_at(failure.remote, wanted)
+            ):
+                continue
+            yield failure
+
+
+def _is_at(remote: str, address: str) -> bool:
+    host = remote.rpartition(":")[0].strip("[]") or remote
+    try:
+        return ip_address(host) == ip_address(address)
+    except ValueError:
+        return False
