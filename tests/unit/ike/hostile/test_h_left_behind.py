@@ -5,6 +5,8 @@ from ipaddress import ip_network
 
 import pytest
 from harness_v2 import (
+    DEVICE,
+    GATEWAY,
     Network,
     connect,
     connected,
@@ -18,12 +20,15 @@ from harness_v2 import (
 from test_v2_hostile import state_of
 from users_v2 import device_of_user, gateway_of_users, log_in
 
+from gateway.domain.endpoint import Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.wire import WireError
 from gateway.ike.auth.credentials import PresharedKey
+from gateway.ike.codec import Delete, Notify
 from gateway.ike.engine import IkeEngine
 from gateway.ike.policy import PeerAuth, Profile
-from gateway.ike.v2 import failing, rekey, rekey_ike
+from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
+from gateway.ike.v2 import failing, protect, rekey, rekey_ike
 
 
 def crossing(times: int = 1) -> Network:
@@ -173,3 +178,33 @@ def test_nothing_leaves_timers_and_answers(monkeypatch: pytest.MonkeyPatch) -> N
     assert [one["state"] for one in state_of(engine) if "state" in one] == [
         one["state"] for one in before if "state" in one
     ]
+
+
+@pytest.mark.parametrize("protocol", [0, 4, 255])
+def test_h24_deletes_of_unknown_protocols_and_of_the_dead(protocol: int) -> None:
+    """CVE-2023-38710, CVE-2023-38712: Delete with odd protocols, then notifies on what is gone."""
+    network = connected()
+    device = sa_of(network.device)
+    (child,) = device.children.values()
+    spi = child.spi_in.to_bytes(4, "big")
+    gone = Delete(ProtocolId.ESP, (spi, spi, b"\0\0\0\0", b"\xff\xff\xff\xff"))
+    rekey_it = Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, spi)
+    for payloads in ([Delete(protocol, ())], [gone, rekey_it], [gone]):
+        number = device.window.next_request
+        (message,) = protect.seal(
+            device,
+            ExchangeType.INFORMATIONAL,
+            number,
+            payloads,
+            response=False,
+            fragment_size=65000,
+        )
+        device.window.next_request += 1
+        network.gateway.engine.receive(message, Path(GATEWAY, DEVICE), network.now)
+        network.collect()
+        network.queue.clear()
+    assert len(established(network.gateway)) == 1
+    assert not network.gateway.sas
+    core = network.gateway.engine._core
+    assert core.counters["internal_errors"] == 0
+    assert core.counters["deletes_of_unknown_spi"] >= 2
