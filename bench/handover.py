@@ -57,7 +57,7 @@ RTT_MS = 40.0
 BETWEEN_S = 0.8
 """After each move; the later half of it is the quiet time that shows what the machine does."""
 SETTLE_S = 1.5
-FOLLOWING = "mobike = false\nendpoint_update = true"
+FOLLOWING = 'mobike = false\nendpoint_update = "allowed"'
 ESP, UDP = 50, 17
 MOBIKE_RATIO = 1.05
 

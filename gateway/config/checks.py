@@ -241,7 +241,8 @@ def _duplicates(config: Config, findings: Findings) -> None:
     seen: dict[tuple[object, ...], str] = {}
     for name, section in config.connections.items():
         remote = (section.remote.address, section.remote.port) if section.remote else None
-        proof = (section.ike_version, section.remote_auth, bool(section.user_auth))
+        kind = (section.ike_version, section.exchange)
+        proof = (*kind, section.remote_auth, bool(section.user_auth))
         identity = (section.local_id or config.gateway.name, section.remote_id, remote, *proof)
         if identity in seen:
             why = (
