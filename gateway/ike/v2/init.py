@@ -72,6 +72,10 @@ def receive_request(core: Core, octets: bytes, header: Header, path: Path, now: 
         if known.window.may_repeat(now):
             core.transmit(known.window.responses, path)
         return
+    if header.initiator_spi in core.sas:
+        # A request of our own that came back: nobody may log in to us with our own proof.
+        core.count("messages_reflected")
+        return
     full = len(core.half_open) >= core.settings.half_open_limit
     if full and core.settings.cookie_threshold > core.settings.half_open_limit:
         core.count("half_open_limit_reached")
