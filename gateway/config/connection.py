@@ -62,11 +62,13 @@ class ConnectionSection(Section):
     local_id: IdentityText | None = None
     """Our identity; without it, ``gateway.name``."""
     local_auth: Literal["certificate", "psk", "user"] = "certificate"
-    """``user``: only with ``user``, whose login then stands for this device's proof."""
+    """``user``: only with ``user``, whose login then stands for this device's proof; otherwise the
+    device proves itself first and ``user`` logs in after that."""
     remote_id: IdentityText = "*"
     """An identity, or a pattern such as ``*@example.com`` or ``*.example.com``."""
     remote_auth: Literal["certificate", "psk", "user"] = "certificate"
-    """``user``: its user's login alone, by EAP (IKEv2) or hybrid authentication (IKEv1)."""
+    """``user``: its user's login alone, by EAP (IKEv2) or hybrid authentication (IKEv1). With
+    another word and ``user_auth``, the device first and then its user (RFC 4739, XAUTH)."""
     psk: Secret | None = None
     psk_file: FilePath | None = None
     certificate: FilePath | None = None
@@ -154,6 +156,11 @@ class ConnectionSection(Section):
     def needs_certificate(self) -> bool:
         """Whether a certificate of ours is used: as the device, or as the user in EAP-TLS."""
         return self.local_auth == "certificate" or (self.user is not None and self.eap_certificate)
+
+    @property
+    def proves_device_too(self) -> bool:
+        """Whether we prove the device in IKEv2 before our user logs in (RFC 4739)."""
+        return self.ike_version == 2 and self.user is not None and self.local_auth != "user"
 
     @property
     def eap_certificate(self) -> bool:

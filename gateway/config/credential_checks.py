@@ -77,6 +77,13 @@ def _readable_by_others(path: Path) -> bool:
         return False
 
 
+def _readable_by_group(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IWGRP))
+    except OSError:
+        return False
+
+
 def _check_crls(
     config: Config,
     name: str,
@@ -111,6 +118,9 @@ def _check_backends(config: Config, findings: Findings) -> None:
         else:
             if not len(users) and any(section.needs_local_users for section in sections):
                 why = "there is no user, so nobody can log in; run: gateway users add NAME"
+                findings.warn("users.file", settings.path, why)
+            if _readable_by_group(settings.path):
+                why = f"its group may read it; run: chmod 600 {settings.path}"
                 findings.warn("users.file", settings.path, why)
     for name, radius in config.radius.items():
         for one, server in radius.servers.items():

@@ -80,6 +80,7 @@ def connection(config: Config, name: str, reader: CredentialReader) -> Connectio
         v1_exchange=V1Exchange(section.exchange),
         v1_config_mode=ConfigMode(section.config_mode),
         user_credential=_user_credential(name, section, reader),
+        device_too=section.proves_device_too,
         remote=section.remote,
         local=Endpoint(section.local, config.ike.port) if section.local else None,
         request_inner_address=section.request_inner_address,

@@ -72,12 +72,6 @@ def _methods(key: str, section: ConnectionSection, findings: Findings) -> None:
     if "eap-radius" in methods and len(methods) > 1:
         why = "leaves the choice of the method to the RADIUS server; list it alone"
         findings.refuse(where, "eap-radius", why)
-    if section.ike_version == 2 and section.remote_auth != "user":
-        why = (
-            "with ike_version = 2 the user's login stands for the device's proof: "
-            'set remote_auth = "user"'
-        )
-        findings.refuse(where, methods, why)
     if section.remote_auth == "user" and section.local_auth != "certificate":
         why = (
             'must be "certificate" with remote_auth = "user": '
@@ -180,12 +174,6 @@ def _proof_of_user(
         if section.ike_version == 2:
             why += ", or certificate and private_key for EAP-TLS"
         findings.refuse(f"{key}.password_file", None, why)
-    if section.ike_version == 2 and section.local_auth != "user":
-        why = (
-            "with ike_version = 2 a user's login stands for the device's proof: "
-            'set local_auth = "user"'
-        )
-        findings.refuse(f"{key}.user", section.user, why)
     if section.local_auth == "user" and section.remote_auth != "certificate":
         why = (
             'must be "certificate" with local_auth = "user": '
