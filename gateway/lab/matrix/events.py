@@ -26,12 +26,26 @@ def happen(row: Row, bed: Bed) -> None:
         with Streams(bed.lab, bed.inner()) as streams:
             for event in rekeyings:
                 _REKEYINGS[event](bed, row, streams)
-            streams.must_lose_nothing()
+            lost = _lost_by_peer(row, bed)
+            from_device = bed.peer is bed.initiator
+            streams.must_lose_nothing(**{"up" if from_device else "down": lost})
         bed.agreed(row)
         bed.ping()
     for event in row.events:
         if event in _EVENTS:
             _EVENTS[event](bed, row)
+
+
+def _lost_by_peer(row: Row, bed: Bed) -> int:
+    """How many of its datagrams a peer may lose that does not defer sending.
+
+    RFC 7296 section 2.8: who answers a rekeying in IKEv2 may send on the new SA at once, before
+    its answer can have arrived; what overtakes the answer is dropped.
+    """
+    if bed.peer.defers_sending or row.version == 1:
+        return 0
+    rekeyings = {Event.WE_REKEY_CHILD: TIMES, Event.WE_REKEY_IKE: 1}
+    return 2 * sum(rekeyings.get(event, 0) for event in row.events)
 
 
 def _rekey_child(bed: Bed, _row: Row, side: Speaker, streams: Streams) -> None:

@@ -25,6 +25,7 @@ INITIATE_S = 25.0
 class OurGateway:
     """`gateway run` on a host of the lab."""
 
+    defers_sending = True
     moves: tuple[str, ...] = ()
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:

@@ -29,6 +29,8 @@ class Speaker(Protocol):
     host: str
     moves: tuple[str, ...]
     """The access networks that it follows the device through."""
+    defers_sending: bool
+    """Whether it sends on a rekeyed child SA only once the other side can receive on it."""
 
     def start(self) -> None:
         """Start the daemon."""
@@ -70,6 +72,7 @@ class Speaker(Protocol):
 class StrongSwanSpeaker:
     """Debian's charon."""
 
+    defers_sending = True
     moves: tuple[str, ...] = ("access2", "nat", "access1")
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:
@@ -158,6 +161,7 @@ class StrongSwanSpeaker:
 class LibreswanSpeaker:
     """Debian's pluto."""
 
+    defers_sending = False
     moves: tuple[str, ...] = ("access2", "access1")
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:
