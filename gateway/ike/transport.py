@@ -33,8 +33,9 @@ DATAGRAMS_PER_WAKE_UP = 64
 """One socket never keeps the others waiting for longer than this many datagrams that go on."""
 READINGS_PER_WAKE_UP = 4
 """Of so many datagrams each, as long as next to nothing of them goes on: a flood."""
-PATIENCE = 16
-"""Wake-ups in a row that leave the socket full before strangers get less of our time."""
+PATIENCE = 128
+"""Wake-ups in a row that leave the socket full before strangers get less of our time: more than
+its buffer holds, so that a pause of ours alone is caught up with."""
 LEAST_SHARE = 0.02
 MAX_PATHS = 4096
 """Address pairs remembered per socket; the cache starts anew beyond."""
