@@ -23,7 +23,7 @@ RANDOM_OCTETS = 3 + 2 + 8 + 16
 """Of each datagram: source, port, initiator SPI, the beginning of the nonce."""
 
 
-NICE = -10
+NICE = -20
 
 
 def settle(processor: int) -> None:
