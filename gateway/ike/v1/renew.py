@@ -137,6 +137,9 @@ def deleted_by_peer(core: Core, sa: IkeSa, now: float) -> None:
     the other one has children of its own, as after a second login.
     """
     successor = _other(core, sa)
+    if successor is not None and successor.inner_address not in (None, sa.inner_address):
+        # It has an address of its own, and its own children with it: this one's are no use there.
+        successor = None
     if successor is not None and sa.state is State.ESTABLISHED:
         adopt(core, sa, successor, now)
         if not sa.closed:

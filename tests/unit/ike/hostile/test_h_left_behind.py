@@ -17,6 +17,7 @@ from harness_v2 import (
     pair,
     sa_of,
 )
+from hostile_world import ELSEWHERE, World
 from test_v2_hostile import state_of
 from users_v2 import device_of_user, gateway_of_users, log_in
 
@@ -208,3 +209,19 @@ def test_h24_deletes_of_unknown_protocols_and_of_the_dead(protocol: int) -> None
     core = network.gateway.engine._core
     assert core.counters["internal_errors"] == 0
     assert core.counters["deletes_of_unknown_spi"] >= 2
+
+
+def test_h41_a_successor_with_an_address_of_its_own_takes_no_second_one() -> None:
+    """The peer moved while it renewed: the new login has its own address, the old one's goes."""
+    world = World(1, ("push",))
+    device = world.device("push")
+    device.engine.initiate("push", world.now)
+    world.settle()
+    (spi_in,) = world.gateway.engine._core.children
+    (sa,) = device.engine._core.sas.values()
+    device.engine.rekey(sa.spis, world.now)
+    world.gateway.engine.endpoint_seen(spi_in, ELSEWHERE, "ESP", world.now)
+    world.settle()
+    world.fire(3.0, deliver=True)
+    world.check()
+    world.end()
