@@ -14,7 +14,7 @@ from gateway.ike.crypto.prf import Prf
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType as Reason
 from gateway.ike.sa import Child, ChildState
-from gateway.ike.v1 import esp_offers, exchange, keys, phase1
+from gateway.ike.v1 import esp_transforms, exchange, keys, phase1
 from gateway.ike.v1.codec import (
     Delete,
     ExchangeType,
@@ -116,7 +116,7 @@ def child_keys(
     """(inbound, outbound) keys; each SPI is that of the side that receives."""
     if sa.suite is None or sa.keys is None:
         raise ValueError("no keys yet")
-    encr, integ = esp_offers.key_octets(agreed.suite)
+    encr, integ = esp_transforms.key_octets(agreed.suite)
     made = []
     for spi in (agreed.spi_in, agreed.spi_out):
         material = keys.quick_keymat(
@@ -181,7 +181,7 @@ def responder_lifetime(payloads: list[Payload]) -> int | None:
                 one.type == IpsecAttribute.LIFE_DURATION
                 and unit == LifeType.SECONDS
                 and value is not None
-                and value >= esp_offers.MIN_LIFE_S
+                and value >= esp_transforms.MIN_LIFE_S
             ):
                 shortest = value if shortest is None else min(shortest, value)
     return shortest

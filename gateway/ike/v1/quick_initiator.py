@@ -28,6 +28,7 @@ from gateway.ike.v1.codec import (
     find,
     find_all,
 )
+from gateway.ike.v1.esp_transforms import Meant
 from gateway.ike.v1.quick import Wanted
 from gateway.ike.v1.sa import IkeSa, State
 
@@ -51,7 +52,7 @@ class QuickInitiator(exchange.Phase2Exchange):
         self.spi_in = 0
         self.nonce = b""
         self.key_pair: dh.DhKeyPair | None = None
-        self.offered: frozenset[esp_offers.Meant] = frozenset()
+        self.offered: frozenset[Meant] = frozenset()
         self.asked = Features()
 
     def receive(
