@@ -1,0 +1,152 @@
+"""Every configuration of the documentation can be used as it stands; commands are documented."""
+
+import datetime
+import re
+from pathlib import Path
+
+import pytest
+from config_workshop import CA_KEY, Workshop, certificate, pem_key
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from gateway.cli.commands import app
+from gateway.config import Config
+from gateway.config.to_policy import connections
+from gateway.config.to_users import radius, user_base
+from gateway.domain.user_auth import LOCAL
+from gateway.ike.policy import Feature, UserMethod
+from gateway.users.editing import UserFile
+from gateway.users.settings import ScryptCost, UserBaseSettings
+
+DOCS = Path(__file__).parents[3] / "docs"
+GUIDE = (DOCS / "operation.md").read_text()
+COMMANDS = (DOCS / "command.md").read_text()
+GW_RSA = rsa.generate_private_key(65537, 2048)
+
+
+def examples() -> dict[str, str]:
+    """The configurations by the heading that they stand below."""
+    found: dict[str, str] = {}
+    for file in sorted(DOCS.glob("*.md")):
+        parts = re.split(r"^#{1,4} (.+)$", file.read_text(), flags=re.MULTILINE)
+        for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+            blocks = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+            assert len(blocks) <= 1, heading
+            if blocks:
+                assert heading not in found
+                found[heading] = blocks[0]
+    return found
+
+
+EXAMPLES = examples()
+
+
+def crl() -> bytes:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Example CA")]))
+        .last_update(now)
+        .next_update(now + datetime.timedelta(days=1))
+        .sign(CA_KEY, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+
+
+def loaded(workshop: Workshop, heading: str) -> Config:
+    """An example, with files of the names that it uses in place of those in ``/etc/gateway``."""
+    leaf = certificate("gw.example.com", GW_RSA, "Example CA", CA_KEY)
+    workshop.put("gateway.pem", leaf.public_bytes(Encoding.PEM))
+    workshop.put("gateway.key", pem_key(GW_RSA))
+    workshop.put("ca.crl", crl())
+    for name in ("old.psk", "staff.ppk", "radius.secret"):
+        workshop.put(name, b"a secret of sufficient length\n")
+    users = workshop.directory / "users.toml"
+    if not users.exists():
+        settings = UserBaseSettings(users, users.with_name("users.toml.key"), ScryptCost(10))
+        UserFile(settings).add_user("ann", "a pass word", groups=["staff"])
+    return workshop.load(EXAMPLES[heading].replace("/etc/gateway/", f"{workshop.directory}/"))
+
+
+def test_every_scenario_has_an_example() -> None:
+    titles = re.findall(r"^### (.+)$", GUIDE.partition("## Who may log in")[2], re.MULTILINE)
+    assert set(titles) <= set(EXAMPLES)
+    assert len(titles) == 10
+
+
+@pytest.mark.parametrize("heading", EXAMPLES)
+def test_the_engine_can_use_it(workshop: Workshop, heading: str) -> None:
+    config = loaded(workshop, heading)
+    backends = {LOCAL, *(one.name for one in radius(config))}
+    policies = connections(config)
+    assert [one.name for one in policies] == list(config.connections)
+    for policy in policies:
+        user = policy.peer_auth.user
+        assert user is None or user.backend in backends
+    needs_users = any(section.needs_local_users for section in config.connections.values())
+    assert (user_base(config) is not None) == needs_users
+    warned = {warning.key for warning in config.warnings}
+    many_share_a_key = heading == "Old devices: IKEv1 with XAUTH"
+    assert warned == ({"connections.old.remote_id"} if many_share_a_key else set())
+
+
+def test_name_and_password(workshop: Workshop) -> None:
+    title = "Windows, Android and iOS with name and password"
+    (policy,) = connections(loaded(workshop, title))
+    assert policy.peer_auth.user is not None
+    assert policy.peer_auth.user.methods == (UserMethod.EAP_MSCHAPV2,)
+    assert not policy.peer_auth.device_too
+
+
+def test_radius_servers_in_their_order(workshop: Workshop) -> None:
+    (settings,) = radius(loaded(workshop, "Active Directory or freeradius"))
+    servers = [str(server.authentication) for server in settings.servers]
+    assert servers == ["10.1.0.10:1812", "10.1.0.11:1812"]
+    assert all(server.accounting is not None for server in settings.servers)
+
+
+def test_device_and_user(workshop: Workshop) -> None:
+    (policy,) = connections(loaded(workshop, "The tunnel needs its user's password too"))
+    assert policy.peer_auth.anchors is not None
+    assert policy.peer_auth.user is not None
+
+
+def test_revocation_is_in_the_anchors(workshop: Workshop) -> None:
+    (policy,) = connections(loaded(workshop, "Certificates that were revoked"))
+    assert policy.peer_auth.anchors is not None
+    assert policy.peer_auth.anchors.revocation is not None
+    assert policy.peer_auth.anchors.revocation.policy.ocsp_responder == "http://ocsp.example.com/"
+
+
+def test_profiles_and_features(workshop: Workshop) -> None:
+    (policy,) = connections(loaded(workshop, "Profiles by group"))
+    admins, guests = policy.profiles
+    assert policy.with_profile(admins).pool == "admins"
+    assert policy.with_profile(guests).pool == "staff"
+    assert policy.with_profile(guests).endpoint_update is Feature.OFF
+    (moving,) = connections(loaded(workshop, "Moving devices: endpoint_update and vpn_fa"))
+    assert (moving.endpoint_update, moving.vpn_fa) == (Feature.REQUIRED, Feature.ALLOWED)
+    assert moving.fa_advertisement
+
+
+def test_every_command_is_documented() -> None:
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        rows = [line for line in COMMANDS.splitlines() if f"`gateway {name}" in line]
+        assert rows, name
+        for one in getattr(command, "commands", ()):
+            assert any(re.search(rf"`(gateway {name} )?{one}\b", row) for row in rows), (name, one)
+
+
+def test_every_documented_command_exists() -> None:
+    for written in re.findall(r"`gateway ([a-z]+(?: [a-z]+)?)\b", COMMANDS + GUIDE):
+        group, _, rest = written.partition(" ")
+        found = get_command(app).commands[group]  # type: ignore[attr-defined]
+        if rest and hasattr(found, "commands"):
+            assert rest in found.commands, written
+        asked = CliRunner().invoke(app, [group, "--help"])
+        assert asked.exit_code == 0, written
