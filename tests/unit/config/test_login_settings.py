@@ -208,7 +208,11 @@ def test_profiles_become_policy_and_protected_networks(workshop: Workshop) -> No
     (policy,) = connections(config)
     (profile,) = policy.profiles
     assert policy.profile_required
-    assert (profile.name, profile.groups, profile.pool) == ("admins", {"admins"}, "two")
+    assert (profile.name, profile.groups, profile.pool) == (
+        "admins",
+        frozenset({"admins"}),
+        "two",
+    )
     assert profile.dns == (IPv4Address("10.1.0.9"),)
     assert profile.endpoint_update is Feature.OFF
     assert profile.vpn_fa is None
