@@ -24,9 +24,6 @@ IDENTITY_KEYS = frozenset(
         "psk",
         "psk_file",
         "ca_certificates",
-        "crl_files",
-        "ocsp_responder",
-        "revocation",
         "allow_sha1_signatures",
         "user_auth",
         "user_backend",
@@ -61,7 +58,7 @@ class Change:
         return f"{self.kind} {self.key}{values} ({self.effect})"
 
 
-_TRUST_KEYS = frozenset({"ca_certificates", "crl_files", "ocsp_responder", "revocation"})
+_TRUST_KEYS = frozenset({"ca_certificates"})
 _RESTART = "needs a restart: systemctl restart gateway"
 _CLOSED = "SAs with an address of it are closed with a DELETE; devices reconnect"
 

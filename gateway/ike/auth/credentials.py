@@ -24,7 +24,7 @@ from gateway.ike.auth.certificates import (
 from gateway.ike.auth.crl import Crl
 from gateway.ike.auth.identity import Identity, certificate_identities
 from gateway.ike.auth.ocsp import OcspRequest
-from gateway.ike.auth.revocation import Revocation, RevocationPending, RevocationPolicy
+from gateway.ike.auth.revocation import Revocation, RevocationPending
 
 __all__ = [
     "CertificateRefused",
@@ -108,9 +108,8 @@ class TrustAnchors:
     """Certificates that are trusted as such: authorities, or a peer's own certificate.
 
     ``revocation`` says which CRLs and which OCSP responder to believe; None checks nothing.
-    Immutable but for that and its caches; equal if it trusts the same certificates by the same
-    policy. Raises :class:`CertificateRefused` (a :class:`ValueError`) for an anchor that cannot be
-    used.
+    Immutable but for that and its caches; equal if it trusts the same certificates. Raises
+    :class:`CertificateRefused` (a :class:`ValueError`) for an anchor that cannot be used.
     """
 
     __slots__ = ("_anchors", "_hashes", "_reader", "_validated", "certificates", "revocation")
@@ -130,21 +129,14 @@ class TrustAnchors:
         self.revocation = revocation
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, TrustAnchors)
-            and self.certificates == other.certificates
-            and self._policy == other._policy
-        )
+        # The same authorities: how revocation is looked at does not end sessions when it changes.
+        return isinstance(other, TrustAnchors) and self.certificates == other.certificates
 
     def __hash__(self) -> int:
         return hash(self._hashes)
 
     def __repr__(self) -> str:
         return f"TrustAnchors({', '.join(anchor.title for anchor in self._anchors)})"
-
-    @property
-    def _policy(self) -> RevocationPolicy | None:
-        return None if self.revocation is None else self.revocation.policy
 
     def hash_list(self) -> bytes:
         """The SHA-1 hashes of the anchors' public keys, for CERTREQ (RFC 7296 section 3.7)."""

@@ -40,11 +40,14 @@ def _lost_by_peer(row: Row, bed: Bed) -> int:
     """How many of its datagrams a peer may lose that does not defer sending.
 
     RFC 7296 section 2.8: who answers a rekeying in IKEv2 may send on the new SA at once, before
-    its answer can have arrived; what overtakes the answer is dropped.
+    its answer can have arrived; what overtakes the answer is dropped. In IKEv1 the same peer loses
+    as few when one of its SAs gives way to another, whoever began it.
     """
-    if bed.peer.defers_sending or row.version == 1:
+    if bed.peer.defers_sending:
         return 0
     rekeyings = {Event.WE_REKEY_CHILD: TIMES, Event.WE_REKEY_IKE: 1}
+    if row.version == 1:
+        rekeyings = dict.fromkeys(_REKEYINGS, TIMES)
     return 2 * sum(rekeyings.get(event, 0) for event in row.events)
 
 
