@@ -70,3 +70,12 @@ def _fire_child(core: Core, kind: TimerKind, sa: IkeSa, child: Child, now: float
         version.delete_child(core, sa, child, "its lifetime is over", now)
     else:
         version.fire_child(core, kind, sa, child, now)
+
+
+def watch_peer(core: Core, sa: IkeSa, now: float) -> None:
+    """An SA is established: look after its peer, and keep the NAT in front of us open."""
+    connection = sa.connection
+    if connection is not None and connection.liveness_s > 0:
+        core.timers.set((TimerKind.LIVENESS, sa.local_spi), now + connection.liveness_s)
+    if sa.local_natted:
+        core.timers.set((TimerKind.KEEPALIVE, sa.local_spi), now + core.settings.nat_keepalive_s)

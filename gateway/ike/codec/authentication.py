@@ -72,7 +72,7 @@ class IdResponder(Identification):
 class Certificate(Payload):
     """One certificate, or what ``encoding`` says it is (section 3.6)."""
 
-    TYPE: ClassVar[PayloadType] = PayloadType.CERT
+    TYPE: ClassVar[int] = PayloadType.CERT
 
     encoding: int
     data: bytes = field(repr=False)

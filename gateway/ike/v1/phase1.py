@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
-from gateway.ike import closing, selectors, users
+from gateway.ike import closing, selectors, timing, users
 from gateway.ike.auth.credentials import PresharedKey
 from gateway.ike.auth.identity import Identity, escape
 from gateway.ike.core import Core, TimerKind
@@ -350,10 +350,7 @@ def start_timers(core: Core, sa: IkeSa, life_s: float, now: float) -> None:
         early = life.jitter * core.fraction() if sa.initiator else -0.5 * (end / renewed - 1)
         core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), now + renewed * (1 - early))
     core.timers.set((TimerKind.EXPIRE_IKE, sa.local_spi), now + end)
-    if connection.liveness_s > 0:
-        core.timers.set((TimerKind.LIVENESS, sa.local_spi), now + connection.liveness_s)
-    if sa.local_natted:
-        core.timers.set((TimerKind.KEEPALIVE, sa.local_spi), now + core.settings.nat_keepalive_s)
+    timing.watch_peer(core, sa, now)
 
 
 def replace_older(core: Core, sa: IkeSa, now: float) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from gateway.ike import child_sas, closing, selectors, users
+from gateway.ike import child_sas, closing, selectors, timing, users
 from gateway.ike.auth.identity import Identity, escape
 from gateway.ike.codec import (
     Authentication,
@@ -329,10 +329,7 @@ def start_timers(core: Core, sa: IkeSa, now: float) -> None:
     end = since + life.ike_rekey_s + life.ike_over_s
     core.timers.set((TimerKind.EXPIRE_IKE, sa.local_spi), end)
     reauthentication.watch(core, sa, now)
-    if connection.liveness_s > 0:
-        core.timers.set((TimerKind.LIVENESS, sa.local_spi), now + connection.liveness_s)
-    if sa.local_natted:
-        core.timers.set((TimerKind.KEEPALIVE, sa.local_spi), now + core.settings.nat_keepalive_s)
+    timing.watch_peer(core, sa, now)
 
 
 def _announce(core: Core, sa: IkeSa, first: Child | None) -> None:

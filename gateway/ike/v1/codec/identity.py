@@ -4,18 +4,18 @@ RFC 2407 section 4.6.2, RFC 2408 sections 3.9 and 3.10, RFC 3947 section 5.2.
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Self
 
 from gateway.domain.endpoint import IpAddress
 from gateway.domain.wire import Reader, WireError
+from gateway.ike.codec import authentication
 from gateway.ike.codec.payload import Payload
 from gateway.ike.v1.codec.registry import IdType, PayloadType
 
 MAX_IDENTITY_OCTETS = 2048
 """Distinguished names of several hundred octets exist; a domain name ends at 255."""
-MAX_CERTIFICATE_OCTETS = 32768
 MAX_AUTHORITY_OCTETS = 4096
 """One distinguished name."""
 
@@ -57,23 +57,10 @@ class Identification(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate(Payload):
-    """One certificate, or what ``encoding`` says it is."""
+class Certificate(authentication.Certificate):
+    """One certificate, or what ``encoding`` says it is: as in IKEv2, but of another number."""
 
     TYPE: ClassVar[int] = PayloadType.CERT
-
-    encoding: int
-    data: bytes = field(repr=False)
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        """Read it. Raises :class:`WireError` if empty or too large."""
-        encoding = reader.u8()
-        return cls(encoding, _bounded(reader, "certificate", 1, MAX_CERTIFICATE_OCTETS))
-
-    def body(self) -> bytes:
-        """Write it."""
-        return bytes((self.encoding,)) + self.data
 
 
 @dataclass(frozen=True, slots=True)
