@@ -63,7 +63,10 @@ class Libreswan:
         for file in ("resolv.conf", "secrets", "ipsec.conf"):
             (self.folder / file).touch(mode=0o600)
         (self.folder / "ipsec.conf").write_text(SETUP)
-        netns.command(["certutil", "-N", "-d", self._nss, "--empty-password"])
+        if not (self.folder / "nss/cert9.db").exists():  # it would ask for the password
+            netns.command(["certutil", "-N", "-d", self._nss, "--empty-password"])
+        for left in ("pluto.pid", "pluto.ctl"):  # by one that was killed
+            (self.folder / "pluto" / left).unlink(missing_ok=True)
         pluto = [f"{INSIDE}/pluto", "--nofork", "--no-dnssec", "--logfile"]
         pluto += ["/run/pluto.log", "--log-no-audit", "--rundir", "/run/pluto"]
         for option, file in (
