@@ -398,6 +398,31 @@ def test_events_are_logged_and_published(bed: Bed) -> None:
     asyncio.run(scenario())
 
 
+def test_failed_logins_are_recorded_also_those_that_the_log_leaves_out(bed: Bed) -> None:
+    def failed(remote: str, *, logged: bool) -> Event:
+        fields: dict[str, object] = {"peer": "ada", "remote": remote, "reason": "wrong key"}
+        return Event("handshake_failed", "it failed", Severity.WARNING, fields, logged=logged)
+
+    async def scenario() -> None:
+        async with bed.running() as appliance:
+            bed.parts.made.outputs = [
+                failed("192.0.2.7:500", logged=True),
+                failed("192.0.2.7:501", logged=False),
+                failed("192.0.2.8:500", logged=False),
+            ]
+            appliance._service.flush()
+            assert sum(line["event"] == "handshake_failed" for line in bed.log()) == 1
+            page = await bed.client.call("ike-failures", limit=1)
+            assert (page["total"], len(page["items"])) == (2, 1)  # type: ignore[arg-type]
+            rest = await bed.client.call("ike-failures", cursor=page["next"])
+            (older,) = rest["items"]  # type: ignore[misc]
+            assert (older["count"], older["remote"]) == (2, "192.0.2.7:501")  # type: ignore[index]
+            with pytest.raises(ControlError, match="remote"):
+                await bed.client.call("ike-failures", remote="somewhere")
+
+    asyncio.run(scenario())
+
+
 def test_h45_a_flood_of_forged_packets_fills_no_log(bed: Bed) -> None:
     async def scenario() -> None:
         async with bed.running() as appliance:
