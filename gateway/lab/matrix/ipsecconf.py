@@ -26,7 +26,8 @@ def configuration(row: Row, role: Role, left: str) -> str:
         "ike": SUITES[suite.ike],
         "esp": SUITES[suite.esp],
         "pfs": _yes(row.pfs),
-        "fragmentation": "yes",
+        # With "yes" it sends a message of IKEv1 whole, and in fragments when it repeats it.
+        "fragmentation": "force" if row.large and row.version == 1 else "yes",
         "ikepad": "no",
         "mobike": _yes(Event.INITIATOR_MOVES in row.events),
         "ppk": "insist" if world.has_ppk(row, role) else "no",
