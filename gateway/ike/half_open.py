@@ -11,8 +11,6 @@ from gateway.ike.sa import IkeSa
 SECRET_LIFETIME_S = 60.0
 """A cookie is good for one to two of these."""
 COOKIE_OCTETS = 33
-MAX_COOKIE_OCTETS = 64
-"""RFC 7296: a cookie has 1 to 64 octets."""
 FIRST_MESSAGES_PER_S = 1000
 """From this many requests of peers without an SA in a second on, whoever shows none needs one."""
 

@@ -5,12 +5,12 @@ them. Only the gateway gives and only the device takes; each message is taken in
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.domain.endpoint import IpAddress
 from gateway.ike import closing, inner_address
 from gateway.ike.core import Core
+from gateway.ike.inner_address import Assigned
 from gateway.ike.policy import ConfigMode, ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType as Reason
@@ -37,16 +37,6 @@ _ASKED_OF_UNITY = (
     CfgAttribute.UNITY_SPLITDNS_NAME,
     CfgAttribute.UNITY_DEF_DOMAIN,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """What a gateway gave us, with everything malformed left out: ``sa.config``."""
-
-    address: IpAddress | None
-    dns: tuple[IpAddress, ...]
-    subnets: tuple[IPv4Network | IPv6Network, ...]
-    domains: tuple[str, ...]
 
 
 # -- the gateway ----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What follows once an ISAKMP SA is established: configuration, then quick mode, in this order."""
 
 from gateway.ike.core import Core
+from gateway.ike.inner_address import Assigned
 from gateway.ike.policy import ConfigMode
 from gateway.ike.v1 import mode_config, quick_ids, quick_initiator
 from gateway.ike.v1.quick import Wanted
@@ -30,7 +31,7 @@ def start_quick_modes(core: Core, sa: IkeSa, now: float, *, reqid: int | None = 
     connection = sa.connection
     if connection is None:
         return
-    subnets = sa.config.subnets if isinstance(sa.config, mode_config.Assigned) else ()
+    subnets = sa.config.subnets if isinstance(sa.config, Assigned) else ()
     for local, remote in quick_ids.pairs(sa, connection, subnets):
         quick_initiator.begin(core, sa, Wanted(local, remote, reqid=reqid), now)
         # The reserved reqid is that of one policy.

@@ -1,12 +1,12 @@
 """Configuration payloads: inner addresses, DNS, subnets (RFC 7296 sections 2.19 and 3.15)."""
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.domain.endpoint import IpAddress
 from gateway.ike import inner_address
 from gateway.ike.codec import Configuration, ConfigurationAttribute
 from gateway.ike.core import Core
+from gateway.ike.inner_address import Assigned
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import CfgAttribute, CfgType, NotifyType
@@ -101,16 +101,6 @@ def request(again: IpAddress | None = None) -> Configuration:
     if again is not None and again.version == 4:
         attributes[0] = ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_ADDRESS, again.packed)
     return Configuration(CfgType.REQUEST, tuple(attributes))
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """What the peer gave us, with everything malformed left out."""
-
-    address: IpAddress | None
-    dns: tuple[IpAddress, ...]
-    subnets: tuple[IPv4Network | IPv6Network, ...]
-    domains: tuple[str, ...]
 
 
 def read_reply(reply: Configuration | None) -> Assigned:
