@@ -1,11 +1,27 @@
 """What an IKE engine asks of the world, in order: datagrams, dataplane work, events."""
 
-import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint, Path
+from gateway.domain.event import Event, Severity
 from gateway.domain.user_auth import Question, Session
+
+__all__ = [
+    "ActivateOutbound",
+    "AskAboutUser",
+    "AskOcsp",
+    "Event",
+    "InstallChildSa",
+    "MoveChildSa",
+    "Output",
+    "RemoveChildSa",
+    "SessionClosed",
+    "SessionOpened",
+    "Severity",
+    "Transmit",
+    "TransmitKeepalive",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +106,6 @@ class SessionClosed:
 
     session_id: str
     reason: str
-
-
-class Severity(enum.Enum):
-    """How loud a log line is."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something an administrator or another role may want to know.
-
-    ``name`` is stable and machine-readable (``ike_sa_established``, ``ike_sa_closed``,
-    ``child_sa_installed``, ``child_sa_closed``, ``endpoint_moved``, ``endpoint_move_refused``,
-    ``handshake_failed`` ...); ``text`` is the one log line; ``fields`` are its facts, all of them
-    plain JSON values without secrets.
-    """
-
-    name: str
-    text: str
-    severity: Severity = Severity.INFO
-    fields: dict[str, object] = field(default_factory=dict)
-    logged: bool = True
-    """False when the log has enough lines of this kind; counted and recorded all the same."""
 
 
 Output = (
