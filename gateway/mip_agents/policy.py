@@ -21,7 +21,7 @@ class Algorithm(enum.Enum):
     HMAC_SHA256 = "hmac-sha256"
     """HMAC-SHA2-256, not truncated: 32 octets."""
     KEYED_MD5 = "keyed-md5"
-    """Prefix and suffix mode of RFC 2002: MD5(key, data, key). Only for peers that know no other."""
+    """Prefix and suffix mode of RFC 2002: MD5(key, data, key). For peers that know no other."""
 
 
 class ReplayProtection(enum.Enum):
@@ -71,7 +71,7 @@ class MobileNode:
     """None: it gets one from the pool of its home network (RFC 5944 section 3.8.2, RFC 2794)."""
     nai: str = ""
     home_network: str = ""
-    """Where a dynamic home address comes from; empty for the first of the home agent with a pool."""
+    """Where a dynamic home address comes from; empty for the first network with a pool."""
     associations: tuple[SecurityAssociation, ...] = ()
     max_care_of_addresses: int = 3
     """Simultaneous bindings."""
