@@ -1,0 +1,17 @@
+"""The fwmarks of the mobility dataplane: what a packet is, told to routing and to the ruleset.
+
+A mark that a packet gets before it is decapsulated stays with the inner packet.
+"""
+
+from typing import Final
+
+HOME: Final = 0x4757_0010
+"""Came out of the tunnel of a binding of ours: routed by the main table."""
+DELIVER: Final = 0x4757_0011
+"""Came out of a home agent's tunnel for a visitor: routed to the visitor's link, or nowhere."""
+REVERSE: Final = 0x4757_0012
+"""From a visitor, for the tunnel to its home agent, wherever it is bound (RFC 3024)."""
+SENT: Final = 0x4757_0020
+"""Made by the slow path, plus how often it has been encapsulated: 1 to :data:`MAX_NESTING`."""
+MAX_NESTING: Final = 4
+"""A packet may travel in tunnels within tunnels of this box, but not in circles."""
