@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Self
 
+from gateway.domain.checksum import internet_checksum
 from gateway.domain.wire import Reader, WireError
 
 ICMP_ROUTER_ADVERTISEMENT = 9
@@ -155,15 +156,6 @@ class AgentAdvertisement:
             )
 
         return header(internet_checksum(header(0) + body)) + body
-
-
-def internet_checksum(octets: bytes) -> int:
-    """The ones' complement checksum of RFC 1071; 0 over a message that carries a right one."""
-    padded = octets + bytes(len(octets) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
 
 
 def _read_router(reader: Reader, words: int) -> RouterAddress:

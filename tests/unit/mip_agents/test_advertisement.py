@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.checksum import internet_checksum
 from gateway.domain.wire import WireError
 from gateway.mip_agents.advertisement import (
     AgentAdvertisement,
     AgentFlag,
     Extension,
     RouterAddress,
-    internet_checksum,
 )
 
 PLAIN = AgentAdvertisement(
