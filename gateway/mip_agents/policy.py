@@ -136,6 +136,8 @@ class HomeAgentPolicy:
     max_bindings: int = 100_000
     trust_unsigned_agents: bool = True
     """Requests by way of foreign agents that share no key with us are served."""
+    other_home_agents: frozenset[IPv4Address] = frozenset()
+    """Of this gateway or beside it: none of them is a care-of address, which would loop."""
 
 
 @dataclass(frozen=True, slots=True)
