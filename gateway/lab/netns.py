@@ -8,10 +8,13 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from gateway.lab.processes import LabError
+
+Made = TypeVar("Made")
 
 FOLDER = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
@@ -60,31 +63,37 @@ def processes_in(name: str) -> list[int]:
     return found
 
 
-def socket_in(name: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    """A socket that lives in the namespace, while the calling process stays where it is.
+def made_inside(name: str, make: Callable[[], Made]) -> Made:
+    """What `make` returns when it runs in the namespace, while the calling process stays outside.
 
-    Raises LabError when the namespace does not exist or may not be entered.
+    Raises LabError when the namespace does not exist or may not be entered, or `make` fails with
+    an OSError.
     """
-    result: list[socket.socket] = []
+    result: list[Made] = []
     failure: list[OSError] = []
 
-    def make() -> None:
+    def enter_and_make() -> None:
         # setns(2) moves one thread; this one ends right after, so nobody else notices.
         libc = ctypes.CDLL(None, use_errno=True)
         try:
             with (FOLDER / name).open("rb") as handle:
                 if libc.setns(handle.fileno(), CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            result.append(socket.socket(family, kind, protocol))
+            result.append(make())
         except OSError as error:
             failure.append(error)
 
-    thread = threading.Thread(target=make)
+    thread = threading.Thread(target=enter_and_make)
     thread.start()
     thread.join()
     if failure:
-        raise LabError(f"no socket in namespace {name}: {failure[0]}")
+        raise LabError(f"not made in namespace {name}: {failure[0]}")
     return result[0]
+
+
+def socket_in(name: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """A socket that lives in the namespace; raises LabError like :func:`made_inside`."""
+    return made_inside(name, lambda: socket.socket(family, kind, protocol))
 
 
 def flush_conntrack(name: str) -> None:

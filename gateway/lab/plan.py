@@ -88,3 +88,9 @@ INTERNET_ROUTES = {
 }
 
 ROUTERS = frozenset({"internet", "access1", "access2", "nat", "gw"})
+
+ROUTES: dict[str, dict[str, IPv4Address]] = {
+    **{host: {"default": router} for host, router in DEFAULT_ROUTES.items()},
+    "internet": INTERNET_ROUTES,
+}
+"""Of each host: network, or "default", to router."""

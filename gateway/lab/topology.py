@@ -18,11 +18,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from gateway.lab import netns, plan, rules
 from gateway.lab.capture import Capture, start_capture
@@ -39,7 +39,14 @@ class Lab:
     A context manager: `with Lab() as lab:` is `up()` and, in any case, `down()`; SIGINT, SIGTERM
     and SIGHUP end the block as exceptions do.
     Methods raise LabError when the machine does not do what was asked.
+    What there is comes from `plan`; a larger topology is a subclass with other class attributes.
     """
+
+    hosts: ClassVar[Sequence[str]] = plan.HOSTS
+    wires: ClassVar[Sequence[tuple[plan.Port, plan.Port]]] = plan.WIRES
+    routers: ClassVar[Collection[str]] = plan.ROUTERS
+    accesses: ClassVar[Mapping[str, plan.Access]] = plan.ACCESSES
+    routes: ClassVar[Mapping[str, Mapping[str, IPv4Address]]] = plan.ROUTES
 
     def __init__(self, prefix: str = "gwlab-", *, rtt_ms: float = 0.0) -> None:
         # `down` removes every namespace with the prefix: it must never be everybody's.
@@ -121,22 +128,22 @@ class Lab:
             "access": state["access"],
             "nat": {"address": str(public), "ports": f"{ports[0]}-{ports[1]}"},
             "rewritten_source": state["rewritten_source"],
-            "hosts": {host: self.addresses(host) for host in plan.HOSTS},
+            "hosts": {host: self.addresses(host) for host in self.hosts},
             "processes": self.processes.running(),
         }
 
     def is_up(self) -> bool:
         """Whether the lab has been built completely."""
         return (self.folder / "state.json").exists() and len(netns.existing(self.prefix)) >= len(
-            plan.HOSTS
+            self.hosts
         )
 
     # -- running things --------------------------------------------------------------------
 
     def namespace(self, host: str) -> str:
         """The namespace's name of a host; raises LabError for an unknown one."""
-        if host not in plan.HOSTS:
-            raise LabError(f"host: {host!r} given, allowed are {', '.join(plan.HOSTS)}")
+        if host not in self.hosts:
+            raise LabError(f"host: {host!r} given, allowed are {', '.join(self.hosts)}")
         return f"{self.prefix}{host}"
 
     def exec(self, host: str, argv: Sequence[str]) -> int:
@@ -201,7 +208,7 @@ class Lab:
 
     def attach(self, access: str) -> None:
         """Bring the device's interface to `access` up and send everything through it."""
-        way = _access(access)
+        way = self._access(access)
         batch = [
             f"link set {way.name} up",
             f"address replace {way.device} dev {way.name}",
@@ -212,7 +219,7 @@ class Lab:
 
     def detach(self, access: str) -> None:
         """Take the device out of `access`; the newest of the others gets the default route."""
-        way = _access(access)
+        way = self._access(access)
         left = [name for name in self.access() if name != access]
         self._ip("device", [f"address flush dev {way.name}", f"link set {way.name} down"])
         self._remember(access=left)
@@ -222,7 +229,7 @@ class Lab:
     def move(self, access: str, *, make_before_break: bool = False) -> None:
         """Change the access network; with `make_before_break` the new one is there first."""
         others = [name for name in self.access() if name != access]
-        _access(access)
+        self._access(access)
         if make_before_break:
             self.attach(access)
         for other in others:
@@ -251,7 +258,7 @@ class Lab:
         writes the new address into what leaves, and the device's own into what comes back.
         None ends it. `address` has to be in the access network's prefix.
         """
-        way = _access(access)
+        way = self._access(access)
         if address is not None and address not in way.device.network:
             raise LabError(f"address: {address} given, allowed are those of {way.device.network}")
         self.nft(access, rules.rewritten_source(way, address))
@@ -261,7 +268,7 @@ class Lab:
         self, access: str, rtt_ms: float, *, jitter_ms: float = 0.0, loss_percent: float = 0.0
     ) -> None:
         """Delay every packet of an access network's uplink by half of `rtt_ms` each way."""
-        _access(access)
+        self._access(access)
         netem = f"netem limit 100000 delay {rtt_ms / 2:g}ms {jitter_ms:g}ms loss {loss_percent:g}%"
         for host, interface in ((access, "uplink"), ("internet", access)):
             argv = ["tc", "-n", self.namespace(host), "qdisc"]
@@ -279,20 +286,20 @@ class Lab:
     # -- inside ----------------------------------------------------------------------------
 
     def _build(self) -> None:
-        names = {host: self.namespace(host) for host in plan.HOSTS}
+        names = {host: self.namespace(host) for host in self.hosts}
         wires = [
             f"link add {a.interface} netns {names[a.host]} type veth"
             f" peer name {b.interface} netns {names[b.host]}"
-            for a, b in plan.WIRES
+            for a, b in self.wires
         ]
         netns.command(
             ["ip", "-batch", "-"], "\n".join(f"netns add {name}" for name in names.values())
         )
         netns.command(["ip", "-batch", "-"], "\n".join(wires))
-        for host in plan.HOSTS:
-            self._ip(host, list(_addressing(host)))
+        for host in self.hosts:
+            self._ip(host, list(self._addressing(host)))
             settings = ["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]
-            settings += [f"net.ipv4.ip_forward={int(host in plan.ROUTERS)}"]
+            settings += [f"net.ipv4.ip_forward={int(host in self.routers)}"]
             settings += [
                 "net.ipv4.conf.all.send_redirects=0",
                 "net.ipv4.conf.all.accept_redirects=0",
@@ -324,6 +331,23 @@ class Lab:
     def _ip(self, host: str, lines: Sequence[str]) -> None:
         netns.command(["ip", "-n", self.namespace(host), "-batch", "-"], "\n".join(lines) + "\n")
 
+    def _access(self, name: str) -> plan.Access:
+        if name not in self.accesses:
+            raise LabError(f"access: {name!r} given, allowed are {', '.join(self.accesses)}")
+        return self.accesses[name]
+
+    def _addressing(self, host: str) -> Iterator[str]:
+        """The lines for `ip -batch` that give a host its addresses and routes."""
+        yield "link set lo up"
+        for wire in self.wires:
+            for port in wire:
+                if port.host == host and host != "device":  # the device is attached later
+                    if not port.address.ip.is_unspecified:  # the ports of a bridge have none
+                        yield f"address add {port.address} dev {port.interface}"
+                    yield f"link set {port.interface} up"
+        for network, router in self.routes.get(host, {}).items():
+            yield f"route add {network} via {router}"
+
     def _must_be_up(self) -> None:
         if not self.is_up():
             raise LabError("the lab is not up, `gateway lab up` builds it")
@@ -351,27 +375,6 @@ class Lab:
             except BlockingIOError:
                 raise LabError("another process is building this lab") from None
             yield
-
-
-def _access(name: str) -> plan.Access:
-    if name not in plan.ACCESSES:
-        raise LabError(f"access: {name!r} given, allowed are {', '.join(plan.ACCESSES)}")
-    return plan.ACCESSES[name]
-
-
-def _addressing(host: str) -> Iterator[str]:
-    """The lines for `ip -batch` that give a host its addresses and routes."""
-    yield "link set lo up"
-    for wire in plan.WIRES:
-        for port in wire:
-            if port.host == host and host != "device":  # the device is attached later
-                yield f"address add {port.address} dev {port.interface}"
-                yield f"link set {port.interface} up"
-    if host in plan.DEFAULT_ROUTES:
-        yield f"route add default via {plan.DEFAULT_ROUTES[host]}"
-    if host == "internet":
-        for network, router in plan.INTERNET_ROUTES.items():
-            yield f"route add {network} via {router}"
 
 
 @contextlib.contextmanager
