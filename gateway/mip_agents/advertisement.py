@@ -1,7 +1,8 @@
 """Agent advertisements (RFC 5944 section 2.1): an ICMP router advertisement that says more.
 
 The same octets travel over a link as ICMP and inside IKE as the VPN gateway's foreign agent
-advertisement (draft 001, appendix B.2).
+advertisement (draft 001, appendix B.2). Extensions: challenges of RFC 4721 section 2, the
+foreign agent's NAI of RFC 4857 section 8.2.
 """
 
 import enum
@@ -18,7 +19,14 @@ ROUTER_ADDRESS_WORDS = 2
 """32-bit words of a router address with its preference level (RFC 1256)."""
 MOBILITY_AGENT_EXTENSION = 16
 PREFIX_LENGTHS_EXTENSION = 19
+CHALLENGE_EXTENSION = 24
+NAI_EXTENSION = 136
+FOREIGN_AGENT_NAI = 3
+"""Subtype of the NAI extension (RFC 3846)."""
+FIRST_SKIPPABLE = 128
+"""Whoever does not know an extension below discards the advertisement (RFC 5944 section 1.8)."""
 ONE_OCTET_PADDING = 0
+FIRST_SEQUENCE_AFTER_ROLLOVER = 256
 MAX_ROUTERS = 32
 MAX_CARE_OF_ADDRESSES = 32
 MAX_EXTENSIONS = 32
@@ -39,7 +47,9 @@ class AgentFlag(enum.IntFlag):
     GRE = 0x0400
     REVERSE_TUNNELLING = 0x0100
     UDP_TUNNELLING = 0x0080
+    """RFC 3519."""
     REVOCATION = 0x0040
+    """RFC 3543."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,16 @@ class Extension:
 
     type: int
     data: bytes
+
+
+def challenge(value: bytes) -> Extension:
+    """What mobile nodes have to give back (RFC 4721 section 2); at least four random octets."""
+    return Extension(CHALLENGE_EXTENSION, value)
+
+
+def foreign_agent_nai(nai: str) -> Extension:
+    """Who advertises: a change of its realm tells mobile nodes that they moved (RFC 4857)."""
+    return Extension(NAI_EXTENSION, bytes([FOREIGN_AGENT_NAI]) + nai.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,34 @@ class AgentAdvertisement:
     extensions: tuple[Extension, ...] = ()
     routes_common_traffic: bool = True
     """ICMP code 0; otherwise 16, and the agent is no router for others."""
+
+    @property
+    def challenge(self) -> bytes | None:
+        """The foreign agent's latest challenge, if it makes any."""
+        for one in self.extensions:
+            if one.type == CHALLENGE_EXTENSION:
+                return one.data
+        return None
+
+    @property
+    def nai(self) -> str | None:
+        """The foreign agent's NAI, if it tells one that can be printed."""
+        for one in self.extensions:
+            if one.type == NAI_EXTENSION and one.data[:1] == bytes([FOREIGN_AGENT_NAI]):
+                try:
+                    nai = one.data[1:].decode()
+                except UnicodeDecodeError:
+                    return None
+                return nai if nai.isprintable() else None
+        return None
+
+    def restarted_since(self, earlier: "AgentAdvertisement") -> bool:
+        """Whether the agent has forgotten its visitors (RFC 5944 section 2.3.2).
+
+        Sequence numbers start at 0 and go on at 256 after 65535, so one that falls and is below
+        256 tells of a restart.
+        """
+        return self.sequence < FIRST_SEQUENCE_AFTER_ROLLOVER and self.sequence < earlier.sequence
 
     @classmethod
     def parse(cls, octets: bytes) -> Self:
@@ -112,6 +160,8 @@ class AgentAdvertisement:
                 if len(extension.data) != len(routers) or any(n > 32 for n in extension.data):
                     raise WireError("prefix lengths that do not fit the routers")
                 prefix_lengths = tuple(extension.data)
+            elif extension.type < FIRST_SKIPPABLE and extension.type != CHALLENGE_EXTENSION:
+                raise WireError(f"extension {extension.type} may not be skipped")
             else:
                 others.append(extension)
         if mobility is None:

@@ -7,10 +7,13 @@ import enum
 
 FIRST_DENIAL = 64
 FIRST_HOME_AGENT_DENIAL = 128
+FIRST_LATER_DENIAL = 193
+"""193 to 200 come from foreign agents again: there were no lower numbers left."""
+LAST_LATER_DENIAL = 200
 
 
 class ReplyCode(enum.IntEnum):
-    """0 and 1 accept; 64 to 127 come from a foreign agent, 128 and more from a home agent."""
+    """0 to 8 accept, 64 to 127 and 193 to 200 are a foreign agent's, the rest a home agent's."""
 
     ACCEPTED = 0
     ACCEPTED_NO_SIMULTANEOUS = 1
@@ -65,6 +68,8 @@ class ReplyCode(enum.IntEnum):
     HA_UDP_ENCAPSULATION_UNAVAILABLE = 142
     HA_REDIRECTED = 143
     HA_AAA_AUTHENTICATION = 144
+
+    FA_INVALID_HOME_AGENT_ADDRESS = 194
 
     @property
     def text(self) -> str:
@@ -133,6 +138,7 @@ _TEXTS = {
     ReplyCode.HA_UDP_ENCAPSULATION_UNAVAILABLE: "the home agent does not tunnel in UDP",
     ReplyCode.HA_REDIRECTED: "another home agent should be asked",
     ReplyCode.HA_AAA_AUTHENTICATION: "the AAA server does not accept the mobile node",
+    ReplyCode.FA_INVALID_HOME_AGENT_ADDRESS: "the foreign agent does not relay to that home agent",
 }
 _KNOWN = {int(code): code for code in ReplyCode}
 
@@ -142,7 +148,8 @@ def describe(code: int) -> str:
     known = _KNOWN.get(code)
     if known is not None:
         return known.text
-    if code >= FIRST_HOME_AGENT_DENIAL:
+    later = FIRST_LATER_DENIAL <= code <= LAST_LATER_DENIAL
+    if code >= FIRST_HOME_AGENT_DENIAL and not later:
         return f"denied by the home agent with the unknown code {code}"
     if code >= FIRST_DENIAL:
         return f"denied by the foreign agent with the unknown code {code}"

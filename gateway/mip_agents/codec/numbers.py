@@ -49,6 +49,8 @@ class ExtensionType(enum.IntEnum):
     """RFC 4064; here the zero-overhead request of draft 001, appendix D."""
 
 
+ONE_OCTET_PADDING = 0
+"""Has neither length nor data (RFC 5944 section 6.3)."""
 FIRST_SKIPPABLE = 128
 ZERO_OVERHEAD_SUBTYPE = 1
 """Of both experimental extensions."""
@@ -60,4 +62,3 @@ FIRST_SPI = 256
 MAX_MESSAGE_OCTETS = 2048
 """More than any link that mobile nodes use carries in one piece."""
 MAX_EXTENSIONS = 32
-MAX_CHALLENGE_OCTETS = 255

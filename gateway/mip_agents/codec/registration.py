@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Self
 
-from gateway.mip_agents.codec.extensions import Extension, read_extensions
+from gateway.mip_agents.codec.extensions import Extension
 from gateway.mip_agents.codec.message import Extended, check_header, join
 from gateway.mip_agents.codec.numbers import MessageType
+from gateway.mip_agents.codec.reading import read_extensions
 
 _REQUEST = struct.Struct("!BBHIIIQ")
 _REPLY = struct.Struct("!BBHIIQ")

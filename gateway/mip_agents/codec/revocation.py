@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Self
 
-from gateway.mip_agents.codec.extensions import Extension, read_extensions
+from gateway.mip_agents.codec.extensions import Extension
 from gateway.mip_agents.codec.message import Extended, check_header, join
 from gateway.mip_agents.codec.numbers import MessageType
+from gateway.mip_agents.codec.reading import read_extensions
 
 _REVOCATION = struct.Struct("!BBHIIII")
 _ACKNOWLEDGMENT = struct.Struct("!BBHII")
@@ -18,20 +19,22 @@ _ACKNOWLEDGED_INFORM = 0x8000
 
 @dataclass(frozen=True, slots=True)
 class Revocation(Extended):
-    """A binding, or everything of a care-of address, has ended (RFC 3543 section 3.3)."""
+    """A binding has ended before its time (RFC 3543 section 3.3)."""
 
     home_address: IPv4Address
-    """0.0.0.0: all that the home domain address and the care-of address have in common."""
+    """Whose binding it was."""
     home_domain_address: IPv4Address
     """The home agent's."""
     foreign_domain_address: IPv4Address
     """The care-of address."""
     identifier: int
-    """32 bits: it protects against replays and comes back in the acknowledgment."""
+    """32 bits of the sender's clock, the same as in its revocation support extensions: it
+    protects against replays and comes back in the acknowledgment (RFC 3543 section 3.5)."""
     from_home_agent: bool = False
     """A: the home agent sent it; a foreign agent leaves it 0."""
     inform: bool = False
-    """I: the mobile node should be told."""
+    """I, only where both agents can: the mobile node should be told, or, from a foreign agent,
+    whether it should be."""
     extensions: tuple[Extension, ...] = ()
     octets: bytes = field(default=b"", compare=False, repr=False)
     """As received."""

@@ -1,6 +1,7 @@
 """Agent advertisements: octets built by hand from RFC 5944, round trips, and rubbish."""
 
 import contextlib
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.wire import WireError
 from gateway.mip_agents.advertisement import (
+    CHALLENGE_EXTENSION,
     AgentAdvertisement,
     AgentFlag,
     Extension,
     RouterAddress,
+    challenge,
+    foreign_agent_nai,
 )
 
 PLAIN = AgentAdvertisement(
@@ -37,7 +41,12 @@ advertisements = st.builds(
         st.builds(RouterAddress, addresses, st.integers(-(2**31), 2**31 - 1)), max_size=4
     ).map(tuple),
     extensions=st.lists(
-        st.builds(Extension, st.integers(20, 255), st.binary(max_size=40)), max_size=4
+        st.builds(
+            Extension,
+            st.integers(128, 255) | st.just(CHALLENGE_EXTENSION),
+            st.binary(max_size=40),
+        ),
+        max_size=4,
     ).map(tuple),
     routes_common_traffic=st.booleans(),
 )
@@ -89,3 +98,87 @@ def test_h62_lengths_that_lie(octets: bytes, why: str) -> None:
 def test_padding_between_extensions() -> None:
     padded = with_checksum(OCTETS + b"\x00\x00")
     assert AgentAdvertisement.parse(padded) == PLAIN
+
+
+FULL = replace(
+    PLAIN,
+    routers=(RouterAddress(IPv4Address("10.1.0.1"), -5), RouterAddress(IPv4Address("10.1.0.2"))),
+    prefix_lengths=(24, 25),
+    extensions=(challenge(b"\x01\x02\x03\x04"), foreign_agent_nai("fa@visited.example")),
+)
+
+
+def test_challenge_and_nai_are_told() -> None:
+    heard = AgentAdvertisement.parse(FULL.serialize())
+    assert heard == FULL
+    assert heard.challenge == b"\x01\x02\x03\x04"
+    assert heard.nai == "fa@visited.example"
+    assert PLAIN.challenge is None
+    assert PLAIN.nai is None
+
+
+def test_octets_of_challenge_and_nai() -> None:
+    octets = FULL.serialize()
+    assert bytes.fromhex("18 04 01020304 88 13 03") + b"fa@visited.example" in octets
+
+
+@pytest.mark.parametrize("data", [b"\x03\xff\xfe", b"\x03a\nb", b"\x01ha@home.example", b""])
+def test_h62_an_nai_that_is_no_text_is_nobodys(data: bytes) -> None:
+    told = replace(PLAIN, extensions=(Extension(136, data),))
+    assert AgentAdvertisement.parse(told.serialize()).nai is None
+
+
+def test_h62_an_unknown_extension_that_may_not_be_skipped() -> None:
+    octets = replace(PLAIN, extensions=(Extension(99, b""),)).serialize()
+    with pytest.raises(WireError, match="extension 99 may not be skipped"):
+        AgentAdvertisement.parse(octets)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "restarted"),
+    [
+        (5, 6, False),
+        (65535, 256, False),
+        (65535, 0, True),
+        (300, 3, True),
+        (7, 2, True),
+        (7, 7, False),
+        (300, 299, False),
+    ],
+)
+def test_h62_rollover_and_reboot(earlier: int, later: int, restarted: bool) -> None:
+    before = replace(PLAIN, sequence=earlier)
+    assert replace(PLAIN, sequence=later).restarted_since(before) is restarted
+
+
+def test_h62_cut_anywhere() -> None:
+    octets = FULL.serialize()
+    for size in range(len(octets)):
+        for cut in (octets[:size], with_checksum(octets[:size])):
+            with contextlib.suppress(WireError):
+                AgentAdvertisement.parse(cut)
+
+
+def test_h62_every_bit_flipped() -> None:
+    octets = FULL.serialize()
+    for bit in range(8 * len(octets)):
+        flipped = bytearray(octets)
+        flipped[bit // 8] ^= 0x80 >> bit % 8
+        with pytest.raises(WireError):
+            AgentAdvertisement.parse(bytes(flipped))
+        with contextlib.suppress(WireError):
+            heard = AgentAdvertisement.parse(with_checksum(bytes(flipped)))
+            assert heard.nai is None or heard.nai.isprintable()
+
+
+def test_h62_more_extensions_than_anyone_needs() -> None:
+    many = replace(PLAIN, extensions=(Extension(200, b""),) * 31)
+    assert AgentAdvertisement.parse(many.serialize()) == many
+    more = replace(PLAIN, extensions=(Extension(200, b""),) * 32)
+    with pytest.raises(WireError, match="more than 32 extensions"):
+        AgentAdvertisement.parse(more.serialize())
+
+
+def test_h62_larger_than_anyone_needs() -> None:
+    with pytest.raises(WireError, match="1025 octets"):
+        AgentAdvertisement.parse(OCTETS + bytes(1025 - len(OCTETS)))
