@@ -8,6 +8,7 @@ from gateway.config.connection import ConnectionSection
 from gateway.config.document import Config
 from gateway.config.feature_checks import check_features
 from gateway.config.findings import Findings
+from gateway.config.mobility_checks import check_mobility
 from gateway.config.sections import PoolSection
 from gateway.config.user_checks import check_login, check_users
 from gateway.domain.child_sa import IpNetwork
@@ -43,7 +44,8 @@ def check_text(config: Config, path: Path) -> Findings:
         _connection(config, f"connections.{name}", connection, findings)
     _duplicates(config, findings)
     _services(config, findings)
-    if not config.connections:
+    check_mobility(config, findings)
+    if not config.connections and not config.has_mobility_agents:
         findings.warn("connections", None, "there is none, so nobody can connect")
     return findings
 

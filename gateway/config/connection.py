@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from gateway.config.fields import (
     Address,
@@ -41,10 +41,12 @@ class LifetimesSection(Section):
     jitter: Number = Field(default=0.1, ge=0, le=0.5)
 
 
-class ForeignAgentSection(Section):
+class AdvertisementSection(Section):
     """``[connections.NAME.foreign_agent]``: the agent advertisement of draft 001, appendix B.2."""
 
-    care_of_addresses: tuple[Address4, ...] = Field(min_length=1, max_length=32)
+    name: Name | None = None
+    """A ``[foreign_agents.NAME]`` with ``through_vpn``, which says all the rest."""
+    care_of_addresses: tuple[Address4, ...] = Field(default=(), max_length=32)
     """Of the gateway, as mobile nodes see it through the tunnel."""
     registration_lifetime_s: Whole = Field(default=1800, ge=1, le=65_535)
     """The longest that a registration lasts; 65535 has no end."""
@@ -53,6 +55,10 @@ class ForeignAgentSection(Section):
     registration_required: Flag = True
     """Mobile nodes register through this agent even with an address of their own."""
     reverse_tunnelling: Flag = True
+
+
+def _by_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
 
 
 class ConnectionSection(Section):
@@ -120,7 +126,8 @@ class ConnectionSection(Section):
     follow_plain_peers: Flag = True
     """Follow peers that did not negotiate endpoint update as well."""
     vpn_fa: FeatureWord = "off"
-    foreign_agent: ForeignAgentSection | None = None
+    foreign_agent: Annotated[AdvertisementSection | None, BeforeValidator(_by_name)] = None
+    """Or its name alone; without it, the only one with ``through_vpn``."""
     liveness_s: Number = Field(default=30.0, ge=0, le=86_400)
     replay_window: Whole = Field(default=128, ge=0, le=4096)
     # IKEv1 only

@@ -28,6 +28,7 @@ from gateway.config.credential_files import (
 from gateway.config.credential_reader import CredentialReader
 from gateway.config.document import Config
 from gateway.config.findings import Findings
+from gateway.config.mobility_node_checks import check_mobility_files
 from gateway.ike.auth import crl
 from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
@@ -63,6 +64,7 @@ def check_files(config: Config, path: Path) -> Findings:
                 findings.warn(f"connections.{name}.{field}", None, why)
         _check_crls(config, name, section, checked, findings)
     _check_backends(config, findings)
+    check_mobility_files(config, findings)
     if not findings.problems:
         _check_v1(config, findings)
     if config.api.enabled and config.api.token_file is not None:

@@ -7,10 +7,14 @@ from typing import Literal
 from pydantic import BaseModel, SecretStr
 
 from gateway.config.document import Config
+from gateway.config.mobility_difference import TABLES, effect, kept_until_restart
 from gateway.config.problem import shown
 
 APPLIED_LIVE = {
     "gateway.log_level": "from now on",
+    "mobility.mobile_nodes_file": "its devices can register at once, others no longer",
+    "mobility.inside_home_agents": "protected from now on",
+    "mobility.relays": "relayed from now on",
 }
 """Keys of the tables that exist once which a reload applies; all others need a restart."""
 
@@ -77,6 +81,8 @@ def difference(running: Config, wanted: Config) -> list[Change]:
     changes += _radius(running, wanted)
     changes += _profiles(running, wanted)
     changes += _connections(running, wanted)
+    changes += _section("mobility", running, wanted)
+    changes += _mobility(running, wanted)
     for section in ("api", "control"):
         changes += _section(section, running, wanted)
     return changes
@@ -87,11 +93,11 @@ def in_force(running: Config, wanted: Config) -> Config:
 
     That stays as it runs, so the next :func:`difference` still names it.
     """
-    keys = [key.removeprefix("gateway.") for key in APPLIED_LIVE]
-    live = {key: getattr(wanted.gateway, key) for key in keys}
+    live = {"log_level": wanted.gateway.log_level}
     kept = {name: getattr(running, name) for name in ("ike", "dataplane", "api", "control")}
     gateway = running.gateway.model_copy(update=live)
-    return wanted.model_copy(update={**kept, "gateway": gateway})
+    mobility = kept_until_restart(running.mobility, wanted.mobility)
+    return wanted.model_copy(update={**kept, "gateway": gateway, "mobility": mobility})
 
 
 def _fields(old: BaseModel, new: BaseModel, key: str) -> Iterator[tuple[str, str, str]]:
@@ -110,6 +116,22 @@ def _values(before: object, after: object, key: str) -> Iterator[tuple[str, str,
         yield key, _shown(before), _shown(after)
 
 
+def _mobility(running: Config, wanted: Config) -> Iterator[Change]:
+    for table in TABLES:
+        old: Mapping[str, BaseModel] = getattr(running, table)
+        new: Mapping[str, BaseModel] = getattr(wanted, table)
+        for name in _names(old, new):
+            key = f"{table}.{name}"
+            if name not in new:
+                yield Change("removed", key, effect(table, "removed"))
+            elif name not in old:
+                yield Change("added", key, effect(table, "added"))
+            else:
+                for field, before, after in _fields(old[name], new[name], key):
+                    what = effect(table, "changed", field.removeprefix(f"{key}."))
+                    yield Change("changed", field, what, before, after)
+
+
 def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return "(hidden)"
@@ -117,6 +139,8 @@ def _shown(value: object) -> str:
         return "a table"
     if isinstance(value, dict):
         return shown(list(value))  # the tables' names, whose order counts
+    if isinstance(value, tuple) and any(isinstance(one, BaseModel) for one in value):
+        return f"{len(value)} tables"  # may hold secrets
     return "unset" if value is None else shown(value)
 
 

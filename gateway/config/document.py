@@ -6,6 +6,13 @@ from pydantic import Field, PrivateAttr
 
 from gateway.config.connection import ConnectionSection, ProfileSection
 from gateway.config.fields import Name, Section
+from gateway.config.mobility import (
+    ForeignAgentSection,
+    HomeAgentSection,
+    HomeNetworkSection,
+    MobileNodeSection,
+    MobilitySection,
+)
 from gateway.config.problem import Problem
 from gateway.config.sections import (
     ApiSection,
@@ -32,6 +39,11 @@ class Config(Section):
     radius: dict[Name, RadiusSection] = Field(default_factory=dict)
     profiles: dict[Name, ProfileSection] = Field(default_factory=dict)
     connections: dict[Name, ConnectionSection] = Field(default_factory=dict)
+    mobility: MobilitySection = MobilitySection()
+    home_networks: dict[Name, HomeNetworkSection] = Field(default_factory=dict)
+    home_agents: dict[Name, HomeAgentSection] = Field(default_factory=dict)
+    mobile_nodes: dict[Name, MobileNodeSection] = Field(default_factory=dict)
+    foreign_agents: dict[Name, ForeignAgentSection] = Field(default_factory=dict)
     api: ApiSection = ApiSection()
     control: ControlSection = ControlSection()
 
@@ -47,6 +59,11 @@ class Config(Section):
     def warnings(self) -> tuple[Problem, ...]:
         """What is allowed but should be looked at."""
         return self._warnings
+
+    @property
+    def has_mobility_agents(self) -> bool:
+        """Whether a home agent or foreign agent runs here."""
+        return bool(self.home_agents or self.foreign_agents)
 
     @property
     def control_socket(self) -> Path:

@@ -1,8 +1,9 @@
 """Checks of what only one version of IKE has, and of mechanisms that need each other."""
 
-from gateway.config.connection import ConnectionSection
+from gateway.config.connection import AdvertisementSection, ConnectionSection
 from gateway.config.document import Config
 from gateway.config.findings import Findings
+from gateway.config.vpn_agent import uses_vpn_fa, vpn_agents
 
 _V1_ONLY = ("exchange", "allow_aggressive_psk", "config_mode")
 _V2_ONLY = ("ppk_id", "ppk_file", "ppk_required", "return_routability", "eap_identity")
@@ -74,27 +75,61 @@ def _ppk(key: str, section: ConnectionSection, findings: Findings) -> None:
 def _foreign_agent(
     config: Config, key: str, section: ConnectionSection, findings: Findings
 ) -> None:
-    used = section.vpn_fa != "off" or any(
-        profile.vpn_fa not in (None, "off")
-        for name in section.profiles
-        if (profile := config.profiles.get(name)) is not None
-    )
-    agent = section.foreign_agent
-    if section.vpn_fa != "off" and agent is None and section.remote is None:
-        why = f"needs a table [{key}.foreign_agent] that names the agent's care_of_addresses"
-        findings.refuse(f"{key}.vpn_fa", section.vpn_fa, why)
-    if agent is None:
+    told, where = section.foreign_agent, f"{key}.foreign_agent"
+    if told is None:
+        _agent_needed(config, key, section, findings)
         return
     if section.remote is not None:
         why = "is for the gateway's side; a connection that we open learns it from the gateway"
-        findings.refuse(f"{key}.foreign_agent", None, why)
-    elif not used:
+        findings.refuse(where, None, why)
+    elif not uses_vpn_fa(config, section):
         why = 'is never used; set vpn_fa = "allowed", or remove the table'
-        findings.refuse(f"{key}.foreign_agent", None, why)
-    for address in agent.care_of_addresses:
+        findings.refuse(where, None, why)
+    if told.name is not None:
+        _named_agent(config, where, told, findings)
+        return
+    if not told.care_of_addresses:
+        why = 'is empty; give the agent\'s care-of addresses, or name = "NAME" of one of ours'
+        findings.refuse(f"{where}.care_of_addresses", None, why)
+    ours = {config.foreign_agents[name].care_of_address for name in vpn_agents(config)}
+    for address in told.care_of_addresses:
         if address.is_multicast or address.is_loopback or address.is_unspecified:
-            where = f"{key}.foreign_agent.care_of_addresses"
-            findings.refuse(where, address, "not an address that mobile nodes can reach")
+            why = "not an address that mobile nodes can reach"
+            findings.refuse(f"{where}.care_of_addresses", address, why)
+        elif ours and address not in ours:
+            why = (
+                "no foreign agent with through_vpn has it, so nobody answers there; "
+                f"choose one of: {', '.join(map(str, sorted(ours)))}"
+            )
+            findings.refuse(f"{where}.care_of_addresses", address, why)
+
+
+def _agent_needed(config: Config, key: str, section: ConnectionSection, findings: Findings) -> None:
+    if section.remote is not None:
+        return
+    known = vpn_agents(config)
+    if not known and section.vpn_fa != "off":
+        why = (
+            f"needs a table [{key}.foreign_agent] that names the agent's care_of_addresses, "
+            "or [foreign_agents.NAME] with through_vpn = true"
+        )
+        findings.refuse(f"{key}.vpn_fa", section.vpn_fa, why)
+    elif len(known) > 1 and uses_vpn_fa(config, section):
+        why = f"is required, because there are several; choose one of: {', '.join(known)}"
+        findings.refuse(f"{key}.foreign_agent", None, why)
+
+
+def _named_agent(
+    config: Config, where: str, told: AdvertisementSection, findings: Findings
+) -> None:
+    known = vpn_agents(config)
+    if told.name not in known:
+        names = f"choose one of: {', '.join(known)}" if known else "there is none yet"
+        why = f"no foreign agent with through_vpn = true; {names}"
+        findings.refuse(where, told.name, why)
+    for field in sorted(told.model_fields_set - {"name"}):
+        why = f"excludes name: [foreign_agents.{told.name}] says it; remove it here"
+        findings.refuse(f"{where}.{field}", None, why)
 
 
 def _revocation(config: Config, key: str, section: ConnectionSection, findings: Findings) -> None:

@@ -35,7 +35,8 @@ def refused(why: str) -> PydanticCustomError:
     return PydanticCustomError("refused", "{why}", {"why": why})
 
 
-def _text(value: object, example: str) -> str:
+def text_of(value: object, example: str) -> str:
+    """The value if it is a text; ``example`` is shown to who gave something else."""
     if not isinstance(value, str):
         raise refused(f"give a text in quotes, such as {example}")
     return value
@@ -44,22 +45,24 @@ def _text(value: object, example: str) -> str:
 def _address(value: object) -> IpAddress:
     if isinstance(value, IPv4Address | IPv6Address):
         return value
-    text = _text(value, '"192.0.2.1"')
+    text = text_of(value, '"192.0.2.1"')
     try:
         return ip_address(text)
     except ValueError:
         raise refused('not an IP address; give one such as "192.0.2.1" or "2001:db8::1"') from None
 
 
-def _address4(value: object) -> IPv4Address:
+def address4(value: object) -> IPv4Address:
+    """An IPv4 address of a text."""
     found = _address(value)
     if isinstance(found, IPv6Address):
         raise refused("not an IPv4 address; Mobile IPv4 knows no other")
     return found
 
 
-def _network(value: object) -> IpNetwork:
-    text = _text(value, '"10.9.0.0/24"')
+def network(value: object) -> IpNetwork:
+    """A network of a text, refused where bits are set behind the prefix."""
+    text = text_of(value, '"10.9.0.0/24"')
     try:
         return ip_network(text)
     except ValueError:
@@ -74,7 +77,7 @@ def _network(value: object) -> IpNetwork:
 
 
 def _endpoint(value: object, default_port: int | None) -> Endpoint:
-    text = _text(value, '"192.0.2.1:500"')
+    text = text_of(value, '"192.0.2.1:500"')
     found = re.fullmatch(r"\[([^\]]+)\](?::(\d{1,5}))?|([^:]+)(?::(\d{1,5}))?", text)
     host, port = text, None
     if found:
@@ -97,7 +100,7 @@ def _endpoint(value: object, default_port: int | None) -> Endpoint:
 def _path(value: object, info: ValidationInfo) -> Path:
     if isinstance(value, Path):
         return value
-    text = _text(value, '"/etc/gateway/gateway.pem"')
+    text = text_of(value, '"/etc/gateway/gateway.pem"')
     if not text or "\0" in text:
         raise refused("not a file name")
     directory = (info.context or {}).get("directory")
@@ -105,21 +108,21 @@ def _path(value: object, info: ValidationInfo) -> Path:
 
 
 def _name(value: object) -> str:
-    text = _text(value, '"staff"')
+    text = text_of(value, '"staff"')
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", text):
         raise refused("not a name; use 1 to 63 letters, digits, - and _")
     return text
 
 
 def _interface(value: object) -> str:
-    text = _text(value, '"gateway0"')
+    text = text_of(value, '"gateway0"')
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", text):
         raise refused("not an interface name; use 1 to 15 letters, digits, - _ and .")
     return text
 
 
 def _domain(value: object) -> str:
-    text = _text(value, '"corp.example.com"').rstrip(".").lower()
+    text = text_of(value, '"corp.example.com"').rstrip(".").lower()
     label = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
     if len(text) > 253 or not re.fullmatch(rf"{label}(\.{label})*", text):
         raise refused('not a domain name; give one such as "corp.example.com"')
@@ -127,7 +130,7 @@ def _domain(value: object) -> str:
 
 
 def _identity(value: object) -> str:
-    text = _text(value, '"gw.example.com"').strip()
+    text = text_of(value, '"gw.example.com"').strip()
     if not text or len(text) > 256 or not text.isprintable():
         raise refused(
             "not an identity; give a host name, user@host, an IP address, "
@@ -137,14 +140,14 @@ def _identity(value: object) -> str:
 
 
 def _secret(value: object) -> object:
-    text = _text(value, '"a long random text"')
+    text = text_of(value, '"a long random text"')
     if not text:
         raise refused("is empty; give a long random text, or use psk_file")
     return text
 
 
 def _user(value: object) -> str:
-    text = _text(value, '"ann"')
+    text = text_of(value, '"ann"')
     if not text or len(text.encode()) > 253 or not text.isprintable():
         raise refused("not a user name; give 1 to 253 printable characters")
     return text
@@ -157,7 +160,7 @@ def _feature(value: object) -> object:
 
 
 def _url(value: object) -> str:
-    text = _text(value, '"http://ocsp.example.com/"')
+    text = text_of(value, '"http://ocsp.example.com/"')
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise refused('not the address of a responder; give one such as "http://ocsp.example.com/"')
@@ -177,8 +180,8 @@ def _seconds(value: object) -> object:
 
 
 Address = Annotated[IpAddress, PlainValidator(_address)]
-Address4 = Annotated[IPv4Address, PlainValidator(_address4)]
-Network = Annotated[IpNetwork, PlainValidator(_network)]
+Address4 = Annotated[IPv4Address, PlainValidator(address4)]
+Network = Annotated[IpNetwork, PlainValidator(network)]
 PeerEndpoint = Annotated[
     Endpoint, PlainValidator(partial(_endpoint, default_port=500)), PlainSerializer(str)
 ]

@@ -3,9 +3,10 @@
 from dataclasses import fields
 from ipaddress import IPv4Network, IPv6Network
 
-from gateway.config.connection import ConnectionSection, ForeignAgentSection, ProfileSection
+from gateway.config.connection import ConnectionSection, ProfileSection
 from gateway.config.credential_reader import NO_DEVICE_PROOF, CredentialReader
 from gateway.config.document import Config
+from gateway.config.vpn_agent import advertisement
 from gateway.domain.child_sa import ANY_IPV4, TrafficSelector
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
@@ -27,7 +28,6 @@ from gateway.ike.policy import (
     UserMethod,
     V1Exchange,
 )
-from gateway.mip_agents.advertisement import AgentAdvertisement, AgentFlag
 
 Subnets = tuple[IPv4Network | IPv6Network, ...]
 
@@ -45,7 +45,6 @@ def connection(config: Config, name: str, reader: CredentialReader) -> Connectio
     """One of them. Raises :class:`ConfigError` as :func:`connections`."""
     section = config.connections[name]
     pool = config.pools[section.pool] if section.pool is not None else None
-    agent = section.foreign_agent
     return ConnectionPolicy(
         name=name,
         version=section.ike_version,
@@ -68,7 +67,7 @@ def connection(config: Config, name: str, reader: CredentialReader) -> Connectio
         endpoint_update=Feature(section.endpoint_update),
         follow_plain_peers=section.follow_plain_peers,
         vpn_fa=Feature(section.vpn_fa),
-        fa_advertisement=b"" if agent is None else _advertisement(agent),
+        fa_advertisement=advertisement(config, section),
         liveness_s=section.liveness_s,
         replay_window=section.replay_window,
         send_certificate=section.send_certificate,
@@ -153,21 +152,6 @@ def _profile(config: Config, name: str) -> Profile:
         endpoint_update=Feature(section.endpoint_update) if section.endpoint_update else None,
         vpn_fa=Feature(section.vpn_fa) if section.vpn_fa else None,
     )
-
-
-def _advertisement(agent: ForeignAgentSection) -> bytes:
-    flags = AgentFlag.FOREIGN_AGENT
-    if agent.registration_required:
-        flags |= AgentFlag.REGISTRATION_REQUIRED
-    if agent.reverse_tunnelling:
-        flags |= AgentFlag.REVERSE_TUNNELLING
-    return AgentAdvertisement(
-        sequence=0,
-        registration_lifetime_s=agent.registration_lifetime_s,
-        flags=flags,
-        care_of_addresses=agent.care_of_addresses,
-        lifetime_s=agent.lifetime_s,
-    ).serialize()
 
 
 def _selectors(subnets: Subnets) -> tuple[TrafficSelector, ...]:

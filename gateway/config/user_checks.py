@@ -3,6 +3,7 @@
 from gateway.config.connection import ConnectionSection, ProfileSection
 from gateway.config.document import Config
 from gateway.config.findings import Findings
+from gateway.config.vpn_agent import vpn_agents
 from gateway.domain.user_auth import LOCAL
 from gateway.ike.auth.identity import IdentityPattern
 
@@ -130,8 +131,12 @@ def _profiles(config: Config, key: str, section: ConnectionSection, findings: Fi
             findings.refuse(f"{key}.profiles", name, f"no such profile; {rest}")
             continue
         profile = config.profiles[name]
-        if profile.vpn_fa in ("allowed", "required") and section.foreign_agent is None:
-            why = f"needs a table [{key}.foreign_agent] in each connection that uses the profile"
+        served = section.foreign_agent is not None or vpn_agents(config)
+        if profile.vpn_fa in ("allowed", "required") and not served:
+            why = (
+                "needs a table [foreign_agents.NAME] with through_vpn = true, or "
+                f"[{key}.foreign_agent] in each connection that uses the profile"
+            )
             findings.refuse(f"profiles.{name}.vpn_fa", profile.vpn_fa, why)
         if profile.pool is not None and section.pool is None:
             why = f"{key} gives no inner addresses; give it a pool, or take this one away"

@@ -12,10 +12,20 @@ from pydantic_core import PydanticUndefined
 from gateway.cli.config import example_text
 from gateway.config import Config, load
 from gateway.config.connection import (
+    AdvertisementSection,
     ConnectionSection,
-    ForeignAgentSection,
     LifetimesSection,
     ProfileSection,
+)
+from gateway.config.mobility import (
+    ForeignAgentSection,
+    HomeAgentSection,
+    HomeNetworkSection,
+    KeySection,
+    MobileNodeSection,
+    NodeKeySection,
+    PeerAgentSection,
+    RelaySection,
 )
 from gateway.config.sections import PoolSection, RadiusSection, RadiusServerSection
 
@@ -29,20 +39,53 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "pools.staff": PoolSection,
     "connections.staff": ConnectionSection,
     "connections.staff.lifetimes": LifetimesSection,
-    "connections.staff.foreign_agent": ForeignAgentSection,
+    "connections.staff.foreign_agent": AdvertisementSection,
     "profiles.admins": ProfileSection,
     "radius.office": RadiusSection,
     "radius.office.servers.first": RadiusServerSection,
+    "mobility.relays": RelaySection,
+    "home_networks.roaming": HomeNetworkSection,
+    "home_agents.office": HomeAgentSection,
+    "home_agents.office.foreign_agents.branch": PeerAgentSection,
+    "mobile_nodes.ann": MobileNodeSection,
+    "mobile_nodes.ann.keys": NodeKeySection,
+    "foreign_agents.hall": ForeignAgentSection,
+    "foreign_agents.hall.known_home_agents.office": PeerAgentSection,
+    "foreign_agents.hall.visitor_keys": KeySection,
 }
 SERVER: dict[str, object] = {"address": "10.1.0.10", "secret_file": "radius.secret"}
+PEER: dict[str, object] = {"address": "10.3.0.1", "spi": 1000}
 REQUIRED: dict[str, dict[str, object]] = {
     "pools.staff": {"network": "10.83.112.0/22"},
     "connections.staff.foreign_agent": {"care_of_addresses": ["10.1.0.1"]},
     "profiles.admins": {"groups": ["admins"]},
     "radius.office": {"servers": {"first": SERVER}},
     "radius.office.servers.first": SERVER,
+    "mobility.relays": {
+        "public_address": "203.0.113.1",
+        "public_port": 4434,
+        "home_agent": "10.1.0.8",
+    },
+    "home_networks.roaming": {"network": "10.20.0.0/24"},
+    "home_agents.office": {
+        "address": "10.20.0.1",
+        "placement": "inside",
+        "home_networks": ["roaming"],
+    },
+    "home_agents.office.foreign_agents.branch": PEER,
+    "mobile_nodes.ann.keys": {"spi": 257},
+    "foreign_agents.hall": {"care_of_address": "10.4.0.1"},
+    "foreign_agents.hall.known_home_agents.office": PEER,
+    "foreign_agents.hall.visitor_keys": {"spi": 300},
 }
-TABLES = {("radius.office", "servers"), ("connections.staff", "foreign_agent")}
+TABLES = {
+    ("radius.office", "servers"),
+    ("mobility", "relays"),
+    ("home_agents.office", "foreign_agents"),
+    ("mobile_nodes.ann", "keys"),
+    ("foreign_agents.hall", "known_home_agents"),
+    ("foreign_agents.hall", "visitor_keys"),
+}
 """Keys that have a section of their own."""
 
 
@@ -50,7 +93,7 @@ def settings(text: str) -> Iterator[tuple[str, str, bool]]:
     """Section, line without its comment mark, and whether it is in force."""
     section = ""
     for line in text.splitlines():
-        if header := re.fullmatch(r"#?\[([\w.]+)\]", line):
+        if header := re.fullmatch(r"#?\[\[?([\w.]+)\]\]?", line):
             section = header[1]
         elif found := re.fullmatch(r"(#?)(\w+ = .+)", line):
             yield section, found[2], not found[1]
@@ -111,7 +154,7 @@ def test_every_commented_table_can_be_used(tmp_path: Path) -> None:
     """What begins with a commented header is right as a whole, with a connection that uses it."""
     text = example_text()
     for header in ("[radius.", "[profiles.", "[connections.staff.foreign"):
-        text = uncommented(text, header)
+        text = uncommented(text, header, ("#name = ",))
     uses = 'vpn_fa = "allowed"\nremote_auth = "user"\nuser_auth = ["eap-radius"]\n'
     uses += 'user_backend = "office"\nprofiles = ["admins"]'
     text = text.replace("[connections.staff]\n", f"[connections.staff]\n{uses}\n")
@@ -123,14 +166,30 @@ def test_every_commented_table_can_be_used(tmp_path: Path) -> None:
     assert config.connections["staff"].foreign_agent is not None
 
 
-def uncommented(text: str, header: str) -> str:
-    """The text with the settings below headers that begin so in force."""
+def test_every_commented_table_of_the_mobility_agents_can_be_used(tmp_path: Path) -> None:
+    text = uncommented(example_text(), "[mobility]", ("#mobile_nodes_file",))
+    headers = ("[home_", "[mobile_nodes.", "[foreign_agents.", "[[")
+    for header in headers:
+        text = uncommented(text, header, ("#key = ", "#interface", "#public_addresses"))
+    text = text.replace('#interface = "eth2"', 'interface = "eth2"')
+    text = text.replace("#outside_interfaces", "outside_interfaces")
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    config = load(path, with_files=False)
+    assert config.warnings == ()
+    assert list(config.home_agents["office"].foreign_agents) == ["branch"]
+    assert [one.spi for one in config.mobile_nodes["ann"].keys] == [257]
+    assert [one.public_port for one in config.mobility.relays] == [4434]
+
+
+def uncommented(text: str, header: str, skipped: tuple[str, ...] = ()) -> str:
+    """The text with the settings below headers that begin so in force, except some."""
     lines, inside = [], False
     for line in text.splitlines():
-        found = re.fullmatch(r"#?(\[[\w.]+\])", line)
+        found = re.fullmatch(r"#?(\[[\w.\[\]]+\])", line)
         if found:
             inside = found[1].startswith(header)
-        setting = found or re.fullmatch(r"#\w+ = .+", line)
+        setting = found or (re.fullmatch(r"#\w+ = .+", line) and not line.startswith(skipped))
         lines.append(line.removeprefix("#") if inside and setting else line)
     return "\n".join(lines) + "\n"
 
