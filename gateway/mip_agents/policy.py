@@ -175,3 +175,6 @@ class ForeignAgentPolicy:
     pending_timeout_s: float = 7.0
     max_packet_octets: int = 1400
     trust_unsigned_agents: bool = True
+    udp_tunnelling: Allowance = Allowance.ALLOWED
+    """RFC 3519. REQUIRED: of home agents that we share a key with, tunnels in UDP are demanded,
+    because we are behind a NAT ourselves."""
