@@ -12,6 +12,8 @@ from gateway.lab.processes import LabError, Process, ProcessTable, wait_until
 
 READY_S = 20.0
 SUSPICIOUS = "_ws.malformed || _ws.expert.severity == error"
+CHECKED = ("ip", "tcp", "udp")
+BAD_CHECKSUM = " || ".join(f"{name}.checksum.status == Bad" for name in (*CHECKED, "icmp"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,16 @@ def start_capture(
 
 
 def dissect(
-    pcap: Path, display_filter: str, fields: Sequence[str], *, ikev2_keys: Sequence[str] = ()
+    pcap: Path,
+    display_filter: str,
+    fields: Sequence[str],
+    *,
+    ikev2_keys: Sequence[str] = (),
+    preferences: Sequence[str] = (),
 ) -> list[list[str]]:
     """One row of `fields` per packet that matches; raises LabError when tshark does not work.
+
+    `preferences` are Wireshark's, NAME:VALUE.
 
     `ikev2_keys` are lines of Wireshark's ikev2_decryption_table (initiator SPI, responder SPI,
     SK_ei, SK_er, encryption name, SK_ai, SK_ar, integrity name), so that SK payloads are read too.
@@ -91,17 +100,24 @@ def dissect(
     ]
     argv += [part for field in fields for part in ("-e", field)]
     argv += [part for line in ikev2_keys for part in ("-o", f"uat:ikev2_decryption_table:{line}")]
+    argv += [part for preference in preferences for part in ("-o", preference)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LabError(f"tshark cannot read {pcap}: {done.stderr.strip()}")
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
-def judge(pcap: Path, *, ikev2_keys: Sequence[str] = ()) -> list[Finding]:
-    """What tshark calls malformed or an error in a capture; an empty list is a good one."""
+def judge(pcap: Path, *, ikev2_keys: Sequence[str] = (), checksums: bool = False) -> list[Finding]:
+    """What tshark calls malformed or an error in a capture; an empty list is a good one.
+
+    With `checksums`, wrong ones of IP, TCP, UDP and ICMP count too: only where the interfaces
+    compute them (`MobilityLab.compute_checksums`), or every local packet seems wrong.
+    """
     fields = ["frame.number", "frame.time_epoch", "frame.protocols"]
     fields += ["_ws.expert.message", "_ws.malformed"]
-    rows = dissect(pcap, SUSPICIOUS, fields, ikev2_keys=ikev2_keys)
+    wanted = f"{SUSPICIOUS} || {BAD_CHECKSUM}" if checksums else SUSPICIOUS
+    preferences = [f"{name}.check_checksum:TRUE" for name in CHECKED] if checksums else []
+    rows = dissect(pcap, wanted, fields, ikev2_keys=ikev2_keys, preferences=preferences)
     return [Finding(int(row[0]), row[2], " ".join(row[3:]).strip(), float(row[1])) for row in rows]
 
 

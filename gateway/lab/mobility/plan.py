@@ -12,6 +12,7 @@ none but its home address. The device is in one of these at a time, or in one of
 
 from __future__ import annotations
 
+import hashlib
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from gateway.lab import plan
@@ -43,8 +44,12 @@ VPN_CARE_OF_ADDRESS = IPv4Address("10.0.0.1")
 """VPN-CoA: the gateway's address on its link to the core (draft 001, appendix B.2)."""
 
 
-INSIDE_ASSOCIATION = SecurityAssociation(1001, b"inside key of the lab's device!!")
-OUTSIDE_ASSOCIATION = SecurityAssociation(2001, b"outside key of the lab's device!")
+def _association(spi: int) -> SecurityAssociation:
+    return SecurityAssociation(spi, hashlib.sha256(f"lab {spi}".encode()).digest()[:16])
+
+
+INSIDE_ASSOCIATION, INSIDE_ASSOCIATION_2 = _association(1001), _association(1002)
+OUTSIDE_ASSOCIATION, OUTSIDE_ASSOCIATION_2 = _association(2001), _association(2002)
 
 FOREIGN_LINKS = {
     "ifalink": INSIDE_FOREIGN_AGENT,

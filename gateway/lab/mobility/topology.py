@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
+import itertools
 import json
+import socket
+import struct
+from collections.abc import Sequence
 
 from gateway.lab import netns
 from gateway.lab.mobility import plan
 from gateway.lab.processes import LabError
 from gateway.lab.topology import Lab
+
+SIOCETHTOOL = 0x8946
+SWITCHES_OF_OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
+"""ETHTOOL_STXCSUM, STSO, SGSO, SGRO."""
+
+
+def offloads_off(interfaces: Sequence[str]) -> None:
+    """Switch what interfaces of this namespace leave to hardware off (SIOCETHTOOL)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for interface, command in itertools.product(interfaces, SWITCHES_OF_OFFLOADS):
+            value = ctypes.create_string_buffer(struct.pack("=II", command, 0))
+            request = struct.pack("16sQ16x", interface.encode(), ctypes.addressof(value))
+            fcntl.ioctl(sock, SIOCETHTOOL, request)
 
 
 class MobilityLab(Lab):
@@ -45,6 +64,15 @@ class MobilityLab(Lab):
         super().move(access, make_before_break=make_before_break)
         for link in plan.FOREIGN_LINKS:
             self._ip("device", [f"address flush dev {link}", f"link set {link} down"])
+
+    def compute_checksums(self) -> None:
+        """Let every interface compute checksums and cut segments itself, as hardware would.
+
+        Otherwise a capture shows packets before that: with wrong checksums, longer than the MTU.
+        """
+        for host in self.hosts:
+            names = [port.interface for wire in self.wires for port in wire if port.host == host]
+            netns.made_inside(self.namespace(host), lambda names=names: offloads_off(names))  # type: ignore[misc]
 
     def link_address(self, host: str, interface: str) -> bytes:
         """The link-layer address of an interface."""
