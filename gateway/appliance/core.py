@@ -4,113 +4,43 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from gateway.api.token import ensure_token
 from gateway.appliance.accounts import control_access, group_ids
 from gateway.appliance.api_process import account_for_api, api_command
-from gateway.appliance.backends import Asking, Backends, BackendSettings
+from gateway.appliance.backends import Backends
 from gateway.appliance.events import EventLog
+from gateway.appliance.factory import Factory
 from gateway.appliance.failures import Failures
-from gateway.appliance.ike_service import Engine, IkeService
-from gateway.appliance.keeper import Keeper
-from gateway.appliance.opening import Opener, Openings
+from gateway.appliance.ike_service import IkeService
+from gateway.appliance.keeper import ApiCommand, Keeper
+from gateway.appliance.mobility_plan import MobilityPlan
+from gateway.appliance.opening import Openings
 from gateway.appliance.privileges import (
     CORE_CAPABILITIES,
     drop_capabilities,
     no_new_privileges,
     not_dumpable,
 )
-from gateway.appliance.queries import Core as QueriedCore
 from gateway.appliance.queries import Queries
 from gateway.appliance.systemd import ServiceManager
+from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.config.difference import difference, in_force
 from gateway.config.document import Config
 from gateway.config.problem import ConfigError, Problem, shown
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
-from gateway.dataplane.interface import Dataplane, DataplaneEvent
-from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.log import Log
-from gateway.domain.pools import AddressPool
 from gateway.ike.outputs import Event, Severity
-from gateway.ike.policy import ConnectionPolicy, FindUser
-from gateway.ike.transport import IkeSockets
+from gateway.ike.policy import ConnectionPolicy
+
+if TYPE_CHECKING:
+    from gateway.appliance.mobility import Mobility
 
 FAREWELL_S = 1.0
 """How long a clean stop waits for peers to confirm that their SAs are gone."""
 FAREWELL_POLL_S = 0.02
-
-
-class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
-    """What the appliance needs of an engine beyond its joints."""
-
-    trace: bool
-    """Whether it makes debug events."""
-
-    def close_all(self, now: float) -> None:
-        """Say goodbye to every peer."""
-
-    def reconfigure(
-        self,
-        connections: Sequence[ConnectionPolicy],
-        now: float,
-        pools: Mapping[str, AddressPool] | None = None,
-    ) -> None:
-        """Take new policies and pools."""
-
-
-class KernelSide(Dataplane, Protocol):
-    """A dataplane with events: :class:`gateway.dataplane.kernel.dataplane.KernelDataplane`."""
-
-    def event_fds(self) -> Iterable[int]:
-        """Readable when there are events."""
-
-    def read_events(self) -> Iterable[DataplaneEvent]:
-        """The events; never waits."""
-
-    def counters(self) -> dict[str, int]:
-        """What it counted."""
-
-    def reconfigure(self, settings: KernelSettings) -> None:
-        """Use other networks; raises OSError."""
-
-
-class Factory(Protocol):
-    """Builds the parts from a configuration; see :mod:`gateway.appliance.parts`."""
-
-    def load(self, path: Path) -> Config:
-        """Read the configuration."""
-
-    def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
-        """The policies of the configuration."""
-
-    def pools(self, config: Config) -> Mapping[str, AddressPool]:
-        """The pools, nothing leased."""
-
-    def kernel_settings(self, config: Config) -> KernelSettings:
-        """What the dataplane is told."""
-
-    def sockets(self, config: Config) -> IkeSockets:
-        """The bound IKE sockets."""
-
-    def dataplane(self, config: Config) -> KernelSide:
-        """Open the dataplane, free of leftovers."""
-
-    def backends(self, config: Config) -> BackendSettings:
-        """The users of the configuration, read."""
-
-    def engine(
-        self,
-        config: Config,
-        connections: Sequence[ConnectionPolicy],
-        dataplane: Dataplane,
-        find_user: FindUser,
-        *,
-        debug: bool,
-    ) -> ManagedEngine:
-        """A new engine."""
 
 
 class Appliance:
@@ -142,6 +72,7 @@ class Appliance:
         self._api: dict[str, object] = {"state": "off"}
         self._reloads: dict[str, object] = {"count": 0, "refused": 0, "last_problems": []}
         self._failures = Failures()
+        self._mobility: Mobility | None = None
         self._events = EventLog(log, self._loop.time, debug=config.gateway.log_level == "debug")
 
     async def run(self) -> None:
@@ -161,16 +92,32 @@ class Appliance:
     # -- start ---------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        config, loop = self._config, self._loop
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        runtime = config.gateway.runtime_dir
-        runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._loop.add_signal_handler(number, self._stop.set)
+        api = self._open_control()
+        await self._open_network()
+        self._join()
+        left = drop_capabilities(CORE_CAPABILITIES)
+        no_new_privileges()
+        not_dumpable()
+        await self._serve()
+        self._tell_ready(left)
+        # Last: its start would take the processor from ours, and nobody waits for it.
+        if api is not None:
+            self._keeper.start(api, self._loop, self._api_report)
+            self._api = {"state": "starting"}
+
+    def _open_control(self) -> ApiCommand | None:
+        """The control socket comes first: it tells whether another gateway runs.
+
+        Returns the command of the API's process, if there shall be one.
+        """
+        config = self._config
+        config.gateway.runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         account = account_for_api(config, self._log) if config.api.enabled else None
         gids = group_ids(config.control.allowed_groups, config.path)
         if config.api.enabled:
             ensure_token(config.api_token_file, account.uid if account else None)
-        # The control socket comes first: it tells whether another gateway runs.
         allowed = control_access(config.control.allowed_uids, gids, account)
         control = ControlServer(
             config.control_socket,
@@ -181,31 +128,48 @@ class Appliance:
         )
         control.bind()
         self._control = control
-        sockets = self._factory.sockets(config)
-        self._sockets = sockets
-        self._stoppers.append(sockets.close)
-        dataplane = self._factory.dataplane(config)
-        self._stoppers.append(dataplane.close)
-        self._dataplane = dataplane
-        connections = self._factory.connections(config)
+        return api_command(config, account, allowed.group) if config.api.enabled else None
+
+    async def _open_network(self) -> None:
+        """What needs privileges: sockets and the kernel; and what stands behind the engine."""
+        config = self._config
+        self._sockets = self._factory.sockets(config)
+        self._stoppers.append(self._sockets.close)
+        self._dataplane = self._factory.dataplane(config)
+        self._stoppers.append(self._dataplane.close)
+        self._connections = self._factory.connections(config)
+        self._sessions = VpnFaSessions(self._loop.time, self._loop.call_soon)
+        plan = self._factory.mobility(config)
+        if plan is not None:
+            self._mobility = self._factory.mobility_agents(plan, self._sessions, self._events)
+            self._stoppers.append(self._mobility.close)
+            self._stoppers_async.append(self._mobility.stop)
         self._backends = Backends(
             await asyncio.to_thread(self._factory.backends, config),
-            usage=dataplane.usage,
+            usage=self._dataplane.usage,
             emit=self._events,
         )
         self._stoppers_async.append(self._backends.stop)
-        self._require_crls(config, connections)
+        self._require_crls(config, self._connections)
+
+    def _join(self) -> None:
+        dataplane, loop = self._dataplane, self._loop
         self._engine = self._factory.engine(
-            config, connections, dataplane, self._backends.find_user, debug=self._events.debug
+            self._config,
+            self._connections,
+            dataplane,
+            self._backends.find_user,
+            debug=self._events.debug,
         )
         self._service = IkeService(
             self._engine,
             dataplane,
-            send=sockets.send,
+            send=self._sockets.send,
             clock=loop.time,
             call_at=loop.call_at,
             emit=self._events,
             outside=self._backends,
+            watcher=self._sessions,
         )
         self._backends.join(self._engine, self._service.flush)
         self._stoppers += [self._unwatch_dataplane, self._service.stop]
@@ -219,35 +183,41 @@ class Appliance:
             failures=self._failures,
         )
         self._events.record = self._failures
-        self._events.publish = lambda event, debug: control.publish(event, debug=debug)
-        left = drop_capabilities(CORE_CAPABILITIES)
-        no_new_privileges()
-        not_dumpable()
-        sockets.start(loop, self._service.receive, self._service.sort)
-        for descriptor in dataplane.event_fds():
+        self._events.publish = self._publish
+
+    async def _serve(self) -> None:
+        loop = self._loop
+        self._sockets.start(loop, self._service.receive, self._service.sort)
+        for descriptor in self._dataplane.event_fds():
             loop.add_reader(descriptor, self._dataplane_readable)
-        await control.start(self._queries.handle)
+        if self._mobility is not None:
+            self._mobility.start()
+        if self._control is not None:
+            await self._control.start(self._queries.handle)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
-        self._openings = Openings(self._engine, dataplane)
-        self._open(connections)
+        self._openings = Openings(self._engine, self._dataplane)
+        self._open(self._connections)
         self._backends.start()
         gc.collect()
         gc.freeze()
         self._watchdog()
-        where = ", ".join(map(str, sockets.local_endpoints))
+
+    def _tell_ready(self, capabilities: Iterable[int]) -> None:
+        config = self._config
+        where = ", ".join(map(str, self._sockets.local_endpoints))
         self._log.info(
             "started",
             text=f"gateway is ready: {len(config.connections)} connections, IKE on {where}",
             connections=len(config.connections),
-            capabilities=sorted(left),
+            capabilities=sorted(capabilities),
         )
         for warning in config.warnings:
             self._log.warning("config_warning", text=str(warning))
         self._manager.ready(f"{len(config.connections)} connections")
-        # Last: its start would take the processor from ours, and nobody waits for it.
-        if config.api.enabled:
-            self._keeper.start(api_command(config, account, allowed.group), loop, self._api_report)
-            self._api = {"state": "starting"}
+
+    def _publish(self, event: dict[str, object], debug: bool) -> None:
+        if self._control is not None:
+            self._control.publish(event, debug=debug)
 
     def _dataplane_readable(self) -> None:
         self._service.dataplane_events(self._dataplane.read_events())
@@ -318,6 +288,7 @@ class Appliance:
         self._reloads["count"] = int(str(self._reloads["count"])) + 1
         try:
             wanted = self._factory.load(self._config.path)
+            plan = self._factory.mobility(wanted)
             connections = self._factory.connections(wanted)
             backends = await asyncio.to_thread(self._factory.backends, wanted)
             self._require_crls(wanted, connections)
@@ -342,12 +313,24 @@ class Appliance:
             self._dataplane.reconfigure(self._factory.kernel_settings(self._config))
         except OSError as error:
             self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
+        self._reload_mobility(plan)
         self._backends.reload(backends)
         self._engine.reconfigure(connections, now, self._factory.pools(self._config))
         self._open(connections)
         count = len(changes)
         self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)
         return [], [str(change) for change in changes]
+
+    def _reload_mobility(self, plan: MobilityPlan | None) -> None:
+        if self._mobility is None or plan is None:
+            if (self._mobility is None) != (plan is None):
+                text = "reload: mobility agents come and go with a restart only"
+                self._log.warning("reload_change", text=text)
+            return
+        try:
+            self._mobility.reload(plan)
+        except OSError as error:
+            self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
 
     def _require_crls(self, config: Config, connections: Sequence[ConnectionPolicy]) -> None:
         wrong = self._backends.follow_crls(connections)
@@ -391,6 +374,7 @@ class Appliance:
             "reloads": dict(self._reloads),
             "backends": self._backends.facts(),
             "failed_logins": self._failures.total,
+            **({"mobility": self._mobility.facts()} if self._mobility is not None else {}),
         }
 
     def _api_report(self, report: dict[str, object]) -> None:

@@ -16,6 +16,7 @@ from gateway.dataplane.interface import (
     SaExpired,
     TrafficWaiting,
 )
+from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike.first_line import Datagram, Sorted
 from gateway.ike.outputs import (
@@ -109,6 +110,16 @@ class Outside(Protocol):
         """A user's session is over."""
 
 
+class ChildWatcher(Protocol):
+    """Who hears of child SAs: :class:`gateway.appliance.vpn_fa.VpnFaSessions`."""
+
+    def child_installed(self, sa: ChildSa, peer: str) -> None:
+        """One is about to be installed."""
+
+    def child_removed(self, spi_in: int) -> None:
+        """One is about to be removed."""
+
+
 class IkeService:
     """One engine, its dataplane, its sockets and one timer."""
 
@@ -122,9 +133,11 @@ class IkeService:
         call_at: Callable[[float, Callable[[], None]], Handle],
         emit: Callable[[Event], None],
         outside: Outside | None = None,
+        watcher: ChildWatcher | None = None,
     ) -> None:
         """Without ``outside``, questions stay unanswered: only for engines that ask none."""
         self._outside = outside
+        self._watcher = watcher
         self._engine = engine
         self._dataplane = dataplane
         self._send = send
@@ -215,11 +228,15 @@ class IkeService:
             dataplane.install_child_sa(output.sa, outbound=output.outbound)
             if outside is not None:
                 outside.child_installed(output)
+            if self._watcher is not None:
+                self._watcher.child_installed(output.sa, output.peer)
         elif isinstance(output, ActivateOutbound):
             dataplane.activate_outbound(output.spi_in)
         elif isinstance(output, RemoveChildSa):
             if outside is not None:
                 outside.child_removed(output)
+            if self._watcher is not None:
+                self._watcher.child_removed(output.spi_in)
             dataplane.remove_child_sa(output.spi_in)
         elif isinstance(output, MoveChildSa):
             dataplane.move_child_sa(

@@ -1,19 +1,23 @@
 """Builds the parts of the core from the configuration. No logic beyond that."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.appliance.backends import BackendSettings
+from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import with_local_addresses
-from gateway.config import to_dataplane, to_policy, to_users
+from gateway.appliance.vpn_fa import VpnFaSessions
+from gateway.config import to_dataplane, to_mobility, to_policy, to_users
 from gateway.config.document import Config
 from gateway.config.loader import load
 from gateway.config.problem import ConfigError, Problem, shown
 from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.domain.event import Event
 from gateway.domain.pools import AddressPool
 from gateway.ike.engine import IkeEngine
 from gateway.ike.policy import ConnectionPolicy, FindUser
@@ -21,9 +25,15 @@ from gateway.ike.transport import IkeSockets
 from gateway.users.document import UserFileError
 from gateway.users.store import UserBase
 
+if TYPE_CHECKING:
+    from gateway.appliance.mobility import Mobility
+
 
 class Parts:
-    """The parts of a gateway with the kernel's dataplane and IKE."""
+    """The parts of a gateway with the kernel's dataplane and IKE.
+
+    What only mobility agents need is imported when there are some: most gateways have none.
+    """
 
     def load(self, path: Path) -> Config:
         """Read and check the configuration; raises :class:`gateway.config.ConfigError`."""
@@ -92,3 +102,28 @@ class Parts:
         )
         engine.trace = debug
         return engine
+
+    def mobility(self, config: Config) -> MobilityPlan | None:
+        """What is wanted of the mobility agents; None when none is configured."""
+        settings = to_mobility.mobility_settings(config)
+        if settings is None:
+            return None
+        return MobilityPlan(
+            to_mobility.home_agents(config),
+            to_mobility.foreign_agents(config),
+            settings,
+            config.mobility.state_dir,
+        )
+
+    def mobility_agents(
+        self, plan: MobilityPlan, sessions: VpnFaSessions, emit: Callable[[Event], None]
+    ) -> "Mobility":
+        """The agents with their sockets and their dataplane, not started.
+
+        Raises DataplaneUnavailableError, OSError and
+        :class:`gateway.appliance.mip_sockets.MipSocketError`.
+        """
+        from gateway.appliance.mobility import Mobility  # noqa: PLC0415 - see the class
+        from gateway.appliance.mobility_parts import MobilityParts  # noqa: PLC0415
+
+        return Mobility(plan, MobilityParts(), sessions, emit)

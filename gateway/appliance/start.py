@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.api.token import TokenError
 from gateway.appliance.core import Appliance
 from gateway.appliance.keeper import Keeper
+from gateway.appliance.mip_sockets import MipSocketError
 from gateway.appliance.parts import Parts
 from gateway.config.document import Config
 from gateway.control.server import SocketInUseError
@@ -50,7 +51,7 @@ def status_of(error: Exception) -> tuple[int, str] | None:
             return EXIT_NO_PERMISSION, str(error)
         case KernelLacksError():
             return EXIT_KERNEL_LACKS, str(error)
-        case PortInUseError() | SocketInUseError() | TransportError():
+        case PortInUseError() | SocketInUseError() | TransportError() | MipSocketError():
             return EXIT_OS_ERROR, str(error)
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
@@ -72,7 +73,7 @@ def start(path: Path, keeper: Keeper) -> int:
 
     try:
         asyncio.run(serve())
-    except (OSError, TransportError, SocketInUseError, TokenError) as error:
+    except (OSError, TransportError, SocketInUseError, TokenError, MipSocketError) as error:
         found = status_of(error)
         if found is None:
             raise

@@ -151,6 +151,9 @@ class ChildSa:
     hard_bytes: int | None = None
     soft_packets: int | None = None
     hard_packets: int | None = None
+    vpn_fa: bool = False
+    """The peer is a mobile node with the VPN/FA feature (draft 001, appendix B): its selector is
+    its home address, and only our foreign agent sends packets there."""
 
     @property
     def summary(self) -> str:

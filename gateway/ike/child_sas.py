@@ -118,9 +118,10 @@ def install(  # noqa: PLR0917 - one fact each
         hard_bytes=life.child_hard_bytes,
         soft_packets=life.child_soft_packets,
         hard_packets=life.child_hard_packets,
+        vpn_fa=child.vpn_fa and not sa.session_initiator,
     )
     session_id = sa.session.session_id if sa.session is not None else sa.spis
-    core.outputs.append(InstallChildSa(described, outbound, session_id))
+    core.outputs.append(InstallChildSa(described, outbound, session_id, sa.peer_name))
     core.count("child_sas_installed")
     summary = f"{selectors.describe(child.local_ts)} === {selectors.describe(child.remote_ts)}"
     core.emit(

@@ -16,6 +16,7 @@ from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.crypto.proposals import EspSelection, Selection
 from gateway.ike.half_open import Cookies, FailedLogins, HalfOpenLimits, PerSecond
+from gateway.ike.home_addresses import HomeAddresses
 from gateway.ike.outputs import ActivateOutbound, AskAboutUser, Event, Output, Severity, Transmit
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
 from gateway.ike.sa import Child, IkeSa
@@ -87,6 +88,8 @@ class Core:
         """By our own SPI."""
         self.children: dict[int, IkeSa] = {}
         """The IKE SA of each child SA, by the child's inbound SPI."""
+        self.home_addresses = HomeAddresses()
+        """Of mobile nodes with VPN/FA."""
         self.own_addresses: set[IpAddress] = set()
         """Addresses that datagrams were sent to; bounded by what the adapter binds."""
         self.by_peer: dict[Identity, set[bytes]] = {}
@@ -269,12 +272,16 @@ class Core:
         sa.children[child.spi_in] = child
         self.children[child.spi_in] = sa
         self._reqids[child.reqid] = self._reqids.get(child.reqid, 0) + 1
+        if child.vpn_fa and not sa.session_initiator:
+            self.home_addresses.take(child.remote_ts, sa.peer_id)
 
     def drop_child(self, sa: IkeSa, child: Child) -> None:
         """Take a child SA out of every table, with its timers."""
         if sa.children.pop(child.spi_in, None) is None:
             return
         self.children.pop(child.spi_in, None)
+        if child.vpn_fa and not sa.session_initiator:
+            self.home_addresses.release(child.remote_ts)
         left = self._reqids[child.reqid] - 1
         if left:
             self._reqids[child.reqid] = left

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from gateway.domain.child_sa import TrafficSelector
+from gateway.ike.home_addresses import HomeAddresses
 from gateway.ike.policy import ConnectionPolicy, Feature
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType
@@ -171,6 +172,17 @@ def _grant_vpn_fa(
     if wrong is not None and policy is Feature.REQUIRED:
         raise _wrong_selectors(wrong, connection)
     return wrong is None
+
+
+def refuse_held(homes: HomeAddresses, sa: IkeSa, device: Collection[TrafficSelector]) -> None:
+    """Raises :class:`Refused` when another identity holds the device's home address."""
+    holder = homes.other_holder(device, sa.peer_id)
+    if holder is not None:
+        raise Refused(
+            NotifyType.TS_UNACCEPTABLE,
+            f"{holder} holds the home address {next(iter(device)).start}",
+            "give each device a home address of its own",
+        )
 
 
 def agreed(connection: ConnectionPolicy, asked: Features, answered: Features) -> Features:

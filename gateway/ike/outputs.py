@@ -47,6 +47,8 @@ class InstallChildSa:
     outbound: bool = True
     session_id: str = ""
     """The session that its traffic counts for, when the peer has a user."""
+    peer: str = ""
+    """The peer's identity."""
 
 
 @dataclass(frozen=True, slots=True)

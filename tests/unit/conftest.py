@@ -16,7 +16,8 @@ MEMORY_OCTETS = 8 << 30
 @pytest.fixture(scope="session", autouse=True)
 def _bounded_memory() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_OCTETS, hard))
+    bound = MEMORY_OCTETS if hard == resource.RLIM_INFINITY else min(MEMORY_OCTETS, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
 
 
 @pytest.fixture(autouse=True)

@@ -99,6 +99,12 @@ class InstalledChild:
         """The element of ``our_spi``."""
         return self.local.address.packed + self.sa.spi_in.to_bytes(4, "big")
 
+    @property
+    def home_addresses(self) -> list[bytes]:
+        """Elements of ``vpn_fa``: the peer's selectors of a mobile node (draft 001, B.5)."""
+        peers = (one.start for one in self.sa.remote_ts if one.start == one.end)
+        return [address.packed for address in peers if address.version == 4]
+
     def networks_beyond(self, pools: Sequence[IpNetwork]) -> list[IpNetwork]:
         """Networks behind the peer that no pool holds."""
         behind = [

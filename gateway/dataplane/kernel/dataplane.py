@@ -15,7 +15,7 @@ Inner MTU: see :data:`gateway.dataplane.kernel.settings.DEFAULT_MTU`.
 import contextlib
 import errno
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ from gateway.dataplane.kernel.foundation import Foundation
 from gateway.dataplane.kernel.move import Move, queue_move
 from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.policies import PolicyTable
-from gateway.dataplane.kernel.ruleset import KNOWN_ESP, OUR_SPI
+from gateway.dataplane.kernel.ruleset import KNOWN_ESP, OUR_SPI, VPN_FA
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.kernel.slow_path import SlowPath, WatchedSa
@@ -74,6 +74,8 @@ class KernelDataplane:
         self._siblings: defaultdict[int, dict[int, InstalledChild]] = defaultdict(dict)
         """Child SAs of a reqid: one, and during a rekeying its successor."""
         self._traps: dict[int, InstalledChild] = {}
+        self._vpn_fa: Counter[bytes] = Counter()
+        """Home addresses by how many child SAs have them."""
         self._policies = PolicyTable()
         self._batch = Batch()
         self._moves: list[Move] = []
@@ -143,6 +145,8 @@ class KernelDataplane:
         self._siblings[sa.reqid][sa.spi_in] = child
         if child.watched:
             self._watch(child)
+        if sa.vpn_fa:
+            self._guard(child)
         self._batch.add(sa.spi_in, "the inbound SA", child.inbound_state())
         if not child.own_selector:
             self._claim_inbound(child)
@@ -161,6 +165,19 @@ class KernelDataplane:
         self._batch.element(spi_in, KNOWN_ESP, child.nft_known, add=False)
         self._batch.element(spi_in, OUR_SPI, child.nft_ours, add=False)
         self._slow_path.unwatch(spi_in)
+
+    def _guard(self, child: InstalledChild) -> None:
+        """Nothing but registrations from this home address without the foreign agent's mark."""
+        for key in child.home_addresses:
+            self._vpn_fa[key] += 1
+            self._batch.element(child.sa.spi_in, VPN_FA, key)
+
+    def _unguard(self, child: InstalledChild) -> None:
+        for key in child.home_addresses:
+            self._vpn_fa[key] -= 1
+            if not self._vpn_fa[key]:
+                del self._vpn_fa[key]
+                self._batch.element(child.sa.spi_in, VPN_FA, key, add=False)
 
     def _claim_inbound(self, child: InstalledChild) -> None:
         directions = (Direction.IN, Direction.FWD) if child.tunnel else (Direction.IN,)
@@ -227,8 +244,8 @@ class KernelDataplane:
                 self._events.forget_outbound(old)
 
     def _add_routes(self, child: InstalledChild) -> None:
-        if not child.tunnel or child.routed:
-            return
+        if not child.tunnel or child.routed or child.sa.vpn_fa:
+            return  # a route to a home address would be the short cut that appendix B rules out
         with self._refusing(child):
             for network in child.networks_beyond(self.settings.inner_networks):
                 self._foundation.add_peer_route(network)
@@ -256,6 +273,8 @@ class KernelDataplane:
         self._moves = [move for move in self._moves if move.spi_in != spi_in]
         if child.watched:
             self._unwatch(child)
+        if sa.vpn_fa:
+            self._unguard(child)
         siblings = self._siblings[sa.reqid]
         del siblings[spi_in]
         if not siblings:

@@ -13,11 +13,13 @@ from string import Template
 from typing import Any, Final
 
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.packet import marks
 from gateway.domain.child_sa import IpNetwork
 
 TABLE: Final = "gateway"
 KNOWN_ESP: Final = "known_esp"
 OUR_SPI: Final = "our_spi"
+VPN_FA: Final = "vpn_fa"
 _TCP_IP4, _TCP_IP6 = 40, 60
 
 
@@ -59,6 +61,7 @@ def render(settings: KernelSettings) -> str:
         sets,
         INTERFACE=settings.xfrm_interface,
         QUEUE=settings.queue_number,
+        MARKS=f"{marks.RANGE:#x}",
         OUTSIDE=_elements(f'"{name}"' for name in settings.outside_interfaces),
         MSS4=settings.mtu - _TCP_IP4,
         MSS6=settings.mtu - _TCP_IP6,

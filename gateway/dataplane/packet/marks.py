@@ -5,6 +5,8 @@ A mark that a packet gets before it is decapsulated stays with the inner packet.
 
 from typing import Final
 
+RANGE: Final = 0x4757_0000
+"""The upper half of all of them; no other program may use it."""
 HOME: Final = 0x4757_0010
 """Came out of the tunnel of a binding of ours: routed by the main table."""
 DELIVER: Final = 0x4757_0011

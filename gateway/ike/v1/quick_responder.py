@@ -8,6 +8,7 @@ from gateway.ike import child_sas, closing
 from gateway.ike.child_sas import Agreed
 from gateway.ike.core import Core
 from gateway.ike.crypto import dh
+from gateway.ike.draft_features import refuse_held
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup
 from gateway.ike.registry import NotifyType as Reason
@@ -122,6 +123,8 @@ def _answer(
     local, remote = quick_ids.proposed(sa, *(ids or (None, None)))
     quick_ids.allow(sa, connection, local, remote)
     chosen = esp_offers.select(sa, connection, offered, (local,), (remote,))
+    if chosen.meant.features.vpn_fa:
+        refuse_held(core.home_addresses, sa, (remote,))
     public, shared = _key_exchange(find(payloads, KeyExchange), chosen.meant.group)
     answer = QuickResponder(arrival.message_id, initiator=False, now=now)
     if not exchange.add(sa, answer, arrival):

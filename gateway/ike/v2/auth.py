@@ -16,7 +16,7 @@ from gateway.ike.codec import (
     TrafficSelectorsResponder,
 )
 from gateway.ike.core import Core, TimerKind
-from gateway.ike.draft_features import Features, granted
+from gateway.ike.draft_features import Features, granted, refuse_held
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
@@ -267,6 +267,8 @@ def _first_child(
     suite = selection.suite
     of_peer, of_us = child.keys(sa, suite, handshake.nonce_i, handshake.nonce_r, b"")
     features = granted(sa, connection, draft_notifies.asked_in(view), local_ts, remote_ts)
+    if features.vpn_fa:
+        refuse_held(core.home_addresses, sa, remote_ts)
     agreed = child_sas.Agreed(
         core.new_child_spi(),
         spi_out,

@@ -18,7 +18,7 @@ from gateway.ike.codec import (
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.proposals import EspSelection
-from gateway.ike.draft_features import granted
+from gateway.ike.draft_features import granted, refuse_held
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
@@ -93,6 +93,8 @@ def _answer_child(
     ours_nonce = core.random(NONCE_OCTETS)
     of_peer, of_us = child_sa.keys(sa, selection.suite, nonce, ours_nonce, shared)
     features = granted(sa, connection, draft_notifies.asked_in(view), local_ts, remote_ts)
+    if features.vpn_fa:
+        refuse_held(core.home_addresses, sa, remote_ts)
     agreed = child_sas.Agreed(
         core.new_child_spi(),
         spi_out,

@@ -139,6 +139,9 @@ class FakeParts:
 
         return BackendSettings()
 
+    def mobility(self, config: Any) -> Any:
+        return None
+
     def engine(
         self, config: Any, connections: Any, dataplane: Any, find_user: Any, *, debug: bool
     ) -> Any:

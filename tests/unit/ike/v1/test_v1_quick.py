@@ -16,6 +16,7 @@ from harness_v2 import (
 )
 
 from gateway.domain.child_sa import ANY_IPV4, TrafficSelector
+from gateway.ike.auth.identity import Identity
 from gateway.ike.core import TimerKind
 from gateway.ike.crypto.proposals import SuiteOffer
 from gateway.ike.policy import ConnectionPolicy, Feature, Lifetimes
@@ -293,6 +294,19 @@ def test_vpn_fa_with_a_single_address_of_the_device() -> None:
     for host in network.hosts.values():
         assert child_of(host).vpn_fa
     assert only_sa(network.device).fa_advertisement == bytes(range(64))
+
+
+def test_nobody_takes_the_home_address_that_another_identity_holds() -> None:
+    network = pair(
+        gateway_v1(vpn_fa=Feature.ALLOWED, fa_advertisement=bytes(range(64))),
+        device_v1(vpn_fa=Feature.ALLOWED, remote_ts=HERE),
+    )
+    homes = network.gateway.engine._core.home_addresses
+    everybody = [TrafficSelector.of_address(one) for one in ip_network("10.9.0.0/28")]
+    homes.take(everybody, Identity.parse("mallory@example.com"))
+    connect(network)
+    assert not network.gateway.sas
+    assert "mallory@example.com holds the home address" in failures(network.gateway)[0]
 
 
 def test_vpn_fa_not_between_networks() -> None:

@@ -19,6 +19,7 @@ from harness_v2 import (
 )
 
 from gateway.domain.child_sa import TrafficSelector
+from gateway.ike.auth.identity import Identity
 from gateway.ike.draft_features import VID_ENDPOINT_UPDATE, VID_VPN_FA
 from gateway.ike.policy import Feature, Lifetimes
 from gateway.mip_agents.advertisement import AgentAdvertisement, AgentFlag
@@ -160,3 +161,22 @@ def test_shown_in_snapshots_and_log() -> None:
     assert (sa.peer_knows_endpoint_update, sa.peer_knows_vpn_fa) == (True, True)
     (event,) = network.gateway.named("ike_sa_established")
     assert event.fields["features"] == "endpoint update, VPN/FA"
+
+
+def test_nobody_takes_the_home_address_that_another_identity_holds() -> None:
+    gateway, device = site_policies(vpn_fa=ALLOWED, fa_advertisement=ADVERTISEMENT)
+    home = TrafficSelector.of_address(IPv4Address("10.2.0.1"))
+    network = pair(gateway, replace(device, local_ts=(home,)))
+    homes = network.gateway.engine._core.home_addresses
+    homes.take((home,), Identity.parse("mallory@example.com"))
+    connect(network)
+    assert not network.gateway.sas
+    assert "mallory@example.com holds the home address 10.2.0.1" in reasons(network)
+    homes.release((home,))
+    network = connected(gateway, replace(device, local_ts=(home,)))
+    homes = network.gateway.engine._core.home_addresses
+    mallory = Identity.parse("mallory@example.com")
+    assert homes.other_holder((home,), mallory) is not None
+    network.gateway.engine.close_all(network.now)
+    network.run()
+    assert homes.other_holder((home,), mallory) is None

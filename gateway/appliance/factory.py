@@ -1,0 +1,100 @@
+"""What the core is built of, and who builds it: :class:`gateway.appliance.parts.Parts`."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.appliance.backends import Asking, BackendSettings
+from gateway.appliance.ike_service import Engine
+from gateway.appliance.mobility_plan import MobilityPlan
+from gateway.appliance.opening import Opener
+from gateway.appliance.queries import Core as QueriedCore
+from gateway.appliance.vpn_fa import VpnFaSessions
+from gateway.config.document import Config
+from gateway.dataplane.interface import Dataplane, DataplaneEvent
+from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.domain.event import Event
+from gateway.domain.pools import AddressPool
+from gateway.ike.policy import ConnectionPolicy, FindUser
+from gateway.ike.transport import IkeSockets
+
+if TYPE_CHECKING:
+    from gateway.appliance.mobility import Mobility
+
+
+class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
+    """What the appliance needs of an engine beyond its joints."""
+
+    trace: bool
+    """Whether it makes debug events."""
+
+    def close_all(self, now: float) -> None:
+        """Say goodbye to every peer."""
+
+    def reconfigure(
+        self,
+        connections: Sequence[ConnectionPolicy],
+        now: float,
+        pools: Mapping[str, AddressPool] | None = None,
+    ) -> None:
+        """Take new policies and pools."""
+
+
+class KernelSide(Dataplane, Protocol):
+    """A dataplane with events: :class:`gateway.dataplane.kernel.dataplane.KernelDataplane`."""
+
+    def event_fds(self) -> Iterable[int]:
+        """Readable when there are events."""
+
+    def read_events(self) -> Iterable[DataplaneEvent]:
+        """The events; never waits."""
+
+    def counters(self) -> dict[str, int]:
+        """What it counted."""
+
+    def reconfigure(self, settings: KernelSettings) -> None:
+        """Use other networks; raises OSError."""
+
+
+class Factory(Protocol):
+    """Builds the parts from a configuration; see :mod:`gateway.appliance.parts`."""
+
+    def load(self, path: Path) -> Config:
+        """Read the configuration."""
+
+    def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
+        """The policies of the configuration."""
+
+    def pools(self, config: Config) -> Mapping[str, AddressPool]:
+        """The pools, nothing leased."""
+
+    def kernel_settings(self, config: Config) -> KernelSettings:
+        """What the dataplane is told."""
+
+    def sockets(self, config: Config) -> IkeSockets:
+        """The bound IKE sockets."""
+
+    def dataplane(self, config: Config) -> KernelSide:
+        """Open the dataplane, free of leftovers."""
+
+    def backends(self, config: Config) -> BackendSettings:
+        """The users of the configuration, read."""
+
+    def mobility(self, config: Config) -> MobilityPlan | None:
+        """What is wanted of the mobility agents; None when none is configured."""
+
+    def mobility_agents(
+        self, plan: MobilityPlan, sessions: VpnFaSessions, emit: Callable[[Event], None]
+    ) -> "Mobility":
+        """The agents with their sockets and their dataplane, not started."""
+
+    def engine(
+        self,
+        config: Config,
+        connections: Sequence[ConnectionPolicy],
+        dataplane: Dataplane,
+        find_user: FindUser,
+        *,
+        debug: bool,
+    ) -> ManagedEngine:
+        """A new engine."""

@@ -1,0 +1,245 @@
+"""The mobility roles of this box: home agents, foreign agents, what they stand on. No logic."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from gateway.appliance.binding_store import BindingStore
+from gateway.appliance.link_socket import LinkSocket
+from gateway.appliance.mip_sockets import MipSockets
+from gateway.appliance.mobility_plan import MobilityPlan
+from gateway.appliance.mobility_service import (
+    ForeignAgentEngine,
+    HomeAgentEngine,
+    MobilityService,
+    interfaces_of,
+)
+from gateway.appliance.vpn_fa import VpnFaSessions
+from gateway.dataplane.mobility import MobilityDataplane, MobilitySettings
+from gateway.domain.event import Event
+from gateway.mip_agents.policy import ForeignAgentPolicy, HomeAgentPolicy
+
+
+class KernelSide(MobilityDataplane, Protocol):
+    """A dataplane with a slow path."""
+
+    def event_fds(self) -> Sequence[int]:
+        """Readable when packets wait for user space."""
+
+    def read_events(self) -> object:
+        """Judge a bounded number of them."""
+
+
+class Engines(Protocol):
+    """Makes the parts; see :class:`gateway.appliance.parts.Parts`."""
+
+    def home_agent(self, policy: HomeAgentPolicy) -> "RunningHomeAgent":
+        """Without any binding."""
+
+    def foreign_agent(self, policy: ForeignAgentPolicy) -> "RunningForeignAgent":
+        """Without any visitor."""
+
+    def mobility_dataplane(self, settings: MobilitySettings) -> KernelSide:
+        """Started, free of leftovers."""
+
+
+class RunningHomeAgent(HomeAgentEngine, Protocol):
+    """What is needed beyond the joint."""
+
+    def restore(self, records: Sequence[bytes], now: float) -> None:
+        """Bindings of an earlier run."""
+
+    def reconfigure(self, policy: HomeAgentPolicy, now: float) -> None:
+        """Use another policy."""
+
+    def bindings(self) -> Sequence[object]:
+        """Its bindings."""
+
+    def revoke(self, home_address: IPv4Address, now: float) -> bool:
+        """End one; whether there was one."""
+
+
+class RunningForeignAgent(ForeignAgentEngine, Protocol):
+    """What is needed beyond the joint."""
+
+    def reconfigure(self, policy: ForeignAgentPolicy, now: float) -> None:
+        """Use another policy."""
+
+    def visitors(self) -> Sequence[object]:
+        """Its visitors."""
+
+    def session_up(self, home_address: IPv4Address, now: float, peer: str) -> None:
+        """See :class:`gateway.appliance.vpn_fa.SaListener`."""
+
+    def session_down(self, home_address: IPv4Address, now: float) -> None:
+        """See :class:`gateway.appliance.vpn_fa.SaListener`."""
+
+
+class Mobility:
+    """All of it, while it runs. Construct with privileges; :meth:`start`; at last the stops.
+
+    Raises OSError, DataplaneUnavailableError and MipSocketError when it cannot be set up.
+    """
+
+    def __init__(
+        self,
+        plan: MobilityPlan,
+        engines: Engines,
+        sessions: VpnFaSessions,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._engines, self._sessions, self._emit = engines, sessions, emit
+        self._links: dict[str, LinkSocket] = {}
+        self._sockets = MipSockets()
+        try:
+            self._store = BindingStore(plan.state_dir, emit)
+            self._dataplane = engines.mobility_dataplane(plan.settings)
+            self._open_links(plan.foreign_agents)
+        except BaseException:
+            self.close()
+            raise
+        self.home_agents: dict[str, RunningHomeAgent] = {
+            policy.name: engines.home_agent(policy) for policy in plan.home_agents
+        }
+        self.foreign_agents: dict[str, RunningForeignAgent] = {
+            policy.name: engines.foreign_agent(policy) for policy in plan.foreign_agents
+        }
+        self.service = MobilityService(
+            tuple(self.home_agents.values()),
+            tuple(self.foreign_agents.values()),
+            self._dataplane,
+            sockets=self._sockets,
+            links=self._links,
+            store=self._store,
+            clock=self._loop.time,
+            call_at=self._loop.call_at,
+            emit=emit,
+        )
+
+    def _open_links(self, policies: Sequence[ForeignAgentPolicy]) -> None:
+        for interface in interfaces_of(policies):
+            if interface not in self._links:
+                self._links[interface] = LinkSocket(interface)
+
+    def start(self) -> None:
+        """Bring the bindings of the last run back, then serve."""
+        now = self._loop.time()
+        for name, records in self._store.open().items():
+            agent = self.home_agents.get(name)
+            if agent is not None:
+                agent.restore(records, now)
+        self._store.start()
+        self._sockets.start(self._loop, self.service.receive)
+        for interface in self._links:
+            self._watch_link(interface)
+        for descriptor in self._dataplane.event_fds():
+            self._loop.add_reader(descriptor, self._dataplane.read_events)
+        self._listen()
+        self.service.flush(now)
+
+    def _watch_link(self, interface: str) -> None:
+        descriptor = self._links[interface].fileno()
+        self._loop.add_reader(descriptor, self.service.link_readable, interface)
+
+    def _listen(self) -> None:
+        inside = (one for one in self.foreign_agents.values() if one.policy.through_vpn)
+        self._sessions.listen(next(inside, None), self.service.flush)
+
+    def reload(self, plan: MobilityPlan) -> None:
+        """Use another configuration; bindings and visitors stay where they still may be.
+
+        Raises OSError when the kernel refuses.
+        """
+        now = self._loop.time()
+        self._dataplane.reconfigure(plan.settings)
+        known = set(self._links)
+        self._open_links(plan.foreign_agents)
+        for policy in plan.home_agents:
+            if (home := self.home_agents.get(policy.name)) is not None:
+                home.reconfigure(policy, now)
+            else:
+                self.home_agents[policy.name] = self._engines.home_agent(policy)
+        for visited in plan.foreign_agents:
+            if (foreign := self.foreign_agents.get(visited.name)) is not None:
+                foreign.reconfigure(visited, now)
+            else:
+                self.foreign_agents[visited.name] = self._engines.foreign_agent(visited)
+        self._end_others(plan, now)
+        self.service.use(tuple(self.home_agents.values()), tuple(self.foreign_agents.values()))
+        for interface in set(self._links) - known:
+            self._watch_link(interface)
+        self._listen()
+        self.service.flush(now)
+
+    def _end_others(self, plan: MobilityPlan, now: float) -> None:
+        """Agents that the configuration no longer names say goodbye, and are gone."""
+        homes = {policy.name for policy in plan.home_agents}
+        visited = {policy.name for policy in plan.foreign_agents}
+        for home in [one for name, one in self.home_agents.items() if name not in homes]:
+            home.close(now)
+        for foreign in [one for name, one in self.foreign_agents.items() if name not in visited]:
+            foreign.close(now)
+        self.service.flush(now)
+        self.home_agents = {n: one for n, one in self.home_agents.items() if n in homes}
+        self.foreign_agents = {n: one for n, one in self.foreign_agents.items() if n in visited}
+        wanted = set(interfaces_of(plan.foreign_agents))
+        for interface in set(self._links) - wanted:
+            sock = self._links.pop(interface)
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+
+    def facts(self) -> dict[str, object]:
+        """What a status page shows."""
+        agents: dict[str, Mapping[str, int]] = {
+            name: one.counters for name, one in {**self.home_agents, **self.foreign_agents}.items()
+        }
+        return {
+            "home_agents": {
+                name: {
+                    "address": str(one.policy.address),
+                    "placement": one.policy.placement.value,
+                    "bindings": len(one.bindings()),
+                }
+                for name, one in self.home_agents.items()
+            },
+            "foreign_agents": {
+                name: {
+                    "care_of_address": str(one.policy.care_of_address),
+                    "interface": one.policy.interface,
+                    "through_vpn": one.policy.through_vpn,
+                    "visitors": len(one.visitors()),
+                }
+                for name, one in self.foreign_agents.items()
+            },
+            "counters": {
+                **{name: dict(values) for name, values in agents.items()},
+                "service": dict(self.service.counters),
+                "sockets": dict(self._sockets.counters),
+                "store": dict(self._store.counters),
+            },
+            "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
+        }
+
+    # -- stop ------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Serve no more, and write down what is not written yet: the next run goes on there."""
+        self.service.stop()
+        self._sockets.stop()
+        for descriptor in (*self._dataplane.event_fds(), *self._link_descriptors()):
+            self._loop.remove_reader(descriptor)
+        self._sessions.listen(None)
+        await self._store.stop()
+
+    def _link_descriptors(self) -> list[int]:
+        return [sock.fileno() for sock in self._links.values()]
+
+    def close(self) -> None:
+        """Remove everything from the kernel and close the sockets."""
+        if hasattr(self, "_dataplane"):
+            self._dataplane.close()
+        for sock in self._links.values():
+            sock.close()
+        self._sockets.close()
