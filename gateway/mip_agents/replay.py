@@ -77,7 +77,8 @@ class TimestampIdentification:
 
     def accept(self, identification: int, random: Callable[[int], bytes]) -> None:  # noqa: ARG002
         """Remember a fresh one: it will not be fresh again."""
-        self._last = identification
+        # 0 is "none so far"; the moment in 2036 that is 0 counts as its next fraction.
+        self._last = identification or 1
 
     def reply(self, identification: int, freshness: Freshness, wall_clock_s: float) -> int:
         """A copy; or, in its upper half, the time that the mobile node should set its clock to.
