@@ -37,14 +37,26 @@ class MobilityBed:
 
     # -- boxes ---------------------------------------------------------------------------------
 
-    def start(
-        self, host: str, write: Callable[..., str], *arguments: Any, **keys: Any
-    ) -> Appliance:
+    def start(self, host: str, write: Callable[..., str], *given: Any, **keys: Any) -> Appliance:
         """Run the gateway on a host with what `write(folder, ...)` says."""
-        box = Appliance(self.lab, name=f"gateway-{host}", host=host)
-        box.write_text(write(box.folder, *arguments, **keys))
+        self._number += 1
+        box = Appliance(self.lab, name=f"gateway-{host}-{self._number}", host=host)
+        box.write_text(write(box.folder, *given, **keys))
         self.boxes[host] = box
         box.start()
+        return box
+
+    def restart(self, host: str, *, kill: bool = False) -> Appliance:
+        """Stop a box, or kill it, and start it with what it has written down."""
+        box = self.boxes[host]
+        known = len(box.events("started"))
+        if kill:
+            box.signal(signal.SIGKILL)
+            wait_until(lambda: not box.running(), 10, "its end")
+        else:
+            box.stop()
+        box.start()
+        wait_until(lambda: len(box.events("started")) > known, 30, "it runs again")
         return box
 
     def inside_home_agent(self, **keys: Any) -> Appliance:
