@@ -18,9 +18,18 @@ from pathlib import Path
 
 from bench.measure import Result
 
-BENCHMARKS = ("ike_memory", "ike_flood", "footprint", "throughput", "handshakes", "handover")
+BENCHMARKS = (
+    "ike_memory",
+    "ike_flood",
+    "mip_registrations",
+    "footprint",
+    "throughput",
+    "handshakes",
+    "handover",
+    "mip_kernel",
+)
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
-NATIVE = ("ike_memory", "ike_flood")
+NATIVE = ("ike_memory", "ike_flood", "mip_registrations")
 """Those for the running kernel: in the test kernel a system call costs too much for a flood."""
 
 OUTPUT = Path("build/bench.json")

@@ -98,7 +98,7 @@ class Outcome:
 
     nodes: int
     accepted: int = 0
-    codes: Counter[str] = field(default_factory=Counter)
+    codes: dict[str, int] = field(default_factory=dict)
     """Of the replies, by name."""
     sent: int = 0
     """Requests, with those that were sent again."""
@@ -141,6 +141,7 @@ class Run:
         self._retries: deque[tuple[float, float, int]] = deque()
         self._latencies: list[float] = []
         self._outcome = Outcome(fleet.count)
+        self._codes: Counter[str] = Counter()
 
     def prepare(self) -> None:
         """Sign every request, so that none costs time later. Timestamps age: run it soon."""
@@ -216,7 +217,7 @@ class Run:
                 continue
             answered += 1
             self._latencies.append(time.monotonic() - begun)
-            self._outcome.codes[ReplyCode(code).name] += 1
+            self._codes[ReplyCode(code).name] += 1
         return answered
 
     def _datagrams(self) -> Iterator[bytes]:
@@ -228,8 +229,9 @@ class Run:
 
     def _result(self, seconds: float, unanswered: int) -> Outcome:
         outcome = self._outcome
+        outcome.codes = dict(self._codes)
         good = (ReplyCode.ACCEPTED, ReplyCode.ACCEPTED_NO_SIMULTANEOUS)
-        outcome.accepted = sum(outcome.codes[code.name] for code in good)
+        outcome.accepted = sum(self._codes[code.name] for code in good)
         outcome.lost = unanswered
         outcome.seconds = seconds
         outcome.per_second = outcome.accepted / seconds if seconds else 0.0
