@@ -11,6 +11,7 @@ from gateway.config.findings import Findings
 from gateway.config.mobility_checks import check_mobility
 from gateway.config.sections import PoolSection
 from gateway.config.user_checks import check_login, check_users
+from gateway.config.vpn_agent import uses_vpn_fa
 from gateway.domain.child_sa import IpNetwork
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
@@ -141,6 +142,8 @@ def _inner_addresses(
         if remote.prefixlen == 0 and section.remote is None:
             why = "a peer that connects to us would get all our traffic; name its networks"
             findings.warn(f"{key}.remote_subnets", remote, why)
+    if uses_vpn_fa(config, section):
+        return  # home addresses are on both sides: behind the tunnel, and at home when they are not
     for local in section.local_subnets:
         for remote in section.remote_subnets:
             if _overlap(local, remote) and 0 not in (local.prefixlen, remote.prefixlen):

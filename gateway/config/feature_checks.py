@@ -76,6 +76,7 @@ def _foreign_agent(
     config: Config, key: str, section: ConnectionSection, findings: Findings
 ) -> None:
     told, where = section.foreign_agent, f"{key}.foreign_agent"
+    _home_addresses(config, key, section, findings)
     if told is None:
         _agent_needed(config, key, section, findings)
         return
@@ -102,6 +103,23 @@ def _foreign_agent(
                 f"choose one of: {', '.join(map(str, sorted(ours)))}"
             )
             findings.refuse(f"{where}.care_of_addresses", address, why)
+
+
+def _home_addresses(
+    config: Config, key: str, section: ConnectionSection, findings: Findings
+) -> None:
+    """Behind the tunnel, whoever negotiates a home address gets what is sent to it."""
+    if section.remote is not None or not uses_vpn_fa(config, section):
+        return
+    shared = "*" in section.remote_id
+    for network in section.remote_subnets:
+        if shared and network.num_addresses > 1:
+            why = (
+                "with VPN/FA, every device of this connection may take any of these home addresses "
+                "from another one; give each device a connection with its own remote_id and "
+                "home address"
+            )
+            findings.warn(f"{key}.remote_subnets", network, why)
 
 
 def _agent_needed(config: Config, key: str, section: ConnectionSection, findings: Findings) -> None:

@@ -138,6 +138,8 @@ class ForeignAgentSection(Section):
     require_visitor_authentication: Flag = False
     lifetime_s: LifetimeSeconds = 1800
     reverse_tunnelling: FeatureWord = "allowed"
+    udp_tunnelling: FeatureWord = "allowed"
+    """``required``: this foreign agent is behind a NAT itself."""
     encapsulations: tuple[EncapsulationWord, ...] = Field(default=_ALL, min_length=1)
     challenge: Flag = False
     nai: Nai | None = None

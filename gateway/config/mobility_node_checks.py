@@ -43,10 +43,10 @@ def check_key(key: str, section: KeySection | PeerAgentSection, findings: Findin
         findings.warn(f"{key}.algorithm", section.algorithm, why)
 
 
-def _judge(key: str, octets: bytes, findings: Findings) -> None:
+def _judge(key: str, octets: bytes, findings: Findings, file: Path | None = None) -> None:
     if is_text_in_disguise(octets):
         why = "is a text in other digits, which can be guessed; use the output of: "
-        findings.warn(key, None, f"{why}openssl rand -hex 16")
+        findings.warn(key, file, f"{why}openssl rand -hex 16")
 
 
 class NodeChecks:
@@ -218,7 +218,7 @@ def check_key_file(key: str, section: KeySection | PeerAgentSection, findings: F
     except FileRefusedError as error:
         findings.refuse(f"{key}.key_file", file, str(error))
         return
-    _judge(f"{key}.key_file", octets, findings)
+    _judge(f"{key}.key_file", octets, findings, file)
     if _others_read(file):
         findings.warn(f"{key}.key_file", file, f"readable by others; run: chmod 600 {file}")
 

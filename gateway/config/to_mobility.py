@@ -239,6 +239,7 @@ def _foreign_agent(config: Config, name: str, section: ForeignAgentSection) -> F
         registration_required=section.registration_required,
         lifetime_s=section.lifetime_s,
         reverse_tunnelling=Allowance.REQUIRED if vpn else Allowance(section.reverse_tunnelling),
+        udp_tunnelling=Allowance(section.udp_tunnelling),
         encapsulations=frozenset(map(Encapsulation, section.encapsulations)),
         challenge=section.challenge,
         nai=section.nai or "",

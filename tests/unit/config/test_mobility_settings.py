@@ -553,6 +553,21 @@ def test_foreign_agent_refused(workshop: Workshop, line: str, agents: str, said:
     assert any(said in one for one in workshop.complaints(f"{minimal}\n{agents}"))
 
 
+def test_home_addresses_on_both_sides_of_the_tunnel(workshop: Workshop) -> None:
+    one = 'remote_subnets = ["10.20.0.10/32"]\nvpn_fa = "allowed"\nremote_id = "a@example.com"'
+    minimal = MINIMAL.replace('pool = "staff"', one).replace('remote_id = "*@example.com"\n', "")
+    minimal = minimal.replace('"10.1.0.0/16"', '"0.0.0.0/0", "10.20.0.0/24"')
+    config = workshop.load(f"{minimal}\n{VPN}")
+    assert config.warnings == ()
+    shared = minimal.replace("10.20.0.10/32", "10.20.0.0/24").replace("a@ex", "*@ex")
+    (warned,) = warnings(workshop.load(f"{shared}\n{VPN}"))
+    assert warned.startswith(
+        'connections.staff.remote_subnets = "10.20.0.0/24": with VPN/FA, every'
+    )
+    lines = workshop.complaints(minimal.replace('vpn_fa = "allowed"', ""))
+    assert any("an address can be on one side only" in line for line in lines)
+
+
 def test_care_of_address_that_is_ours(workshop: Workshop) -> None:
     line = 'vpn_fa = "allowed"\nforeign_agent = { care_of_addresses = ["10.1.0.1"] }'
     config = workshop.load(f"{workshop.added('connections.staff', line)}\n{VPN}")
