@@ -11,7 +11,15 @@ from ipaddress import IPv4Address
 
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.mobility import Encapsulation
-from gateway.mip_agents.advertisement import MAX_OCTETS, AgentAdvertisement, AgentFlag, Extension
+from gateway.mip_agents.advertisement import (
+    FIRST_SEQUENCE_AFTER_ROLLOVER,
+    MAX_OCTETS,
+    AgentAdvertisement,
+    AgentFlag,
+    Extension,
+    foreign_agent_nai,
+)
+from gateway.mip_agents.advertisement import challenge as challenge_extension
 from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED, is_unicast
 from gateway.mip_agents.foreign_agent.core import Core, TimerKind
 from gateway.mip_agents.foreign_agent.refusal import Discarded
@@ -20,8 +28,6 @@ from gateway.mip_agents.outputs import Link, TransmitAdvertisement
 from gateway.mip_agents.policy import Allowance, ForeignAgentPolicy
 
 LAST_SEQUENCE = 0xFFFF
-SEQUENCE_AFTER_LAST = 256
-"""Below it, mobile nodes take the agent for one that started anew (RFC 5944 section 2.3.2)."""
 INITIAL_ADVERTISEMENTS = 3
 INITIAL_INTERVAL_S = 16.0
 """The first ones come at least this often (RFC 1256 section 5)."""
@@ -34,10 +40,6 @@ MAX_REMEMBERED = 1024
 
 ICMP_SOLICITATION = 10
 SOLICITATION_OCTETS = 8
-CHALLENGE_EXTENSION = 24
-NAI_CARRYING_EXTENSION = 136
-FOREIGN_AGENT_NAI = 3
-"""Subtype of the extension that carries NAIs (RFC 3846, RFC 4857)."""
 _TIMER = (TimerKind.ADVERTISEMENT, None)
 _SOLICITED = (TimerKind.SOLICITED, None)
 _SOLICITATION = struct.Struct("!BBHI")
@@ -177,7 +179,7 @@ class Advertising:
 
 def next_sequence(sequence: int) -> int:
     """RFC 5944 section 2.3.2: 256 comes after 65535, so that 0 always means a restart."""
-    return SEQUENCE_AFTER_LAST if sequence >= LAST_SEQUENCE else sequence + 1
+    return FIRST_SEQUENCE_AFTER_ROLLOVER if sequence >= LAST_SEQUENCE else sequence + 1
 
 
 def describe_agent(
@@ -203,10 +205,9 @@ def describe_agent(
     flags |= _if(policy.revocation, AgentFlag.REVOCATION)
     extensions: list[Extension] = []
     if challenge:
-        extensions.append(Extension(CHALLENGE_EXTENSION, challenge))
+        extensions.append(challenge_extension(challenge))
     if policy.nai:
-        nai = bytes([FOREIGN_AGENT_NAI]) + policy.nai.encode()
-        extensions.append(Extension(NAI_CARRYING_EXTENSION, nai))
+        extensions.append(foreign_agent_nai(policy.nai))
     return AgentAdvertisement(
         sequence,
         policy.lifetime_s,

@@ -5,7 +5,6 @@ is asking first, what is asked for then, whether there is room last.
 """
 
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address
 
 from gateway.domain.mobility import Encapsulation
@@ -15,16 +14,11 @@ from gateway.mip_agents.codec.extensions import (
     AuthenticationKind,
     Challenge,
     EncapsulatingDelivery,
-    UdpTunnelRequest,
     VendorExtension,
 )
 from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
 from gateway.mip_agents.foreign_agent import vpn
-from gateway.mip_agents.foreign_agent.addresses import (
-    LIMITED_BROADCAST,
-    UNSPECIFIED,
-    is_unicast,
-)
+from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED, is_unicast
 from gateway.mip_agents.foreign_agent.asked import Asked
 from gateway.mip_agents.foreign_agent.core import Core
 from gateway.mip_agents.foreign_agent.refusal import Denied
@@ -32,7 +26,6 @@ from gateway.mip_agents.policy import INFINITE_LIFETIME_S, Allowance, ForeignAge
 
 ON_LINK_TTL = 255
 """No router was in between (RFC 3024 section 5.1)."""
-MAX_NAI_CHARACTERS = 253
 
 
 def check_form(_core: Core, asked: Asked) -> None:
@@ -135,16 +128,12 @@ def check_home_agent(core: Core, asked: Asked) -> None:
             "the request names no home agent",
             "configure the home agent's address on the mobile node",
         )
-    if home_agent == LIMITED_BROADCAST:
+    if home_agent == policy.care_of_address or not is_unicast(home_agent):
         raise Denied(
-            ReplyCode.FA_HOME_NETWORK_UNREACHABLE,
-            "a limited broadcast does not reach the home network from here",
-            "look for home agents by the broadcast address of the home network",
+            ReplyCode.FA_INVALID_HOME_AGENT_ADDRESS,
+            f"{home_agent} cannot be a home agent",
+            "use its own address, or the broadcast address of the home network to look for one",
         )
-    if not is_unicast(home_agent):
-        raise Denied(ReplyCode.FA_POOR_REQUEST, f"{home_agent} cannot be a home agent")
-    if home_agent == policy.care_of_address:
-        raise Denied(ReplyCode.FA_PROHIBITED, f"{home_agent} is this foreign agent, no home agent")
     if not _is_listed(policy, home_agent):
         raise Denied(
             ReplyCode.FA_PROHIBITED,
@@ -230,33 +219,15 @@ def check_encapsulation(core: Core, asked: Asked) -> None:
     """One that we can undo; a node with its own care-of address undoes it itself."""
     if asked.request.flags & RequestFlag.CO_LOCATED:
         return
-    wanted = {encapsulation_of(asked.request)}
+    wanted = encapsulation_of(asked.request)
     allowed = core.policy.encapsulations
-    udp = asked.request.first(UdpTunnelRequest)
-    if udp is not None:
-        if core.policy.udp_tunnelling is Allowance.OFF:
-            raise Denied(
-                ReplyCode.FA_ENCAPSULATION_UNAVAILABLE, "tunnels in UDP are switched off here"
-            )
-        inside = of_protocol(udp.encapsulation)
-        if inside is None:
-            raise Denied(
-                ReplyCode.FA_ENCAPSULATION_UNAVAILABLE,
-                f"protocol {udp.encapsulation} cannot be tunnelled in UDP",
-                "4, 47 and 55 can",
-            )
-        wanted = {inside} if udp.forced else wanted | {inside}
-        asked.pending.udp = udp
-    if not wanted <= allowed:
+    if wanted not in allowed:
+        names = ", ".join(sorted(one.value for one in allowed))
         raise Denied(
             ReplyCode.FA_ENCAPSULATION_UNAVAILABLE,
-            f"encapsulation {_names(wanted - allowed)} is not allowed here",
-            f"allowed: {_names(allowed)}",
+            f"encapsulation {wanted.value} is not allowed here",
+            f"allowed: {names}",
         )
-
-
-def _names(encapsulations: AbstractSet[Encapsulation]) -> str:
-    return ", ".join(sorted(one.value for one in encapsulations))
 
 
 def encapsulation_of(request: RegistrationRequest) -> Encapsulation:

@@ -82,8 +82,8 @@ class Core:
         """By far end of the tunnels in UDP: who needs it open, and every how many seconds."""
         self.revoked: dict[VisitorKey, RevocationSent] = {}
         """Revocations of ours that are not acknowledged yet."""
-        self.sessions: set[IPv4Address] = set()
-        """Home addresses that have an SA with VPN/FA (draft 001, appendix B.5)."""
+        self.sessions: dict[IPv4Address, str] = {}
+        """Home addresses with an SA with VPN/FA, and whose it is (draft 001, appendix B.5)."""
 
     def fraction(self) -> float:
         """A number from 0 up to, not including, 1, by chance."""

@@ -39,7 +39,11 @@ class ForeignAgent:
         wall_clock: Callable[[], float],
     ) -> None:
         """Take the policy; ``random`` gives unpredictable octets, ``wall_clock`` Unix seconds."""
+        self.policy = policy
         self._core = Core(policy, random, wall_clock)
+        self.counters: Counter[str] = self._core.counters
+        """``code_N`` for every reply sent to a mobile node, ``discarded_REASON`` for every message
+        that changed nothing, and more."""
         self._advertising = Advertising(self._core)
         self._revocations = Revocations(self._core, self._advertising)
         self._closed = False
@@ -51,20 +55,6 @@ class ForeignAgent:
             TimerKind.REVOCATION: self._revocations.retry,
             TimerKind.KEEPALIVE: self._keepalive_due,
         }
-
-    @property
-    def policy(self) -> ForeignAgentPolicy:
-        """What it runs with."""
-        return self._core.policy
-
-    @property
-    def counters(self) -> Counter[str]:
-        """What happened how often.
-
-        ``code_N`` for every reply sent to a mobile node, ``discarded_REASON`` for every message
-        that changed nothing, and more.
-        """
-        return self._core.counters
 
     # -- messages ---------------------------------------------------------------------------
 
@@ -160,9 +150,13 @@ class ForeignAgent:
 
     # -- what happens around it -------------------------------------------------------------
 
-    def session_up(self, home_address: IPv4Address, now: float) -> None:
-        """VPN/FA: an SA with VPN/FA has this home address as its inner address."""
-        self._guarded(f"the SA of {home_address}", now, vpn.session_up, self._core, home_address)
+    def session_up(self, home_address: IPv4Address, now: float, peer: str) -> None:
+        """VPN/FA: an SA with VPN/FA has this home address as its inner address.
+
+        ``peer`` is its identity. What another identity has registered does not count for it.
+        """
+        what = f"the SA of {home_address}"
+        self._guarded(what, now, vpn.session_up, self._core, home_address, peer)
 
     def session_down(self, home_address: IPv4Address, now: float) -> None:
         """VPN/FA: no SA with VPN/FA has this home address any more."""
@@ -203,6 +197,7 @@ class ForeignAgent:
     def _reconfigure(self, policy: ForeignAgentPolicy, now: float) -> None:
         core = self._core
         before, core.policy = core.policy, policy
+        self.policy = policy
         place = (policy.care_of_address, policy.interface, policy.through_vpn)
         moved = place != (before.care_of_address, before.interface, before.through_vpn)
         if moved:
@@ -240,6 +235,16 @@ class ForeignAgent:
         core = self._core
         wall_clock_s = core.wall_clock()
         return [view(core.policy.name, one, wall_clock_s) for one in core.visitors.all()]
+
+    def visitor_keys(self) -> list[tuple[IPv4Address, IPv4Address]]:
+        """Home agent and home address of all registrations; cheap."""
+        return [one.key for one in self._core.visitors.all()]
+
+    def visitor(self, home_agent: IPv4Address, home_address: IPv4Address) -> VisitorView | None:
+        """One registration, to show it."""
+        core = self._core
+        entry = core.visitors.get(home_agent, home_address)
+        return None if entry is None else view(core.policy.name, entry, core.wall_clock())
 
     # -- timers -----------------------------------------------------------------------------
 

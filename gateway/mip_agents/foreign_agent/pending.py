@@ -13,11 +13,10 @@ from gateway.mip_agents.codec.extensions import UdpTunnelRequest
 from gateway.mip_agents.codec.registration import RegistrationRequest
 from gateway.mip_agents.outputs import Link
 from gateway.mip_agents.policy import SecurityAssociation
+from gateway.mip_agents.replay import LOW_HALF
 
 MAX_PER_PARTY = 8
 """Of one link-layer address: two home agents, and a few retransmissions to each."""
-LOW_HALF = 0xFFFF_FFFF
-"""The bits of an identification that the reply repeats."""
 
 PendingKey = tuple[int, int, int, str]
 """Home agent, lower half of the identification, home address, NAI."""
@@ -40,7 +39,9 @@ class Pending:
     """That the mobile node proved itself with; replies to it are signed likewise."""
     encapsulating: bool = False
     udp: UdpTunnelRequest | None = None
-    """What the home agent was asked for, by the mobile node or by us."""
+    """What we asked the home agent for."""
+    peer: str = ""
+    """Whose VPN tunnel the request came through."""
     told: bool = False
     """The mobile node knows of a failure; a later reply still counts, a timeout no more."""
     key: PendingKey = field(init=False)

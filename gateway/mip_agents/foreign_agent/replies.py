@@ -53,7 +53,7 @@ def receive_reply(core: Core, octets: bytes, path: Path, now: float) -> None:
     pending = _match(core, reply, path)
     peer = core.peer(pending.request.home_agent)
     try:
-        proven = _check_peer(reply, peer)
+        proven = _check_peer(reply, pending, peer)
     except Denied as denied:
         # It may be anybody's: the right one still counts if it comes.
         _refuse_once(core, pending, denied, now)
@@ -118,7 +118,7 @@ def _belongs(reply: RegistrationReply, nai: str, pending: Pending, path: Path) -
     )
 
 
-def _check_peer(reply: RegistrationReply, peer: PeerAgent | None) -> bool:
+def _check_peer(reply: RegistrationReply, pending: Pending, peer: PeerAgent | None) -> bool:
     """Whether the home agent proved itself to us (RFC 5944 section 3.5.4); Denied if it failed."""
     if peer is None:
         return False
@@ -126,7 +126,8 @@ def _check_peer(reply: RegistrationReply, peer: PeerAgent | None) -> bool:
     hint = f"configure the same SPI, key and algorithm on home agent {peer.address}"
     proofs = reply.authentications(AuthenticationKind.FOREIGN_HOME)
     if not proofs:
-        if peer.required:
+        # A deregistration must not have one (RFC 5944 section 3.5.4).
+        if peer.required and pending.request.lifetime_s:
             raise Denied(code, "the reply has no foreign-home authentication", hint)
         return False
     if len(proofs) > 1:
@@ -270,6 +271,7 @@ def _entry(
         pending.association,
         policy.max_packet_octets,
         policy.through_vpn,
+        pending.peer,
         keepalive_s=(udp.keepalive_s or DEFAULT_KEEPALIVE_S) if in_udp and udp else 0,
     )
     # Only what the home agent's proof to us covers counts; an unproven one is nobody's word.

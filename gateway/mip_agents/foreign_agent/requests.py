@@ -21,12 +21,12 @@ from gateway.mip_agents.foreign_agent.addresses import (
 )
 from gateway.mip_agents.foreign_agent.answers import deny
 from gateway.mip_agents.foreign_agent.asked import AUTHORIZING, Arrival, Asked, end_of_authorization
-from gateway.mip_agents.foreign_agent.checks import CHECKS
+from gateway.mip_agents.foreign_agent.checks import CHECKS, encapsulation_of
 from gateway.mip_agents.foreign_agent.core import Core, TimerKind
 from gateway.mip_agents.foreign_agent.pending import Pending, PendingKey
 from gateway.mip_agents.foreign_agent.refusal import Denied, Discarded
 from gateway.mip_agents.outputs import Link, Transmit
-from gateway.mip_agents.policy import Allowance, PeerAgent
+from gateway.mip_agents.policy import Allowance, ForeignAgentPolicy, PeerAgent
 
 
 def receive_request(core: Core, octets: bytes, came: Arrival, now: float) -> None:
@@ -94,7 +94,8 @@ def _relay(core: Core, asked: Asked, now: float) -> None:
     policy = core.policy
     pending = asked.pending
     request = pending.request
-    peer = core.peer(request.home_agent)
+    # A deregistration is proved by the mobile node alone (RFC 5944 section 3.5.4).
+    peer = core.peer(request.home_agent) if request.lifetime_s else None
     octets = request.octets[: asked.authorization_end] + _own_extensions(core, pending, peer)
     if peer is not None:
         octets = sign(octets, AuthenticationKind.FOREIGN_HOME, peer.associations[0])
@@ -113,18 +114,25 @@ def _relay(core: Core, asked: Asked, now: float) -> None:
 
 
 def _own_extensions(core: Core, pending: Pending, peer: PeerAgent | None) -> bytes:
-    """Those of ours that only a home agent that can check our authenticator may believe."""
-    if peer is None:
-        return b""
     octets = b""
-    co_located = bool(pending.request.flags & RequestFlag.CO_LOCATED)
-    forced = core.policy.udp_tunnelling is Allowance.REQUIRED
-    if forced and not co_located and pending.udp is None:
-        pending.udp = UdpTunnelRequest(forced=True)
+    policy = core.policy
+    request = pending.request
+    if request.lifetime_s and not request.flags & RequestFlag.CO_LOCATED and _offers_udp(policy):
+        # It is up to us, not to the mobile node, to ask for our care-of address (RFC 3519, 4.1):
+        # the home agent sees from the request's source whether there is a NAT in between.
+        forced = policy.udp_tunnelling is Allowance.REQUIRED
+        pending.udp = UdpTunnelRequest(forced, False, encapsulation_of(request).protocol)
         octets += pending.udp.serialize()
-    if core.policy.revocation:
+    if peer is not None and policy.revocation:
         octets += RevocationSupport(core.timestamp(), inform=True).serialize()
     return octets
+
+
+def _offers_udp(policy: ForeignAgentPolicy) -> bool:
+    """The gateway's inside has no NAT; there, only who configures it wants it."""
+    if policy.through_vpn:
+        return policy.udp_tunnelling is Allowance.REQUIRED
+    return policy.udp_tunnelling is not Allowance.OFF
 
 
 def pending_timed_out(core: Core, key: PendingKey, now: float) -> None:

@@ -57,11 +57,6 @@ class Revocations:
             raise Discarded(
                 "revocation", f"a revocation of {path.remote}: it comes from no home agent"
             )
-        if revocation.home_domain_address != peer.address:
-            raise Discarded(
-                "revocation",
-                f"a revocation of {path.remote} for home agent {revocation.home_domain_address}",
-            )
         if revocation.foreign_domain_address != core.policy.care_of_address and not any(
             one.co_located for one in core.visitors.of(revocation.home_address)
         ):

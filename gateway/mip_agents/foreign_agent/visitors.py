@@ -38,6 +38,8 @@ class VisitorEntry:
     association: SecurityAssociation | None = field(default=None, repr=False)
     max_packet_octets: int = 1400
     through_vpn: bool = False
+    peer: str = ""
+    """Whose VPN tunnel it registered through."""
     revocable: bool = False
     """The home agent and we have agreed on revocations."""
     inform: bool = False

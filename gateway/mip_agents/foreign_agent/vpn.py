@@ -42,16 +42,31 @@ def check_request(core: Core, asked: Asked) -> None:
             "a co-located care-of address cannot be used through the VPN's foreign agent",
             f"clear the D bit and use {core.policy.care_of_address}",
         )
+    peer = core.sessions.get(request.home_address)
+    if peer is None:
+        raise Denied(
+            ReplyCode.FA_PROHIBITED,
+            f"{request.home_address} has no VPN tunnel with VPN/FA",
+            "the mobile node has to negotiate VPN/FA with its SA, or to use the D bit",
+        )
+    asked.pending.peer = peer
 
 
 def install(core: Core, entry: VisitorEntry) -> None:
     """Tell the dataplane of a new or changed visitor, if it may have packets now."""
-    wanted = not entry.co_located and (not entry.through_vpn or entry.home_address in core.sessions)
-    if wanted:
+    if not entry.co_located and (not entry.through_vpn or has_session(core, entry)):
         entry.installed = True
         core.outputs.append(SetVisitor(entry.visitor()))
     else:
         uninstall(core, entry)
+
+
+def has_session(core: Core, entry: VisitorEntry) -> bool:
+    """Whether the peer that registered still has an SA.
+
+    The home address alone does not tell: another peer may have come by it since.
+    """
+    return core.sessions.get(entry.home_address) == entry.peer
 
 
 def uninstall(core: Core, entry: VisitorEntry) -> None:
@@ -61,25 +76,25 @@ def uninstall(core: Core, entry: VisitorEntry) -> None:
         core.outputs.append(RemoveVisitor(entry.home_agent, entry.home_address))
 
 
-def session_up(core: Core, home_address: IPv4Address, now: float) -> None:
-    """An SA with VPN/FA has this home address: its registrations, if any, count again."""
-    if home_address not in core.sessions:
-        core.sessions.add(home_address)
-        _refresh(core, home_address, "has its VPN tunnel again", now)
+def session_up(core: Core, home_address: IPv4Address, peer: str, now: float) -> None:
+    """An SA with VPN/FA has this home address: what this peer registered counts again."""
+    if core.sessions.get(home_address) != peer:
+        core.sessions[home_address] = peer
+        _refresh(core, home_address, now)
 
 
 def session_down(core: Core, home_address: IPv4Address, now: float) -> None:
     """The SA is gone; registrations stay until their lifetime ends."""
-    if home_address in core.sessions:
-        core.sessions.remove(home_address)
-        _refresh(core, home_address, "has no VPN tunnel any more; it gets no packets", now)
+    if core.sessions.pop(home_address, None) is not None:
+        _refresh(core, home_address, now)
 
 
-def _refresh(core: Core, home_address: IPv4Address, what: str, now: float) -> None:
+def _refresh(core: Core, home_address: IPv4Address, now: float) -> None:
     for entry in core.visitors.of(home_address):
         before = entry.installed
         install(core, entry)
         if entry.installed != before:
+            what = "has its VPN tunnel again" if entry.installed else "gets no packets without SA"
             core.tell(
                 "visitor_tunnel",
                 now,

@@ -51,7 +51,7 @@ OWN = IPv4Address("198.51.100.77")
 
 
 def test_relayed_as_it_is_from_the_care_of_address_to_the_home_agent() -> None:
-    world = World()
+    world = World(udp_tunnelling=Allowance.OFF)
     octets = request(extensions=[Nai("ann@example.org"), UnknownExtension(200, b"?")])
     world.asks(octets)
     ((_, sent),) = world.relayed()
@@ -70,7 +70,8 @@ def test_own_extensions_follow_what_the_node_signed_and_its_extensions_for_us_go
     world.asks(octets)
     ((got, sent),) = world.relayed()
     assert sent.message.startswith(untouched)
-    _, support, proof = got.extensions
+    _, udp, support, proof = got.extensions
+    assert udp == UdpTunnelRequest()
     assert isinstance(support, RevocationSupport)
     assert support.inform
     assert isinstance(proof, Authentication)
@@ -78,11 +79,24 @@ def test_own_extensions_follow_what_the_node_signed_and_its_extensions_for_us_go
     assert verify(sent.message, proof, FOREIGN_HOME)
 
 
-def test_without_a_shared_key_nothing_is_added() -> None:
+def test_own_extensions_without_a_shared_key_or_for_a_co_located_address() -> None:
     world = World(udp_tunnelling=Allowance.REQUIRED)
-    world.asks(request())
+    world.asks(request(flags=REVERSE | RequestFlag.GRE))
     ((got, _),) = world.relayed()
-    assert len(got.extensions) == 1
+    assert got.extensions[1:] == (UdpTunnelRequest(forced=True, encapsulation=47),)
+    world = World(peer_agents=PEERS, revocation=False)
+    world.asks(request(flags=REVERSE | CO_LOCATED, care_of=OWN), source=OWN)
+    ((got, _),) = world.relayed()
+    assert len(got.extensions) == 2, "its own proof and ours"
+
+
+def test_a_deregistration_is_proved_by_the_node_alone() -> None:
+    """RFC 5944 section 3.5.4."""
+    world = World(peer_agents=PEERS)
+    octets = request(lifetime_s=0)
+    world.asks(octets)
+    ((_, sent),) = world.relayed()
+    assert sent.message == octets
 
 
 def test_a_retransmission_is_relayed_again_and_stays_one_pending_registration() -> None:
@@ -132,7 +146,9 @@ def test_reply_to_a_node_without_address_is_a_broadcast_to_its_link_address() ->
 DENIALS = [
     (65, {"home_agents": (IPv4Network("203.0.113.0/24"),)}, request()),
     (65, {"trust_unsigned_agents": False}, request()),
-    (65, {}, request(home_agent=CARE_OF)),
+    (194, {}, request(home_agent=CARE_OF)),
+    (194, {}, request(home_agent=IPv4Address("255.255.255.255"))),
+    (194, {}, request(home_agent=IPv4Address("224.0.0.5"))),
     (67, {"require_visitor_authentication": True}, request()),
     (67, {"require_visitor_authentication": True}, request(proof=MOBILE_FOREIGN)),
     (
@@ -158,7 +174,6 @@ DENIALS = [
             MOBILE_HOME,
         ),
     ),
-    (70, {}, request(home_agent=IPv4Address("224.0.0.5"))),
     (70, {}, request(home=IPv4Address("127.0.0.1"))),
     (70, {}, request(home=HOME_AGENT)),
     (70, {}, request(home=CARE_OF)),
@@ -174,20 +189,12 @@ DENIALS = [
         {"encapsulations": frozenset({Encapsulation.IP_IP})},
         request(flags=REVERSE | RequestFlag.GRE),
     ),
-    (72, {"udp_tunnelling": Allowance.OFF}, request(extensions=[UdpTunnelRequest()])),
-    (72, {}, request(extensions=[UdpTunnelRequest(encapsulation=99)])),
-    (
-        72,
-        {"encapsulations": frozenset({Encapsulation.IP_IP})},
-        request(extensions=[UdpTunnelRequest(encapsulation=47)]),
-    ),
     (74, {"reverse_tunnelling": Allowance.OFF}, request()),
     (75, {"reverse_tunnelling": Allowance.REQUIRED}, request(flags=0)),
     (77, {}, request(care_of=IPv4Address("198.51.100.2"))),
     (77, {}, request(flags=REVERSE | CO_LOCATED)),
     (77, {}, request(flags=CO_LOCATED, care_of=IPv4Address("255.255.255.255"))),
     (79, {}, request(flags=REVERSE | CO_LOCATED, care_of=OWN, behind=[EncapsulatingDelivery()])),
-    (80, {}, request(home_agent=IPv4Address("255.255.255.255"))),
     (90, {}, request(home_agent=ZERO)),
     (97, {}, request(home=ZERO)),
     (100, {}, request(behind=[VendorExtension(True, 9, 1, b"?")])),
@@ -196,7 +203,9 @@ DENIALS = [
 
 
 @pytest.mark.parametrize(("code", "changes", "octets"), DENIALS)
-def test_h60_each_denial_code_of_a_request(code, changes, octets) -> None:
+def test_h60_each_denial_code_of_a_request(
+    code: int, changes: dict[str, object], octets: bytes
+) -> None:
     world = World(**changes)
     world.asks(octets)
     assert world.code() == code
@@ -237,7 +246,7 @@ def test_code_66_when_all_places_are_taken() -> None:
 
 
 @pytest.mark.parametrize(("ttl", "code"), [(254, 76), (1, 76), (255, None), (None, None)])
-def test_code_76_when_a_router_was_in_between(ttl, code) -> None:
+def test_code_76_when_a_router_was_in_between(ttl: int | None, code: int | None) -> None:
     world = World()
     world.asks(request(), ttl=ttl)
     assert [got.code for got, _ in world.to_node()] == ([code] if code else [])
@@ -251,7 +260,7 @@ def test_distance_does_not_matter_without_reverse_tunnel() -> None:
 
 
 @pytest.mark.parametrize(("icmp", "code"), [(0, 80), (1, 81), (3, 82), (13, 88)])
-def test_codes_80_to_88_when_the_home_agent_is_unreachable(icmp, code) -> None:
+def test_codes_80_to_88_when_the_home_agent_is_unreachable(icmp: int, code: int) -> None:
     world = World()
     world.asks(request())
     world.asks(request(home_agent=X_HOME_AGENT))
@@ -277,7 +286,7 @@ def test_code_78_says_which_home_agent_did_not_answer() -> None:
 
 
 def test_h60_reserved_bits_are_ignored_and_passed_on() -> None:
-    world = World()
+    world = World(udp_tunnelling=Allowance.OFF)
     octets = request(flags=REVERSE | RequestFlag.RESERVED | RequestFlag.RESERVED_LAST)
     world.asks(octets)
     ((_, sent),) = world.relayed()
@@ -294,7 +303,7 @@ def test_h53_unknown_skippable_extension_is_passed_on_and_the_other_kind_is_disc
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 23])
-def test_h53_short_requests_cost_a_counter(size) -> None:
+def test_h53_short_requests_cost_a_counter(size: int) -> None:
     world = World()
     world.asks(request()[:size])
     assert not world.transmits()
@@ -302,7 +311,10 @@ def test_h53_short_requests_cost_a_counter(size) -> None:
 
 
 def test_h53_every_cut_and_every_flipped_octet_is_harmless() -> None:
-    world = World(visitor_associations={MOBILE_FOREIGN.spi: MOBILE_FOREIGN})
+    world = World(
+        visitor_associations={MOBILE_FOREIGN.spi: MOBILE_FOREIGN},
+        udp_tunnelling=Allowance.OFF,
+    )
     octets = request(extensions=[Nai("ann@example.org")], proof=MOBILE_FOREIGN)
     for size in range(len(octets)):
         world.asks(octets[:size])
@@ -331,7 +343,7 @@ def test_h54_authenticator_over_data_with_more_behind_it() -> None:
 
 
 @pytest.mark.parametrize("spi", [0, 255])
-def test_h54_reserved_spi_is_no_proof(spi) -> None:
+def test_h54_reserved_spi_is_no_proof(spi: int) -> None:
     world = World(visitor_associations={256: replace(MOBILE_FOREIGN, spi=256)})
     proof = Authentication(AuthenticationKind.MOBILE_FOREIGN, spi, bytes(16))
     world.asks(request(behind=[proof]))
@@ -385,11 +397,13 @@ def test_h61_a_flood_of_pending_registrations_pushes_nobody_else_out() -> None:
 def test_h61_many_link_addresses_fill_the_table_but_push_nobody_out() -> None:
     world = World(max_pending=20)
     world.asks(request())
+    lines = 0
     for number in range(500):
         mac = b"\x02\x01" + number.to_bytes(4, "big")
         world.asks(request(home=OTHER_HOME, identification=number), mac=mac)
+        lines += sum(1 for one in world.outputs if isinstance(one, Event) and one.logged)
     assert world.agent.counters["code_66"] == 500 - 19
-    assert sum(1 for one in world.outputs if isinstance(one, Event) and one.logged) <= 1
+    assert lines <= 20
     world.asks(request(identification=3))
     assert world.relayed(), "who waits already may try again"
     world.hears(reply(identification=3))
