@@ -3,13 +3,14 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from gateway.lab import plan as lab_plan
 from gateway.lab.appliance import Appliance
 from gateway.lab.capture import Capture, Finding, judge, merge
-from gateway.lab.measured import Measured, start_download
+from gateway.lab.measured import CHECKOUT, Measured, start_download
 from gateway.lab.mobility import plan, roles
 from gateway.lab.mobility.mobile_node import MobileNode
 from gateway.lab.mobility.topology import MobilityLab
@@ -105,8 +106,14 @@ class MobilityBed:
 
     # -- nodes -----------------------------------------------------------------------------------
 
-    def node(self, layer: str, host: str = "device") -> MobileNode:
-        """A layer of a device: `i`, or `x` below it."""
+    def node(
+        self, layer: str, host: str = "device", *, default_route: bool | None = None
+    ) -> MobileNode:
+        """A layer of a device: `i`, or `x` below it.
+
+        Without `default_route` only what has its home address as source takes it, as an IKE
+        daemon beside it needs.
+        """
         inside = layer == "i"
         address, association = (roles.NODES if inside else roles.OUTSIDE_NODES)[host]
         node = MobileNode(
@@ -117,7 +124,7 @@ class MobilityBed:
             home_address=address,
             home_agent=I_HA if inside else X_HA,
             association=association,
-            default_route=inside and host == "device",
+            default_route=inside if default_route is None else default_route,
         )
         self.nodes.append(node)
         return node
@@ -153,8 +160,14 @@ class MobilityBed:
         argv += ["-M", "do" if df else "dont"]
         return " 0% packet loss" in self.lab.run(host, [*argv, str(to)], check=False).stdout
 
-    def download(self, rate: int = 200_000) -> "Session":
-        return Session(self, rate)
+    def download(self, rate: int = 200_000, server: object = SERVER) -> "Session":
+        return Session(self, rate, server)
+
+    def serve(self, host: str, address: object) -> None:
+        """Run the intranet's server on another host, too."""
+        argv = [sys.executable, "-S", "-m", "gateway.lab.intranet", "--address", str(address)]
+        server = self.lab.spawn(host, argv, f"intranet-{host}", {"PYTHONPATH": CHECKOUT})
+        wait_until(lambda: "ready" in server.output(), 30, f"the server on {host}")
 
     def stop(self) -> None:
         for swan in self.swans:
@@ -170,10 +183,10 @@ class MobilityBed:
 class Session:
     """A TCP session from the device to the intranet's server that must live."""
 
-    def __init__(self, bed: MobilityBed, rate: int) -> None:
+    def __init__(self, bed: MobilityBed, rate: int, server: object) -> None:
         bed._number += 1
         self._download: Measured = start_download(
-            bed.lab, f"http://{SERVER}/stream?rate={rate}", name=f"download-{bed._number}"
+            bed.lab, f"http://{server}/stream?rate={rate}", name=f"download-{bed._number}"
         )
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from mobility_bed import I_HA, I_HOA, SERVER, WAYS, MobilityBed, mobility_bed
 
+from gateway.domain.checksum import internet_checksum
 from gateway.domain.mobility import Encapsulation
 from gateway.lab import inject
 from gateway.lab.mobility import plan, wires
@@ -150,8 +151,6 @@ def encapsulated(packet: bytes, source: object) -> bytes:
 
 def fixed(packet: bytes) -> bytes:
     """The packet with a right header checksum."""
-    from gateway.domain.checksum import internet_checksum
-
     head = packet[:10] + bytes(2) + packet[12:20]
     return head[:10] + internet_checksum(head).to_bytes(2, "big") + head[12:] + packet[20:]
 
