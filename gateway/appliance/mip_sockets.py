@@ -22,6 +22,9 @@ MAX_OCTETS: Final = 4096
 RECEIVE_BUFFER_OCTETS: Final = 8 * 1024 * 1024
 """Ten thousand mobile nodes register at once after an outage."""
 _IP_PKTINFO = 8
+_IP_RECVERR = 11
+_FROM_ICMP, _ICMP_UNREACHABLE = 2, 3
+_ERROR = struct.Struct("=IBBB")
 _SO_RCVBUFFORCE = 33
 _SO_PRIORITY_CONTROL = 6
 _PKTINFO = struct.Struct("=i4s4s")
@@ -44,6 +47,7 @@ class MipSockets:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._locals: dict[bytes, Endpoint] = {}
+        self._unreachable: Callable[[IPv4Address, int], None] | None = None
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             self._prepare(address, port)
@@ -56,6 +60,7 @@ class MipSockets:
         sock = self._socket
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _SO_PRIORITY_CONTROL)
         try:
@@ -65,10 +70,16 @@ class MipSockets:
         sock.bind((address, port))
 
     def start(
-        self, loop: asyncio.AbstractEventLoop, receive: Callable[[list[Datagram]], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        receive: Callable[[list[Datagram]], None],
+        unreachable: Callable[[IPv4Address, int], None] | None = None,
     ) -> None:
-        """Give what comes to ``receive``, all of one wake-up at once."""
-        self._loop = loop
+        """Give what comes to ``receive``, all of one wake-up at once.
+
+        ``unreachable`` hears of addresses that ICMP says cannot be reached, with its code.
+        """
+        self._loop, self._unreachable = loop, unreachable
         loop.add_reader(self._socket.fileno(), self._readable, receive)
 
     def stop(self) -> None:
@@ -83,6 +94,7 @@ class MipSockets:
         self._socket.close()
 
     def _readable(self, receive: Callable[[list[Datagram]], None]) -> None:
+        self._read_errors()
         batch = self.read()
         if batch:
             receive(batch)
@@ -108,6 +120,21 @@ class MipSockets:
             found.append((data, Path(local, Endpoint(IPv4Address(host), port)), index))
         self.counters["datagrams_in"] += len(found)
         return found
+
+    def _read_errors(self) -> None:
+        """ICMP errors about what was sent; unread, they would keep waking us."""
+        for _ in range(DATAGRAMS_PER_WAKE_UP):
+            try:
+                _, control, _, address = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                return
+            self.counters["receive_errors"] += 1
+            for level, kind, value in control:
+                if level != socket.IPPROTO_IP or kind != _IP_RECVERR or len(value) < _ERROR.size:
+                    continue
+                _, origin, icmp_type, icmp_code = _ERROR.unpack_from(value)
+                if (origin, icmp_type) == (_FROM_ICMP, _ICMP_UNREACHABLE) and self._unreachable:
+                    self._unreachable(IPv4Address(address[0]), icmp_code)
 
     def _local(self, destination: bytes) -> Endpoint:
         # Only addresses of this box and broadcasts get here: there are few.

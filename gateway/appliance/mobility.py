@@ -131,7 +131,7 @@ class Mobility:
             if agent is not None:
                 agent.restore(records, now)
         self._store.start()
-        self._sockets.start(self._loop, self.service.receive)
+        self._sockets.start(self._loop, self.service.receive, self.service.unreachable)
         for interface in self._links:
             self._watch_link(interface)
         for descriptor in self._dataplane.event_fds():

@@ -43,7 +43,9 @@ _REQUEST: Final = 1
 class Agent(Protocol):
     """What home agents and foreign agents have in common."""
 
-    counters: Mapping[str, int]
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What happened how often."""
 
     def receive(self, message: bytes, path: Path, now: float, link: Link | None = None) -> None:
         """A message from the network."""
@@ -64,7 +66,9 @@ class Agent(Protocol):
 class HomeAgentEngine(Agent, Protocol):
     """:class:`gateway.mip_agents.home_agent.engine.HomeAgent`."""
 
-    policy: HomeAgentPolicy
+    @property
+    def policy(self) -> HomeAgentPolicy:
+        """What it was told."""
 
     def binding_refused(self, home_address: IPv4Address, reason: str, now: float) -> None:
         """The dataplane could not do it."""
@@ -73,10 +77,15 @@ class HomeAgentEngine(Agent, Protocol):
 class ForeignAgentEngine(Agent, Protocol):
     """:class:`gateway.mip_agents.foreign_agent.engine.ForeignAgent`."""
 
-    policy: ForeignAgentPolicy
+    @property
+    def policy(self) -> ForeignAgentPolicy:
+        """What it was told."""
 
     def solicited(self, message: bytes, source: IPv4Address, link: Link, now: float) -> None:
         """A mobile node looks for an agent."""
+
+    def home_agent_unreachable(self, home_agent: IPv4Address, icmp_code: int, now: float) -> None:
+        """ICMP says so about a request that was relayed."""
 
     def visitor_refused(
         self, home_agent: IPv4Address, home_address: IPv4Address, reason: str, now: float
@@ -223,6 +232,13 @@ class MobilityService:
             agent.receive(packet.message, Path(here, packet.path.remote), now, link)
             return
         agent.receive(packet.message, packet.path, now, link)
+
+    def unreachable(self, address: IPv4Address, icmp_code: int) -> None:
+        """ICMP says that an address cannot be reached: it may be that of a home agent."""
+        now = self._clock()
+        for agent in self.foreign_agents:
+            agent.home_agent_unreachable(address, icmp_code, now)
+        self.flush(now)
 
     def _count(self, what: str) -> None:
         self.counters[what] += 1

@@ -53,3 +53,28 @@ def test_a_port_in_use_is_explained() -> None:
     with pytest.raises(MipSocketError, match=f"UDP port {first.port} is in use"):
         MipSockets(port=first.port, address="127.0.0.1")
     first.close()
+
+
+def test_icmp_errors_are_told_and_do_not_keep_it_busy() -> None:
+    async def scenario() -> None:
+        sockets = MipSockets(port=0)
+        told: asyncio.Future[tuple[IPv4Address, int]] = asyncio.get_running_loop().create_future()
+        wakings: list[int] = []
+        loop = asyncio.get_running_loop()
+        read = sockets._read_errors
+        sockets._read_errors = lambda: (wakings.append(1), read())[1]  # type: ignore[method-assign]
+        sockets.start(loop, lambda _: None, lambda *said: told.set_result(said))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+            closed.bind(("127.0.0.5", 0))
+            gone = Endpoint(IPv4Address("127.0.0.5"), closed.getsockname()[1])
+        here = Endpoint(IPv4Address("127.0.0.1"), sockets.port)
+        assert sockets.send(b"request", Path(here, gone)) is None
+        async with asyncio.timeout(20):
+            assert await told == (gone.address, 3)
+        before = len(wakings)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(wakings) == before
+        sockets.close()
+
+    asyncio.run(scenario())
