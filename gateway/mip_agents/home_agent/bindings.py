@@ -1,0 +1,205 @@
+"""The binding table: who is registered, at which care-of addresses, until when.
+
+A :class:`Registrant` is a mobile node that has proved itself lately. It has bindings, or it is
+remembered for a moment so that nothing it sent can be played again.
+"""
+
+from collections.abc import Hashable, Iterator
+from ipaddress import IPv4Address
+
+from gateway.domain.endpoint import Endpoint
+from gateway.domain.mobility import HomeNetwork, MobilityBinding, Tunnel
+from gateway.mip_agents.codec.extensions import AuthenticationKind
+from gateway.mip_agents.codec.registration import RequestFlag
+from gateway.mip_agents.policy import HomeAgentPolicy, MobileNode
+from gateway.mip_agents.replay import Identification
+
+NEVER = float("inf")
+
+
+class Revocable:
+    """Who wants to be told when a binding ends before its time (RFC 3543)."""
+
+    __slots__ = ("inform", "kind", "our_timestamp", "peer", "spi", "their_timestamp")
+
+    def __init__(
+        self,
+        peer: Endpoint,
+        kind: AuthenticationKind,
+        spi: int,
+        their_timestamp: int,
+        our_timestamp: int,
+        *,
+        inform: bool,
+    ) -> None:
+        self.peer = peer
+        self.kind = kind
+        """FOREIGN_HOME with a foreign agent, MOBILE_HOME with a co-located mobile node."""
+        self.spi = spi
+        self.their_timestamp = their_timestamp
+        self.our_timestamp = our_timestamp
+        self.inform = inform
+        """It understands whether to tell the mobile node."""
+
+
+class CareOf:
+    """One care-of address of a mobile node, and all that was agreed on for it."""
+
+    __slots__ = (
+        "address",
+        "agent",
+        "expires_at",
+        "flags",
+        "granted_at",
+        "lifetime_s",
+        "nat",
+        "revocable",
+        "text",
+        "tunnel",
+        "zero_overhead",
+    )
+
+    def __init__(
+        self,
+        address: IPv4Address,
+        flags: RequestFlag,
+        tunnel: Tunnel,
+        zero_overhead: IPv4Address | None,
+        agent: IPv4Address | None,
+        *,
+        nat: bool,
+    ) -> None:
+        self.address = address
+        self.text = str(address)
+        self.flags = flags
+        self.tunnel = tunnel
+        self.zero_overhead = zero_overhead
+        self.agent = agent
+        """The foreign agent that relayed the request."""
+        self.nat = nat
+        self.lifetime_s = 0
+        self.granted_at = 0.0
+        self.expires_at = NEVER
+        self.revocable: Revocable | None = None
+
+
+class Registrant:
+    """A mobile node that has proved itself lately."""
+
+    __slots__ = (
+        "accepted_wall_s",
+        "care_ofs",
+        "home_address",
+        "home_network",
+        "home_text",
+        "kept_skew_s",
+        "kept_wall_s",
+        "key",
+        "last_code",
+        "leased",
+        "mismatch_after",
+        "node",
+        "quiet_until",
+        "record_key",
+        "refused_until",
+        "registrations",
+        "replay",
+    )
+
+    def __init__(self, key: Hashable, node: MobileNode) -> None:
+        self.key = key
+        self.record_key = ""
+        """The name of its record; empty while there is none."""
+        self.node = node
+        self.home_address: IPv4Address | None = None
+        """None while it has no binding and no lease."""
+        self.home_text = ""
+        self.home_network: HomeNetwork | None = None
+        self.leased = False
+        self.care_ofs: tuple[CareOf, ...] = ()
+        """The latest one last."""
+        self.replay: dict[int, Identification] = {}
+        """By SPI."""
+        self.registrations = 0
+        self.last_code = 0
+        self.quiet_until = 0.0
+        """Without bindings it is forgotten then."""
+        self.refused_until = 0.0
+        """The dataplane refused its binding: it need not be asked again before."""
+        self.mismatch_after = 0.0
+        """Meter of the replies with code 133."""
+        self.accepted_wall_s = 0.0
+        """When the last fresh request came, by the wall clock."""
+        self.kept_wall_s = 0.0
+        """Likewise, in the record that was written last."""
+        self.kept_skew_s = 0.0
+        """How far the mobile node's clock was ahead of ours then."""
+
+
+def node_key(node: MobileNode) -> Hashable:
+    """What a mobile node is known by here: its NAI, or its home address as a number."""
+    return node.nai or int(node.home_address or 0)
+
+
+class BindingTable:
+    """Registrants by what they are known by, and those with a home address by that."""
+
+    __slots__ = ("by_home", "by_key")
+
+    def __init__(self) -> None:
+        self.by_key: dict[Hashable, Registrant] = {}
+        self.by_home: dict[int, Registrant] = {}
+        """Only those that have a binding."""
+
+    def __iter__(self) -> Iterator[Registrant]:
+        """Those that have a binding."""
+        return iter(self.by_home.values())
+
+    def __len__(self) -> int:
+        """How many mobile nodes have bindings."""
+        return len(self.by_home)
+
+    def registrant(self, key: Hashable, node: MobileNode) -> Registrant:
+        """The one of this key, a new one if need be."""
+        found = self.by_key.get(key)
+        if found is None:
+            found = self.by_key[key] = Registrant(key, node)
+        return found
+
+    def bind(self, registrant: Registrant, home: IPv4Address, network: HomeNetwork) -> None:
+        """It has this home address as long as it has a binding."""
+        registrant.home_address = home
+        registrant.home_text = str(home)
+        registrant.home_network = network
+        self.by_home[int(home)] = registrant
+
+    def unbind(self, registrant: Registrant) -> None:
+        """It has no binding any more."""
+        registrant.care_ofs = ()
+        if registrant.home_address is not None:
+            self.by_home.pop(int(registrant.home_address), None)
+        registrant.home_address = None
+        registrant.home_network = None
+
+    def forget(self, registrant: Registrant) -> None:
+        """Nothing it ever sent could still be taken for new."""
+        self.by_key.pop(registrant.key, None)
+
+
+def dataplane_binding(registrant: Registrant, policy: HomeAgentPolicy) -> MobilityBinding:
+    """What the dataplane has to do for a registrant with bindings."""
+    home, network, care_ofs = registrant.home_address, registrant.home_network, registrant.care_ofs
+    if home is None or network is None or not care_ofs:
+        raise ValueError(f"{registrant.node.name} has no binding")
+    flags = [one.flags for one in care_ofs]
+    return MobilityBinding(
+        policy.address,
+        home,
+        network,
+        tuple(one.tunnel for one in care_ofs),
+        all(one & RequestFlag.CO_LOCATED for one in flags),
+        any(one & RequestFlag.REVERSE for one in flags),
+        policy.broadcasts and any(one & RequestFlag.BROADCASTS for one in flags),
+        registrant.node.max_packet_octets or policy.max_packet_octets,
+        care_ofs[0].zero_overhead if len(care_ofs) == 1 else None,
+    )

@@ -1,0 +1,122 @@
+"""After a restart: bindings and replay protection out of the records of the last run."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from gateway.domain.event import Event
+from gateway.domain.wire import WireError
+from gateway.mip_agents.home_agent import home_addresses, records
+from gateway.mip_agents.home_agent.bindings import NEVER, CareOf, Registrant, node_key
+from gateway.mip_agents.home_agent.records import Record
+from gateway.mip_agents.home_agent.registrar import Registrar
+from gateway.mip_agents.outputs import Forget, RemoveBinding
+from gateway.mip_agents.policy import MobileNode, ReplayProtection
+from gateway.mip_agents.replay import TimestampIdentification
+
+
+def restore_records(
+    octets: Iterable[bytes],
+    registrar: Registrar,
+    counters: Counter[str],
+    now: float,
+    wall_s: float,
+) -> None:
+    """Take up every record of this home agent that is still good for something."""
+    restored = lost = 0
+    for one in octets:
+        try:
+            record = records.read(one, registrar.policy.address)
+        except WireError:
+            counters["discarded_record"] += 1
+            continue
+        if record.home_agent != registrar.policy.name:
+            continue
+        if _restore(record, registrar, now, wall_s):
+            restored += bool(record.care_ofs)
+            continue
+        lost += bool(record.care_ofs)
+        _give_up(record, registrar)
+    if restored or lost:
+        text = f"{registrar.policy.name} took up {restored} bindings of the last run"
+        if lost:
+            text += f"; {lost} were over or have no place in the configuration any more"
+        fields: dict[str, object] = {
+            "home_agent": registrar.policy.name,
+            "restored": restored,
+            "lost": lost,
+        }
+        registrar.outputs.append(Event("bindings_restored", text, fields=fields))
+
+
+def _restore(record: Record, registrar: Registrar, now: float, wall_s: float) -> bool:
+    nodes = registrar.policy.nodes
+    if record.nai:
+        node = nodes.by_nai(record.nai)
+    else:
+        node = nodes.by_home_address(record.static_home_address)
+    if node is None or node.nai != record.nai or node_key(node) in registrar.table.by_key:
+        return False
+    care_ofs = tuple(one for one in record.care_ofs if one.expires_at > wall_s)
+    for one in care_ofs:
+        _to_engine_clock(one, now, wall_s)
+    quiet_until = now + _memory_s(node) - max(0.0, wall_s - record.accepted_wall_s)
+    if not care_ofs and (record.care_ofs or quiet_until <= now):
+        return False
+    registrant = Registrant(node_key(node), node)
+    registrant.record_key = records.key(registrar.policy, node)
+    if care_ofs and not _settle(registrant, record, registrar):
+        return False
+    registrant.care_ofs = care_ofs
+    registrant.quiet_until = max(quiet_until, now + _memory_s(node))
+    registrant.registrations = record.registrations
+    registrant.accepted_wall_s = registrant.kept_wall_s = record.accepted_wall_s
+    _restore_replay(registrant, record, wall_s)
+    registrar.table.by_key[registrant.key] = registrant
+    registrar.take_up(registrant, now)
+    return True
+
+
+def _to_engine_clock(one: CareOf, now: float, wall_s: float) -> None:
+    one.granted_at += now - wall_s
+    if one.expires_at != NEVER:
+        # A wall clock that was set back must not prolong anything.
+        one.expires_at = min(one.expires_at + now - wall_s, now + one.lifetime_s)
+
+
+def _settle(registrant: Registrant, record: Record, registrar: Registrar) -> bool:
+    addresses = registrar.court.addresses
+    home, node = record.home_address, registrant.node
+    network = addresses.home_network(int(home))
+    if network is None or not addresses.can_be_home_address(int(home)):
+        return False
+    if int(home) in registrar.table.by_home or node.home_address not in (None, home):
+        return False
+    if node.home_address is None:
+        if not home_addresses.lease_again(home, registrant.key, registrar.policy):
+            return False
+        registrant.leased = True
+    registrar.table.bind(registrant, home, network)
+    return True
+
+
+def _restore_replay(registrant: Registrant, record: Record, wall_s: float) -> None:
+    known = {one.spi: one for one in registrant.node.associations}
+    for spi, last in record.replay:
+        association = known.get(spi)
+        if association is not None and association.replay is ReplayProtection.TIMESTAMPS:
+            floor = records.floor(last, record.accepted_wall_s, wall_s)
+            registrant.replay[spi] = TimestampIdentification(floor)
+            registrant.kept_skew_s = records.skew_s(last, record.accepted_wall_s)
+
+
+def _memory_s(node: MobileNode) -> float:
+    return max((2 * one.replay_window_s + 1 for one in node.associations), default=0.0)
+
+
+def _give_up(record: Record, registrar: Registrar) -> None:
+    name = record.nai or str(record.static_home_address)
+    home = int(record.home_address)
+    if home and home not in registrar.table.by_home:
+        # The last run's tunnel may still be in the kernel.
+        registrar.outputs.append(RemoveBinding(registrar.policy.address, record.home_address))
+    registrar.outputs.append(Forget(f"home-agent/{registrar.policy.name}/{name}"))
