@@ -1,7 +1,7 @@
 """What the mobility agents ask of a dataplane, in the drafts' own verbs."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
 from gateway.domain.mobility import HomeNetwork, MobilityBinding, Visitor
@@ -22,6 +22,8 @@ class MobilitySettings:
     visited_interfaces: tuple[str, ...] = ()
     """Links on which our foreign agents serve."""
     outside_interfaces: tuple[str, ...] = ()
+    protected_networks: tuple[IPv4Network, ...] = ()
+    """What outside interfaces must not reach, not even by the tunnel of an outer home agent."""
     vpn_interface: str = "gw0"
     """The xfrm interface, for VPN/FA."""
     offload: bool = True

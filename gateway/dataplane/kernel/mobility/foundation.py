@@ -1,0 +1,132 @@
+"""What is there before the first registration: devices, rules, constant routes, ruleset."""
+
+import contextlib
+import errno
+from ipaddress import IPv4Address, IPv4Network
+
+from gateway.dataplane.kernel.mobility import constants, routes, ruleset
+from gateway.dataplane.kernel.mobility.devices import LOOPBACK, Device, Devices, load_fou
+from gateway.dataplane.kernel.mobility.neighbours import Announcer
+from gateway.dataplane.kernel.mobility.sysctls import Sysctls
+from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
+from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4, SetElements
+from gateway.dataplane.mobility import MobilitySettings
+
+
+class Foundation:
+    """Sockets to the kernel and what stays constant. Raises :class:`OSError`."""
+
+    def __init__(self, settings: MobilitySettings) -> None:
+        self._settings = settings
+        self._sysctls = Sysctls()
+        self._known: dict[str, Device] = {}
+        self._owned = False
+        self.leftovers = 0
+        """Devices, rules, routes and neighbours of an earlier run that were cleared."""
+        with contextlib.ExitStack() as undo:
+            self._devices = Devices()
+            undo.callback(self._devices.close)
+            self.route = NetlinkSocket(NETLINK_ROUTE)
+            undo.callback(self.route.close)
+            self.sets = SetElements(constants.TABLE, NFPROTO_IPV4)
+            undo.callback(self.sets.close)
+            self.announcer = Announcer()
+            undo.pop_all()
+
+    @property
+    def devices(self) -> dict[str, int]:
+        """Indexes of our devices by name."""
+        return self._devices.indexes
+
+    def build(self) -> None:
+        """Clear leftovers and make everything. Raises OSError saying what is missing."""
+        settings = self._settings
+        load_fou()
+        # Raises while nothing is ours yet: close() must not take what belongs to somebody else.
+        self.leftovers = self._devices.clear()
+        self._owned = True
+        self.leftovers += self._clear()
+        ruleset.load(settings)
+        self._devices.make(settings.mtu)
+        self._switch(settings)
+        self.route.check("rules and routes", self._constant(settings), errno.EEXIST)
+        self.refresh()
+
+    def _constant(self, settings: MobilitySettings) -> list[bytes]:
+        return [
+            routes.set_host(constants.HOME_TABLE, constants.DUMMY, LOOPBACK),
+            routes.set_blackhole(constants.DELIVER_TABLE),
+            *(routes.set_unreachable(network) for network in _virtual(settings)),
+            routes.add_rule(constants.DELIVER_PRIORITY, constants.DELIVER_TABLE, constants.DELIVER),
+            routes.add_rule(constants.HOME_PRIORITY, constants.HOME_TABLE),
+        ]
+
+    def _switch(self, settings: MobilitySettings) -> None:
+        for device in constants.RECEIVING:
+            self._sysctls.receiving(device)
+        for interface in settings.visited_interfaces:
+            self._sysctls.visited(interface)
+        for home in settings.home_networks:
+            if home.interface is not None:
+                self._sysctls.home(home.interface)
+        if settings.forwarding:
+            self._sysctls.forwarding()
+
+    def _clear(self) -> int:
+        old = routes.leftovers(self.route)
+        if old:
+            gone = errno.ENOENT, errno.ESRCH, errno.ENODEV
+            self.route.check("clearing leftovers", old, *gone)
+        return len(old)
+
+    def reconfigure(self, settings: MobilitySettings) -> None:
+        """Use other addresses and networks. Raises OSError."""
+        before, after = _virtual(self._settings), _virtual(settings)
+        self.refresh()
+        self._switch(settings)
+        if settings.mtu != self._settings.mtu:
+            self._devices.set_mtu(settings.mtu)
+        fresh = [routes.set_unreachable(network) for network in after if network not in before]
+        self.route.check("virtual home networks", fresh)
+        ruleset.update(settings)
+        gone = [routes.delete_unreachable(network) for network in before if network not in after]
+        self.route.check("virtual home networks", gone, errno.ESRCH)
+        self._settings = settings
+
+    def refresh(self) -> None:
+        """Look at the interfaces again. Raises OSError."""
+        self._known = self._devices.every()
+
+    def index(self, interface: str) -> int | None:
+        """Index of an interface; None when there is none."""
+        device = self._known.get(interface)
+        if device is None:
+            self.refresh()
+            device = self._known.get(interface)
+        return None if device is None else device.index
+
+    def announce(self, address: IPv4Address, interface: str) -> None:
+        """Gratuitous ARP for a mobile node that is away. Never raises OSError."""
+        device = self._known.get(interface)
+        if device is not None:
+            self.announcer.announce(address, interface, device.link_address)
+
+    def close(self) -> None:
+        """Remove everything that carries our marks, and close the sockets."""
+        if self._owned:
+            with contextlib.suppress(OSError):
+                self._devices.clear()
+            with contextlib.suppress(OSError):
+                self._clear()
+            with contextlib.suppress(OSError):
+                ruleset.remove()
+            self._sysctls.restore()
+        self.announcer.close()
+        self.sets.close()
+        self.route.close()
+        self._devices.close()
+
+
+def _virtual(settings: MobilitySettings) -> list[IPv4Network]:
+    virtual = [home.network for home in settings.home_networks if home.interface is None]
+    return list(dict.fromkeys(virtual))

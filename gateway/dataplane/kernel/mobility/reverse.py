@@ -1,0 +1,72 @@
+"""Reverse tables: one default route for each pair of transmitting device and packet size.
+
+A visitor's packets carry the mark of its table. Visitors of one foreign agent mostly share one
+size, so there are few; who asks for one too many is refused.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from gateway.dataplane.kernel.mobility import constants, routes
+from gateway.dataplane.kernel.mobility.batch import Batch, Owner
+
+NOBODY: Owner = (IPv4Address(0), IPv4Address(0))
+"""Owner of what is nobody's own."""
+
+
+class NoReverseTableError(Exception):
+    """All reverse tables are in use with other packet sizes."""
+
+
+@dataclass(slots=True)
+class _Use:
+    place: int
+    users: int = 0
+
+
+class ReverseTables:
+    """Hands out reverse tables; their routes and rules stay once they are there."""
+
+    def __init__(self) -> None:
+        self._uses: dict[tuple[int, int], _Use] = {}
+
+    def claim(self, device: int, mtu: int, batch: Batch) -> int:
+        """The mark that leads to ``device`` with packets of at most ``mtu`` octets.
+
+        Raises :class:`NoReverseTableError`.
+        """
+        use = self._uses.get((device, mtu))
+        if use is None:
+            use = self._uses[device, mtu] = self._make(device, mtu, batch)
+        use.users += 1
+        return constants.REVERSE_MARKS[use.place]
+
+    def release(self, device: int, mtu: int) -> int:
+        """Reverse of :meth:`claim`; returns the mark.
+
+        The table stays until another size needs its place.
+        """
+        use = self._uses[device, mtu]
+        use.users -= 1
+        return constants.REVERSE_MARKS[use.place]
+
+    def _make(self, device: int, mtu: int, batch: Batch) -> _Use:
+        place = len(self._uses)
+        new = place < len(constants.REVERSE_TABLES)
+        if not new:
+            for key, use in self._uses.items():
+                if not use.users:
+                    place = use.place
+                    del self._uses[key]
+                    break
+            else:
+                sizes = sorted({size for _, size in self._uses})
+                text = f"packet sizes in use are {sizes}; give visitors one of these"
+                raise NoReverseTableError(text)
+        table = constants.REVERSE_TABLES[place]
+        batch.request(NOBODY, "a reverse route", routes.set_default(table, device, mtu))
+        if new:
+            mark = constants.REVERSE_MARKS[place]
+            rule = routes.add_rule(constants.REVERSE_PRIORITY, table, mark)
+            batch.request(NOBODY, "a reverse rule", rule)
+        return _Use(place)

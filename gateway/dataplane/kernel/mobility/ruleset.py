@@ -1,0 +1,158 @@
+"""The constant ruleset of the mobility dataplane (``ruleset.nft``), and its sets by name.
+
+What was learnt (Linux 6.1, nft 1.0.6):
+
+- Concatenations with raw payload expressions need ``typeof``; a map declared with one raw
+  expression is as good for another one of the same width.
+- Statements of one rule see what earlier ones wrote: after ``ip saddr set`` a key with
+  ``ip saddr`` is looked up with the new address.
+- A map miss ends the rule, so a rule that writes two addresses needs both elements; they are
+  added in one transaction.
+- Raw payload statements leave checksums alone; the UDP header of a tunnel is rewritten so that
+  its checksum stays right (:data:`constants.FOU_PORT`).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from importlib import resources
+from ipaddress import IPv4Network
+from string import Template
+from typing import Any, Final
+
+from gateway.dataplane.kernel.mobility import constants
+from gateway.dataplane.kernel.ruleset import RulesetRefusedError
+from gateway.dataplane.mobility import MobilitySettings
+
+_TCP_IP: Final = 40
+_SWITCH_OUT: Final = "jump switch_out"
+
+
+def _elements(values: Iterable[object]) -> str:
+    listed = ", ".join(dict.fromkeys(map(str, values)))
+    return f"elements = {{ {listed} }}" if listed else ""
+
+
+def _virtual(settings: MobilitySettings) -> list[IPv4Network]:
+    return [home.network for home in settings.home_networks if home.interface is None]
+
+
+def _disjoint(networks: Iterable[IPv4Network]) -> list[object]:
+    """Without those that another one holds: interval sets refuse that."""
+    kept: list[object] = []
+    end = -1
+    for network in sorted(networks, key=lambda n: (int(n.network_address), n.prefixlen)):
+        if int(network[0]) > end:
+            kept.append(network)
+            end = int(network[-1])
+    return kept
+
+
+def _contents(settings: MobilitySettings) -> dict[str, list[object]]:
+    """What the sets with a constant content hold, by name."""
+    relays = settings.relayed_home_agents
+    return {
+        "own": [*settings.home_agents, *settings.care_of_addresses],
+        "inside_agents": [*settings.inside_home_agents],
+        "outside": [f'"{name}"' for name in settings.outside_interfaces],
+        "visited": [f'"{name}"' for name in settings.visited_interfaces],
+        "virtual_homes": _disjoint(_virtual(settings)),
+        "protected": _disjoint(settings.protected_networks),
+        "relayed_agents": [relay.home_agent for relay in relays],
+        "relay_agent": [
+            f"{relay.public_address} . {relay.public_port} : {relay.home_agent}" for relay in relays
+        ],
+        "relay_address": [f"{relay.home_agent} : {relay.public_address}" for relay in relays],
+        "relay_port": [f"{relay.home_agent} : {relay.public_port}" for relay in relays],
+    }
+
+
+def render(settings: MobilitySettings) -> str:
+    """The ruleset for these settings."""
+    text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
+    sets = {name.upper(): _elements(found) for name, found in _contents(settings).items()}
+    fast = settings.offload
+    return Template(text).substitute(
+        sets,
+        RECEIVE_IP_IP=constants.RECEIVE_IP_IP,
+        RECEIVE_GRE=constants.RECEIVE_GRE,
+        SEND_IP_IP=constants.SEND_IP_IP,
+        SEND_GRE=constants.SEND_GRE,
+        SEND_UDP=constants.SEND_UDP,
+        VPN=settings.vpn_interface,
+        QUEUE=settings.queue_number,
+        DUMMY=constants.DUMMY,
+        FOU_PORT=constants.FOU_PORT,
+        HOME=f"{constants.HOME:#x}",
+        HOME_OUTSIDE=f"{constants.HOME_OUTSIDE:#x}",
+        DELIVER=f"{constants.DELIVER:#x}",
+        REVERSE=f"{constants.REVERSE:#x}",
+        SWITCHED=f"{constants.SWITCHED:#x}",
+        RELAYED=f"{constants.RELAYED:#x}",
+        REVERSE_FIRST=f"{constants.REVERSE_MARKS[0]:#x}",
+        REVERSE_LAST=f"{constants.REVERSE_MARKS[-1]:#x}",
+        MSS=settings.mtu - _TCP_IP,
+        OUTER_MTU=settings.mtu + 20,
+        IP_IP="open_ip_ip" if fast else "queued_tunnel",
+        GRE="open_gre" if fast else "queued_tunnel",
+        UDP_TUNNEL="open_udp" if fast else "queued_tunnel",
+        SENDING="sending" if fast else "sending_queued",
+        SWITCH_IN="switch_in" if fast else "queued_switch",
+        SWITCH_OUT=_SWITCH_OUT if fast else "",
+        SWITCH_OUT_LOCAL="jump switch_out_local" if fast else "",
+    )
+
+
+def _run(command: str, *, as_json: bool = False) -> str:
+    import nftables  # noqa: PLC0415 - the probe must be able to say that it is missing
+
+    try:
+        nft: Any = nftables.Nftables()
+    except OSError as error:
+        raise RulesetRefusedError(f"libnftables: {error}") from error
+    nft.set_json_output(as_json)
+    nft.set_terse_output(True)
+    code, output, problem = nft.cmd(command)
+    if code:
+        raise RulesetRefusedError(problem.strip() or f"libnftables returned {code}")
+    return str(output)
+
+
+def load(settings: MobilitySettings) -> None:
+    """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
+    _run(render(settings))
+
+
+def update(settings: MobilitySettings) -> None:
+    """Exchange what settings put into sets, atomically; bindings and counters stay.
+
+    Raises :class:`RulesetRefusedError`.
+    """
+    lines = []
+    for name, values in _contents(settings).items():
+        kind = "map" if name in ("relay_agent", "relay_address", "relay_port") else "set"
+        lines.append(f"flush {kind} ip {constants.TABLE} {name}")
+        if values:
+            listed = ", ".join(dict.fromkeys(map(str, values)))
+            lines.append(f"add element ip {constants.TABLE} {name} {{ {listed} }}")
+    _run("\n".join(lines))
+
+
+def remove() -> None:
+    """Delete our table; it may be gone already. Raises :class:`RulesetRefusedError`."""
+    _run(f"add table ip {constants.TABLE}\ndelete table ip {constants.TABLE}")
+
+
+def counters() -> dict[str, int]:
+    """Packets by the comment of the rule; empty while the ruleset is not loaded."""
+    try:
+        answer = json.loads(_run(f"list table ip {constants.TABLE}", as_json=True))
+    except RulesetRefusedError:
+        return {}
+    counts: Counter[str] = Counter()
+    for item in answer["nftables"]:
+        rule = item.get("rule", {})
+        for expression in rule.get("expr", ()):
+            if rule.get("comment") and "counter" in expression:
+                counts[rule["comment"]] += expression["counter"]["packets"]
+    return dict(counts)
