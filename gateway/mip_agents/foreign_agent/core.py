@@ -6,13 +6,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from gateway.domain.endpoint import Endpoint, Path
+from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event, Severity
 from gateway.domain.log import RateLimit, with_suppressed
 from gateway.domain.timers import Timers
 from gateway.mip_agents.foreign_agent.challenges import Challenges
 from gateway.mip_agents.foreign_agent.pending import PendingTable
-from gateway.mip_agents.foreign_agent.visitors import VisitorKey, VisitorList
+from gateway.mip_agents.foreign_agent.visitors import VisitorEntry, VisitorKey, VisitorList
 from gateway.mip_agents.outputs import Output
 from gateway.mip_agents.policy import ForeignAgentPolicy, PeerAgent, SecurityAssociation
 
@@ -35,12 +35,14 @@ TimerKey = tuple[TimerKind, Hashable]
 
 @dataclass(slots=True)
 class RevocationSent:
-    """A revocation of ours (RFC 3543)."""
+    """A revocation of ours (RFC 3543) that waits for its acknowledgment."""
 
-    octets: bytes
-    path: Path
-    identifier: int
-    transmissions: int = 1
+    entry: VisitorEntry
+    peer: PeerAgent
+    until: float
+    """The home agent's binding ends by itself then."""
+    identifiers: list[int]
+    """One for each transmission; any of them may be acknowledged."""
 
 
 class Core:

@@ -62,6 +62,7 @@ def _asked(core: Core, request: RegistrationRequest, came: Arrival, link: Link) 
     local = path.local.address
     if not isinstance(local, IPv4Address) or not is_unicast(local):
         local = core.policy.care_of_address
+    _check_revocation_support(request)
     nai = request.first(Nai)
     pending = Pending(
         request,
@@ -87,6 +88,19 @@ def _asked(core: Core, request: RegistrationRequest, came: Arrival, link: Link) 
         proofs[0] if proofs else None,
         same is not None and same.request.octets == request.octets,
     )
+
+
+def _check_revocation_support(request: RegistrationRequest) -> None:
+    """Only with an address of its own may a node speak for itself (RFC 3543 section 4.2.1)."""
+    support = request.first(RevocationSupport)
+    if support is None or request.flags & RequestFlag.CO_LOCATED:
+        return
+    proofs = request.authentications(AuthenticationKind.MOBILE_HOME)
+    if proofs and support.offset < proofs[0].offset:
+        raise Discarded(
+            "revocation_support",
+            f"a request of {request.home_address}: it speaks of revocation for us",
+        )
 
 
 def _relay(core: Core, asked: Asked, now: float) -> None:

@@ -25,7 +25,7 @@ from gateway.mip_agents.foreign_agent.core import (
 from gateway.mip_agents.foreign_agent.refusal import Discarded
 from gateway.mip_agents.foreign_agent.visitors import VisitorEntry, VisitorKey
 from gateway.mip_agents.outputs import Transmit
-from gateway.mip_agents.policy import PeerAgent
+from gateway.mip_agents.policy import INFINITE_LIFETIME_S, PeerAgent
 
 FIRST_RETRY_S = 1.0
 """Doubled each time (RFC 3543 section 4.3: not less than a second)."""
@@ -118,48 +118,67 @@ class Revocations:
     # -- ours -------------------------------------------------------------------------------
 
     def revoke(self, entry: VisitorEntry, now: float) -> None:
-        """Tell the home agent that we do not serve this visitor any more; inform the visitor."""
+        """Tell the home agent that we do not serve this visitor any more.
+
+        Whether the visitor is told is up to the home agent, if both agents know the I bit
+        (RFC 3543 section 4.2.3.1); otherwise it is told now.
+        """
         core = self._core
-        self._advertising.inform(entry)
         peer = core.peer(entry.home_agent)
-        if not entry.revocable or peer is None or len(core.revoked) >= MAX_UNACKNOWLEDGED:
+        agreed = entry.revocable and peer is not None and len(core.revoked) < MAX_UNACKNOWLEDGED
+        if not (agreed and entry.inform):
+            self._advertising.inform(entry)
+        if not agreed or peer is None:
             return
+        sent = RevocationSent(entry, peer, now + self._remaining_s(entry), [])
+        core.revoked[entry.key] = sent
+        core.counters["revocations_sent"] += 1
+        self._transmit(sent, now)
+
+    def _remaining_s(self, entry: VisitorEntry) -> float:
+        if entry.lifetime_s == INFINITE_LIFETIME_S:
+            return float("inf")
+        return entry.granted_at + entry.lifetime_s - self._core.wall_clock()
+
+    def _transmit(self, sent: RevocationSent, now: float) -> None:
+        """Each transmission has its own timestamp, and so its own proof (section 4.2.3.1)."""
+        core, entry = self._core, sent.entry
         revocation = Revocation(
             entry.home_address,
             entry.home_agent,
             entry.care_of_address,
             core.timestamp(),
+            from_home_agent=False,
+            inform=entry.inform,
         )
-        octets = _signed(revocation.serialize(), peer)
-        near = Endpoint(entry.tunnel.local, MIP_PORT)
-        path = Path(near, Endpoint(entry.home_agent, MIP_PORT))
-        core.revoked[entry.key] = RevocationSent(octets, path, revocation.identifier)
-        core.timers.set((TimerKind.REVOCATION, entry.key), now + FIRST_RETRY_S)
-        core.outputs.append(Transmit(octets, path))
-        core.counters["revocations_sent"] += 1
+        sent.identifiers.append(revocation.identifier)
+        path = Path(Endpoint(entry.tunnel.local, MIP_PORT), Endpoint(entry.home_agent, MIP_PORT))
+        core.outputs.append(Transmit(_signed(revocation.serialize(), sent.peer), path))
+        wait_s = FIRST_RETRY_S * 2 ** (len(sent.identifiers) - 1)
+        core.timers.set((TimerKind.REVOCATION, entry.key), now + wait_s)
 
     def retry(self, key: VisitorKey, now: float) -> None:
-        """No acknowledgment yet: send it again, at last give up."""
+        """No acknowledgment yet: send it again; give up when it is of no use any more."""
         core = self._core
         sent = core.revoked.get(key)
         if sent is None:
             return
-        if sent.transmissions >= MAX_TRANSMISSIONS:
-            del core.revoked[key]
-            core.counters["revocations_unacknowledged"] += 1
-            core.tell(
-                "revocation_unacknowledged",
-                now,
-                f"foreign agent {core.policy.name}: home agent {key[0]} does not acknowledge that"
-                f" {key[1]} was revoked; its binding stays until its lifetime ends",
-                Severity.WARNING,
-                home_agent=str(key[0]),
-                home_address=str(key[1]),
-            )
+        if len(sent.identifiers) < MAX_TRANSMISSIONS and now < sent.until:
+            self._transmit(sent, now)
             return
-        core.outputs.append(Transmit(sent.octets, sent.path))
-        core.timers.set((TimerKind.REVOCATION, key), now + FIRST_RETRY_S * 2**sent.transmissions)
-        sent.transmissions += 1
+        del core.revoked[key]
+        core.counters["revocations_unacknowledged"] += 1
+        if sent.entry.inform:
+            self._advertising.inform(sent.entry)
+        core.tell(
+            "revocation_unacknowledged",
+            now,
+            f"foreign agent {core.policy.name}: home agent {key[0]} does not acknowledge that"
+            f" {key[1]} was revoked; its binding stays until its lifetime ends",
+            Severity.WARNING,
+            home_agent=str(key[0]),
+            home_address=str(key[1]),
+        )
 
     def receive_acknowledgment(self, octets: bytes, path: Path) -> None:
         """Take an acknowledgment, or raise Discarded or WireError."""
@@ -168,13 +187,15 @@ class Revocations:
         peer = self._authentic(acknowledgment, path, "acknowledgment")
         key = (peer.address, acknowledgment.home_address)
         sent = core.revoked.get(key)
-        if sent is None or sent.identifier != acknowledgment.identifier:
+        if sent is None or acknowledgment.identifier not in sent.identifiers:
             raise Discarded(
                 "acknowledgment", f"an acknowledgment of {path.remote} that nobody waits for"
             )
         del core.revoked[key]
         core.timers.cancel((TimerKind.REVOCATION, key))
         core.counters["revocations_acknowledged"] += 1
+        if sent.entry.inform and acknowledgment.inform:
+            self._advertising.inform(sent.entry)
 
     def _authentic(
         self, message: Revocation | RevocationAcknowledgment, path: Path, what: str

@@ -177,6 +177,11 @@ def test_one_revocation_for_everything_of_a_home_agent() -> None:
     assert acknowledged(world).home_address == ZERO
 
 
+def acknowledge(identifier: int, *, inform: bool = False) -> bytes:
+    octets = RevocationAcknowledgment(HOME, identifier, inform).serialize()
+    return sign(octets, AuthenticationKind.FOREIGN_HOME, FOREIGN_HOME)
+
+
 def test_ours_is_sent_until_it_is_acknowledged() -> None:
     world = visited()
     assert not world.agent.revoke(X_HOME_AGENT, HOME, world.now)
@@ -184,34 +189,82 @@ def test_ours_is_sent_until_it_is_acknowledged() -> None:
     world.took()
     assert world.removed()
     (sent,) = world.transmits()
-    got = Revocation.parse(sent.message)
-    assert got.home_address == HOME
-    assert got.home_domain_address == HOME_AGENT
-    assert got.foreign_domain_address == CARE_OF
-    assert not got.from_home_agent
-    assert got.identifier == (int(WALL_S + world.now) + 2_208_988_800) % 2**32
-    (proof,) = got.authentications(AuthenticationKind.FOREIGN_HOME)
+    first = Revocation.parse(sent.message)
+    assert first.home_address == HOME
+    assert first.home_domain_address == HOME_AGENT
+    assert first.foreign_domain_address == CARE_OF
+    assert not first.from_home_agent
+    assert first.inform
+    assert first.identifier == (int(WALL_S + world.now) + 2_208_988_800) % 2**32
+    (proof,) = first.authentications(AuthenticationKind.FOREIGN_HOME)
     assert verify(sent.message, proof, FOREIGN_HOME)
     world.passes(1.0)
-    assert [one.message for one in world.transmits()] == [sent.message]
-    acknowledgment = RevocationAcknowledgment(HOME, got.identifier).serialize()
-    world.hears(acknowledgment)
-    world.hears(sign(acknowledgment, AuthenticationKind.FOREIGN_HOME, FOREIGN_HOME))
+    (sent,) = world.transmits()
+    second = Revocation.parse(sent.message)
+    assert second.identifier == first.identifier + 1, "each has its own (RFC 3543, 4.2.3.1)"
+    (proof,) = second.authentications(AuthenticationKind.FOREIGN_HOME)
+    assert verify(sent.message, proof, FOREIGN_HOME)
+    world.hears(RevocationAcknowledgment(HOME, first.identifier).serialize())
+    assert world.agent.counters["discarded_home_agent_authentication"] == 1
+    world.hears(acknowledge(first.identifier - 1))
+    assert world.agent.counters["discarded_acknowledgment"] == 1
+    world.hears(acknowledge(first.identifier))
     assert world.agent.counters["revocations_acknowledged"] == 1
     world.passes(100)
     assert not world.transmits()
-    world.hears(sign(acknowledgment, AuthenticationKind.FOREIGN_HOME, FOREIGN_HOME))
-    assert world.agent.counters["discarded_acknowledgment"] == 1
+    world.hears(acknowledge(first.identifier))
+    assert world.agent.counters["discarded_acknowledgment"] == 2
 
 
-def test_ours_is_given_up_after_a_while() -> None:
+@pytest.mark.parametrize("agreed", [False, True])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_h64_the_home_agent_decides_whether_the_node_is_told_of_ours(
+    agreed: bool, wanted: bool
+) -> None:
+    world = visited(inform=agreed)
+    world.agent.revoke(HOME_AGENT, HOME, world.now)
+    world.took()
+    assert len(world.advertisements()) == (0 if agreed else 1)
+    (sent,) = world.transmits()
+    identifier = Revocation.parse(sent.message).identifier
+    world.hears(acknowledge(identifier, inform=wanted))
+    told = world.advertisements()
+    assert len(told) == (1 if agreed and wanted else 0)
+    for one in told:
+        assert AgentAdvertisement.parse(one.message).sequence == 0
+        assert one.destination == HOME
+
+
+def test_ours_is_given_up_after_a_while_and_the_node_is_told() -> None:
     world = visited()
     world.agent.revoke(HOME_AGENT, HOME, world.now)
     world.passes(100)
     assert len(world.transmits()) == 1 + 4
     (event,) = world.events("revocation_unacknowledged")
     assert str(HOME_AGENT) in event.text
+    assert len(world.advertisements()) == 1
     assert world.agent.next_timer() is None
+
+
+def test_ours_is_not_sent_after_the_binding_has_ended() -> None:
+    world = visited()
+    world.passes(598)
+    world.agent.revoke(HOME_AGENT, HOME, world.now)
+    world.passes(100)
+    assert len(world.transmits()) == 2, "at 598 s and 599 s of 600 s"
+
+
+def test_h64_a_node_without_address_of_its_own_does_not_speak_of_revocation() -> None:
+    world = World(peer_agents=PEERS)
+    support = [RevocationSupport(5)]
+    world.asks(request(extensions=support))
+    assert not world.transmits()
+    assert world.agent.counters["discarded_revocation_support"] == 1
+    own = IPv4Address("198.51.100.77")
+    world.asks(request(flags=0x22, care_of=own, extensions=support), source=own)
+    assert world.relayed()
+    world.asks(request(identification=2, behind=support))
+    assert world.relayed(), "behind what the home agent believes, it is only cut off"
 
 
 def test_a_visitor_that_is_back_is_no_longer_revoked() -> None:
