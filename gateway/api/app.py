@@ -18,11 +18,12 @@ from gateway.api.models import (
     IkeFailurePage,
     IkeSa,
     IkeSaPage,
-    Problem,
 )
-from gateway.api.problems import MEDIA_TYPE, problem
+from gateway.api.parameters import Cursor, Limit, refusals
+from gateway.api.problems import problem
+from gateway.api.routes_mobility import mobility_routes
 from gateway.control.client import ControlUnavailableError
-from gateway.control.protocol import DEFAULT_PAGE, IKE_SA_ID, MAX_PAGE, ControlError, ErrorCode
+from gateway.control.protocol import DEFAULT_PAGE, IKE_SA_ID, ControlError, ErrorCode
 
 _log = logging.getLogger("gateway.api")
 
@@ -53,24 +54,6 @@ class Tokens(Protocol):
         """Whether this is the token."""
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    words = {
-        401: "No bearer token, or not the right one.",
-        403: "The core does not let the API do this.",
-        404: "There is no such security association.",
-        422: "A parameter is not allowed; `field` names it.",
-        503: "The core does not answer; `detail` says what to do.",
-    }
-    return {
-        status: {"description": words[status], "model": Problem, "content": {MEDIA_TYPE: {}}}
-        for status in statuses
-    }
-
-
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most items on a page.")]
-Cursor = Annotated[
-    str | None, Query(pattern=r"^[0-9a-f_]{1,40}$", description="`next` of the page before.")
-]
 Connection = Annotated[
     str | None,
     Query(
@@ -88,14 +71,16 @@ def create_app(core: Core, tokens: Tokens, *, hosts: frozenset[str] = LOOPBACK_H
     app = FastAPI(
         title="Gateway",
         version=__version__,
-        summary="Who is connected, over which security associations, and from where.",
+        summary="Who is connected, over which security associations, from where; who is away.",
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # both pages would load scripts from elsewhere
         redoc_url=None,
     )
     app.add_middleware(Guard, hosts=hosts)
     _add_problems(app)
-    _add_routes(app, core, Depends(_authorization(tokens)))
+    authorized = Depends(_authorization(tokens))
+    _add_routes(app, core, authorized)
+    app.include_router(mobility_routes(core, authorized), prefix=PREFIX)
     return app
 
 
@@ -148,7 +133,7 @@ def _add_routes(app: FastAPI, core: Core, authorized: Any) -> None:  # noqa: ANN
     @app.get(
         f"{PREFIX}/health",
         response_model=Health,
-        responses=_refusals(503),
+        responses=refusals(503),
         summary="Whether the gateway works",
         tags=["gateway"],
     )
@@ -159,7 +144,7 @@ def _add_routes(app: FastAPI, core: Core, authorized: Any) -> None:  # noqa: ANN
     @app.get(
         f"{PREFIX}/ike-sas",
         response_model=IkeSaPage,
-        responses=_refusals(401, 422, 503),
+        responses=refusals(401, 422, 503),
         dependencies=[authorized],
         summary="IKE SAs: the connected peers",
         tags=["security associations"],
@@ -172,7 +157,7 @@ def _add_routes(app: FastAPI, core: Core, authorized: Any) -> None:  # noqa: ANN
     @app.get(
         f"{PREFIX}/ike-sas/{{ike_sa}}",
         response_model=IkeSa,
-        responses=_refusals(401, 404, 422, 503),
+        responses=refusals(401, 404, 422, 503),
         dependencies=[authorized],
         summary="One IKE SA",
         tags=["security associations"],
@@ -187,7 +172,7 @@ def _add_routes(app: FastAPI, core: Core, authorized: Any) -> None:  # noqa: ANN
     @app.delete(
         f"{PREFIX}/ike-sas/{{ike_sa}}",
         status_code=204,
-        responses=_refusals(401, 403, 404, 422, 503),
+        responses=refusals(401, 403, 404, 422, 503),
         dependencies=[authorized],
         summary="Disconnect a peer",
         tags=["security associations"],
@@ -199,7 +184,7 @@ def _add_routes(app: FastAPI, core: Core, authorized: Any) -> None:  # noqa: ANN
     @app.get(
         f"{PREFIX}/child-sas",
         response_model=ChildSaPage,
-        responses=_refusals(401, 422, 503),
+        responses=refusals(401, 422, 503),
         dependencies=[authorized],
         summary="Child SAs and their traffic",
         tags=["security associations"],
@@ -220,7 +205,7 @@ def _add_routes(app: FastAPI, core: Core, authorized: Any) -> None:  # noqa: ANN
     @app.get(
         f"{PREFIX}/ike-failures",
         response_model=IkeFailurePage,
-        responses=_refusals(401, 422, 503),
+        responses=refusals(401, 422, 503),
         dependencies=[authorized],
         summary="Why logins failed, the newest first",
         tags=["diagnosis"],

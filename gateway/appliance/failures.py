@@ -1,6 +1,6 @@
-"""Why logins failed: one record for every kind of failure of every peer, the newest first.
+"""Why logins and registrations failed: a record for every kind of failure, the newest first.
 
-Fed by the engine's events, also by those that the log leaves out. Equal failures of one address
+Fed by the engines' events, also by those that the log leaves out. Equal failures of one address
 are one record with a count, and whoever causes many different ones pushes out only its own.
 """
 
@@ -22,6 +22,8 @@ _ABANDONED_REMEDY = (
     "if the device says that the gateway does not answer: check that UDP port 4500 and IP fragments"
     " pass between them; otherwise it gave up, or was a scanner"
 )
+_DENIALS = {"registration_denied": "home_agent", "visitor_denied": "foreign_agent"}
+"""Events of denied registrations, and the field that names the agent."""
 _NEWEST = 0xFFFFFFFFFFFF
 
 _Key = tuple[str, str, str, str, str]
@@ -46,6 +48,9 @@ class Failure:
     theirs: str
     ours: str
     remedy: str
+
+    code: int = 0
+    """Of a registration's reply."""
 
     @property
     def cursor(self) -> str:
@@ -74,8 +79,8 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Failures:
-    """The records. Call it with every event; it takes those that it is for."""
+class Records:
+    """Failures of one sort, bounded in number and for each address."""
 
     def __init__(self, wall_clock: Callable[[], datetime] = _utc_now) -> None:
         self._wall_clock = wall_clock
@@ -84,27 +89,13 @@ class Failures:
         self._of_address: dict[str, OrderedDict[_Key, None]] = {}
         self._sequence = 0
         self.total = 0
-        """Failed logins since the start."""
+        """How many since the start."""
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def __call__(self, event: Event) -> None:
-        """Record a failure; every other event is ignored."""
-        if event.name not in _NAMES:
-            return
-        fields = {name: str(value)[:MAX_TEXT] for name, value in event.fields.items()}
-        if event.name == _ABANDONED:
-            fields = {
-                "remote": fields.get("remote", ""),
-                "peer": "(unknown)",
-                "step": "IKE_AUTH",
-                "reason": event.text[:MAX_TEXT],
-                "remedy": _ABANDONED_REMEDY,
-            }
-        self._record(fields)
-
-    def _record(self, fields: dict[str, str]) -> None:
+    def record(self, fields: dict[str, str], code: int = 0) -> None:
+        """Note a failure; ``fields`` are named as those of :class:`Failure`."""
         remote = fields.get("remote", "")
         address = remote.rpartition(":")[0] or remote
         key = (
@@ -138,7 +129,7 @@ class Failures:
         known.sequence, known.last_at, known.remote = self._sequence, now, remote
         known.count += 1
         known.theirs, known.ours = fields.get("theirs", ""), fields.get("ours", "")
-        known.remedy = fields.get("remedy", "")
+        known.remedy, known.code = fields.get("remedy", ""), code
         self._found[key] = known
         of_address = self._of_address.setdefault(address, OrderedDict())
         of_address[key] = None
@@ -188,6 +179,49 @@ class Failures:
             ):
                 continue
             yield failure
+
+
+class Failures(Records):
+    """Failed logins, and beside them denied registrations. Call it with every event."""
+
+    def __init__(self, wall_clock: Callable[[], datetime] = _utc_now) -> None:
+        super().__init__(wall_clock)
+        self.registrations = Records(wall_clock)
+        """Of mobile nodes; ``connection`` is the agent, ``step`` its kind."""
+
+    def __call__(self, event: Event) -> None:
+        """Record a failure; every other event is ignored."""
+        if event.name in _DENIALS:
+            self._registration(event)
+        elif event.name in _NAMES:
+            self._login(event)
+
+    def _login(self, event: Event) -> None:
+        fields = {name: str(value)[:MAX_TEXT] for name, value in event.fields.items()}
+        if event.name == _ABANDONED:
+            fields = {
+                "remote": fields.get("remote", ""),
+                "peer": "(unknown)",
+                "step": "IKE_AUTH",
+                "reason": event.text[:MAX_TEXT],
+                "remedy": _ABANDONED_REMEDY,
+            }
+        self.record(fields)
+
+    def _registration(self, event: Event) -> None:
+        given = {name: str(value)[:MAX_TEXT] for name, value in event.fields.items()}
+        kind = _DENIALS[event.name]
+        code = event.fields.get("code")
+        names = dict.fromkeys(given.get(one) for one in ("node", "nai", "home_address"))
+        fields = {
+            "remote": given.get("source") or given.get("home_address", ""),
+            "peer": ", ".join(one for one in names if one and one != "0.0.0.0"),  # noqa: S104
+            "connection": given.get(kind, ""),
+            "step": kind,
+            "reason": given.get("reason", ""),
+            "remedy": given.get("hint", ""),
+        }
+        self.registrations.record(fields, code if isinstance(code, int) else 0)
 
 
 def _is_at(remote: str, address: str) -> bool:

@@ -1,7 +1,6 @@
 """What the control socket answers: queries and commands on the running appliance."""
 
 import asyncio
-import heapq
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -10,6 +9,8 @@ from typing import Protocol
 
 from gateway import __version__
 from gateway.appliance.failures import Failures
+from gateway.appliance.mobility_queries import Agents, MobilityQueries
+from gateway.appliance.paging import page
 from gateway.appliance.views import child_sa_view, ike_sa_view
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request
 from gateway.dataplane.interface import Dataplane
@@ -52,6 +53,10 @@ Facts = Callable[[], dict[str, object]]
 Reload = Callable[[], Awaitable[dict[str, object]]]
 
 
+def _no_agents() -> None:
+    return None
+
+
 class Queries:
     """Carries checked requests out."""
 
@@ -65,7 +70,9 @@ class Queries:
         facts: Facts,
         reload: Reload,
         failures: Failures,
+        agents: Callable[[], Agents | None] = _no_agents,
     ) -> None:
+        """``agents`` finds the mobility agents, which a configuration may have or not."""
         self._failures = failures
         self._engine = engine
         self._dataplane = dataplane
@@ -85,6 +92,7 @@ class Queries:
             "rekey": self._rekey,
             "initiate": self._initiate,
             "reload": self._reload_now,
+            **MobilityQueries(agents, failures.registrations, clock).handlers(),
         }
 
     async def handle(self, request: Request) -> object:
@@ -113,10 +121,10 @@ class Queries:
         ]
         if wanted is not None and not found:
             raise ControlError(ErrorCode.NOT_FOUND, f"there is no IKE SA {wanted}", "id")
-        shown, following = _page(found, request)
+        shown, following = page(found, request)
         items = [ike_sa_view(sa) for sa in self._engine.ike_sas(self._clock(), shown)]
-        page: Page = {"items": items, "next": following, "total": len(found)}
-        return page
+        result: Page = {"items": items, "next": following, "total": len(found)}
+        return result
 
     async def _child_sas(self, request: Request) -> object:
         ike_sa, connection = request.text("ike_sa"), request.text("connection")
@@ -125,7 +133,7 @@ class Queries:
             for spi_in, name, of in self._engine.child_sa_names()
             if ike_sa in {None, name} and connection in {None, of}
         ]
-        shown, following = _page(found, request)
+        shown, following = page(found, request)
         items: list[dict[str, object]] = []
         for first in range(0, len(shown), USAGES_PER_TURN):
             if first:
@@ -135,8 +143,8 @@ class Queries:
                 child_sa_view(sa, self._dataplane.usage(sa.spi_in))
                 for sa in self._engine.child_sas(self._clock(), spis)
             ]
-        page: Page = {"items": items, "next": following, "total": len(found)}
-        return page
+        result: Page = {"items": items, "next": following, "total": len(found)}
+        return result
 
     async def _ike_failures(self, request: Request) -> object:
         found = {
@@ -148,10 +156,10 @@ class Queries:
                 within_s=request.number("within_s") if "within_s" in request.arguments else None,
             )
         }
-        shown, following = _page(list(found), request)
+        shown, following = page(list(found), request)
         items = [found[cursor].view() for cursor in shown]
-        page: Page = {"items": items, "next": following, "total": len(found)}
-        return page
+        result: Page = {"items": items, "next": following, "total": len(found)}
+        return result
 
     async def _close_ike_sa(self, request: Request) -> object:
         wanted = str(request.text("id"))
@@ -185,16 +193,6 @@ class Queries:
 
     async def _reload_now(self, _request: Request) -> object:
         return await self._reload()
-
-
-def _page(keys: list[str], request: Request) -> tuple[list[str], str | None]:
-    """The keys after the cursor, in order, and the next cursor."""
-    cursor, limit = request.text("cursor"), request.number("limit")
-    after = keys if cursor is None else [key for key in keys if key > cursor]
-    shown = heapq.nsmallest(limit + 1, after)
-    if len(shown) > limit:
-        return shown[:limit], shown[limit - 1]
-    return shown, None
 
 
 def _resident_kib() -> int:

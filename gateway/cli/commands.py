@@ -2,14 +2,13 @@
 # ruff: noqa: PLC0415 - each command imports what it needs, so that the others stay quick
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from gateway.cli import exits
-from gateway.cli.failure import guarded
+from gateway.cli.options import ConfigOption, JsonOption, OptionalConfig, SocketOption, finish
 from gateway.cli.run import DEFAULT_CONFIG
 
 _STATUSES = "\n\n".join(f"{number}: {meaning}" for number, meaning in exits.MEANING.items())
@@ -28,27 +27,9 @@ app.add_typer(ike, name="ike")
 app.add_typer(child, name="child")
 app.add_typer(config_group, name="config")
 
-ConfigOption = Annotated[
-    Path,
-    typer.Option("--config", "-c", envvar="GATEWAY_CONFIG", metavar="FILE", help="Configuration."),
-]
-OptionalConfig = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", envvar="GATEWAY_CONFIG", metavar="FILE", help="Configuration."),
-]
-SocketOption = Annotated[
-    Path | None,
-    typer.Option("--socket", "-s", envvar="GATEWAY_SOCKET", metavar="PATH", help="Control socket."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ConnectionOption = Annotated[
     str | None, typer.Option("--connection", metavar="NAME", help="Only this connection's.")
 ]
-
-
-def finish(command: Callable[[], int]) -> NoReturn:
-    """Run a command and leave with its exit status."""
-    sys.exit(guarded(command))
 
 
 @app.command()
@@ -287,9 +268,11 @@ def version() -> None:
 
 
 def _add_groups() -> None:
+    from gateway.cli import mobility_commands
     from gateway.cli.lab import lab
     from gateway.cli.users import users
 
+    mobility_commands.add_to(app)
     app.add_typer(lab, name="lab")
     app.add_typer(users, name="users")
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -10,11 +10,14 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.cli import exits
+from gateway.cli.mobility import binding_table, visitor_table
 from gateway.cli.output import console, duration, octets, printable, table
-from gateway.control.client import ControlClient
+from gateway.control.client import ControlClient, as_page
 
 DEFAULT_SOCKET = Path("/run/gateway/control.sock")
 WATCH_INTERVAL_S = 1.0
+SHOWN = 20
+"""Bindings and visitors that the status shows."""
 
 
 def socket_of(socket: Path | None, config: Path | None) -> Path:
@@ -112,7 +115,23 @@ def _status_view(client: ControlClient) -> RenderableType:
     children = list(client.pages("child-sas"))
     facts = table(("", ""), _flat(status))
     facts.show_header = False
-    return Group(facts, Text(), _ike_view(ike), Text(), _child_view(children))
+    parts: list[RenderableType] = [facts, Text(), _ike_view(ike), Text(), _child_view(children)]
+    return Group(*parts, *_mobility_view(client, status))
+
+
+def _mobility_view(client: ControlClient, status: Mapping[str, object]) -> Iterator[RenderableType]:
+    """The newest page of bindings and visitors; all of them have commands of their own."""
+    if "mobility" not in status:
+        return
+    for op, command, view in (
+        ("bindings", "gateway bindings", binding_table),
+        ("visitors", "gateway visitors", visitor_table),
+    ):
+        page = as_page(client.call(op, limit=SHOWN))
+        yield Text()
+        yield view(page["items"])
+        if page["total"] > len(page["items"]):
+            yield Text(f"{len(page['items'])} of {page['total']}; all: {command}")
 
 
 def status(socket: Path, *, as_json: bool, watch: bool) -> int:

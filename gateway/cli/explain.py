@@ -46,28 +46,30 @@ def _record(item: dict[str, object]) -> RenderableType:
     head.append(f" from {printable(item.get('remote'))}")
     if item.get("connection"):
         head.append(f", connection {printable(item['connection'])}")
-    lines = [head, _line("when", Text(_when(item)))]
-    lines.append(_line("step", Text(printable(item.get("step")))))
+    lines = [head, line("when", Text(when(item)))]
+    lines.append(line("step", Text(printable(item.get("step")))))
     theirs, ours = item.get("theirs"), item.get("ours")
     reason = printable(item.get("reason"))
     if isinstance(theirs, str) and isinstance(ours, str):
         # The two lines below say it better than a long one.
         reason = reason.replace(f"; theirs: [{theirs}]; ours: [{ours}]", "")
-    lines.append(_line("what", Text(reason)))
+    lines.append(line("what", Text(reason)))
     if isinstance(theirs, str) or isinstance(ours, str):
         left, right = printable(theirs), printable(ours)
-        lines.append(_line("theirs", _marked(left, right)))
-        lines.append(_line("ours", _marked(right, left)))
+        lines.append(line("theirs", _marked(left, right)))
+        lines.append(line("ours", _marked(right, left)))
     if item.get("remedy"):
-        lines.append(_line("do", Text(printable(item["remedy"]), style="bold")))
+        lines.append(line("do", Text(printable(item["remedy"]), style="bold")))
     return Group(*lines, Text())
 
 
-def _line(name: str, text: Text) -> Text:
+def line(name: str, text: Text) -> Text:
+    """A line of a record below its head."""
     return Text(f"  {name:<7} ") + text
 
 
-def _when(item: dict[str, object]) -> str:
+def when(item: dict[str, object]) -> str:
+    """When a record's failure happened, and how often."""
     last, first = _time(item.get("last_at")), _time(item.get("first_at"))
     if last is None:
         return "-"

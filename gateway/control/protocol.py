@@ -138,6 +138,7 @@ _ID_WORDS = "two SPIs of 16 hexadecimal digits joined by an underscore, as `ike-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,253}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
+_ADDRESS4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}", re.ASCII)
 _CURSOR = re.compile(r"[0-9a-f_]{1,40}")
 
 
@@ -156,6 +157,31 @@ _CONNECTION = Parameter(
     pattern=_NAME,
     allowed="a connection's name as in the configuration",
 )
+
+
+_HOME_AGENT = Parameter(
+    "home_agent",
+    str,
+    maximum=63,
+    pattern=_NAME,
+    allowed="a home agent's name as in the configuration",
+)
+_FOREIGN_AGENT = Parameter(
+    "foreign_agent",
+    str,
+    maximum=63,
+    pattern=_NAME,
+    allowed="a foreign agent's name as in the configuration",
+)
+_AGENT = Parameter(
+    "agent", str, maximum=63, pattern=_NAME, allowed="an agent's name as in the configuration"
+)
+
+
+def _ipv4(name: str, *, required: bool = False) -> Parameter:
+    return Parameter(
+        name, str, required=required, maximum=15, pattern=_ADDRESS4, allowed="an IPv4 address"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +255,43 @@ OPERATIONS: dict[str, Operation] = {
                 Parameter("remote", str, maximum=45, pattern=_ADDRESS, allowed="an IP address"),
                 Parameter("within_s", int, minimum=1, maximum=365 * 86_400),
                 _CONNECTION,
+                *_PAGE,
+            ),
+        ),
+        Operation(
+            "bindings",
+            "Where mobile nodes are: a home agent's bindings, a page at a time.",
+            (
+                _HOME_AGENT,
+                Parameter("node", str, maximum=253, pattern=_TEXT, allowed="a part of a name"),
+                _ipv4("home_address"),
+                _ipv4("care_of_address"),
+                *_PAGE,
+            ),
+        ),
+        Operation(
+            "binding",
+            "The binding of one home address.",
+            (_ipv4("home_address", required=True), _HOME_AGENT),
+        ),
+        Operation(
+            "revoke-binding",
+            "End a binding; the foreign agent or the mobile node is told.",
+            (_ipv4("home_address", required=True), _HOME_AGENT),
+        ),
+        Operation(
+            "visitors",
+            "Mobile nodes that are registered by way of a foreign agent, a page at a time.",
+            (_FOREIGN_AGENT, _ipv4("home_address"), _ipv4("home_agent_address"), *_PAGE),
+        ),
+        Operation("home-networks", "The home networks and how many are away.", (_HOME_AGENT,)),
+        Operation(
+            "registration-failures",
+            "Why registrations were denied, the newest first, a page at a time.",
+            (
+                Parameter("who", str, maximum=253, pattern=_TEXT, allowed="a part of a name"),
+                Parameter("within_s", int, minimum=1, maximum=365 * 86_400),
+                _AGENT,
                 *_PAGE,
             ),
         ),

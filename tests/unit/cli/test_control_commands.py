@@ -1,18 +1,15 @@
 """The commands that ask a running gateway, against a socket that answers like one."""
 
 import json
-import socket
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from gateway_answers import Answers, page
 
 from gateway.cli import control
 from gateway.cli.failure import guarded
 from gateway.cli.output import duration, octets, printable
-from gateway.control.protocol import ControlError, answer, parse_line, refusal
+from gateway.control.protocol import ControlError
 
 IKE_SA = {
     "id": "0123456789abcdef_fedcba9876543210",
@@ -42,54 +39,6 @@ CHILD_SA = {
     "age_s": 59,
     "last_move": None,
 }
-
-
-@dataclass
-class Answers:
-    """What the socket answers to each operation, and what it was asked."""
-
-    path: Path
-    results: dict[str, object] = field(default_factory=dict)
-    asked: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-
-    def reply(self, line: bytes) -> bytes:
-        request = parse_line(line)
-        assert isinstance(request, dict)
-        self.asked.append((request["op"], request["args"]))
-        result = self.results[request["op"]]
-        if isinstance(result, ControlError):
-            return refusal(request["id"], result)
-        return answer(request["id"], result)
-
-    def serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rwb") as lines:
-                for line in lines:
-                    lines.write(self.reply(line))
-                    lines.flush()
-
-
-@pytest.fixture
-def answers(tmp_path: Path) -> Iterator[Answers]:
-    path = tmp_path / "s"
-    answers = Answers(path)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        thread = threading.Thread(target=answers.serve, args=(listener,), daemon=True)
-        thread.start()
-        yield answers
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
-    assert not thread.is_alive()
-
-
-def page(*items: object) -> dict[str, object]:
-    return {"items": list(items), "next": None, "total": len(items)}
 
 
 def test_status(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
