@@ -17,6 +17,7 @@ from gateway.dataplane.kernel.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from gateway.dataplane.packet import esp_evidence
 from gateway.dataplane.packet.esp import EspCipher
 from gateway.dataplane.packet.esp_evidence import OuterEsp, Proven
+from gateway.dataplane.packet.token_bucket import TokenBucket
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.wire import WireError
 
@@ -32,28 +33,6 @@ REJECTIONS_PER_S: Final = 5.0
 """Events per SA; the counters count all."""
 HIGHEST_MAX_AGE_S: Final = 1.0
 """The kernel's replay state is read again for the cheap check after this time."""
-
-
-@dataclass(slots=True)
-class TokenBucket:
-    """Allows ``rate`` per second and ``burst`` at once."""
-
-    rate: float
-    burst: float
-    tokens: float = -1.0
-    at: float = 0.0
-
-    def take(self, now: float) -> bool:
-        """Use one token if there is one."""
-        if self.tokens < 0:
-            self.tokens = self.burst
-        else:
-            self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
-        self.at = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
 
 
 @dataclass(slots=True)

@@ -9,6 +9,8 @@ RANGE: Final = 0x4757_0000
 """The upper half of all of them; no other program may use it."""
 HOME: Final = 0x4757_0010
 """Came out of the tunnel of a binding of ours: routed by the main table."""
+HOME_OUTSIDE: Final = 0x4757_0015
+"""As :data:`HOME`, from a tunnel that came in by an outside interface."""
 DELIVER: Final = 0x4757_0011
 """Came out of a home agent's tunnel for a visitor: routed to the visitor's link, or nowhere."""
 REVERSE: Final = 0x4757_0012
@@ -17,3 +19,5 @@ SENT: Final = 0x4757_0020
 """Made by the slow path, plus how often it has been encapsulated: 1 to :data:`MAX_NESTING`."""
 MAX_NESTING: Final = 4
 """A packet may travel in tunnels within tunnels of this box, but not in circles."""
+REVERSE_RANGE: Final = 0x4757_0100
+"""The first of 256 marks that stand for ``REVERSE`` with the device and packet size chosen."""
