@@ -109,13 +109,13 @@ def _belongs(reply: RegistrationReply, nai: str, pending: Pending, path: Path) -
             return False
     elif nai and nai != pending.nai:
         return False
-    if reply.home_agent in (request.home_agent, UNSPECIFIED):
-        return path.remote.address == request.home_agent
+    source = path.remote.address
+    if source == request.home_agent:
+        # Who refuses may have another address than the one it was asked by.
+        same = reply.home_agent in (request.home_agent, UNSPECIFIED)
+        return same or reply.code >= FIRST_HOME_AGENT_DENIAL
     # Whoever answers to a broadcast address refuses, and names itself (RFC 5944, 3.6.1.2).
-    return reply.code == ReplyCode.HA_UNKNOWN_HOME_AGENT and path.remote.address in (
-        reply.home_agent,
-        request.home_agent,
-    )
+    return reply.code == ReplyCode.HA_UNKNOWN_HOME_AGENT and source == reply.home_agent
 
 
 def _check_peer(reply: RegistrationReply, pending: Pending, peer: PeerAgent | None) -> bool:
