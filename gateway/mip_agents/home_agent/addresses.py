@@ -31,7 +31,7 @@ def is_private(address: int) -> bool:
 class Addresses:
     """The home agent's own addresses and home networks."""
 
-    __slots__ = ("_networks", "_others", "own")
+    __slots__ = ("_ends", "_networks", "_others", "own")
 
     def __init__(self, policy: HomeAgentPolicy) -> None:
         self.own = frozenset(map(int, (policy.address, *policy.public_addresses)))
@@ -40,6 +40,12 @@ class Addresses:
         self._networks = tuple(
             (int(home.network.network_address), int(home.network.netmask), home)
             for home in policy.networks
+        )
+        self._ends = frozenset(
+            int(end)
+            for home in policy.networks
+            if home.network.prefixlen < 31
+            for end in (home.network.network_address, home.network.broadcast_address)
         )
 
     def is_home_agent(self, address: int) -> bool:
@@ -55,8 +61,6 @@ class Addresses:
 
     def can_be_home_address(self, address: int) -> bool:
         """A host of a home network, and not this home agent."""
-        home = self.home_network(address)
-        if home is None or is_no_host(address) or self.is_home_agent(address):
+        if address in self._ends or is_no_host(address) or self.is_home_agent(address):
             return False
-        ends = (int(home.network.network_address), int(home.network.broadcast_address))
-        return home.network.prefixlen >= 31 or address not in ends
+        return self.home_network(address) is not None

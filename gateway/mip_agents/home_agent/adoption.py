@@ -6,7 +6,7 @@ from gateway.mip_agents.home_agent import home_addresses
 from gateway.mip_agents.home_agent.bindings import Registrant, dataplane_binding
 from gateway.mip_agents.home_agent.registrar import Registrar
 from gateway.mip_agents.outputs import SetBinding
-from gateway.mip_agents.policy import HomeAgentPolicy
+from gateway.mip_agents.policy import HomeAgentPolicy, MobileNode
 
 
 def adopt(registrant: Registrant, old: HomeAgentPolicy, registrar: Registrar) -> str:
@@ -25,6 +25,7 @@ def adopt(registrant: Registrant, old: HomeAgentPolicy, registrar: Registrar) ->
         return "it is not configured any more"
     if node.home_address != before.home_address:
         return "its home address is another one now"
+    _keep_replay_protection(registrant, node)
     if home is None:
         registrant.node = node
         return ""
@@ -39,3 +40,12 @@ def adopt(registrant: Registrant, old: HomeAgentPolicy, registrar: Registrar) ->
     if changed != binding:
         registrar.outputs.append(SetBinding(changed))
     return ""
+
+
+def _keep_replay_protection(registrant: Registrant, node: MobileNode) -> None:
+    """Where timestamps gave way to nonces or the reverse, there is nothing to compare with."""
+    before = {one.spi: one.replay for one in registrant.node.associations}
+    now = {one.spi: one.replay for one in node.associations}
+    for spi in list(registrant.replay):
+        if before.get(spi) is not now.get(spi):
+            del registrant.replay[spi]

@@ -15,6 +15,14 @@ from gateway.mip_agents.policy import HomeAgentPolicy, MobileNode
 from gateway.mip_agents.replay import Identification
 
 NEVER = float("inf")
+_CO_LOCATED = int(RequestFlag.CO_LOCATED)
+_REVERSE = int(RequestFlag.REVERSE)
+_BROADCASTS = int(RequestFlag.BROADCASTS)
+
+
+def dotted(address: int) -> str:
+    """The text of an IPv4 address; four times as fast as ``str``, which counts here."""
+    return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
 
 
 class Revocable:
@@ -62,7 +70,7 @@ class CareOf:
     def __init__(
         self,
         address: IPv4Address,
-        flags: RequestFlag,
+        flags: int,
         tunnel: Tunnel,
         zero_overhead: IPv4Address | None,
         agent: IPv4Address | None,
@@ -70,8 +78,9 @@ class CareOf:
         nat: bool,
     ) -> None:
         self.address = address
-        self.text = str(address)
+        self.text = dotted(int(address))
         self.flags = flags
+        """Of :class:`~gateway.mip_agents.codec.registration.RequestFlag`, as a plain number."""
         self.tunnel = tunnel
         self.zero_overhead = zero_overhead
         self.agent = agent
@@ -169,7 +178,7 @@ class BindingTable:
     def bind(self, registrant: Registrant, home: IPv4Address, network: HomeNetwork) -> None:
         """It has this home address as long as it has a binding."""
         registrant.home_address = home
-        registrant.home_text = str(home)
+        registrant.home_text = dotted(int(home))
         registrant.home_network = network
         self.by_home[int(home)] = registrant
 
@@ -191,15 +200,18 @@ def dataplane_binding(registrant: Registrant, policy: HomeAgentPolicy) -> Mobili
     home, network, care_ofs = registrant.home_address, registrant.home_network, registrant.care_ofs
     if home is None or network is None or not care_ofs:
         raise ValueError(f"{registrant.node.name} has no binding")
-    flags = [one.flags for one in care_ofs]
+    every = ever = care_ofs[0].flags
+    for one in care_ofs[1:]:
+        every &= one.flags
+        ever |= one.flags
     return MobilityBinding(
         policy.address,
         home,
         network,
-        tuple(one.tunnel for one in care_ofs),
-        all(one & RequestFlag.CO_LOCATED for one in flags),
-        any(one & RequestFlag.REVERSE for one in flags),
-        policy.broadcasts and any(one & RequestFlag.BROADCASTS for one in flags),
+        tuple([one.tunnel for one in care_ofs]),
+        every & _CO_LOCATED != 0,
+        ever & _REVERSE != 0,
+        policy.broadcasts and ever & _BROADCASTS != 0,
         registrant.node.max_packet_octets or policy.max_packet_octets,
         care_ofs[0].zero_overhead if len(care_ofs) == 1 else None,
     )

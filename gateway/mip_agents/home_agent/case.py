@@ -32,6 +32,7 @@ class Case:
         "association",
         "authenticators",
         "care_of",
+        "direct",
         "flags",
         "foreign_home",
         "foreign_homes",
@@ -64,6 +65,8 @@ class Case:
         self.wall_s = 0.0
         self.flags = int(request.flags)
         self.care_of = int(request.care_of_address)
+        self.direct = source == request.care_of_address
+        """From the care-of address, or from home, without an agent or NAT in between."""
         self.node: MobileNode | None = None
         self.key: Hashable = None
         self.registrant: Registrant | None = None
@@ -132,8 +135,3 @@ class Case:
     def deregisters(self) -> bool:
         """Lifetime 0."""
         return self.request.lifetime_s == 0
-
-    @property
-    def direct(self) -> bool:
-        """From the care-of address, or from home, without an agent or NAT in between."""
-        return self.source == self.request.care_of_address

@@ -120,6 +120,7 @@ class HomeAgent:
             denial = self._register(case, identification, link)
         if denial is not None:
             self._answers.deny(case, denial, identification, link)
+            self._registrar.review(case.registrant, now)
 
     def _fresh(self, case: Case, link: Link | None) -> int | None:
         """The Identification of the reply; None if the request is not new, and answered."""
@@ -142,6 +143,8 @@ class HomeAgent:
             self._answers.resynchronise(
                 case, state.reply(asked, freshness, wall_s), freshness, link
             )
+            if registrant is not None:
+                self._registrar.review(registrant, now)
             return None
         state.accept(asked, self._random)
         if registrant is not None:

@@ -75,7 +75,10 @@ def registered(
 
 
 def _manner(care_of: CareOf) -> str:
-    words = [str(care_of.tunnel)]
+    tunnel = care_of.tunnel
+    # Usually it leads to the care-of address, which the line names already.
+    where = f" in UDP to {tunnel.remote}:{tunnel.udp_port}" if tunnel.udp_port else ""
+    words = [f"{tunnel.encapsulation.value} tunnel{where}"]
     if care_of.nat:
         words.append("behind a NAT")
     if care_of.zero_overhead:

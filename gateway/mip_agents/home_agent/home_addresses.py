@@ -23,11 +23,11 @@ def judge(
         own = registrant.home_address
     if own is None:
         return None
-    if asked not in (_UNSPECIFIED, own):
+    if asked not in (own, _UNSPECIFIED):
         return denials.ANOTHERS_HOME_ADDRESS
-    if not addresses.can_be_home_address(int(own)):
-        return denials.OUTSIDE_HOME_NETWORKS
-    return own
+    if registrant is not None and registrant.home_address is not None:
+        return own
+    return own if addresses.can_be_home_address(int(own)) else denials.OUTSIDE_HOME_NETWORKS
 
 
 def lease(

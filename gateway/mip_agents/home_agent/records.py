@@ -17,8 +17,7 @@ from gateway.domain.endpoint import Endpoint
 from gateway.domain.mobility import Encapsulation, Tunnel
 from gateway.domain.wire import Reader, WireError
 from gateway.mip_agents.codec.extensions import AuthenticationKind
-from gateway.mip_agents.codec.registration import RequestFlag
-from gateway.mip_agents.home_agent.bindings import NEVER, CareOf, Registrant, Revocable
+from gateway.mip_agents.home_agent.bindings import NEVER, CareOf, Registrant, Revocable, dotted
 from gateway.mip_agents.policy import HomeAgentPolicy, MobileNode
 from gateway.mip_agents.replay import TimestampIdentification, ntp
 
@@ -60,7 +59,7 @@ class Record:
 
 def key(policy: HomeAgentPolicy, node: MobileNode) -> str:
     """The name of a mobile node's record."""
-    return f"home-agent/{policy.name}/{node.nai or node.home_address}"
+    return f"home-agent/{policy.name}/{node.nai or dotted(int(node.home_address or 0))}"
 
 
 def due(registrant: Registrant, wall_s: float, skew_s: float, lifetime_s: int) -> bool:
@@ -182,7 +181,7 @@ def _read_care_of(reader: Reader, local: IPv4Address) -> CareOf:
         raise WireError("a binding that cannot be")
     one = CareOf(
         IPv4Address(address),
-        RequestFlag(flags),
+        flags,
         Tunnel(local, IPv4Address(remote), encapsulation, port),
         IPv4Address(zero_overhead) if zero_overhead else None,
         IPv4Address(agent) if by_agent else None,

@@ -40,7 +40,6 @@ _LASTING = int(
     | RequestFlag.REVERSE
 )
 """The flags that make a difference while a binding lasts."""
-_FLAGS = tuple(RequestFlag(value & _LASTING) for value in range(256))
 
 
 @dataclass(slots=True)
@@ -140,7 +139,7 @@ class Registrar:
         else:
             care_of = CareOf(
                 case.request.care_of_address,
-                _FLAGS[case.flags],
+                case.flags & _LASTING,
                 self.court.tunnel(case),
                 wanted,
                 agent,
@@ -179,7 +178,11 @@ class Registrar:
     def _same_tunnel(self, tunnel: Tunnel, case: Case) -> bool:
         traversal = case.traversal
         if traversal is None:
-            return False
+            return (
+                not tunnel.udp_port
+                and tunnel.remote == case.request.care_of_address
+                and tunnel.encapsulation is asked_encapsulation(case.flags)
+            )
         return (
             tunnel.udp_port == traversal.udp_port
             and tunnel.remote == traversal.remote
@@ -274,8 +277,10 @@ class Registrar:
         transmits: tuple[Transmit, ...] = ()
         if care_ofs:
             transmits = self.end(registrant, care_ofs, case.now, inform=False)
-        elif registrant.record_key or not registrant.care_ofs:
+        else:
+            # Nothing changed but what must not be played again after a restart.
             self._keep(registrant, case.wall_s, case.now)
+            self.review(registrant, case.now)
         why = "it is at home" if at_home else "it asked for that"
         event = events.ended("deregistered", self.policy, registrant, care_ofs, reason=why)
         return Ended(care_ofs, transmits, event)
@@ -307,14 +312,15 @@ class Registrar:
     def keep_in_mind(
         self, registrant: Registrant, association: SecurityAssociation, now: float
     ) -> None:
-        """Remember somebody until nothing they sent can be taken for new any more."""
+        """Remember somebody until nothing they sent can be taken for new any more.
+
+        Whoever gets no binding needs a :meth:`review` then.
+        """
         if association.replay is ReplayProtection.NONCES:
             quiet_until = now + NONCE_MEMORY_S
         else:
             quiet_until = now + 2 * association.replay_window_s + 1
         registrant.quiet_until = max(registrant.quiet_until, quiet_until)
-        if registrant.key not in self._timers:
-            self._timers.set(registrant.key, registrant.quiet_until)
 
     def review(self, registrant: Registrant, now: float) -> None:
         """Set the next deadline of a registrant, or forget it."""
@@ -362,6 +368,8 @@ class Registrar:
 def _find(registrant: Registrant, care_of: int) -> tuple[CareOf | None, tuple[CareOf, ...]]:
     """The care-of address of this number, and the others."""
     bound = registrant.care_ofs
+    if not bound:
+        return None, ()
     if len(bound) == 1 and int(bound[0].address) == care_of:
         return bound[0], ()
     existing = next((one for one in bound if int(one.address) == care_of), None)

@@ -177,10 +177,13 @@ class Court:
         return None
 
     def _check_traversal(self, case: Case) -> Denial | None:
-        co_located = bool(case.flags & _CO_LOCATED)
+        co_located = case.flags & _CO_LOCATED != 0
+        # The foreign agent asks for its own care-of address, the mobile node for its own.
+        wanted = case.udp if co_located else case.agent_udp
+        if wanted is None and case.direct:
+            return None
         found = nat_traversal.decide(
-            # The foreign agent asks for its own care-of address, the mobile node for its own.
-            case.udp if co_located else case.agent_udp,
+            wanted,
             case.request.care_of_address,
             case.source,
             case.path.remote.port,
