@@ -39,6 +39,8 @@ SOCKET_BUFFER_OCTETS = 8 << 20
 FIRST_RETRY_S = 1.0
 """RFC 5944 section 3.6.3: no sooner; every further wait is twice as long."""
 LONGEST_RETRY_S = 8.0
+LEAD_S = 5.0
+"""Of timestamps; home agents allow 7 s (RFC 5944 section 5.7.1)."""
 FIRST_SPI = 0x1000
 FIRST_HOME = IPv4Address("10.100.0.1")
 FIRST_CARE_OF = IPv4Address("172.20.0.1")
@@ -144,8 +146,12 @@ class Run:
         self._codes: Counter[str] = Counter()
 
     def prepare(self) -> None:
-        """Sign every request, so that none costs time later. Timestamps age: run it soon."""
-        now_s = time.time()
+        """Sign every request, so that none costs time later.
+
+        Timestamps age: run it soon. They are ahead of the clock by half of what home agents
+        allow, so that the last one is as good as the first.
+        """
+        now_s = time.time() + LEAD_S
         self._requests = [
             self._fleet.request(node, now_s, place=self._place) for node in range(self._fleet.count)
         ]
@@ -188,7 +194,9 @@ class Run:
             self._retries.popleft()
             if node not in self._begun:
                 continue
-            self._send(node, self._fleet.request(node, time.time(), place=self._place, round_=1))
+            self._send(
+                node, self._fleet.request(node, time.time() + LEAD_S, place=self._place, round_=1)
+            )
             self._retries.append((now + wait_s, min(2 * wait_s, LONGEST_RETRY_S), node))
 
     def _next_wait_s(self) -> float:
