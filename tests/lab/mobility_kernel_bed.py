@@ -1,6 +1,6 @@
 """Four namespaces: a mobile node abroad, a router, the gateway, and a host on the home link.
 
-    node 192.0.2.10 -- 192.0.2.1 router 198.51.100.1 -- 198.51.100.2 gateway 10.1.0.1 -- 10.1.0.2 host
+    node 192.0.2.10 -- .1 router 198.51.100.1 -- 198.51.100.2 gateway 10.1.0.1 -- 10.1.0.2 host
 
 The mobile node is plain ``ip link`` tunnels; for UDP tunnels FOU and nft, as the gateway itself.
 """
@@ -238,7 +238,6 @@ add table ip node
 delete table ip node
 table ip node {{
   chain out {{ type filter hook output priority raw;
-    udp sport {NAT_PORT} @th,64,32 0x00000800 udp checksum 0 @th,64,32 set 0x04040000
     udp sport {NAT_PORT} @th,64,32 0x00000800 @th,64,32 set 0x04040000
   }}
   chain in {{ type filter hook prerouting priority raw;

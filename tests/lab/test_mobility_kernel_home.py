@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from dataplane_bed import inside
@@ -127,8 +128,7 @@ def test_tcp_in_both_directions_with_segmentation_offload(
             )
             assert "iperf Done" in answer, answer
     finally:
-        with open("/run/mkt-iperf.pid") as file:
-            pid = file.read().strip("\0\n")
+        pid = Path("/run/mkt-iperf.pid").read_text().strip("\0\n")
         inside(HOST, "kill", pid, check=False)
     assert all(not p.is_fragment for p in wire.packets())
     syn = next(

@@ -8,6 +8,8 @@ What was learnt (Linux 6.1, nft 1.0.6):
   ``ip saddr`` is looked up with the new address.
 - A map miss ends the rule, so a rule that writes two addresses needs both elements; they are
   added in one transaction.
+- ``udp dport set`` updates a checksum of 0 (none) too, and makes it wrong; it is written back.
+- The protocol that nft calls ``ipip`` is 94; IP-in-IP is 4.
 - Raw payload statements leave checksums alone; the UDP header of a tunnel is rewritten so that
   its checksum stays right (:data:`constants.FOU_PORT`).
 """
