@@ -299,21 +299,28 @@ def _check_reverse_allowance(policy: ForeignAgentPolicy, reverse: bool) -> None:
 
 def check_room(core: Core, asked: Asked) -> None:
     """There is room for one more, or it renews what it has, or it leaves."""
-    policy = core.policy
-    code = ReplyCode.FA_INSUFFICIENT_RESOURCES
     request = asked.request
-    known = core.visitors.get(request.home_agent, request.home_address) is not None
-    if request.lifetime_s and not known and len(core.visitors) >= policy.max_visitors:
+    if request.lifetime_s:
+        check_room_for_visitor(core, request.home_agent, request.home_address)
+    limit = core.policy.max_pending
+    if not asked.again and not core.pending.has_room(asked.pending.party, limit):
         raise Denied(
-            code,
-            f"there are {len(core.visitors)} visitors",
-            "raise the foreign agent's limit of visitors",
-        )
-    if not asked.again and not core.pending.has_room(asked.pending.party, policy.max_pending):
-        raise Denied(
-            code,
+            ReplyCode.FA_INSUFFICIENT_RESOURCES,
             f"{len(core.pending)} registrations wait for their home agents",
             "raise the foreign agent's limit of pending registrations, or look who floods it",
+        )
+
+
+def check_room_for_visitor(core: Core, home_agent: IPv4Address, home_address: IPv4Address) -> None:
+    """Asked before a request is relayed, and again when many were accepted since."""
+    if (
+        len(core.visitors) >= core.policy.max_visitors
+        and core.visitors.get(home_agent, home_address) is None
+    ):
+        raise Denied(
+            ReplyCode.FA_INSUFFICIENT_RESOURCES,
+            f"there are {len(core.visitors)} visitors",
+            "raise the foreign agent's limit of visitors",
         )
 
 

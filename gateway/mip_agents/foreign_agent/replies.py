@@ -27,6 +27,7 @@ from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED, is_unicast
 from gateway.mip_agents.foreign_agent.asked import AUTHORIZING, end_of_authorization
 from gateway.mip_agents.foreign_agent.checks import (
     check_nobody_else_has_it,
+    check_room_for_visitor,
     encapsulation_of,
     of_protocol,
 )
@@ -185,6 +186,8 @@ def _check_acceptance(core: Core, reply: RegistrationReply, pending: Pending) ->
             ReplyCode.FA_POOR_REPLY, "the home agent wants a tunnel in UDP that nobody asked for"
         )
     check_nobody_else_has_it(core, pending.party, reply.home_address, request.home_agent)
+    if min(reply.lifetime_s, request.lifetime_s):
+        check_room_for_visitor(core, request.home_agent, reply.home_address)
 
 
 def _asked_for_udp(pending: Pending) -> bool:
