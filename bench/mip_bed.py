@@ -24,6 +24,8 @@ class Bed:
         self._server = server
         self._count = count
         self.ask("ready")
+        self.processor_us = 0.0
+        """Of the server for each registration of the last load."""
 
     def ask(self, expected: str = "") -> str:
         """The server's next line."""
@@ -41,10 +43,13 @@ class Bed:
         argv += ["--count", str(self._count), "--rounds", str(rounds)]
         argv += ["--window", str(window)] if window is not None else []
         argv += ["--moves"] if moves else []
+        before = float(self.ask().split()[2])
         output = netns.command(netns.inside(self.name, argv))
         found = [json.loads(line) for line in output.splitlines()]
         results = [one for one in found if one.get("result") == "load"]
-        bound, refused = map(int, self.ask().split())
+        answer = self.ask().split()
+        bound, refused, used = int(answer[0]), int(answer[1]), float(answer[2])
+        self.processor_us = (used - before) * 1e6 / (self._count * rounds)
         if any(one["accepted"] != self._count for one in results) or bound != self._count:
             raise RuntimeError(f"{bound} of {self._count} are bound: {results}")
         if refused:

@@ -13,18 +13,25 @@ from bench.mip_nodes import NODES
 
 SMALL = 1_000
 IN_FLIGHT = 256
+ROUNDS = 3
 STORM_BAR_S = 10.0
 STORM_LIFETIME = "every node at once, each retransmitting until it is answered"
 
 
 def run(say: Callable[[str], None]) -> Sequence[Result]:
     """Moves of a large and a small fleet; then everybody at once."""
+    few_us, many_us = [], []
     with bed(SMALL, kernel=True) as there:
-        small = _rates(there.load(window=IN_FLIGHT, rounds=PLACES, moves=True))
-    say(f"{SMALL} nodes that move: {spread(small)} per s")
+        for _ in range(ROUNDS):
+            small = _rates(there.load(window=IN_FLIGHT, rounds=PLACES, moves=True))
+            few_us.append(there.processor_us)
+            say(f"{SMALL} nodes that move: {spread(small)} per s, {few_us[-1]:.0f} us each")
     with bed(NODES, kernel=True) as there:
-        large = _rates(there.load(window=IN_FLIGHT, rounds=4, moves=True))
-        say(f"{NODES} nodes that move: {spread(large)} per s")
+        large = []
+        for _ in range(ROUNDS):
+            large += _rates(there.load(window=IN_FLIGHT, rounds=2, moves=True))
+            many_us.append(there.processor_us)
+            say(f"{NODES} nodes that move: {large[-1]:.0f} per s, {many_us[-1]:.0f} us each")
         [storm] = there.load(window=None, rounds=1, moves=True)
         say(f"all at once: {storm['seconds']:.1f} s, {storm['sent']} requests sent")
     return [
@@ -38,11 +45,11 @@ def run(say: Callable[[str], None]) -> Sequence[Result]:
         ),
         Result(
             "mip_kernel.growth",
-            statistics.median(small) / statistics.median(large),
+            statistics.median(many_us) / statistics.median(few_us),
             f"of {SMALL}'s",
             Bar(1.2, at_least=False),
-            {"nodes": NODES},
-            f"of {SMALL}: {spread(small)}; of {NODES}: {spread(large)}",
+            {"nodes": NODES, "us of the agent's process": statistics.median(many_us)},
+            f"us of {SMALL}: {spread(few_us)}; of {NODES}: {spread(many_us)}",
         ),
         Result(
             "mip_kernel.storm",

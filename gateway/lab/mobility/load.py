@@ -140,7 +140,8 @@ class Run:
         self._first_home = int(fleet.first_home_address)
         self._requests: list[bytes] = []
         self._begun: dict[int, float] = {}
-        self._retries: deque[tuple[float, float, int]] = deque()
+        self._retries: deque[tuple[float, int, int]] = deque()
+        """When it is due, how often the node has asked, the node."""
         self._latencies: list[float] = []
         self._outcome = Outcome(fleet.count)
         self._codes: Counter[str] = Counter()
@@ -173,31 +174,36 @@ class Run:
         self._socket.close()
         return self._result(last_reply - began, unanswered)
 
+    def _request(self, node: int, asked: int) -> bytes:
+        if not asked:
+            return self._requests[node]
+        now_s = time.time() + LEAD_S
+        return self._fleet.request(node, now_s, place=self._place, round_=asked)
+
     def _begin(self, waiting: Iterator[int]) -> None:
         while len(self._begun) < self._window:
             node = next(waiting, None)
             if node is None:
                 return
             now = time.monotonic()
-            if not self._send(node, self._requests[node]):
-                self._retries.appendleft((now, FIRST_RETRY_S, node))
+            if not self._send(node, self._request(node, 0)):
+                self._retries.appendleft((now, 0, node))
             else:
-                self._retries.append((now + FIRST_RETRY_S, 2 * FIRST_RETRY_S, node))
+                self._retries.append((now + FIRST_RETRY_S, 1, node))
             self._begun[node] = now
 
     def _retry(self, now: float) -> None:
         # They are in order of their times but for those that wait longer, which go to the end.
         for _ in range(len(self._retries)):
-            due, wait_s, node = self._retries[0]
+            due, asked, node = self._retries[0]
             if due > now:
                 return
             self._retries.popleft()
             if node not in self._begun:
                 continue
-            self._send(
-                node, self._fleet.request(node, time.time() + LEAD_S, place=self._place, round_=1)
-            )
-            self._retries.append((now + wait_s, min(2 * wait_s, LONGEST_RETRY_S), node))
+            self._send(node, self._request(node, asked))
+            wait_s = min(FIRST_RETRY_S * 2**asked, LONGEST_RETRY_S)
+            self._retries.append((now + wait_s, asked + 1, node))
 
     def _next_wait_s(self) -> float:
         if not self._retries:
