@@ -146,6 +146,7 @@ class Registrar:
                 nat=case.traversal is not None and case.traversal.nat,
             )
         granted = Granted(registrant, care_of, code, renewed, [])
+        self._revocations.call_off(home, case.source)
         self._prolong(granted, case)
         if not renewed:
             self._replace(granted, others if together else (), others, case)

@@ -139,6 +139,13 @@ class Revocations:
         pending.message = replace(pending.message, identifier=identifier)
         return self._send(key, pending, now)
 
+    def call_off(self, home: IPv4Address, peer: IPv4Address) -> None:
+        """A mobile node is back by way of ``peer``: another try would end what is new there."""
+        if self._pending:
+            key = ("revocation", int(home), int(peer))
+            if self._pending.pop(key, None) is not None:
+                self._timers.cancel(key)
+
     def hear_acknowledgment(self, octets: bytes, source: IPv4Address) -> Heard:
         """A peer says that it heeded a revocation."""
         try:
