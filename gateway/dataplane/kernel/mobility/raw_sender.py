@@ -1,6 +1,7 @@
 """Sends whole IPv4 packets, each with its fwmark, as they are routed or on a given link."""
 
 import errno
+import fcntl
 import socket
 import struct
 from typing import Final
@@ -10,6 +11,8 @@ from gateway.dataplane.packet.outbound import Send
 _SO_MARK: Final = 36
 _IP_MTU: Final = 14
 _IP_PKTINFO: Final = 8
+_SIOCGIFINDEX: Final = 0x8933
+_INTERFACE_REQUEST = struct.Struct("=16si20x")
 _PACKET_INFO = struct.Struct("=i4s4s")
 _SEND_BUFFER: Final = 1 << 20
 
@@ -27,7 +30,10 @@ class RawSender:
 
     def __init__(self, marks: range) -> None:
         self._sockets: dict[int, socket.socket] = {}
+        self._probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        """Asks for routes and interfaces; it stays in the network namespace of its making."""
         try:
+            self._probe.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             for mark in marks:
                 self._open(mark)
         except OSError:
@@ -62,17 +68,25 @@ class RawSender:
                 raise
             raise PacketTooLongError(self._mtu(packet)) from error
 
-    @staticmethod
-    def _mtu(packet: Send) -> int:
+    def _mtu(self, packet: Send) -> int:
         """Of the route that the packet would take. Raises OSError when there is none."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, _SO_MARK, packet.mark)
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            probe.connect((socket.inet_ntoa(packet.octets[16:20]), 1))
-            return probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        self._probe.setsockopt(socket.SOL_SOCKET, _SO_MARK, packet.mark)
+        self._probe.connect((socket.inet_ntoa(packet.octets[16:20]), 1))
+        return self._probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+
+    def interface_index(self, name: str) -> int:
+        """0 for one that is not there."""
+        request = _INTERFACE_REQUEST.pack(name.encode()[:15], 0)
+        try:
+            answer = fcntl.ioctl(self._probe, _SIOCGIFINDEX, request)
+        except OSError:
+            return 0
+        index: int = _INTERFACE_REQUEST.unpack(answer)[1]
+        return index
 
     def close(self) -> None:
         """Close all sockets."""
+        self._probe.close()
         for one in self._sockets.values():
             one.close()
         self._sockets.clear()

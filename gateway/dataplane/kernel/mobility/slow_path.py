@@ -13,7 +13,6 @@ destination), and ICMP errors of ours that quote a switched address. The former 
 their encapsulated copies sent by a raw socket with the mark ``SENT``.
 """
 
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -88,7 +87,7 @@ class SlowPath:
             *settings.visited_interfaces,
             *(one.interface for one in settings.home_networks if one.interface is not None),
         }
-        self._devices = {name: _index(name) for name in names}
+        self._devices = {name: self._sender.interface_index(name) for name in names}
         self._path.reconfigure(settings, self._devices)
         self._apply_groups()
 
@@ -96,7 +95,7 @@ class SlowPath:
         """Look an interface up again: it may have been made anew since."""
         if interface is None:
             return
-        index = _index(interface)
+        index = self._sender.interface_index(interface)
         if self._devices.get(interface) != index:
             self._devices[interface] = index
             self._path.reconfigure(self._settings, self._devices)
@@ -151,10 +150,3 @@ class SlowPath:
         self._queue.close()
         self._sender.close()
         self._groups.close()
-
-
-def _index(interface: str) -> int:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        return 0
