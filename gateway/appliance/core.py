@@ -181,6 +181,7 @@ class Appliance:
             facts=self._facts,
             reload=self._reload_by_control,
             failures=self._failures,
+            agents=lambda: self._mobility,
         )
         self._events.record = self._failures
         self._events.publish = self._publish

@@ -9,6 +9,7 @@ from gateway.appliance.binding_store import BindingStore
 from gateway.appliance.link_socket import LinkSocket
 from gateway.appliance.mip_sockets import MipSockets
 from gateway.appliance.mobility_plan import MobilityPlan
+from gateway.appliance.mobility_queries import ForeignAgentSide, HomeAgentSide
 from gateway.appliance.mobility_service import (
     ForeignAgentEngine,
     HomeAgentEngine,
@@ -44,7 +45,7 @@ class Engines(Protocol):
         """Started, free of leftovers."""
 
 
-class RunningHomeAgent(HomeAgentEngine, Protocol):
+class RunningHomeAgent(HomeAgentEngine, HomeAgentSide, Protocol):
     """What is needed beyond the joint."""
 
     def restore(self, records: Sequence[bytes], now: float) -> None:
@@ -53,21 +54,12 @@ class RunningHomeAgent(HomeAgentEngine, Protocol):
     def reconfigure(self, policy: HomeAgentPolicy, now: float) -> None:
         """Use another policy."""
 
-    def bindings(self) -> Sequence[object]:
-        """Its bindings."""
 
-    def revoke(self, home_address: IPv4Address, now: float) -> bool:
-        """End one; whether there was one."""
-
-
-class RunningForeignAgent(ForeignAgentEngine, Protocol):
+class RunningForeignAgent(ForeignAgentEngine, ForeignAgentSide, Protocol):
     """What is needed beyond the joint."""
 
     def reconfigure(self, policy: ForeignAgentPolicy, now: float) -> None:
         """Use another policy."""
-
-    def visitors(self) -> Sequence[object]:
-        """Its visitors."""
 
     def session_up(self, home_address: IPv4Address, now: float, peer: str) -> None:
         """See :class:`gateway.appliance.vpn_fa.SaListener`."""
@@ -200,7 +192,7 @@ class Mobility:
                 name: {
                     "address": str(one.policy.address),
                     "placement": one.policy.placement.value,
-                    "bindings": len(one.bindings()),
+                    "bindings": len(one.home_addresses()),
                 }
                 for name, one in self.home_agents.items()
             },
@@ -209,7 +201,7 @@ class Mobility:
                     "care_of_address": str(one.policy.care_of_address),
                     "interface": one.policy.interface,
                     "through_vpn": one.policy.through_vpn,
-                    "visitors": len(one.visitors()),
+                    "visitors": len(one.visitor_keys()),
                 }
                 for name, one in self.foreign_agents.items()
             },
