@@ -3,7 +3,7 @@
 from gateway.domain.endpoint import Path
 from gateway.domain.event import Severity
 from gateway.mip_agents.authentication import sign
-from gateway.mip_agents.codec.codes import ReplyCode, describe
+from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.extensions import AuthenticationKind, Challenge
 from gateway.mip_agents.codec.registration import RegistrationReply, RegistrationRequest
 from gateway.mip_agents.foreign_agent.core import Core
@@ -24,7 +24,7 @@ def deny(core: Core, pending: Pending, denied: Denied, now: float) -> None:
     )
     send(core, pending, reply.serialize())
     pending.told = True
-    core.counters[f"code_{int(denied.code)}"] += 1
+    core.counters[code_name(denied.code)] += 1
     tell_denied(core, pending, denied, now)
 
 
@@ -56,8 +56,9 @@ def tell_denied(core: Core, pending: Pending, denied: Denied, now: float) -> Non
         Severity.WARNING,
         home_agent=str(request.home_agent),
         home_address=str(request.home_address),
-        node=node,
+        node=pending.nai or str(request.home_address),
         nai=pending.nai,
+        source=str(pending.remote),
         care_of_address=str(request.care_of_address),
         link_address=pending.link.address.hex(":"),
         code=int(denied.code),
@@ -75,8 +76,8 @@ def name_of(request: RegistrationRequest, nai: str) -> str:
 
 
 def code_name(code: int) -> str:
-    """The name of a code for machines; that of an unknown one is its meaning."""
-    try:
-        return ReplyCode(code).name.lower()
-    except ValueError:
-        return describe(code)
+    """The name of a reply code in counters and events."""
+    return _NAMES.get(code, f"code_{code}")
+
+
+_NAMES = {int(code): code.name.lower() for code in ReplyCode}

@@ -306,7 +306,7 @@ def check_room(core: Core, asked: Asked) -> None:
     if not asked.again and not core.pending.has_room(asked.pending.party, limit):
         raise Denied(
             ReplyCode.FA_INSUFFICIENT_RESOURCES,
-            f"{len(core.pending)} registrations wait for their home agents",
+            f"{limit} registrations wait for their home agents",
             "raise the foreign agent's limit of pending registrations, or look who floods it",
         )
 
@@ -319,7 +319,7 @@ def check_room_for_visitor(core: Core, home_agent: IPv4Address, home_address: IP
     ):
         raise Denied(
             ReplyCode.FA_INSUFFICIENT_RESOURCES,
-            f"there are {len(core.visitors)} visitors",
+            f"all places for {core.policy.max_visitors} visitors are taken",
             "raise the foreign agent's limit of visitors",
         )
 

@@ -42,8 +42,8 @@ class ForeignAgent:
         self.policy = policy
         self._core = Core(policy, random, wall_clock)
         self.counters: Counter[str] = self._core.counters
-        """``code_N`` for every reply sent to a mobile node, ``discarded_REASON`` for every message
-        that changed nothing, and more."""
+        """Replies sent to mobile nodes by the name of their code, messages that changed nothing by
+        ``discarded_`` and why, and more."""
         self._advertising = Advertising(self._core)
         self._revocations = Revocations(self._core, self._advertising)
         self._closed = False

@@ -226,7 +226,7 @@ def _pass_on(
     core: Core, reply: RegistrationReply, pending: Pending, path: Path, now: float
 ) -> None:
     request = pending.request
-    core.counters[f"code_{reply.code}"] += 1
+    core.counters[answers.code_name(reply.code)] += 1
     # The dataplane learns first: the mobile node may send as soon as it has the reply.
     if reply.code in _ACCEPTED:
         lifetime_s = min(reply.lifetime_s, request.lifetime_s)

@@ -3,6 +3,7 @@
 from gateway.domain.event import Severity
 from gateway.mip_agents.codec.codes import describe
 from gateway.mip_agents.foreign_agent import keepalives, vpn
+from gateway.mip_agents.foreign_agent.answers import code_name
 from gateway.mip_agents.foreign_agent.core import Core, TimerKind
 from gateway.mip_agents.foreign_agent.visitors import VisitorEntry, VisitorKey
 from gateway.mip_agents.policy import INFINITE_LIFETIME_S
@@ -52,6 +53,7 @@ def _tell_arrived(core: Core, entry: VisitorEntry, before: VisitorEntry | None, 
         Severity.INFO if before is None else Severity.DEBUG,
         **_fields(entry),
         code=entry.code,
+        code_name=code_name(entry.code),
         reason=describe(entry.code),
         lifetime_s=entry.lifetime_s,
         renewed=before is not None,
@@ -99,7 +101,7 @@ def _fields(entry: VisitorEntry) -> dict[str, object]:
     return {
         "home_agent": str(entry.home_agent),
         "home_address": str(entry.home_address),
-        "node": _name(entry),
+        "node": entry.nai or str(entry.home_address),
         "nai": entry.nai,
         "care_of_address": str(entry.care_of_address),
         "link_address": entry.link.address.hex(":"),

@@ -44,6 +44,7 @@ from gateway.mip_agents.codec.extensions import (
 )
 from gateway.mip_agents.codec.registration import RequestFlag
 from gateway.mip_agents.codec.tunnel_data import TunnelData
+from gateway.mip_agents.foreign_agent.answers import code_name
 from gateway.mip_agents.outputs import Link, RemoveVisitor, SetVisitor, Transmit
 from gateway.mip_agents.policy import Allowance
 
@@ -184,7 +185,7 @@ def test_h61_denials_and_unknown_codes_are_passed_on_and_make_no_visitor(code: i
     assert not world.set_visitors()
     (event,) = world.events("visitor_denied")
     assert event.fields["code"] == code
-    assert world.agent.counters[f"code_{code}"] == 1
+    assert world.agent.counters[code_name(code)] == 1
     world.passes(60)
     assert not world.transmits()
 

@@ -42,6 +42,7 @@ from gateway.mip_agents.codec.extensions import (
     VendorExtension,
 )
 from gateway.mip_agents.codec.registration import RequestFlag
+from gateway.mip_agents.foreign_agent.answers import code_name
 from gateway.mip_agents.outputs import Link
 from gateway.mip_agents.policy import Allowance
 
@@ -123,7 +124,7 @@ def test_denial_has_the_requests_fields_and_goes_where_the_node_waits() -> None:
     assert event.fields["code_name"] == "fa_lifetime_too_long"
     assert "5000" in event.text
     assert "1800" in event.text
-    assert world.agent.counters["code_69"] == 1
+    assert world.agent.counters["fa_lifetime_too_long"] == 1
     assert not world.relayed()
 
 
@@ -210,7 +211,7 @@ def test_h60_each_denial_code_of_a_request(
     world.asks(octets)
     assert world.code() == code
     assert not world.relayed()
-    assert world.agent.counters[f"code_{code}"] == 1
+    assert world.agent.counters[code_name(code)] == 1
     (event,) = world.events("visitor_denied")
     assert event.fields["code"] == code
     assert event.fields["reason"]
@@ -402,7 +403,7 @@ def test_h61_many_link_addresses_fill_the_table_but_push_nobody_out() -> None:
         mac = b"\x02\x01" + number.to_bytes(4, "big")
         world.asks(request(home=OTHER_HOME, identification=number), mac=mac)
         lines += sum(1 for one in world.outputs if isinstance(one, Event) and one.logged)
-    assert world.agent.counters["code_66"] == 500 - 19
+    assert world.agent.counters["fa_insufficient_resources"] == 500 - 19
     assert lines <= 20
     world.asks(request(identification=3))
     assert world.relayed(), "who waits already may try again"
