@@ -18,6 +18,7 @@ from gateway.cli.host_checks import (
     pools_and_routes,
     privileges,
 )
+from gateway.cli.mobility_host_checks import mobility_verdicts, outside_verdicts
 from gateway.cli.output import console
 from gateway.cli.routes import routes_in_use
 from gateway.cli.verdict import State, Verdict
@@ -60,6 +61,9 @@ def _about_validity(warning: Problem) -> bool:
 
 def _configured(config: Config) -> Iterator[Verdict]:
     counts = f"connections: {len(config.connections)}, pools: {len(config.pools)}"
+    if config.has_mobility_agents:
+        counts += f", home agents: {len(config.home_agents)}"
+        counts += f", foreign agents: {len(config.foreign_agents)}"
     yield Verdict("configuration", str(config.path), "ok", counts)
     for warning in config.warnings:
         if not _about_validity(warning):  # certificates have verdicts of their own
@@ -68,9 +72,12 @@ def _configured(config: Config) -> Iterator[Verdict]:
     user = api_user(config, pwd.getpwnam)
     if user is not None:
         yield user
-    yield from addresses_and_ports(config, ours=gateway_runs(config.control_socket))
+    runs, routes = gateway_runs(config.control_socket), routes_in_use()
+    yield from addresses_and_ports(config, ours=runs)
+    yield from mobility_verdicts(config, routes, ours=runs)
     yield from forwarding(config)
-    yield from pools_and_routes(config, routes_in_use())
+    yield from pools_and_routes(config, routes)
+    yield from outside_verdicts(config)
 
 
 def _kernel() -> Iterator[Verdict]:

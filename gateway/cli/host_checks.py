@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from gateway.cli.routes import Route
@@ -46,18 +47,18 @@ def _bind(kind: socket.SocketKind, endpoint: Endpoint) -> int:
     return 0
 
 
-def address_present(address: IpAddress) -> Verdict:
-    """Whether this host has an address of ``ike.listen``."""
+def address_present(address: IpAddress, key: str = "ike.listen") -> Verdict:
+    """Whether this host has an address that ``key`` names."""
     name = f"address {address}"
     code = _bind(socket.SOCK_DGRAM, Endpoint(address, 0))
     if code == errno.EADDRNOTAVAIL:
-        remedy = f"add it: ip address add {address} dev OUTSIDE; or change ike.listen"
+        remedy = f"add it: ip address add {address} dev INTERFACE; or change {key}"
         return Verdict("host", name, "missing", "no interface has it", remedy)
     if code == errno.EAFNOSUPPORT:
-        remedy = "enable it, or remove the address from ike.listen"
+        remedy = f"enable it, or remove the address from {key}"
         return Verdict("host", name, "missing", f"no IPv{address.version} on this host", remedy)
     if code:
-        return Verdict("host", name, "warn", os.strerror(code), "check ike.listen")
+        return Verdict("host", name, "warn", os.strerror(code), f"check {key}")
     return Verdict("host", name, "ok", "any address" if address.is_unspecified else "present")
 
 
@@ -95,6 +96,8 @@ def forwarding(config: Config, sysctl: Path = Path("/proc/sys")) -> Iterator[Ver
     """Whether the kernel forwards packets of the IP versions that the tunnels carry."""
     networks = [n for c in config.connections.values() for n in c.local_subnets]
     networks += [pool.network for pool in config.pools.values()]
+    networks += [home.network for home in config.home_networks.values()]
+    networks += [IPv4Network(a.care_of_address) for a in config.foreign_agents.values()]
     switches = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
     for version in sorted({network.version for network in networks}):
         switch = switches[version]

@@ -25,6 +25,7 @@ from gateway.config.sections import (
     RadiusSection,
     UsersSection,
 )
+from gateway.domain.child_sa import IpNetwork
 
 
 class Config(Section):
@@ -59,6 +60,14 @@ class Config(Section):
     def warnings(self) -> tuple[Problem, ...]:
         """What is allowed but should be looked at."""
         return self._warnings
+
+    @property
+    def offered_networks(self) -> tuple[IpNetwork, ...]:
+        """What devices may reach by tunnels, and outside interfaces may not; each once."""
+        offers = [connection.local_subnets for connection in self.connections.values()]
+        offers += [profile.subnets or () for profile in self.profiles.values()]
+        found = dict.fromkeys(network for offer in offers for network in offer if network.prefixlen)
+        return tuple(found)
 
     @property
     def has_mobility_agents(self) -> bool:

@@ -6,19 +6,10 @@ from gateway.dataplane.kernel.settings import KernelSettings
 
 def kernel_settings(config: Config) -> KernelSettings:
     """Settings of the kernel dataplane: pools are inside, what connections offer is protected."""
-    offered = dict.fromkeys(
-        network
-        for offers in (
-            *(connection.local_subnets for connection in config.connections.values()),
-            *(profile.subnets or () for profile in config.profiles.values()),
-        )
-        for network in offers
-        if network.prefixlen
-    )
     return KernelSettings(
         xfrm_interface=config.dataplane.xfrm_interface,
         inner_networks=tuple(pool.network for pool in config.pools.values()),
-        protected_networks=tuple(offered),
+        protected_networks=config.offered_networks,
         outside_interfaces=config.dataplane.outside_interfaces,
         queue_number=config.dataplane.queue,
         queue_length=config.dataplane.queue_length,

@@ -275,6 +275,9 @@ def mobility_settings(config: Config) -> MobilitySettings | None:
         ),
         visited_interfaces=tuple(dict.fromkeys(link for link in links if link is not None)),
         outside_interfaces=config.dataplane.outside_interfaces,
+        protected_networks=tuple(
+            network for network in config.offered_networks if isinstance(network, IPv4Network)
+        ),
         vpn_interface=config.dataplane.xfrm_interface,
         offload=mobility.offload,
         queue_number=mobility.queue,

@@ -210,6 +210,7 @@ def test_settings_of_the_dataplane(workshop: Workshop) -> None:
     assert [one.name for one in settings.home_networks] == ["inner", "outer"]
     assert settings.visited_interfaces == ("eth2",)
     assert settings.outside_interfaces == ("eth0",)
+    assert settings.protected_networks == (IPv4Network("10.1.0.0/16"),)
     assert (settings.offload, settings.queue_number, settings.queue_length) == (False, 9, 10)
     (only,) = settings.relayed_home_agents
     assert (only.public_port, str(only.home_agent)) == (4434, "10.1.0.8")

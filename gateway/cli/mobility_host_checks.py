@@ -1,0 +1,197 @@
+"""What this host has to offer to the mobility agents of a configuration."""
+
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.cli.host_checks import address_present, port_free
+from gateway.cli.routes import Route
+from gateway.cli.verdict import Verdict
+from gateway.config import Config
+from gateway.domain.endpoint import Endpoint
+from gateway.domain.mobility import MIP_PORT
+
+if TYPE_CHECKING:
+    from gateway.dataplane.kernel.mobility.outside_trial import OutsideTrial
+
+SYSCTL_FILE = "/etc/sysctl.d/90-gateway.conf"
+_ANY = IPv4Address("0.0.0.0")  # noqa: S104 - registrations come to all addresses of agents
+_STRICT = "1"
+
+
+def mobility_verdicts(config: Config, routes: Iterable[Route], *, ours: bool) -> Iterator[Verdict]:
+    """Everything that needs no trial; nothing without mobility agents."""
+    if not config.has_mobility_agents:
+        return
+    yield port_free(socket.SOCK_DGRAM, Endpoint(_ANY, MIP_PORT), "nothing here", ours=ours)
+    yield from _addresses(config)
+    yield from _interfaces(config)
+    yield from _state(config)
+    yield from reverse_path(config)
+    yield from tcp_loose()
+    yield from _routes(config, list(routes))
+
+
+def _addresses(config: Config) -> Iterator[Verdict]:
+    agents = [
+        (agent.address, f"home_agents.{name}.address") for name, agent in config.home_agents.items()
+    ]
+    agents += [
+        (agent.care_of_address, f"foreign_agents.{name}.care_of_address")
+        for name, agent in config.foreign_agents.items()
+    ]
+    for address, key in agents:
+        yield address_present(address, key)
+
+
+def _interfaces(config: Config) -> Iterator[Verdict]:
+    """The links that agents serve."""
+    named = {
+        f"home_networks.{name}.interface": section.interface
+        for name, section in config.home_networks.items()
+    }
+    named |= {
+        f"foreign_agents.{name}.interface": section.interface
+        for name, section in config.foreign_agents.items()
+        if not section.through_vpn
+    }
+    present = {name for _, name in socket.if_nameindex()}
+    for key, interface in named.items():
+        if interface is None:
+            continue
+        name = f"interface {interface}"
+        if interface in present:
+            yield Verdict("host", name, "ok", f"present, for {key}")
+        else:
+            remedy = f"correct {key}; there are: {', '.join(sorted(present))}"
+            yield Verdict("host", name, "missing", "no such interface", remedy)
+
+
+def _state(config: Config) -> Iterator[Verdict]:
+    """Whether bindings can be kept."""
+    if not config.home_agents:
+        return
+    folder = config.mobility.state_dir
+    name = f"folder {folder}"
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        yield Verdict("host", name, "ok", "keeps the bindings")
+        return
+    why = "not writable by this user" if folder.is_dir() else "no such folder"
+    remedy = f"install -d -m 700 {folder}; or correct mobility.state_dir"
+    yield Verdict("host", name, "missing", f"{why}: a restart would lose the bindings", remedy)
+
+
+def reverse_path(config: Config, sysctl: Path = Path("/proc/sys")) -> Iterator[Verdict]:
+    """Strict reverse path filters drop what a home agent gets without encapsulation.
+
+    Tunnels' own devices and visited links are set by the gateway itself.
+    """
+    if not any(agent.zero_overhead != "off" for agent in config.home_agents.values()):
+        return
+    folder = sysctl / "net/ipv4/conf"
+    every = _read(folder / "all/rp_filter")
+    strict = [
+        path.parent.name
+        for path in sorted(folder.glob("*/rp_filter"))
+        if path.parent.name not in ("all", "default", "lo")
+        and max(_read(path), every, key=lambda text: text or "0") == _STRICT
+    ]
+    named = [name for name in strict if name in config.dataplane.outside_interfaces]
+    wanted = named or ([] if config.dataplane.outside_interfaces else strict)
+    if not wanted:
+        yield Verdict("network", "reverse path filter", "ok", "lets zero-overhead packets in")
+    for interface in wanted:
+        switch = f"net.ipv4.conf.{interface}.rp_filter"
+        detail = f"{switch} is strict (1): it drops zero-overhead packets of mobile nodes"
+        remedy = f'sysctl -w {switch}=2, and for good: write "{switch} = 2" into {SYSCTL_FILE}'
+        yield Verdict("network", f"reverse path filter {interface}", "warn", detail, remedy)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def tcp_loose(sysctl: Path = Path("/proc/sys")) -> Iterator[Verdict]:
+    """Whether connection tracking takes up TCP sessions in the middle.
+
+    A session that began inside is seen here for the first time after its device went outside
+    (draft 001, section 6.3).
+    """
+    switch = "net.netfilter.nf_conntrack_tcp_loose"
+    value = _read(sysctl / switch.replace(".", "/"))
+    if value == "0":
+        detail = f"{switch} = 0: sessions of devices that moved count as invalid"
+        remedy = f'sysctl -w {switch}=1, and for good: write "{switch} = 1" into {SYSCTL_FILE}'
+        yield Verdict("network", "sessions that moved", "warn", detail, remedy)
+    else:
+        said = f"{switch} = {value}" if value else "no connection tracking"
+        yield Verdict("network", "sessions that moved", "ok", said)
+
+
+def _routes(config: Config, routes: list[Route]) -> Iterator[Verdict]:
+    """A physical home network is on its link, a virtual one nowhere else."""
+    for name, section in config.home_networks.items():
+        label = f"home network {name} {section.network}"
+        same = [route for route in routes if route.network == section.network]
+        if section.interface is None:
+            for route in same:
+                detail = f"route {route.network} on {route.interface}: it is no virtual network"
+                remedy = f'set home_networks.{name}.interface = "{route.interface}", or remove it'
+                yield Verdict("network", label, "warn", detail, remedy)
+            if not same:
+                yield Verdict("network", label, "ok", "virtual")
+        elif any(route.interface == section.interface for route in same):
+            yield Verdict("network", label, "ok", f"on {section.interface}")
+        else:
+            detail = f"no route to it on {section.interface}"
+            remedy = (
+                f"give {section.interface} an address of it, or remove "
+                f"home_networks.{name}.interface if it is virtual"
+            )
+            yield Verdict("network", label, "missing", detail, remedy)
+
+
+def outside_verdicts(config: Config) -> Iterator[Verdict]:
+    """Send registrations from outside at the ruleset, in a namespace of its own."""
+    from gateway.config.to_mobility import mobility_settings  # noqa: PLC0415 - only with agents
+
+    settings = mobility_settings(config)
+    if settings is None or not settings.inside_home_agents:
+        return
+    from gateway.dataplane.kernel.mobility.outside_trial import try_from_outside  # noqa: PLC0415
+    from gateway.dataplane.kernel.scratch import TrialFailedError  # noqa: PLC0415
+
+    name = "registrations from outside"
+    if not settings.outside_interfaces:
+        remedy = 'set dataplane.outside_interfaces = ["INTERFACE"]'
+        detail = "reach inside home agents: no interface is known to be outside"
+        yield Verdict("network", name, "warn", detail, remedy)
+        return
+    try:
+        trials = try_from_outside(settings)
+    except TrialFailedError as error:
+        why = str(error).splitlines()[0][:200]
+        yield Verdict("network", name, "warn", f"could not be tried: {why}", "see kernel, below")
+        return
+    for trial in trials:
+        yield outside_verdict(trial, settings.outside_interfaces)
+
+
+def outside_verdict(trial: "OutsideTrial", outside: tuple[str, ...]) -> Verdict:
+    """What became of registrations to one inside home agent."""
+    name = f"registrations to {trial.home_agent}"
+    if trial.leaks:
+        detail = f"arrive from outside, by {', '.join(trial.leaks)}"
+        remedy = "report this: the gateway's ruleset does not protect an inside home agent"
+        return Verdict("network", name, "missing", detail, remedy)
+    if not trial.reachable:
+        remedy = "report this: the gateway's ruleset drops what it must not"
+        return Verdict("network", name, "missing", "do not even arrive from inside", remedy)
+    tried = f"tried: dropped from {', '.join(outside)}, taken from inside"
+    return Verdict("network", name, "ok", tried)

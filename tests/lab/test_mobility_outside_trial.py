@@ -1,0 +1,56 @@
+"""The trial of ``gateway check``: registrations from outside never reach inside home agents."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from gateway.dataplane.kernel.mobility import ruleset
+from gateway.dataplane.kernel.mobility.outside_trial import OutsideTrial, try_from_outside
+from gateway.dataplane.mobility import MobilitySettings
+from gateway.domain.mobility import HomeNetwork
+
+pytestmark = pytest.mark.kernel
+
+OURS, THEIRS = IPv4Address("10.20.0.1"), IPv4Address("10.1.0.7")
+SETTINGS = MobilitySettings(
+    home_agents=(OURS, IPv4Address("203.0.113.2")),
+    inside_home_agents=(OURS, THEIRS),
+    home_networks=(HomeNetwork("roaming", IPv4Network("10.20.0.0/24")),),
+    outside_interfaces=("eth0", "trial-0", "ppp-with-long-n"),
+)
+
+
+def test_h54_outside_is_blocked_and_inside_is_not() -> None:
+    assert try_from_outside(SETTINGS) == [
+        OutsideTrial(OURS, (), reachable=True),
+        OutsideTrial(THEIRS, (), reachable=True),
+    ]
+
+
+def test_without_outside_interfaces_nothing_is_blocked() -> None:
+    open_to_all = MobilitySettings(home_agents=(OURS,), inside_home_agents=(OURS,))
+    assert try_from_outside(open_to_all) == [OutsideTrial(OURS, (), reachable=True)]
+
+
+def test_a_ruleset_that_lets_them_in_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = ruleset.render
+
+    def leaking(settings: MobilitySettings) -> str:
+        found = good(settings)
+        assert "iifname @outside" in found
+        return found.replace("iifname @outside goto", 'iifname "eth0" goto')
+
+    monkeypatch.setattr(ruleset, "render", leaking)
+    ours, theirs = try_from_outside(SETTINGS)
+    assert ours == OutsideTrial(OURS, ("trial-0", "ppp-with-long-n"), reachable=True)
+    assert theirs.leaks == ours.leaks
+
+
+def test_a_ruleset_that_lets_nobody_in_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = ruleset.render
+    monkeypatch.setattr(
+        ruleset, "render", lambda s: good(s).replace("iifname @outside goto", "goto")
+    )
+    ours, theirs = try_from_outside(SETTINGS)
+    assert (ours.leaks, ours.reachable) == ((), False)
+    assert (theirs.leaks, theirs.reachable) == ((), False)
