@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +14,8 @@ from gateway.lab import netns
 from gateway.lab.processes import LabError, Process, ProcessTable, wait_until
 
 READY_S = 20.0
+CATCH_UP_TRIES = 30
+STATISTICS = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter")
 SUSPICIOUS = "_ws.malformed || _ws.expert.severity == error"
 CHECKED = ("ip", "tcp", "udp")
 BAD_CHECKSUM = " || ".join(f"{name}.checksum.status == Bad" for name in (*CHECKED, "icmp"))
@@ -25,8 +30,29 @@ class Capture:
 
     def stop(self) -> Path:
         """End the recording, everything seen so far written, and return the file."""
+        self._catch_up()
         self.process.stop()
         return self.path
+
+    def _catch_up(self) -> None:
+        """Wait until tcpdump has read what the kernel keeps for it: ended, it would not.
+
+        Asked by SIGUSR1, it says how many packets it has written and the kernel has seen.
+        """
+        for _ in range(CATCH_UP_TRIES):
+            if not self.process.running():
+                return
+            known = len(STATISTICS.findall(self.process.output()))
+            self.process.signal(signal.SIGUSR1)
+            with contextlib.suppress(LabError):
+                wait_until(
+                    lambda: len(STATISTICS.findall(self.process.output())) > known,  # noqa: B023
+                    1.0,
+                    "tcpdump's count",
+                )
+            found = STATISTICS.findall(self.process.output())
+            if found and int(found[-1][0]) >= int(found[-1][1]):
+                return
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from gateway.lab.topology import Lab
 FROM_HOME_ADDRESS, FROM_CARE_OF = 100, 150
 """Priorities of the rules, before those of an IKE daemon; the layer's number is added."""
 FIRST_TABLE = 1000
+PATH_MTU = 1500
+"""Longer packets are fragmented, and so never switched."""
 KINDS = {Encapsulation.IP_IP: "ipip", Encapsulation.GRE: "gre"}
 
 
@@ -131,28 +133,30 @@ class Stack:
 
         Neither fragments nor anything of port 434 nor tunnels are switched.
         """
-        whole = "ip frag-off & 0x3fff == 0"
-        not_signalling = f"udp dport != {MIP_PORT} udp sport != {MIP_PORT}"
-        out = f"ip saddr {self._home_address} ip daddr {destination} {whole}"
-        back = f"ip saddr {home_agent} ip daddr {care_of} {whole}"
-        rewrite_out = f"notrack ip saddr set {care_of} ip daddr set {home_agent} accept"
-        rewrite_back = (
-            f"notrack ip saddr set {destination} ip daddr set {self._home_address} accept"
-        )
-        not_udp = "ip protocol != { 4, 17, 47, 55 }"  # nor anything that is tunnelled already
+        switched_out = f"ip saddr {self._home_address} ip daddr {destination}"
+        switched_back = f"ip saddr {home_agent} ip daddr {care_of}"
+        # One match a line: nft 1.0.6 takes two unequal ports in one for a single comparison.
+        never = f"""
+            ip protocol {{ 4, 47, 55 }} accept
+            udp dport {MIP_PORT} accept
+            udp sport {MIP_PORT} accept
+            ip frag-off & 0x3fff != 0 accept
+        """
         self._lab.nft(
             self._host,
             f"""
             table ip {self._nft_table} {{
                 chain out {{
                     type route hook output priority raw
-                    {out} {not_udp} {rewrite_out}
-                    {out} {not_signalling} {rewrite_out}
+                    {never}
+                    ip frag-off & 0x4000 == 0 ip length > {PATH_MTU} accept
+                    {switched_out} notrack ip saddr set {care_of} ip daddr set {home_agent}
                 }}
                 chain pre {{
                     type filter hook prerouting priority raw
-                    {back} {not_udp} {rewrite_back}
-                    {back} {not_signalling} {rewrite_back}
+                    {never}
+                    {switched_back} notrack ip saddr set {destination} \
+                        ip daddr set {self._home_address}
                 }}
             }}
             """,
