@@ -128,7 +128,7 @@ def of_visitor(visitor: Visitor, mark: int, *, offload: bool) -> Elements:
     """Elements of a foreign agent's visitor; ``mark`` leads to its reverse table."""
     home_address = visitor.home_address.packed
     tunnel = visitor.tunnel
-    found: Elements = {}
+    found: Elements = {("visitors", home_address): None}
     if offload:
         if not tunnel.udp_port or tunnel.encapsulation is Encapsulation.IP_IP:
             found[_accepted("visitors", tunnel, home_address)] = None

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from gateway.dataplane.kernel.mobility import constants, routes, ruleset
 from gateway.dataplane.kernel.mobility.devices import LOOPBACK, Device, Devices, load_fou
 from gateway.dataplane.kernel.mobility.neighbours import Announcer
-from gateway.dataplane.kernel.mobility.sysctls import Sysctls
+from gateway.dataplane.kernel.mobility.sysctls import Sysctls, filtered
 from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4, SetElements
 from gateway.dataplane.mobility import MobilitySettings
@@ -57,6 +57,11 @@ class Foundation:
             routes.set_host(constants.HOME_TABLE, constants.DUMMY, LOOPBACK),
             routes.set_blackhole(constants.DELIVER_TABLE),
             *(routes.set_unreachable(network) for network in _virtual(settings)),
+            *(
+                routes.set_address(constants.DUMMY, self.devices[name])
+                for name in constants.RECEIVING
+                if filtered()
+            ),
             routes.add_rule(constants.DELIVER_PRIORITY, constants.DELIVER_TABLE, constants.DELIVER),
             routes.add_rule(constants.HOME_PRIORITY, constants.HOME_TABLE),
         ]

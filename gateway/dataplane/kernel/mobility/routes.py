@@ -24,6 +24,7 @@ from gateway.dataplane.kernel.netlink import (
 )
 
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_NEWADDR, _IFA_LOCAL = 20, 2
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
 _AF_INET = 2
@@ -37,6 +38,7 @@ _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
 _PERMANENT = 0x80
 _PROXY = 0x08
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_ADDRESS = struct.Struct("=BBBBI")
 _NEIGHBOUR = struct.Struct("=BxHiHBB")
 _U32 = struct.Struct("=I")
 _LOCKED_MTU: Final = attribute(_RTAX_LOCK, _U32.pack(1 << _RTAX_MTU))
@@ -159,6 +161,13 @@ def set_proxy(address: IPv4Address, device: int) -> bytes:
 def delete_proxy(address: IPv4Address, device: int) -> bytes:
     """Reverse of :func:`set_proxy`; ENOENT when there is none."""
     return request(_DELNEIGH, 0, _neighbour(address, device, 0, _PROXY))
+
+
+def set_address(address: IPv4Address, device: int) -> bytes:
+    """An address of scope link: never chosen as the source of anything."""
+    body = _ADDRESS.pack(_AF_INET, 32, 0, _SCOPE_LINK, device)
+    body += attribute(_IFA_LOCAL, address.packed)
+    return request(_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
 def leftovers(route: NetlinkSocket) -> list[bytes]:

@@ -3,7 +3,8 @@
 Reverse path filters: the kernel uses the larger one of ``all`` and the interface's own, where 0 is
 off, 1 strict and 2 loose. Inner packets come out of receiving devices that no route leads to, and
 visitors' addresses are foreign to their link, so a strict filter would drop them: 2 overrules a
-strict ``all``. Interfaces that packets of zero-overhead bindings come in by are left alone; there
+strict ``all``. A device without an address of its own passes no filter at all, not even the loose
+one: where ``all`` is not 0, receiving devices get the dummy address. Interfaces that packets of zero-overhead bindings come in by are left alone; there
 a strict filter has to be relaxed by the administrator, whom :func:`strict_interfaces` tells.
 """
 
@@ -46,8 +47,7 @@ class Sysctls:
 
         Our own address may be their source: the two ends of a tunnel can be one machine.
         """
-        loose = "2" if _read(_ROOT / "conf/all/rp_filter") == "1" else "0"
-        self._write(f"conf/{device}/rp_filter", loose)
+        self._write(f"conf/{device}/rp_filter", "2" if filtered() else "0")
         self._write(f"conf/{device}/accept_local", "1")
 
     def visited(self, interface: str) -> None:
@@ -66,6 +66,11 @@ class Sysctls:
             with contextlib.suppress(OSError):
                 path.write_text(before, "ascii")
         self._before.clear()
+
+
+def filtered() -> bool:
+    """Whether ``all`` turns reverse path filters on for every interface."""
+    return _read(_ROOT / "conf/all/rp_filter") not in ("", "0")
 
 
 def strict_interfaces(interfaces: Iterable[str]) -> list[str]:
