@@ -10,6 +10,7 @@ kept: after a restart each mobile node is given a new one with code 133, one mor
 """
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -205,8 +206,17 @@ def _read_care_of(reader: Reader, local: IPv4Address) -> CareOf:
 
 def floor(timestamp: int, accepted_wall_s: float, wall_s: float) -> int:
     """The latest timestamp that may have been accepted before a restart at ``wall_s``."""
-    gone_s = max(0.0, wall_s - accepted_wall_s) + MARGIN_S
+    gone_s = max(0.0, wall_s - accepted_wall_s + MARGIN_S)
     return (timestamp + int(gone_s * 2**32)) & _64_BITS
+
+
+def latest(timestamps: Iterable[int]) -> int:
+    """The last of several timestamps, which wrap around; 0 of none."""
+    last = 0
+    for one in timestamps:
+        if not last or (one - last) & _64_BITS < 1 << 63:
+            last = one
+    return last
 
 
 def skew_s(timestamp: int, wall_s: float) -> float:

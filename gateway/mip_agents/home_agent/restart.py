@@ -69,7 +69,7 @@ def _restore(record: Record, registrar: Registrar, now: float, wall_s: float) ->
     registrant.care_ofs = care_ofs
     registrant.quiet_until = max(quiet_until, now + _memory_s(node))
     registrant.registrations = record.registrations
-    registrant.accepted_wall_s = registrant.kept_wall_s = record.accepted_wall_s
+    registrant.kept_wall_s = record.accepted_wall_s
     _restore_replay(registrant, record, wall_s)
     registrar.table.by_key[registrant.key] = registrant
     registrar.take_up(registrant, now)
@@ -100,13 +100,15 @@ def _settle(registrant: Registrant, record: Record, registrar: Registrar) -> boo
 
 
 def _restore_replay(registrant: Registrant, record: Record, wall_s: float) -> None:
-    known = {one.spi: one for one in registrant.node.associations}
-    for spi, last in record.replay:
-        association = known.get(spi)
-        if association is not None and association.replay is ReplayProtection.TIMESTAMPS:
-            floor = records.floor(last, record.accepted_wall_s, wall_s)
-            registrant.replay[spi] = TimestampIdentification(floor)
-            registrant.kept_skew_s = records.skew_s(last, record.accepted_wall_s)
+    # One clock, whatever the key: the last timestamp says how far it is.
+    last = records.latest(timestamp for _, timestamp in record.replay)
+    floor = records.floor(last, record.accepted_wall_s, wall_s)
+    for association in registrant.node.associations:
+        if last and association.replay is ReplayProtection.TIMESTAMPS:
+            registrant.replay[association.spi] = TimestampIdentification(floor)
+    registrant.kept_skew_s = records.skew_s(last, record.accepted_wall_s)
+    # The floor is as good as a timestamp of that moment: the next restart adds no margin to it.
+    registrant.accepted_wall_s = max(record.accepted_wall_s, wall_s + records.MARGIN_S)
 
 
 def _memory_s(node: MobileNode) -> float:
