@@ -18,6 +18,7 @@ from gateway.dataplane.packet.home_links import GroupChange, HomeLinks
 from gateway.dataplane.packet.ipv4 import OuterHeader
 from gateway.dataplane.packet.mobility_tables import Guest, Home, MobilityTables
 from gateway.dataplane.packet.outbound import Outbound, Send
+from gateway.dataplane.packet.reassembly import Reassembly
 from gateway.dataplane.packet.token_bucket import TokenBucket
 from gateway.dataplane.packet.tunnel_errors import TunnelErrors
 from gateway.domain.mobility import HomeNetwork, MobilityBinding, Visitor
@@ -43,6 +44,7 @@ class MobilityPath:
         self._tables = MobilityTables()
         self._links = HomeLinks()
         self._errors = TunnelErrors(self._tables)
+        self._pieces = Reassembly()
         self._now = 0.0
         self._copies = TokenBucket(COPIES_PER_S, COPIES_PER_S)
         self.counters: Counter[str] = Counter()
@@ -123,6 +125,8 @@ class MobilityPath:
 
     def _for_us(self, octets: bytes, device: int) -> Outcome:
         protocol = octets[9]
+        if (octets[6] << 8 | octets[7]) & 0x3FFF and (protocol in TUNNELS or protocol == _UDP):
+            return self._fragment(octets, device)
         if protocol == ip_ip.PROTOCOL and octets[0] == 0x45 and len(octets) >= 40:
             home = self._tables.inbound.get(octets[12:20] + octets[32:36])
             if home is not None and home.binding.reverse and _is_plain(octets):
@@ -142,6 +146,17 @@ class MobilityPath:
                 self.counters["switched_to_peer"] += 1
                 return ACCEPT, switched, self._home_mark(device)
         return UNCHANGED
+
+    def _fragment(self, octets: bytes, device: int) -> Outcome:
+        """A piece of what may be a tunnel packet; from strangers it is the kernel's to keep."""
+        if octets[16:20] + octets[12:16] not in self._tables.ends_in_use:
+            return UNCHANGED
+        whole = self._pieces.add(octets, self._now)
+        if whole is None:
+            return self._drop("fragment_kept")
+        self.counters["reassembled"] += 1
+        outcome = self._for_us(whole, device)
+        return (ACCEPT, whole, 0) if outcome is UNCHANGED else outcome
 
     def _from_tunnel(self, found: TunnelPacket, outer_tos: int, device: int) -> Outcome:
         """The one check that lets a packet out of a tunnel: outer addresses with an inner one."""

@@ -13,6 +13,7 @@ from mobility_bed import COA, COA_2, FA, FAR_HA, GUEST, HA, HOA, HOA_2, PEER, RO
 from gateway.dataplane.packet import icmp, marks
 from gateway.dataplane.packet.address_switch import AddressSwitch
 from gateway.dataplane.packet.demultiplex import open_tunnel
+from gateway.dataplane.packet.fragments import fragment
 from gateway.dataplane.packet.ipv4 import parse_header
 from gateway.dataplane.packet.mobility_path import ACCEPT, DROPPED, UNCHANGED, MobilityPath
 from gateway.dataplane.packet.tunnel_ends import tunnel_end
@@ -235,12 +236,30 @@ def test_h65_inner_fragments_pass(path: MobilityPath) -> None:
         assert path.arrived(arriving(Encapsulation.IP_IP, 0, inner), 0, 0)[1] == inner
 
 
-def test_h65_fragments_of_tunnel_packets_do_not(path: MobilityPath) -> None:
+@each_tunnel
+def test_h65_tunnel_packets_in_fragments_are_made_whole(
+    path: MobilityPath, kind: Encapsulation, port: int
+) -> None:
+    path.set_binding(bed.binding(encapsulation=kind, udp_port=port))
+    inner = packet(bytes(range(200)), source=HOA, destination=PEER)
+    made = arriving(kind, port, inner)
+    pieces = fragment(made, 100)
+    for one in pieces[1:]:
+        assert path.arrived(one, 0, 0) == DROPPED
+    assert path.arrived(pieces[0], 0, 0) == (ACCEPT, inner, marks.HOME)
+    assert path.counters["reassembled"] == 1
+    stranger = packet(bytes(64), protocol=4, source=COA_2, destination=HA, flags=0x2000)
+    assert path.arrived(stranger, 0, 0) == UNCHANGED
+
+
+def test_registrations_in_fragments_are_for_the_socket(path: MobilityPath) -> None:
     path.set_binding(bed.binding())
-    inner = packet(source=HOA, destination=PEER)
-    for flags in (0x2000, 0x0003):
-        outer = packet(inner, protocol=4, source=COA, destination=HA, flags=flags)
-        assert path.arrived(outer, 0, 0) == DROPPED
+    message = struct.pack("!HHHH", 434, 434, 208, 0) + b"\1" + bytes(199)
+    whole = packet(message, protocol=17, source=COA, destination=HA)
+    first, second, third = fragment(whole, 100)
+    assert path.arrived(first, 0, 0) == DROPPED
+    assert path.arrived(second, 0, 0) == DROPPED
+    assert path.arrived(third, 0, 0) == (ACCEPT, whole, 0)
 
 
 def test_h63_recursive_encapsulation_is_opened_once(path: MobilityPath) -> None:
@@ -421,8 +440,8 @@ def test_h65_what_is_never_switched_travels_in_ip_in_ip(path: MobilityPath) -> N
     registration = packet(udp(COA.packed + HA.packed, destination=434), protocol=17, source=COA,
                           destination=HA)  # fmt: skip
     assert path.arrived(registration, 0, 0) == UNCHANGED
-    fragment = packet(source=COA, destination=HA, flags=0x2000)
-    assert path.arrived(fragment, 0, 0) == UNCHANGED
+    piece = packet(source=COA, destination=HA, flags=0x2000)
+    assert path.arrived(piece, 0, 0) == UNCHANGED
 
 
 def test_h65_an_error_about_a_switched_packet_is_translated(path: MobilityPath) -> None:
