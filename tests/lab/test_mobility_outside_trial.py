@@ -20,7 +20,7 @@ SETTINGS = MobilitySettings(
 )
 
 
-def test_h54_outside_is_blocked_and_inside_is_not() -> None:
+def test_outside_is_blocked_and_inside_is_not() -> None:
     assert try_from_outside(SETTINGS) == [
         OutsideTrial(OURS, (), reachable=True),
         OutsideTrial(THEIRS, (), reachable=True),

@@ -16,15 +16,23 @@ from typer.testing import CliRunner
 
 from gateway.cli.commands import app
 from gateway.config import Config
+from gateway.config.mobility import MobileNodeSection
+from gateway.config.mobility_nodes import all_nodes
+from gateway.config.to_mobility import foreign_agents, home_agents, mobility_settings
 from gateway.config.to_policy import connections
 from gateway.config.to_users import radius, user_base
 from gateway.domain.user_auth import LOCAL
 from gateway.ike.policy import Feature, UserMethod
+from gateway.mip_agents.advertisement import AgentAdvertisement
+from gateway.mip_agents.codec.advice import advice
+from gateway.mip_agents.codec.codes import ReplyCode
+from gateway.mip_agents.policy import MobileNode, MobileNodes
 from gateway.users.editing import UserFile
 from gateway.users.settings import ScryptCost, UserBaseSettings
 
 DOCS = Path(__file__).parents[3] / "docs"
 GUIDE = (DOCS / "operation.md").read_text()
+MOBILITY = (DOCS / "mobility.md").read_text()
 COMMANDS = (DOCS / "command.md").read_text()
 GW_RSA = rsa.generate_private_key(65537, 2048)
 
@@ -44,6 +52,22 @@ def examples() -> dict[str, str]:
 
 
 EXAMPLES = examples()
+NODES = """
+[mobile_nodes.ann]
+nai = "ann@example.com"
+spi = 256
+key = "0f1d03c6a94e57b2e06f7c12d5983ba4"
+"""
+AGENTS = {
+    "A home agent inside the intranet": 1,
+    "A home agent outside, beside the VPN gateway": 1,
+    "Many devices, addresses on demand": 1,
+    "A home agent behind a port forwarding": 1,
+    "Several private home agents behind one public address": 1,
+    "A foreign agent on a link": 1,
+    "A foreign agent in the VPN gateway": 1,
+}
+"""Examples of docs/mobility.md, and how many agents each has."""
 
 
 def crl() -> bytes:
@@ -66,6 +90,9 @@ def loaded(workshop: Workshop, heading: str) -> Config:
     workshop.put("ca.crl", crl())
     for name in ("old.psk", "staff.ppk", "radius.secret"):
         workshop.put(name, b"a secret of sufficient length\n")
+    for number, name in enumerate(("ann.key", "bob.key", "hall.key")):
+        workshop.put(name, bytes(range(number, 16 + number)).hex().encode())
+    workshop.put("mobile-nodes.toml", NODES.encode())
     users = workshop.directory / "users.toml"
     if not users.exists():
         settings = UserBaseSettings(users, users.with_name("users.toml.key"), ScryptCost(10))
@@ -93,6 +120,55 @@ def test_the_engine_can_use_it(workshop: Workshop, heading: str) -> None:
     warned = {warning.key for warning in config.warnings}
     many_share_a_key = heading == "Old devices: IKEv1 with XAUTH"
     assert warned == ({"connections.old.remote_id"} if many_share_a_key else set())
+
+
+@pytest.mark.parametrize("heading", AGENTS)
+def test_the_agents_can_use_it(workshop: Workshop, heading: str) -> None:
+    config = loaded(workshop, heading)
+    homes, visited = home_agents(config), foreign_agents(config)
+    assert len(homes) + len(visited) == AGENTS[heading]
+    assert mobility_settings(config) is not None
+    for agent in homes:
+        known = [
+            node
+            for name, section in all_nodes(config).items()
+            if (node := _node_of(agent.nodes, section)) is not None and node.name == name
+        ]
+        assert known
+        assert all(node.associations for node in known)
+
+
+def _node_of(nodes: MobileNodes, section: MobileNodeSection) -> MobileNode | None:
+    if section.home_address is not None:
+        return nodes.by_home_address(section.home_address)
+    return nodes.by_nai(section.nai or "")
+
+
+def test_details_of_the_mobility_examples(workshop: Workshop) -> None:
+    (policy,) = connections(loaded(workshop, "A foreign agent in the VPN gateway"))
+    assert policy.vpn_fa is Feature.REQUIRED
+    told = AgentAdvertisement.parse(policy.fa_advertisement)
+    assert [str(address) for address in told.care_of_addresses] == ["10.1.0.1"]
+    relayed = mobility_settings(
+        loaded(workshop, "Several private home agents behind one public address")
+    )
+    assert relayed is not None
+    assert [one.public_port for one in relayed.relayed_home_agents] == [4341, 4342]
+    (road,) = home_agents(loaded(workshop, "Many devices, addresses on demand"))
+    assert road.pools["road"].size == 55
+
+
+def test_every_example_of_the_mobility_agents_is_tried() -> None:
+    text = (DOCS / "mobility.md").read_text()
+    headings = re.findall(r"^### (.+)$\n(?:(?!^###).*\n)*?```toml", text, re.MULTILINE)
+    assert set(headings) == set(AGENTS)
+
+
+def test_every_code_has_its_row() -> None:
+    text = (DOCS / "mobility.md").read_text().partition("## Codes of registrations")[2]
+    rows = [line for line in text.splitlines() if re.match(r"\| \d", line)]
+    codes = sorted(ReplyCode)
+    assert rows == [f"| {int(code)} | {code.text} | {advice(code)} |" for code in codes]
 
 
 def test_name_and_password(workshop: Workshop) -> None:
@@ -143,7 +219,9 @@ def test_every_command_is_documented() -> None:
 
 
 def test_every_documented_command_exists() -> None:
-    for written in re.findall(r"`gateway ([a-z][a-z-]*(?: [a-z]+)?)\b", COMMANDS + GUIDE):
+    for written in re.findall(
+        r"`gateway ([a-z][a-z-]*(?: [a-z]+)?)\b", COMMANDS + GUIDE + MOBILITY
+    ):
         group, _, rest = written.partition(" ")
         found = get_command(app).commands[group]  # type: ignore[attr-defined]
         if rest and hasattr(found, "commands"):
