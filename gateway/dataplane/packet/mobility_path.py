@@ -136,7 +136,7 @@ class MobilityPath:
             if found is not None:
                 return self._from_tunnel(found, octets[1], device)
         elif protocol == icmp.PROTOCOL and icmp.is_error(octets):
-            outcome = self._path_error(octets)
+            outcome = self._path_error(octets, device)
             if outcome is not None:
                 return outcome
         home = self._tables.switched.get(octets[12:20])
@@ -289,7 +289,7 @@ class MobilityPath:
 
     # Errors about what we have sent.
 
-    def _path_error(self, octets: bytes) -> Outcome | None:
+    def _path_error(self, octets: bytes, device: int = 0) -> Outcome | None:
         """An ICMP error to one of our addresses; None when it is about something else."""
         told = icmp.parse_error(octets)
         report = self._errors.about(told, self._now)
@@ -302,10 +302,16 @@ class MobilityPath:
         home = self._tables.switched.get(quoted[4:8] + quoted[:4])
         if home is None or home.switch is None or told.quote[9] in TUNNELS:
             return None
-        source = home.address if octets[12:16] == quoted[4:8] else octets[12:16]
         self.counters["errors_translated"] += 1
         switch = home.switch
-        return ACCEPT, icmp.translated(octets, source, switch.peer, switch.quoted), marks.HOME
+        if octets[12:16] == quoted[4:8]:
+            made = icmp.translated(octets, home.address, switch.peer, switch.quoted)
+            return ACCEPT, made, self._home_mark(device)
+        # From a router abroad: its address may be martian where the sender is, ours is not. As
+        # RFC 2003 section 4 has it for errors about tunnel packets.
+        made = icmp.translated(octets, home.agent, switch.peer, switch.quoted)
+        self.sends.append(Send(made, marks.SENT + 1))
+        return DROPPED
 
     def _own_error(self, octets: bytes) -> tuple[bytes, Outcome]:
         """Our host's error about a packet whose destination had been switched already."""
@@ -332,9 +338,8 @@ class MobilityPath:
                 icmp.FRAGMENTATION_NEEDED,
                 mtu,
             )
-            outcome = self._path_error(told) if told is not None else None
-            if outcome is not None and outcome[1] is not None:
-                self.sends.append(Send(outcome[1], marks.SENT + 1))
+            if told is not None:
+                self._path_error(told)
             self.counters["too_long"] += 1
         except WireError:
             self.counters["too_long"] += 1

@@ -451,12 +451,18 @@ def test_h65_an_error_about_a_switched_packet_is_translated(path: MobilityPath) 
     (switched,) = sent(path)
     error = icmp.error(ROUTER.packed, switched, 3, 4, 1280)
     assert error is not None
-    verdict, made, mark = path.arrived(error, 0, 0)
-    assert (verdict, mark) == (ACCEPT, marks.HOME)
-    assert made is not None
-    assert bed.ends_of(made) == (ROUTER, PEER)
+    assert path.arrived(error, 0, 0) == DROPPED
+    (made,) = sent(path)
+    assert bed.ends_of(made) == (HA, PEER)
     told = icmp.parse_error(made)
     assert (told.quote, told.mtu) == (original, 1280)
+    own = icmp.error(COA.packed, switched, 3, 3)
+    assert own is not None
+    verdict, heard, mark = path.arrived(own, 0, 0)
+    assert (verdict, mark) == (ACCEPT, marks.HOME)
+    assert heard is not None
+    assert bed.ends_of(heard) == (HOA, PEER)
+    assert icmp.parse_error(heard).quote == original
     broken = error[:-1] + bytes((error[-1] ^ 1,))
     assert path.arrived(broken, 0, 0) == DROPPED
 
