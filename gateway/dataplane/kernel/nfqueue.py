@@ -67,10 +67,12 @@ class QueuedPacket:
 class Queue:
     """Bound to one queue number. Raises :class:`NetlinkError` when another process has it."""
 
-    def __init__(self, number: int, length: int, *, receive_buffer: int = 1 << 21) -> None:
+    def __init__(self, number: int, length: int, *, receive_buffer: int = 0) -> None:
         self._number = number
         self._number_wire = socket.htons(number)
-        self._socket = NetlinkSocket(NETLINK_NETFILTER, receive_buffer=receive_buffer)
+        # The kernel counts 2 kB and more for each packet that waits to be read.
+        size = receive_buffer or max(1 << 21, length << 11)
+        self._socket = NetlinkSocket(NETLINK_NETFILTER, receive_buffer=size)
         self.overruns = 0
         """Times the socket buffer was full; the kernel dropped what did not fit."""
         try:

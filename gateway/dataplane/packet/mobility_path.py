@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from gateway.dataplane.mobility import MobilitySettings
-from gateway.dataplane.packet import fragments, icmp, igmp, ip_ip, ipv4, marks
+from gateway.dataplane.packet import fragments, icmp, igmp, ip_ip, ipv4, marks, udp_tunnel
 from gateway.dataplane.packet.demultiplex import TUNNELS, TunnelPacket, open_tunnel
 from gateway.dataplane.packet.fragments import FragmentationNeededError
 from gateway.dataplane.packet.home_links import GroupChange, HomeLinks
@@ -38,9 +38,19 @@ _NOBODY: Final = frozenset((0, 127, *range(224, 256)))
 
 
 class MobilityPath:
-    """Bindings, visitors, and what becomes of packets. ``identification`` is where to start."""
+    """Bindings, visitors, and what becomes of packets.
 
-    def __init__(self, settings: MobilitySettings, identification: int = 0) -> None:
+    ``identification`` is where to start; ``tunnel_ports`` are UDP ports of the host that are ends
+    of tunnels themselves, and closed to what comes out of one.
+    """
+
+    def __init__(
+        self,
+        settings: MobilitySettings,
+        identification: int = 0,
+        tunnel_ports: Collection[int] = (),
+    ) -> None:
+        self._tunnel_ports = frozenset(tunnel_ports)
         self._tables = MobilityTables()
         self._links = HomeLinks()
         self._errors = TunnelErrors(self._tables)
@@ -196,6 +206,9 @@ class MobilityPath:
             return self._drop("ttl_zero")
         if inner[12] in _NOBODY or inner[16] in _NOBODY:
             return self._drop("inner_address")
+        if inner[16:20] in self._local and self._is_tunnel(inner):
+            # The kernel would open it with the mark of the one around it, and not look twice.
+            return self._drop("tunnel_in_tunnel")
         if outer_tos & 3 == 3:
             marked = ipv4.congestion_marked(inner)
             if marked is None:
@@ -203,6 +216,17 @@ class MobilityPath:
             inner = marked
         self.counters[counter] += 1
         return ACCEPT, inner, mark
+
+    def _is_tunnel(self, inner: bytes) -> bool:
+        """Whether a tunnel of ours would open the packet: recursion is refused."""
+        if inner[9] in TUNNELS:
+            return True
+        at = (inner[0] & 15) * 4
+        if inner[9] != _UDP or (inner[6] << 8 | inner[7]) & 0x1FFF or len(inner) < at + 8:
+            return False
+        return (inner[at + 2] << 8 | inner[at + 3]) in self._tunnel_ports or (
+            udp_tunnel.is_tunnel_data(inner, at)
+        )
 
     def _drop(self, counter: str) -> Outcome:
         self.counters[counter] += 1

@@ -270,6 +270,31 @@ def test_h63_recursive_encapsulation_is_opened_once(path: MobilityPath) -> None:
     assert path.arrived(made, 0, 0) == DROPPED, "the packet inside is from no home address"
 
 
+def test_h63_what_comes_out_of_a_tunnel_may_not_be_one_to_us() -> None:
+    path = MobilityPath(bed.SETTINGS, 0, (64949,))
+    path.set_binding(bed.binding())
+    forged = packet(source=HOA_2, destination=PEER)
+    data = bytes((4, 4, 0, 0)) + forged
+    for protocol, content in (
+        (4, forged),
+        (47, bytes.fromhex("00000800") + forged),
+        (55, bytes(40)),
+        (17, struct.pack("!HHHH", 434, 434, 8 + len(data), 0) + data),
+        (17, struct.pack("!HHHH", 434, 64949, 8 + len(data), 0) + data),
+    ):
+        for flags in (0, 0x2000):
+            inner = packet(content, protocol=protocol, source=HOA, destination=HA, flags=flags)
+            assert path.arrived(arriving(Encapsulation.IP_IP, 0, inner), 0, 0) == DROPPED
+    assert path.counters["tunnel_in_tunnel"] == 10
+    for inner in (
+        packet(
+            struct.pack("!HHHH", 434, 434, 9, 0) + b"\1", protocol=17, source=HOA, destination=HA
+        ),
+        packet(forged, protocol=4, source=HOA, destination=PEER),
+    ):
+        assert path.arrived(arriving(Encapsulation.IP_IP, 0, inner), 0, 0)[1] == inner
+
+
 def test_h63_tunnels_within_tunnels_of_ours_end(path: MobilityPath) -> None:
     path.set_binding(bed.binding(HOA_2))
     path.set_binding(bed.binding(HOA, address=HOA_2))

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Final
 
+from gateway.dataplane.kernel.mobility import constants
 from gateway.dataplane.kernel.mobility.group_memberships import GroupMemberships
 from gateway.dataplane.kernel.mobility.raw_sender import PacketTooLongError, RawSender
 from gateway.dataplane.kernel.nfqueue import LOCAL_OUT, PREROUTING, Conclusion, Queue
@@ -48,7 +49,7 @@ class SlowPath:
         self._clock = clock
         self._sender = RawSender(_SENT_MARKS)
         self._groups = GroupMemberships()
-        self._path = MobilityPath(settings, identification)
+        self._path = MobilityPath(settings, identification, (constants.FOU_PORT,))
         self.counters: Counter[str] = self._path.counters
         """Packets by what became of them."""
         self._devices: dict[str, int] = {}
