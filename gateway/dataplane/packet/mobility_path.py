@@ -83,8 +83,13 @@ class MobilityPath:
 
     def set_binding(self, binding: MobilityBinding) -> None:
         """Tunnel for it, replacing what was set for its home address."""
-        home = self._tables.set_binding(binding)
-        self._links.set_home(home)
+        before = self._tables.homes.get(binding.home_address.packed)
+        if before is not None:
+            if before.binding == binding:
+                return
+            if before.binding.home_network != binding.home_network:
+                self._links.remove_home(before)
+        self._links.set_home(self._tables.set_binding(binding))
 
     def remove_binding(self, agent: bytes, address: bytes) -> None:
         """Forget it; unknown ones are fine."""

@@ -111,6 +111,9 @@ class MobilityTables:
 
     def set_visitor(self, visitor: Visitor) -> None:
         """Replace what is there for this home address at this home agent."""
+        before = self.guests.get(visitor.home_address.packed)
+        if before is not None and before.visitor == visitor:
+            return
         self.remove_visitor(visitor.home_agent.packed, visitor.home_address.packed)
         end = tunnel_end(visitor.tunnel)
         address, care_of = visitor.home_address.packed, visitor.tunnel.local.packed

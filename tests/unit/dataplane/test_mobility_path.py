@@ -683,6 +683,17 @@ def test_a_member_that_goes_leaves_its_groups(path: MobilityPath) -> None:
     assert [change.joined for change in path.group_changes] == [True, False]
 
 
+def test_a_member_that_changes_its_home_network_leaves_its_groups(path: MobilityPath) -> None:
+    virtual = HomeNetwork("virtual", IPv4Network("10.0.0.0/24"))
+    path.reconfigure(replace(bed.SETTINGS, home_networks=(bed.HOME, virtual)), bed.DEVICES)
+    path.set_binding(bed.binding(broadcasts=True))
+    path.arrived(by_tunnel(report((4, GROUP, 0))), 0, 0)
+    path.set_binding(bed.binding(network=virtual, broadcasts=True))
+    assert [change.joined for change in path.group_changes] == [True, False]
+    path.arrived(packet(source=AT_HOME, destination=ALL), 0, bed.HOME_LINK)
+    assert not sent(path)
+
+
 def test_memberships_are_bounded(path: MobilityPath) -> None:
     path.set_binding(bed.binding())
     groups = [IPv4Address(int(GROUP) + number) for number in range(60)]
