@@ -19,7 +19,7 @@ from gateway.domain.mobility import Encapsulation, Tunnel
 from gateway.domain.wire import Reader, WireError
 from gateway.mip_agents.codec.extensions import AuthenticationKind
 from gateway.mip_agents.home_agent.bindings import NEVER, CareOf, Registrant, Revocable, dotted
-from gateway.mip_agents.policy import HomeAgentPolicy, MobileNode
+from gateway.mip_agents.policy import HomeAgentPolicy
 from gateway.mip_agents.replay import TimestampIdentification, ntp
 
 VERSION = 1
@@ -58,9 +58,9 @@ class Record:
     """``expires_at`` and ``granted_at`` by the wall clock."""
 
 
-def key(policy: HomeAgentPolicy, node: MobileNode) -> str:
+def key(home_agent: str, nai: str, home_address: IPv4Address | None) -> str:
     """The name of a mobile node's record."""
-    return f"home-agent/{policy.name}/{node.nai or dotted(int(node.home_address or 0))}"
+    return f"home-agent/{home_agent}/{nai or dotted(int(home_address or 0))}"
 
 
 def due(registrant: Registrant, wall_s: float, skew_s: float, lifetime_s: int) -> bool:

@@ -348,7 +348,8 @@ class Registrar:
 
     def _keep(self, registrant: Registrant, wall_s: float, now: float) -> None:
         if not registrant.record_key:
-            registrant.record_key = records.key(self.policy, registrant.node)
+            node = registrant.node
+            registrant.record_key = records.key(self.policy.name, node.nai, node.home_address)
         registrant.kept_wall_s = wall_s
         octets = records.write(registrant, self.policy, wall_s, now)
         self.outputs.append(Keep(registrant.record_key, octets))

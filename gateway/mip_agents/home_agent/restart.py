@@ -31,11 +31,14 @@ def restore_records(
             continue
         if record.home_agent != registrar.policy.name:
             continue
-        if _restore(record, registrar, now, wall_s):
-            restored += bool(record.care_ofs)
-            continue
-        lost += bool(record.care_ofs)
-        _give_up(record, registrar)
+        registrant = _restore(record, registrar, now, wall_s)
+        if registrant is None:
+            registrar.outputs.append(Forget(_key(record)))
+        if registrant is not None and registrant.care_ofs:
+            restored += 1
+        elif record.care_ofs:
+            lost += 1
+            _remove(record, registrar)
     if restored or lost:
         text = f"{registrar.policy.name} took up {restored} bindings of the last run"
         if lost:
@@ -48,32 +51,33 @@ def restore_records(
         registrar.outputs.append(Event("bindings_restored", text, fields=fields))
 
 
-def _restore(record: Record, registrar: Registrar, now: float, wall_s: float) -> bool:
+def _restore(record: Record, registrar: Registrar, now: float, wall_s: float) -> Registrant | None:
+    """Take a record up; None if it is good for nothing, not even against replays."""
     nodes = registrar.policy.nodes
     if record.nai:
         node = nodes.by_nai(record.nai)
     else:
         node = nodes.by_home_address(record.static_home_address)
     if node is None or node.nai != record.nai or node_key(node) in registrar.table.by_key:
-        return False
+        return None
     care_ofs = tuple(one for one in record.care_ofs if one.expires_at > wall_s)
     for one in care_ofs:
         _to_engine_clock(one, now, wall_s)
-    quiet_until = now + _memory_s(node) - max(0.0, wall_s - record.accepted_wall_s)
-    if not care_ofs and (record.care_ofs or quiet_until <= now):
-        return False
+    # Renewals since then need not have been written down.
+    long_ago_s = _memory_s(node) + records.LONGEST_PAUSE_S
+    if not care_ofs and wall_s - record.accepted_wall_s > long_ago_s:
+        return None
     registrant = Registrant(node_key(node), node)
-    registrant.record_key = records.key(registrar.policy, node)
-    if care_ofs and not _settle(registrant, record, registrar):
-        return False
-    registrant.care_ofs = care_ofs
-    registrant.quiet_until = max(quiet_until, now + _memory_s(node))
+    registrant.record_key = records.key(registrar.policy.name, node.nai, node.home_address)
+    if care_ofs and _settle(registrant, record, registrar):
+        registrant.care_ofs = care_ofs
+    registrant.quiet_until = now + _memory_s(node)
     registrant.registrations = record.registrations
     registrant.kept_wall_s = record.accepted_wall_s
     _restore_replay(registrant, record, wall_s)
     registrar.table.by_key[registrant.key] = registrant
     registrar.take_up(registrant, now)
-    return True
+    return registrant
 
 
 def _to_engine_clock(one: CareOf, now: float, wall_s: float) -> None:
@@ -115,10 +119,11 @@ def _memory_s(node: MobileNode) -> float:
     return max((2 * one.replay_window_s + 1 for one in node.associations), default=0.0)
 
 
-def _give_up(record: Record, registrar: Registrar) -> None:
-    name = record.nai or str(record.static_home_address)
-    home = int(record.home_address)
-    if home and home not in registrar.table.by_home:
-        # The last run's tunnel may still be in the kernel.
+def _remove(record: Record, registrar: Registrar) -> None:
+    """The last run's tunnel may still be in the kernel."""
+    if int(record.home_address) not in registrar.table.by_home:
         registrar.outputs.append(RemoveBinding(registrar.policy.address, record.home_address))
-    registrar.outputs.append(Forget(f"home-agent/{registrar.policy.name}/{name}"))
+
+
+def _key(record: Record) -> str:
+    return records.key(record.home_agent, record.nai, record.static_home_address)

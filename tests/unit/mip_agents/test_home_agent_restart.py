@@ -166,6 +166,18 @@ def test_nonces_are_given_out_anew() -> None:
     assert world.register(key=NONCES, identification=nonce << 32 | 8).code == 0
 
 
+def test_h55_replay_protection_outlives_a_binding_that_ended_meanwhile() -> None:
+    world = World()
+    octets = request(lifetime=1, identification=world.tick())
+    assert world.send(octets).code == 0
+    answers = world.restart(1.5)
+    assert answers.removed == [RemoveBinding(HOME_AGENT, HOME)]
+    assert world.send(octets).code == 133
+    assert world.bound == {}
+    world.pass_time(100)
+    assert world.records == {}
+
+
 def test_leases_outlive_a_restart() -> None:
     world = World()
     home = world.register(nai=PHONE.nai, home=UNSPECIFIED).reply.home_address
