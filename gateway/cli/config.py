@@ -54,6 +54,9 @@ def as_toml(tables: dict[str, object], prefix: str = "") -> str:
         if isinstance(value, dict):
             text = as_toml(value, f"{prefix}{key}.")
             inner.append(text if text.startswith("[") else f"[{prefix}{key}]\n{text}")
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            tables_of = (as_toml(item, f"{prefix}{key}.") for item in value)
+            inner += [f"[[{prefix}{key}]]\n{text}" for text in tables_of]
         elif value is None or value == HIDDEN:
             lines.append(f"# {key}: {'not set' if value is None else 'hidden'}")
         elif isinstance(value, list):

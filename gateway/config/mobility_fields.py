@@ -125,8 +125,8 @@ def _ranges(value: object) -> tuple[AddressRange, ...]:
     return (_range(value),)
 
 
-def _ranges_text(ranges: tuple[AddressRange, ...]) -> list[str]:
-    return list(map(str, ranges))
+def _texts(values: tuple[object, ...]) -> list[str]:
+    return list(map(str, values))
 
 
 def _nai(value: object) -> str:
@@ -141,9 +141,9 @@ def _nai(value: object) -> str:
 
 
 Network4 = Annotated[IPv4Network, PlainValidator(_network4)]
-Networks4 = Annotated[tuple[IPv4Network, ...], PlainValidator(_networks)]
+Networks4 = Annotated[tuple[IPv4Network, ...], PlainValidator(_networks), PlainSerializer(_texts)]
 AddressRanges = Annotated[
-    tuple[AddressRange, ...], PlainValidator(_ranges), PlainSerializer(_ranges_text)
+    tuple[AddressRange, ...], PlainValidator(_ranges), PlainSerializer(_texts)
 ]
 KeyText = Annotated[SecretStr, BeforeValidator(_key)]
 Nai = Annotated[str, PlainValidator(_nai)]

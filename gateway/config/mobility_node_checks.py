@@ -13,6 +13,7 @@ from gateway.config.mobility import (
 )
 from gateway.config.mobility_fields import decode_key, is_text_in_disguise
 from gateway.config.mobility_nodes import (
+    NodeKey,
     agents_serving,
     has_dynamic,
     key_octets,
@@ -29,7 +30,9 @@ MAX_NODE_PROBLEMS = 20
 _KEY_HOW = "give key_file (better), or key"
 
 
-def check_key(key: str, section: KeySection | PeerAgentSection, findings: Findings) -> None:
+def check_key(
+    key: str, section: KeySection | PeerAgentSection | NodeKey, findings: Findings
+) -> None:
     """A table with a key, as its text tells."""
     given = [field for field in ("key", "key_file") if getattr(section, field) is not None]
     if not given:
@@ -208,7 +211,9 @@ def _key_files(key: str, node: MobileNodeSection, findings: Findings) -> None:
         check_key_file(f"{key}.{where}" if where else key, section, findings)
 
 
-def check_key_file(key: str, section: KeySection | PeerAgentSection, findings: Findings) -> None:
+def check_key_file(
+    key: str, section: KeySection | PeerAgentSection | NodeKey, findings: Findings
+) -> None:
     """The key file of a table, if it names one."""
     file = section.key_file
     if file is None:

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
@@ -45,20 +46,35 @@ def key_octets(section: Keyed) -> bytes:
         raise FileRefusedError(str(error)) from None
 
 
-def node_keys(node: MobileNodeSection) -> Iterator[tuple[str, NodeKeySection]]:
+@dataclass(frozen=True, slots=True)
+class NodeKey:
+    """One of a node's keys, wherever it stands."""
+
+    spi: int
+    key: SecretStr | None
+    key_file: Path | None
+    algorithm: str
+    replay: str
+    replay_window_s: float
+
+
+def node_keys(node: MobileNodeSection) -> Iterator[tuple[str, NodeKey]]:
     """Every key of a node and where it stands below its table: nothing, or ``keys[N]``."""
     if node.spi is not None:
-        own = NodeKeySection.model_construct(
-            spi=node.spi,
-            key=node.key,
-            key_file=node.key_file,
-            algorithm=node.algorithm,
-            replay=node.replay,
-            replay_window_s=node.replay_window_s,
-        )
-        yield "", own
+        yield "", _node_key(node.spi, node)
     for number, section in enumerate(node.keys):
-        yield f"keys[{number}]", section
+        yield f"keys[{number}]", _node_key(section.spi, section)
+
+
+def _node_key(spi: int, section: MobileNodeSection | NodeKeySection) -> NodeKey:
+    return NodeKey(
+        spi,
+        section.key,
+        section.key_file,
+        section.algorithm,
+        section.replay,
+        section.replay_window_s,
+    )
 
 
 def nodes_of_file(path: Path) -> dict[str, MobileNodeSection]:

@@ -110,3 +110,82 @@ def test_what_waits_for_a_restart_stays_a_difference(
     assert after.connections == wanted.connections
     assert difference(after, wanted) == (first if pending else [])
     assert difference(in_force(after, running), running) == []
+
+
+AGENTS = """
+[home_networks.inner]
+network = "10.20.0.0/24"
+[home_agents.office]
+address = "10.20.0.1"
+placement = "outside"
+home_networks = ["inner"]
+[mobile_nodes.ann]
+home_address = "10.20.0.10"
+spi = 256
+key = "8f1d03c6a94e57b2e06f7c12d5983ba4"
+[foreign_agents.hall]
+care_of_address = "10.4.0.1"
+interface = "eth2"
+[mobility]
+offload = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "effect"),
+    [
+        ('"10.20.0.1"', '"10.20.0.2"', "home_agents.office.address", "bindings of it end"),
+        ('"outside"', '"outside"\nlifetime_s = 60', "home_agents.office.lifetime_s", "the next"),
+        ("10.20.0.10", "10.20.0.11", "mobile_nodes.ann.home_address", "its binding ends and is"),
+        ("spi = 256", "spi = 300", "mobile_nodes.ann.spi", "its next registration uses it"),
+        ("eth2", "eth3", "foreign_agents.hall.interface", "its visitors are dropped"),
+        ('"eth2"', '"eth2"\nchallenge = true', "foreign_agents.hall.challenge", "the next regis"),
+        (
+            '"10.20.0.0/24"',
+            '"10.20.0.0/24"\ndynamic = "10.20.0.64/26"',
+            "home_networks.inner.dynamic",
+            "from now on, bindings stay",
+        ),
+        ('"10.20.0.0/24"', '"10.20.0.0/25"', "home_networks.inner.network", "bindings of it end"),
+        ("offload = true", "offload = false", "mobility.offload", "needs a restart"),
+        (
+            "offload = true",
+            'inside_home_agents = ["10.1.0.7"]',
+            "mobility.inside_home_agents",
+            "protected from now on",
+        ),
+    ],
+)
+def test_mobility_agents(workshop: Workshop, old: str, new: str, key: str, effect: str) -> None:
+    running = workshop.load(AGENTS)
+    changes = difference(running, workshop.load(AGENTS.replace(old, new, 1)))
+    (change,) = changes
+    assert change.key == key
+    assert change.effect.startswith(effect)
+    after = in_force(running, workshop.load(AGENTS.replace(old, new, 1)))
+    pending = difference(after, workshop.load(AGENTS.replace(old, new, 1)))
+    assert bool(pending) is change.needs_restart
+
+
+@pytest.mark.parametrize(
+    ("table", "added", "removed"),
+    [
+        ("mobile_nodes.bob", "it can register at once", "its binding ends and is revoked"),
+        ("foreign_agents.two", "devices can register at once", "its visitors are dropped"),
+        ("home_networks.more", "home agents can have it at once", "bindings of it end"),
+    ],
+)
+def test_mobility_tables_come_and_go(
+    workshop: Workshop, table: str, added: str, removed: str
+) -> None:
+    lines = {
+        "mobile_nodes.bob": 'home_address = "10.20.0.11"\nspi = 256\nkey_file = "bob.key"',
+        "foreign_agents.two": 'care_of_address = "10.5.0.1"\ninterface = "eth3"',
+        "home_networks.more": 'network = "10.21.0.0/24"',
+    }
+    workshop.put("bob.key", b"c2b90e7745d1f86a3390ae6d1c5b42f7")
+    one, two = workshop.load(AGENTS), workshop.load(f"{AGENTS}[{table}]\n{lines[table]}\n")
+    (come,), (gone,) = difference(one, two), difference(two, one)
+    assert (come.kind, come.key, gone.kind, gone.key) == ("added", table, "removed", table)
+    assert come.effect == added
+    assert gone.effect.startswith(removed)
