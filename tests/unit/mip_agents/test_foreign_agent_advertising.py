@@ -19,7 +19,7 @@ from gateway.domain.checksum import internet_checksum
 from gateway.domain.event import Event
 from gateway.domain.mobility import Encapsulation
 from gateway.mip_agents.advertisement import AgentAdvertisement, AgentFlag
-from gateway.mip_agents.foreign_agent.advertising import next_sequence
+from gateway.mip_agents.foreign_agent.advertising import MAX_REMEMBERED, next_sequence
 from gateway.mip_agents.outputs import Link, TransmitAdvertisement
 from gateway.mip_agents.policy import Allowance
 
@@ -187,6 +187,14 @@ def test_h62_a_flood_of_solicitations_costs_little_and_starves_nobody() -> None:
     # Who solicits now hears the next one to everybody within a second.
     assert asks(world, OTHER_HOME, OTHER_MAC) == [] or world.advertisements()
     assert [one for one in world.passes(1.1) if isinstance(one, TransmitAdvertisement)]
+
+
+def test_h62_what_is_remembered_of_askers_is_bounded() -> None:
+    world = World()
+    for number in range(3 * MAX_REMEMBERED):
+        world.now += 0.1
+        assert asks(world, NODE, b"\x02\x00" + number.to_bytes(4, "big"))
+    assert len(world.agent._advertising._answered) == MAX_REMEMBERED
 
 
 def test_h62_one_asker_cannot_use_up_the_answers_of_others() -> None:

@@ -300,6 +300,22 @@ def test_the_upper_half_of_the_identification_may_differ() -> None:
     assert world.set_visitors()
 
 
+def test_who_refuses_may_name_another_address_of_its_own() -> None:
+    world = World()
+    world.asks(request())
+    world.hears(reply(code=128, home_agent=X_HOME_AGENT))
+    ((got, _),) = world.to_node()
+    assert (got.code, got.home_agent) == (128, X_HOME_AGENT)
+
+
+def test_discarded_messages_are_told_of() -> None:
+    world = World()
+    world.hears(reply())
+    (event,) = world.events("registration_discarded")
+    assert event.fields["reason"] == "unsolicited_reply"
+    assert str(HOME_AGENT) in event.text
+
+
 def test_discovery_by_broadcast_is_answered_by_the_home_agents_own_address() -> None:
     world = World()
     broadcast = IPv4Address("192.0.2.255")
@@ -482,6 +498,26 @@ def test_keepalives_stop_with_the_last_visitor_of_a_home_agent() -> None:
     world.passes(1000)
     assert not world.transmits()
     assert world.agent.next_timer() is None
+
+
+def test_keepalives_stop_when_the_tunnel_is_no_longer_in_udp() -> None:
+    world = World()
+    world.asks(request())
+    world.hears(reply(extensions=[UdpTunnelReply(0)]))
+    world.asks(request(identification=2))
+    world.hears(reply(identification=2))
+    (done,) = world.set_visitors()
+    assert done.visitor.tunnel.udp_port == 0
+    world.passes(300)
+    assert not world.transmits()
+
+
+def test_a_home_agent_cannot_make_us_send_keepalives_without_end() -> None:
+    world = World()
+    world.asks(request())
+    world.hears(reply(extensions=[UdpTunnelReply(0, keepalive_s=1)]))
+    world.passes(100)
+    assert len(world.transmits()) == 20
 
 
 def test_a_declined_tunnel_in_udp_is_an_ordinary_one() -> None:

@@ -414,6 +414,15 @@ def test_h61_many_link_addresses_fill_the_table_but_push_nobody_out() -> None:
     assert world.relayed(), "after the timeout there is room again"
 
 
+def test_who_waits_no_more_has_no_claim_to_a_place() -> None:
+    world = World(max_pending=1)
+    world.registers()
+    world.asks(request(home=OTHER_HOME, identification=2), mac=OTHER_MAC, source=OTHER_HOME)
+    assert world.relayed()
+    world.asks(request(identification=3))
+    assert world.code() == ReplyCode.FA_INSUFFICIENT_RESOURCES
+
+
 def test_two_home_agents_at_once_with_one_link_address_home_address_and_identification() -> None:
     """Draft 001, section 4.4."""
     world = World()

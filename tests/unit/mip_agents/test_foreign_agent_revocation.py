@@ -25,7 +25,7 @@ from gateway.mip_agents.advertisement import AgentAdvertisement
 from gateway.mip_agents.authentication import sign, verify
 from gateway.mip_agents.codec.extensions import AuthenticationKind, RevocationSupport
 from gateway.mip_agents.codec.revocation import Revocation, RevocationAcknowledgment
-from gateway.mip_agents.foreign_agent.revocation import is_older
+from gateway.mip_agents.foreign_agent.revocation import MAX_REMEMBERED, is_older
 from gateway.mip_agents.outputs import Link, RemoveVisitor
 from gateway.mip_agents.policy import SecurityAssociation
 
@@ -111,6 +111,18 @@ def test_h64_replayed_revocations_do_not_end_a_later_registration() -> None:
     assert len(world.agent.visitors()) == 1
     world.hears(revocation(identifier=THEIR_CLOCK + 20))
     assert world.removed(), "in the same second is not older"
+
+
+def test_h64_what_is_remembered_of_revocations_is_bounded() -> None:
+    world = World(peer_agents=PEERS, max_visitors=3 * MAX_REMEMBERED)
+    for number in range(2 * MAX_REMEMBERED):
+        who = IPv4Address(int(IPv4Address("10.2.0.0")) + number)
+        world.asks(request(home=who), source=who)
+        world.hears(reply(home=who, behind=[RevocationSupport(1)], peer=FOREIGN_HOME))
+    assert len(world.agent.visitors()) == 2 * MAX_REMEMBERED
+    world.hears(revocation(home=ZERO))
+    assert len(world.removed()) == 2 * MAX_REMEMBERED
+    assert len(world.agent._revocations._heeded) == MAX_REMEMBERED
 
 
 def test_timestamps_are_compared_across_their_wrap() -> None:

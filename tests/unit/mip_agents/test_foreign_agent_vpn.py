@@ -64,6 +64,8 @@ def test_a_registration_through_the_tunnel_is_relayed_and_answered_through_it() 
     ((_, sent),) = world.to_node()
     assert sent.link is None
     assert sent.path.remote == Endpoint(HOME, PORT)
+    (event,) = world.events("visitor_registered")
+    assert "waits" not in event.text
     (done,) = world.set_visitors()
     assert done.visitor == Visitor(
         HOME,
@@ -138,6 +140,8 @@ def test_a_visitor_needs_a_registration_and_a_session() -> None:
     assert world.set_visitors()
     world.down()
     assert world.removed() == [RemoveVisitor(HOME_AGENT, HOME)]
+    (event,) = world.events("visitor_tunnel")
+    assert event.fields["installed"] is False
     (shown,) = world.agent.visitors()
     assert not shown.installed
     assert world.agent.visitors(), "the registration stays"
@@ -155,6 +159,8 @@ def test_the_session_may_end_before_the_reply_comes() -> None:
     world.down()
     world.hears(reply())
     assert not world.set_visitors()
+    (event,) = world.events("visitor_registered")
+    assert "waits for its VPN tunnel" in event.text
     assert world.agent.visitors()
     world.up()
     assert world.set_visitors()

@@ -352,6 +352,16 @@ def test_strangers_never_get_more_than_they_send() -> None:
     assert STRANGER_REPLIES_PER_S - 1 <= more <= STRANGER_REPLIES_PER_S + 10
 
 
+def test_strangers_do_not_keep_honest_nodes_from_resynchronising() -> None:
+    world = World()
+    for _ in range(500):
+        world.send(request(key=None), IPv4Address("203.0.113.66"))
+    answers = world.register(identification=ntp(world.wall - 3600))
+    assert answers.code == 133
+    told = answers.reply.identification >> 32
+    assert world.register(identification=told << 32 | 1 << 31).code == 0
+
+
 def test_strangers_leave_nothing_in_memory() -> None:
     world = World()
     for number in range(300):
