@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.mip_agents.home_agent import denials, events, replies
 from gateway.mip_agents.home_agent.addresses import Addresses
+from gateway.mip_agents.home_agent.bindings import Registrant
 from gateway.mip_agents.home_agent.case import Case
 from gateway.mip_agents.home_agent.denials import Denial
 from gateway.mip_agents.home_agent.events import LineLimit
@@ -79,24 +80,24 @@ class Answers:
         self._tell_denial(case, denial, logged=logged)
 
     def resynchronise(
-        self, case: Case, identification: int, freshness: Freshness, link: Link | None
+        self,
+        case: Case,
+        registrant: Registrant,
+        identification: int,
+        freshness: Freshness,
+        link: Link | None,
     ) -> None:
         """Code 133, with what the mobile node needs for the next try (RFC 5944 section 5.7)."""
-        denial = denials.not_fresh(freshness)
+        denial, now = denials.not_fresh(freshness), case.now
         self._counters[events.code_name(denial.code)] += 1
-        registrant, now = case.registrant, case.now
-        if registrant is None:
-            allowed = self._stranger_allowed(now)
-        else:
-            after = max(registrant.mismatch_after, now - MISMATCH_BURST / MISMATCHES_PER_S)
-            allowed = after <= now
-            if allowed:
-                registrant.mismatch_after = after + 1 / MISMATCHES_PER_S
-        if not allowed:
+        after = max(registrant.mismatch_after, now - MISMATCH_BURST / MISMATCHES_PER_S)
+        if after > now:
             self._counters["unanswered"] += 1
             return
+        registrant.mismatch_after = after + 1 / MISMATCHES_PER_S
         self._reply(case, denial.code, identification, link)
-        self._tell_denial(case, denial, logged=self._lines.allows((case.key, 133), now))
+        logged = self._lines.allows((case.key, denial.code), now)
+        self._tell_denial(case, denial, logged=logged)
 
     def refuse_stranger(self, case: Case, denial: Denial, link: Link | None) -> None:
         """Codes 131 and 132: nothing is known of the sender but its source address.

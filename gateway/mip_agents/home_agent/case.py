@@ -18,7 +18,6 @@ from gateway.mip_agents.codec.registration import RegistrationRequest
 from gateway.mip_agents.home_agent.bindings import Registrant
 from gateway.mip_agents.home_agent.nat_traversal import Traversal
 from gateway.mip_agents.policy import MobileNode, SecurityAssociation
-from gateway.mip_agents.replay import Freshness
 
 
 class Case:
@@ -36,7 +35,6 @@ class Case:
         "flags",
         "foreign_home",
         "foreign_homes",
-        "freshness",
         "home_address",
         "key",
         "mobile_home",
@@ -74,7 +72,6 @@ class Case:
         """Of the mobile node; set once its authenticator was found right."""
         self.agent_association: SecurityAssociation | None = None
         """Of the foreign agent; likewise."""
-        self.freshness: Freshness | None = None
         self.home_address: IPv4Address | None = None
         self.traversal: Traversal | None = None
         self.authenticators = self.foreign_homes = 0

@@ -128,28 +128,26 @@ class HomeAgent:
         if association is None or node is None:
             return None
         wall_s = case.wall_s = self._wall_clock()
+        # Whoever proved to be a mobile node of ours is remembered for a moment, even if this is
+        # nothing new: for the nonce it is about to be told, and to count what it is answered.
         registrant = case.registrant
-        state = registrant.replay.get(association.spi) if registrant is not None else None
+        if registrant is None:
+            registrant = case.registrant = self._table.registrant(case.key, node)
+        state = registrant.replay.get(association.spi)
         if state is None:
             state = identification_for(association, self._random)
-        asked = case.request.identification
-        freshness = case.freshness = state.check(asked, wall_s, association.replay_window_s)
-        if freshness is Freshness.FRESH or freshness is Freshness.WRONG_NONCE:
-            # The nonce that is about to be told has to be remembered.
-            registrant = case.registrant = self._table.registrant(case.key, node)
             registrant.replay[association.spi] = state
-            self._registrar.keep_in_mind(registrant, association, now)
-        if freshness is not Freshness.FRESH:
-            self._answers.resynchronise(
-                case, state.reply(asked, freshness, wall_s), freshness, link
-            )
-            if registrant is not None:
-                self._registrar.review(registrant, now)
-            return None
-        state.accept(asked, self._random)
-        if registrant is not None:
+        self._registrar.keep_in_mind(registrant, association, now)
+        asked = case.request.identification
+        freshness = state.check(asked, wall_s, association.replay_window_s)
+        if freshness is Freshness.FRESH:
+            state.accept(asked, self._random)
             registrant.accepted_wall_s = wall_s
-        return state.reply(asked, freshness, wall_s)
+            return state.reply(asked, freshness, wall_s)
+        told = state.reply(asked, freshness, wall_s)
+        self._answers.resynchronise(case, registrant, told, freshness, link)
+        self._registrar.review(registrant, now)
+        return None
 
     def _register(self, case: Case, identification: int, link: Link | None) -> Denial | None:
         granted = self._registrar.register(case)
