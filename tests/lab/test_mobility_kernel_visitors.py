@@ -161,7 +161,7 @@ def test_encapsulating_delivery(bed: MobilityBed) -> None:
     assert not bed.reaches(HOST, HOME, CORRESPONDENT)
     assert wire.wait(lambda p: p.source == HOME and p.destination == CORRESPONDENT)
     inside(HOST, *f"ip link add t0 type ipip local {HOME} remote {OURS}".split())
-    inside(HOST, *"ip link set t0 up".split())
+    inside(HOST, *["ip", "link", "set", "t0", "up"])
     inside(HOST, *f"ip route add {OURS} via 10.1.0.1".split())
     inside(HOST, *f"ip route add {CORRESPONDENT} dev t0 src {HOME}".split())
     assert bed.reaches(HOST, HOME, CORRESPONDENT)

@@ -24,7 +24,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
-from gateway.dataplane.kernel.mobility import constants, elements, routes, ruleset
+from gateway.dataplane.kernel.mobility import constants, elements, routes
 from gateway.dataplane.kernel.mobility.batch import Batch, Owner
 from gateway.dataplane.kernel.mobility.foundation import Foundation
 from gateway.dataplane.kernel.mobility.reverse import (
@@ -367,7 +367,7 @@ class KernelMobility:
     def counters(self) -> dict[str, int]:
         """Counters of the ruleset and the slow path, in packets; overruns of the queue."""
         return {
-            **ruleset.counters(),
+            **self._foundation.counters(),
             **{f"slow_path_{name}": count for name, count in self._slow_path.counters.items()},
             "queue_overruns": self._queue.overruns,
             "announcements_failed": self._foundation.announcer.failures,

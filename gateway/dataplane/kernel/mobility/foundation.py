@@ -4,11 +4,11 @@ import contextlib
 import errno
 from ipaddress import IPv4Address, IPv4Network
 
-from gateway.dataplane.kernel.mobility import constants, routes, ruleset
+from gateway.dataplane.kernel.mobility import constants, counters, routes, ruleset
 from gateway.dataplane.kernel.mobility.devices import LOOPBACK, Device, Devices, load_fou
 from gateway.dataplane.kernel.mobility.neighbours import Announcer
 from gateway.dataplane.kernel.mobility.sysctls import Sysctls, filtered
-from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
+from gateway.dataplane.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket
 from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4, SetElements
 from gateway.dataplane.mobility import MobilitySettings
 
@@ -30,6 +30,8 @@ class Foundation:
             undo.callback(self.route.close)
             self.sets = SetElements(constants.TABLE, NFPROTO_IPV4)
             undo.callback(self.sets.close)
+            self._netfilter = NetlinkSocket(NETLINK_NETFILTER)
+            undo.callback(self._netfilter.close)
             self.announcer = Announcer()
             undo.pop_all()
 
@@ -110,6 +112,10 @@ class Foundation:
             device = self._known.get(interface)
         return None if device is None else device.index
 
+    def counters(self) -> dict[str, int]:
+        """Packets by the ruleset's comments."""
+        return counters.read(self._netfilter)
+
     def announce(self, address: IPv4Address, interface: str) -> None:
         """Gratuitous ARP for a mobile node that is away. Never raises OSError."""
         device = self._known.get(interface)
@@ -127,6 +133,7 @@ class Foundation:
                 ruleset.remove()
             self._sysctls.restore()
         self.announcer.close()
+        self._netfilter.close()
         self.sets.close()
         self.route.close()
         self._devices.close()

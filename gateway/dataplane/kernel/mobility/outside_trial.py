@@ -41,7 +41,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxHiHBB")
 _U32 = struct.Struct("=I")
 _ETHERTYPE_IPV4 = 0x0800
-_UP, _LOOPBACK = 1, 1
+_UP = 1
 _HERE, _THERE = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 """Link-layer addresses of the two ends of each cable."""
 _REGISTRATION = b"\x01" + bytes(23)
@@ -95,7 +95,6 @@ class _Bed:
         (root / "ip_forward").write_text("1", "ascii")
         for name in ("all", "default"):
             (root / f"conf/{name}/rp_filter").write_text("0", "ascii")
-        self._set_up(_LOOPBACK)
         for name, peer in self._peers.items():
             self._add_pair(name, peer)
         ruleset.load(self._settings)

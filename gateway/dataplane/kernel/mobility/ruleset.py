@@ -14,8 +14,6 @@ What was learnt (Linux 6.1, nft 1.0.6):
   its checksum stays right (:data:`constants.FOU_PORT`).
 """
 
-import json
-from collections import Counter
 from collections.abc import Iterable
 from importlib import resources
 from ipaddress import IPv4Network
@@ -105,19 +103,16 @@ def render(settings: MobilitySettings) -> str:
     )
 
 
-def _run(command: str, *, as_json: bool = False) -> str:
+def _run(command: str) -> None:
     import nftables  # noqa: PLC0415 - the probe must be able to say that it is missing
 
     try:
         nft: Any = nftables.Nftables()
     except OSError as error:
         raise RulesetRefusedError(f"libnftables: {error}") from error
-    nft.set_json_output(as_json)
-    nft.set_terse_output(True)
-    code, output, problem = nft.cmd(command)
+    code, _, problem = nft.cmd(command)
     if code:
         raise RulesetRefusedError(problem.strip() or f"libnftables returned {code}")
-    return str(output)
 
 
 def load(settings: MobilitySettings) -> None:
@@ -143,18 +138,3 @@ def update(settings: MobilitySettings) -> None:
 def remove() -> None:
     """Delete our table; it may be gone already. Raises :class:`RulesetRefusedError`."""
     _run(f"add table ip {constants.TABLE}\ndelete table ip {constants.TABLE}")
-
-
-def counters() -> dict[str, int]:
-    """Packets by the comment of the rule; empty while the ruleset is not loaded."""
-    try:
-        answer = json.loads(_run(f"list table ip {constants.TABLE}", as_json=True))
-    except RulesetRefusedError:
-        return {}
-    counts: Counter[str] = Counter()
-    for item in answer["nftables"]:
-        rule = item.get("rule", {})
-        for expression in rule.get("expr", ()):
-            if rule.get("comment") and "counter" in expression:
-                counts[rule["comment"]] += expression["counter"]["packets"]
-    return dict(counts)

@@ -4,8 +4,9 @@ Reverse path filters: the kernel uses the larger one of ``all`` and the interfac
 off, 1 strict and 2 loose. Inner packets come out of receiving devices that no route leads to, and
 visitors' addresses are foreign to their link, so a strict filter would drop them: 2 overrules a
 strict ``all``. A device without an address of its own passes no filter at all, not even the loose
-one: where ``all`` is not 0, receiving devices get the dummy address. Interfaces that packets of zero-overhead bindings come in by are left alone; there
-a strict filter has to be relaxed by the administrator, whom :func:`strict_interfaces` tells.
+one: where ``all`` is not 0, receiving devices get the dummy address. Interfaces that packets of
+zero-overhead bindings come in by are left alone; there a strict filter has to be relaxed by the
+administrator, whom :func:`strict_interfaces` tells.
 """
 
 import contextlib
