@@ -18,7 +18,11 @@ from gateway.cli.host_checks import (
     pools_and_routes,
     privileges,
 )
-from gateway.cli.mobility_host_checks import mobility_verdicts, outside_verdicts
+from gateway.cli.mobility_host_checks import (
+    kernel_verdicts,
+    mobility_verdicts,
+    outside_verdicts,
+)
 from gateway.cli.output import console
 from gateway.cli.routes import routes_in_use
 from gateway.cli.verdict import State, Verdict
@@ -78,6 +82,7 @@ def _configured(config: Config) -> Iterator[Verdict]:
     yield from forwarding(config)
     yield from pools_and_routes(config, routes)
     yield from outside_verdicts(config)
+    yield from kernel_verdicts(config)
 
 
 def _kernel() -> Iterator[Verdict]:

@@ -71,15 +71,16 @@ def _interfaces(config: Config) -> Iterator[Verdict]:
 
 
 def _state(config: Config) -> Iterator[Verdict]:
-    """Whether bindings can be kept."""
+    """Whether bindings can be kept; the gateway makes the folder itself."""
     if not config.home_agents:
         return
     folder = config.mobility.state_dir
     name = f"folder {folder}"
-    if folder.is_dir() and os.access(folder, os.W_OK):
-        yield Verdict("host", name, "ok", "keeps the bindings")
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if there.is_dir() and os.access(there, os.W_OK):
+        yield Verdict("host", name, "ok", "keeps the bindings" if there == folder else "to be made")
         return
-    why = "not writable by this user" if folder.is_dir() else "no such folder"
+    why = f"{there} is {'not writable by this user' if there.is_dir() else 'no folder'}"
     remedy = f"install -d -m 700 {folder}; or correct mobility.state_dir"
     yield Verdict("host", name, "missing", f"{why}: a restart would lose the bindings", remedy)
 
@@ -155,6 +156,26 @@ def _routes(config: Config, routes: list[Route]) -> Iterator[Verdict]:
                 f"home_networks.{name}.interface if it is virtual"
             )
             yield Verdict("network", label, "missing", detail, remedy)
+
+
+def kernel_verdicts(config: Config) -> Iterator[Verdict]:
+    """Start what the kernel does for the agents, all of it, in a namespace of its own."""
+    from gateway.config.to_mobility import mobility_settings  # noqa: PLC0415 - only with agents
+
+    settings = mobility_settings(config)
+    if settings is None:
+        return
+    from gateway.dataplane.kernel.mobility.start_trial import try_start  # noqa: PLC0415
+
+    problem = try_start(settings)
+    if problem is None:
+        detail = "tunnel devices, rules, routes and queue were made, and removed"
+        yield Verdict("kernel", "mobility agents", "ok", detail)
+    else:
+        why = problem.splitlines()[0][:300]
+        remedy = "use a kernel with CONFIG_NET_IPIP, CONFIG_NET_IPGRE, CONFIG_NET_FOU_IP_TUNNELS, "
+        remedy += "CONFIG_NF_TABLES and CONFIG_NFT_QUEUE (load the modules, or rebuild)"
+        yield Verdict("kernel", "mobility agents", "missing", f"cannot be started: {why}", remedy)
 
 
 def outside_verdicts(config: Config) -> Iterator[Verdict]:

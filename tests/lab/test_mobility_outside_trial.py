@@ -1,11 +1,14 @@
 """The trial of ``gateway check``: registrations from outside never reach inside home agents."""
 
+import socket
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from gateway.dataplane.kernel.mobility import ruleset
 from gateway.dataplane.kernel.mobility.outside_trial import OutsideTrial, try_from_outside
+from gateway.dataplane.kernel.mobility.start_trial import try_start
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.mobility import HomeNetwork
 
@@ -54,3 +57,17 @@ def test_a_ruleset_that_lets_nobody_in_is_noticed(monkeypatch: pytest.MonkeyPatc
     ours, theirs = try_from_outside(SETTINGS)
     assert (ours.leaks, ours.reachable) == ((), False)
     assert (theirs.leaks, theirs.reachable) == ((), False)
+
+
+def test_all_of_it_can_be_started_and_leaves_nothing() -> None:
+    before = socket.if_nameindex()
+    assert try_start(replace(SETTINGS, visited_interfaces=("eth9",), offload=False)) is None
+    assert try_start(SETTINGS) is None
+    assert socket.if_nameindex() == before
+
+
+def test_what_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ruleset, "render", lambda _settings: "table ip x { chain }")
+    problem = try_start(SETTINGS)
+    assert problem is not None
+    assert "syntax error" in problem

@@ -4,10 +4,14 @@ import ctypes
 import json
 import os
 import signal
+import struct
 from collections.abc import Callable
 from typing import Final
 
+from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, request
+
 _CLONE_NEWNET: Final = 0x40000000
+_NEWLINK, _LOOPBACK, _UP = 16, 1, 1
 BOUND_S: Final = 20
 """A trial that takes longer is ended."""
 
@@ -17,7 +21,7 @@ class TrialFailedError(Exception):
 
 
 def in_scratch_namespace(trial: Callable[[], object]) -> object:
-    """What ``trial`` returns (JSON values) in a child process without any network but ``lo``.
+    """What ``trial`` returns (JSON values) in a child process with no network but ``lo``, up.
 
     Raises :class:`TrialFailedError`, also for an OSError of the trial.
     """
@@ -50,9 +54,15 @@ def _in_child(writer: int, trial: Callable[[], object]) -> None:
             why = os.strerror(ctypes.get_errno())
             answer = {"problem": f"no network namespace of its own ({why}): run as root"}
         else:
+            _loopback_up()
             answer = {"result": trial()}
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells it
         answer = {"problem": f"{type(error).__name__}: {error}"}
     finally:
         os.write(writer, json.dumps(answer).encode())
         os._exit(0)
+
+
+def _loopback_up() -> None:
+    body = struct.pack("=BxHiII", 0, 0, _LOOPBACK, _UP, _UP)
+    NetlinkSocket(NETLINK_ROUTE).check("loopback", [request(_NEWLINK, 0, body)])

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.cli import mobility_host_checks
 from gateway.cli.mobility_host_checks import (
+    kernel_verdicts,
     mobility_verdicts,
     outside_verdict,
     outside_verdicts,
@@ -19,7 +20,7 @@ from gateway.cli.mobility_host_checks import (
 from gateway.cli.routes import Route
 from gateway.cli.verdict import Verdict
 from gateway.config import Config
-from gateway.dataplane.kernel.mobility import outside_trial
+from gateway.dataplane.kernel.mobility import outside_trial, start_trial
 from gateway.dataplane.kernel.mobility.outside_trial import OutsideTrial
 from gateway.dataplane.kernel.scratch import TrialFailedError, in_scratch_namespace
 
@@ -55,6 +56,8 @@ def test_all_is_well(tmp_path: Path) -> None:
 
 
 def test_addresses_links_and_folders_that_are_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
     wanted = config(
         tmp_path,
         home_networks={"roaming": {"network": str(ROAMING), "interface": "nosuch0"}},
@@ -63,7 +66,7 @@ def test_addresses_links_and_folders_that_are_not_there(tmp_path: Path) -> None:
             "hall": {"care_of_address": "192.0.2.78", "interface": "nosuch1"},
             "vpn": {"care_of_address": "127.0.0.1", "through_vpn": True},
         },
-        mobility={"state_dir": str(tmp_path / "absent")},
+        mobility={"state_dir": str(file / "state")},
     )
     found = by_name(mobility_verdicts(wanted, [], ours=True))
     lacking = {name: verdict for name, verdict in found.items() if verdict.state == "missing"}
@@ -72,12 +75,12 @@ def test_addresses_links_and_folders_that_are_not_there(tmp_path: Path) -> None:
         "address 192.0.2.78",
         "interface nosuch0",
         "interface nosuch1",
-        f"folder {tmp_path / 'absent'}",
+        f"folder {file / 'state'}",
         "home network roaming 10.20.0.0/24",
     }
     assert "change home_agents.office.address" in lacking["address 192.0.2.77"].remedy
     assert "correct foreign_agents.hall.interface" in lacking["interface nosuch1"].remedy
-    assert "install -d -m 700" in lacking[f"folder {tmp_path / 'absent'}"].remedy
+    assert "install -d -m 700" in lacking[f"folder {file / 'state'}"].remedy
     assert "lo" in lacking["interface nosuch0"].remedy
 
 
@@ -144,6 +147,25 @@ def test_sessions_that_moved(tmp_path: Path, value: str | None, state: str) -> N
     (verdict,) = tcp_loose(tmp_path)
     assert verdict.state == state
     assert ("nf_conntrack_tcp_loose=1" in verdict.remedy) is (state == "warn")
+
+
+def test_the_folder_may_still_have_to_be_made(tmp_path: Path) -> None:
+    wanted = config(tmp_path, mobility={"state_dir": str(tmp_path / "a" / "b")})
+    found = by_name(mobility_verdicts(wanted, [], ours=True))
+    assert found[f"folder {tmp_path / 'a' / 'b'}"].detail == "to be made"
+
+
+@pytest.mark.parametrize(
+    ("problem", "state"), [(None, "ok"), ("mob-udp: use a kernel with x\nand more", "missing")]
+)
+def test_what_the_kernel_can_do_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str | None, state: str
+) -> None:
+    monkeypatch.setattr(start_trial, "try_start", lambda _settings: problem)
+    (verdict,) = kernel_verdicts(config(tmp_path))
+    assert verdict.state == state
+    assert (verdict.detail == "cannot be started: mob-udp: use a kernel with x") is bool(problem)
+    assert list(kernel_verdicts(Config())) == []
 
 
 HOME_AGENT = IPv4Address("10.20.0.1")
