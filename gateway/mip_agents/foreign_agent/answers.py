@@ -35,7 +35,7 @@ def send(core: Core, pending: Pending, octets: bytes) -> None:
     RFC 5944 section 3.7.3.2).
     """
     if core.policy.challenge and not core.policy.through_vpn:
-        octets += Challenge(core.challenges.give(pending.party)).serialize()
+        octets += Challenge(core.challenges.give(pending.challenged)).serialize()
     if pending.association is not None:
         octets = sign(octets, AuthenticationKind.MOBILE_FOREIGN, pending.association)
     link = pending.link if pending.link.address else None

@@ -21,7 +21,7 @@ class Challenges:
         self._random = random
         self._advertised: deque[bytes] = deque(maxlen=CHALLENGE_WINDOW)
         self._given: OrderedDict[bytes, bytes] = OrderedDict()
-        """By link-layer address: the challenge in the last reply."""
+        """The challenge in the last reply."""
         self._used: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
     def current(self) -> bytes:

@@ -94,7 +94,7 @@ def check_challenge(core: Core, asked: Asked) -> None:
             "the request does not give our challenge back",
             "the mobile node has to support challenges (RFC 4721)",
         )
-    wrong = None if asked.again else core.challenges.judge(asked.pending.party, given.value)
+    wrong = None if asked.again else core.challenges.judge(asked.pending.challenged, given.value)
     if wrong is not None:
         raise Denied(wrong, wrong.text, "the mobile node finds a new one in this reply")
 

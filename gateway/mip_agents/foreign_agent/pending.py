@@ -49,6 +49,11 @@ class Pending:
     def __post_init__(self) -> None:
         self.key = pending_key(self.request, self.nai)
 
+    @property
+    def challenged(self) -> bytes:
+        """Who gets and uses challenges: a node has one registration for each home agent."""
+        return self.party + self.request.home_agent.packed
+
 
 def pending_key(request: RegistrationRequest, nai: str) -> PendingKey:
     """What makes a registration another one."""

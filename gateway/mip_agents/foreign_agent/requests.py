@@ -58,6 +58,8 @@ def _asked(core: Core, request: RegistrationRequest, came: Arrival, link: Link) 
     source = path.remote.address
     if not isinstance(source, IPv4Address) or not (source == UNSPECIFIED or is_unicast(source)):
         raise Discarded("source", f"a request from {path.remote}: no host has that address")
+    if not path.remote.port:
+        raise Discarded("source", f"a request from {path.remote}: no reply could reach that port")
     # Nobody has an address of ours in common with all agents (224.0.0.11) to answer from.
     local = path.local.address
     if not isinstance(local, IPv4Address) or not is_unicast(local):
@@ -114,8 +116,8 @@ def _relay(core: Core, asked: Asked, now: float) -> None:
     if peer is not None:
         octets = sign(octets, AuthenticationKind.FOREIGN_HOME, peer.associations[0])
     challenge = asked.for_us(Challenge)
-    if challenge is not None:
-        core.challenges.use(pending.party, challenge.value)
+    if challenge is not None and policy.challenge:
+        core.challenges.use(pending.challenged, challenge.value)
     gone = core.pending.add(pending, policy.max_pending)
     if gone is not None:
         core.counters["pending_replaced"] += 1

@@ -7,6 +7,7 @@ from foreign_agent_world import (
     MOBILE_FOREIGN,
     OTHER_HOME,
     OTHER_MAC,
+    X_HOME_AGENT,
     World,
     reply,
     request,
@@ -56,6 +57,22 @@ def test_an_advertised_challenge_is_good_once_for_each_node() -> None:
     assert world.relayed()
     world.asks(request(identification=3, extensions=[Challenge(value)]))
     assert world.code() == ReplyCode.FA_STALE_CHALLENGE
+
+
+def test_one_challenge_is_good_for_both_home_agents_at_once() -> None:
+    """Draft 001, section 4.4."""
+    world = challenger()
+    world.passes(0)
+    challenge = [Challenge(heard(world))]
+    world.asks(request(extensions=challenge))
+    assert world.relayed()
+    world.asks(request(home_agent=X_HOME_AGENT, extensions=challenge))
+    assert world.relayed()
+    world.hears(reply())
+    mine = given(world)
+    world.hears(reply(home_agent=X_HOME_AGENT), source=X_HOME_AGENT)
+    world.asks(request(identification=2, extensions=[Challenge(mine)]))
+    assert world.relayed(), "the other home agent's reply did not replace it"
 
 
 def test_the_same_request_again_is_no_second_use() -> None:
