@@ -82,7 +82,7 @@ class ForeignAgent:
         if kind == MessageType.REGISTRATION_REQUEST:
             requests.receive_request(self._core, message, came, now)
         elif kind == MessageType.REGISTRATION_REPLY:
-            replies.receive_reply(self._core, message, path, now)
+            replies.receive_reply(self._core, message, came, now)
         elif kind == MessageType.REVOCATION:
             self._revocations.receive(message, path, now)
         elif kind == MessageType.REVOCATION_ACKNOWLEDGMENT:

@@ -24,7 +24,7 @@ from gateway.mip_agents.codec.extensions import (
 from gateway.mip_agents.codec.registration import RegistrationReply, RequestFlag
 from gateway.mip_agents.foreign_agent import answers, visiting
 from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED, is_unicast
-from gateway.mip_agents.foreign_agent.asked import AUTHORIZING, end_of_authorization
+from gateway.mip_agents.foreign_agent.asked import AUTHORIZING, Arrival, end_of_authorization
 from gateway.mip_agents.foreign_agent.checks import (
     check_nobody_else_has_it,
     check_room_for_visitor,
@@ -43,8 +43,9 @@ _ACCEPTED = (ReplyCode.ACCEPTED, ReplyCode.ACCEPTED_NO_SIMULTANEOUS)
 _ACCEPTS_UDP = 0
 
 
-def receive_reply(core: Core, octets: bytes, path: Path, now: float) -> None:
+def receive_reply(core: Core, octets: bytes, came: Arrival, now: float) -> None:
     """Take a reply; pass it on, refuse it, or raise Discarded or WireError."""
+    path = came.path
     try:
         reply = RegistrationReply.parse(octets)
     except WireError as error:
@@ -55,6 +56,8 @@ def receive_reply(core: Core, octets: bytes, path: Path, now: float) -> None:
     peer = core.peer(pending.request.home_agent)
     try:
         proven = _check_peer(reply, pending, peer)
+        if not proven:
+            _check_link(core, pending, came)
     except Denied as denied:
         # It may be anybody's: the right one still counts if it comes.
         _refuse_once(core, pending, denied, now)
@@ -139,6 +142,17 @@ def _check_peer(reply: RegistrationReply, pending: Pending, peer: PeerAgent | No
     if not verify(reply.octets, proofs[0], association):
         raise Denied(code, f"the reply's authenticator of SPI {association.spi} is wrong", hint)
     return True
+
+
+def _check_link(core: Core, pending: Pending, came: Arrival) -> None:
+    """A neighbour of a visitor hears its request and could answer it in the home agent's name."""
+    if came.link is not None and came.link.interface == core.policy.interface:
+        home_agent = pending.request.home_agent
+        raise Denied(
+            ReplyCode.FA_HOME_AGENT_AUTHENTICATION,
+            f"the reply came over {core.policy.interface}, where visitors are, unproven",
+            f"share a key with home agent {home_agent} if it is reached over that link",
+        )
 
 
 def _check_reply(core: Core, reply: RegistrationReply, pending: Pending) -> None:

@@ -138,11 +138,16 @@ class World:
         return self.took()
 
     def hears(
-        self, octets: bytes, *, source: IPv4Address = HOME_AGENT, port: int = MIP_PORT
+        self,
+        octets: bytes,
+        *,
+        source: IPv4Address = HOME_AGENT,
+        port: int = MIP_PORT,
+        interface: str = "wan0",
     ) -> list[Output]:
         """A home agent sends something."""
         path = Path(Endpoint(CARE_OF, MIP_PORT), Endpoint(source, port))
-        self.agent.receive(octets, path, self.now, Link("wan0", b"\x02\xff\xff\xff\xff\xff"))
+        self.agent.receive(octets, path, self.now, Link(interface, b"\x02\xff\xff\xff\xff\xff"))
         return self.took()
 
     def registers(self, **fields: object) -> list[Output]:

@@ -357,6 +357,26 @@ def test_code_68_when_the_home_agent_does_not_prove_itself(name: str) -> None:
     assert not world.to_node(), "who knows of a failure is not told of a timeout"
 
 
+def test_h61_neighbours_of_a_visitor_cannot_answer_in_the_home_agents_name() -> None:
+    world = World()
+    world.registers()
+    # Anybody can ask for any home address; only the home agent knows that the proof is wrong.
+    world.asks(request(identification=2), mac=OTHER_MAC)
+    world.hears(reply(identification=2), interface=LINK)
+    assert world.code() == 68
+    assert not world.set_visitors()
+    assert world.agent.visitors()[0].link_address == MAC.hex(":")
+    world.hears(reply(identification=2, code=131))
+    assert world.code() == 131
+
+
+def test_a_home_agent_on_the_visitors_link_needs_a_key() -> None:
+    world = World(**PEER_WORLD)
+    world.asks(request())
+    world.hears(reply(peer=FOREIGN_HOME), interface=LINK)
+    assert world.set_visitors()
+
+
 def test_a_proof_that_is_not_required_may_be_absent_but_not_wrong() -> None:
     world = World(peer_agents={HOME_AGENT: replace(PEER, required=False)})
     world.asks(request())
