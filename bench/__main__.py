@@ -27,6 +27,7 @@ BENCHMARKS = (
     "handshakes",
     "handover",
     "mip_kernel",
+    "mip_forwarding",
 )
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
 NATIVE = ("ike_memory", "ike_flood", "mip_registrations")

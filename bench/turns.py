@@ -18,7 +18,6 @@ from gateway.lab.processes import LabError, Process, wait_until
 PAIRS = 50
 MOST_PAIRS = 300
 ERROR = 0.012
-"""Pairs are added, fifty at a time, until the median is as sure as this."""
 TURN_S = 0.3
 RAMP_S = 0.05
 """At the start of each turn, not counted: TCP gets going again."""
@@ -41,7 +40,7 @@ class Transfer:
         def flows() -> bool:
             if not self.client.running():
                 raise LabError(f"iperf3 ended: {self.client.output()}")
-            return self.octets() > 2_000_000 and "Mbits/sec" in self.client.output()
+            return self.octets() > 2_000_000 and "bits/sec" in self.client.output()
 
         wait_until(flows, 30, "iperf3's first megabytes")
         self.pause()
@@ -87,6 +86,9 @@ class Contest:
     bar: Bar | None
     theirs: str
     """Key of the baseline's figure."""
+    pairs: int = PAIRS
+    most_pairs: int = MOST_PAIRS
+    """They are added until the median is as sure as :data:`ERROR`, or so many are there."""
 
 
 def compare(
@@ -96,8 +98,8 @@ def compare(
     for transfer in (ours, theirs):
         transfer.turn()
     pairs = Pairs([], [])
-    while not pairs.ours or (len(pairs.ours) < MOST_PAIRS and error(pairs.ratios) > ERROR):
-        more = alternate(ours.turn, theirs.turn, PAIRS, lambda _text: None)
+    while not pairs.ours or (len(pairs.ours) < contest.most_pairs and error(pairs.ratios) > ERROR):
+        more = alternate(ours.turn, theirs.turn, contest.pairs, lambda _text: None)
         pairs = Pairs(pairs.ours + more.ours, pairs.theirs + more.theirs)
         say(f"{contest.name}: {len(pairs.ours)} pairs: {quartiles(pairs.ratios)}")
     totals = sum(pairs.ours) / sum(pairs.theirs)
