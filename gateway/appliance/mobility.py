@@ -218,6 +218,10 @@ class Mobility:
 
     async def stop(self) -> None:
         """Serve no more, and write down what is not written yet: the next run goes on there."""
+        now = self._loop.time()
+        for agent in (*self.home_agents.values(), *self.foreign_agents.values()):
+            agent.close(now)
+        self.service.flush(now)
         self.service.stop()
         self._sockets.stop()
         for descriptor in (*self._dataplane.event_fds(), *self._link_descriptors()):

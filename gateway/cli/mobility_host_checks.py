@@ -23,11 +23,16 @@ _STRICT = "1"
 
 
 def mobility_verdicts(config: Config, routes: Iterable[Route], *, ours: bool) -> Iterator[Verdict]:
-    """Everything that needs no trial; nothing without mobility agents."""
+    """Everything that needs no trial; nothing without mobility agents and relays."""
+    yield from _addresses(config)
     if not config.has_mobility_agents:
         return
-    yield port_free(socket.SOCK_DGRAM, Endpoint(_ANY, MIP_PORT), "nothing here", ours=ours)
-    yield from _addresses(config)
+    yield port_free(
+        socket.SOCK_DGRAM,
+        Endpoint(_ANY, MIP_PORT),
+        "nothing: registrations have no other port",
+        ours=ours,
+    )
     yield from _interfaces(config)
     yield from _state(config)
     yield from reverse_path(config)
@@ -43,8 +48,15 @@ def _addresses(config: Config) -> Iterator[Verdict]:
         (agent.care_of_address, f"foreign_agents.{name}.care_of_address")
         for name, agent in config.foreign_agents.items()
     ]
+    agents += [
+        (relay.public_address, f"mobility.relays[{number}].public_address")
+        for number, relay in enumerate(config.mobility.relays)
+    ]
+    told = set(config.ike.listen)
     for address, key in agents:
-        yield address_present(address, key)
+        if address not in told:
+            yield address_present(address, key)
+        told.add(address)
 
 
 def _interfaces(config: Config) -> Iterator[Verdict]:

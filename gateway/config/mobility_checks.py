@@ -173,8 +173,6 @@ def _home_agent(config: Config, key: str, section: HomeAgentSection, findings: F
 
 def _inside(config: Config, key: str, section: HomeAgentSection, findings: Findings) -> None:
     outside = config.dataplane.outside_interfaces
-    if not outside:
-        findings.warn("dataplane.outside_interfaces", None, NO_PROOF)
     if section.public_addresses:
         why = (
             "makes an inside home agent known outside; devices that reach it there take themselves "
@@ -338,7 +336,8 @@ def _shared(config: Config, findings: Findings) -> None:
                 why = f"is home_agents.{name} of this gateway; its placement says it already"
                 findings.refuse("mobility.inside_home_agents", address, why)
     _listed_once("mobility", mobility, ("inside_home_agents",), findings)
-    if mobility.inside_home_agents and not config.dataplane.outside_interfaces:
+    inside = any(agent.placement == "inside" for agent in config.home_agents.values())
+    if (inside or mobility.inside_home_agents) and not config.dataplane.outside_interfaces:
         findings.warn("dataplane.outside_interfaces", None, NO_PROOF)
 
 

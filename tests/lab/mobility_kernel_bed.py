@@ -129,6 +129,29 @@ class Capture:
         self.socket.close()
 
 
+def ip(
+    source: object, destination: object, protocol: int, payload: bytes, *, fragment: int = 0
+) -> bytes:
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 7, fragment, 64, protocol, 0)
+    header += IPv4Address(str(source)).packed + IPv4Address(str(destination)).packed
+    checksum = internet_checksum(header)
+    return header[:10] + struct.pack("!H", checksum) + header[12:] + payload
+
+
+def echo(source: object, destination: object, data: bytes = b"abcdefgh") -> bytes:
+    body = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + data
+    body = body[:2] + struct.pack("!H", internet_checksum(body)) + body[4:]
+    return ip(source, destination, 1, body)
+
+
+def send_raw(name: str, packet: bytes) -> None:
+    with entered(name):
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 255)
+    with raw:
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        raw.sendto(packet, (str(IPv4Address(packet[16:20])), 0))
+
+
 class MobilityBed:
     def __init__(self) -> None:
         self.mobility: KernelMobility | None = None

@@ -22,14 +22,16 @@ from mobility_kernel_bed import (
     MobilityBed,
     Packet,
     binding,
+    echo,
+    ip,
     mobility_bed,
+    send_raw,
 )
 from test_mobility_kernel_switch import udp
 
 from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
 from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings, RelayedHomeAgent
-from gateway.domain.checksum import internet_checksum
 from gateway.domain.mobility import Tunnel
 
 pytestmark = pytest.mark.kernel
@@ -41,27 +43,6 @@ INSIDE_AGENT = IPv4Address("10.1.0.1")
 def bed() -> Iterator[MobilityBed]:
     with mobility_bed() as bed:
         yield bed
-
-
-def ip(source: object, destination: object, protocol: int, payload: bytes) -> bytes:
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 7, 0, 64, protocol, 0)
-    header += IPv4Address(str(source)).packed + IPv4Address(str(destination)).packed
-    checksum = internet_checksum(header)
-    return header[:10] + struct.pack("!H", checksum) + header[12:] + payload
-
-
-def echo(source: object, destination: object) -> bytes:
-    body = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + b"abcdefgh"
-    body = body[:2] + struct.pack("!H", internet_checksum(body)) + body[4:]
-    return ip(source, destination, 1, body)
-
-
-def send_raw(name: str, packet: bytes) -> None:
-    with entered(name):
-        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 255)
-    with raw:
-        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
-        raw.sendto(packet, (str(IPv4Address(packet[16:20])), 0))
 
 
 # -- home link -------------------------------------------------------------------------------

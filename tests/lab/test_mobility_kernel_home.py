@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from dataplane_bed import inside
+from dataplane_bed import inside, wait_for
 from mobility_kernel_bed import (
     AGENT,
     CARE_OF,
@@ -21,7 +21,10 @@ from mobility_kernel_bed import (
     MobilityBed,
     Packet,
     binding,
+    echo,
+    ip,
     mobility_bed,
+    send_raw,
 )
 
 from gateway.domain.mobility import Encapsulation, Tunnel
@@ -230,3 +233,53 @@ def test_the_gateway_itself_speaks_with_the_mobile_node(bed: MobilityBed) -> Non
     bed.node_tunnel()
     assert bed.reaches(GATEWAY, "10.1.0.1", HOME)
     assert bed.reaches(NODE, HOME, "10.1.0.1")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    "tunnel", [Tunnel(AGENT, CARE_OF), GRE_TUNNEL, UDP_TUNNEL], ids=["ip-ip", "gre", "udp"]
+)
+def test_h65_outer_fragments_are_put_together(
+    bed: MobilityBed, tunnel: Tunnel, backwards: bool
+) -> None:
+    """A router abroad may cut the outer packet: its DF bit is clear."""
+    bed.start()
+    bed.commit(binding(tunnels=(tunnel,)))
+    home = bed.capture(HOST, "c0")
+    inner = echo(HOME, HOST_ADDRESS, b"x" * 600)
+    carried = {
+        4: inner,
+        47: bytes.fromhex("00000800") + inner,
+        17: struct.pack("!HHHH", NAT_PORT, 434, 12 + len(inner), 0) + b"\4\4\0\0" + inner,
+    }
+    protocol = 17 if tunnel.udp_port else tunnel.encapsulation.protocol
+    body = carried[protocol]
+    parts = [
+        ip(CARE_OF, AGENT, protocol, body[:320], fragment=0x2000),
+        ip(CARE_OF, AGENT, protocol, body[320:], fragment=40),
+    ]
+    for part in reversed(parts) if backwards else parts:
+        send_raw(NODE, part)
+    assert home.wait(lambda p: p.source == HOME).transport_is_right
+    # The same for somebody else's inner source.
+    forged = ip(CARE_OF, AGENT, 4, echo("10.9.0.6", HOST_ADDRESS, b"x" * 600))[20:]
+    send_raw(NODE, ip(CARE_OF, AGENT, 4, forged[:320], fragment=0x2000))
+    send_raw(NODE, ip(CARE_OF, AGENT, 4, forged[320:], fragment=40))
+    wait_for(lambda: bed.counters()["tunnel_unknown"] == 1, "an unknown one")
+
+
+def test_h65_inner_fragments_of_a_mobile_node_travel_on(bed: MobilityBed) -> None:
+    bed.start()
+    bed.commit(binding())
+    bed.node_tunnel()
+    assert bed.reaches(NODE, HOME, HOST_ADDRESS, "-s", 3000, "-M", "dont")
+
+
+def test_h65_a_packet_whose_ttl_ends_at_the_home_agent(bed: MobilityBed) -> None:
+    bed.start()
+    bed.commit(binding())
+    bed.node_tunnel()
+    answer = bed.ping(NODE, HOME, HOST_ADDRESS, "-t", 1)
+    assert "Time to live exceeded" in answer
+    answer = bed.ping(HOST, HOST_ADDRESS, HOME, "-t", 1)
+    assert "Time to live exceeded" in answer

@@ -75,6 +75,8 @@ class MobilityPath:
             (one, devices.get(one.interface or "", 0)) for one in settings.home_networks
         )
         self._links.configure(networks)
+        for home in self._tables.homes.values():
+            self._links.set_home(home)
 
     @property
     def group_changes(self) -> list[GroupChange]:

@@ -59,6 +59,7 @@ class CareOf:
         "expires_at",
         "flags",
         "granted_at",
+        "kept_expires_at",
         "lifetime_s",
         "nat",
         "revocable",
@@ -89,6 +90,8 @@ class CareOf:
         self.lifetime_s = 0
         self.granted_at = 0.0
         self.expires_at = NEVER
+        self.kept_expires_at = NEVER
+        """As in the record that was written last."""
         self.revocable: Revocable | None = None
 
 
@@ -98,11 +101,11 @@ class Registrant:
     __slots__ = (
         "accepted_wall_s",
         "care_ofs",
+        "change_after",
         "home_address",
         "home_network",
         "home_text",
         "kept_skew_s",
-        "kept_wall_s",
         "key",
         "last_code",
         "leased",
@@ -139,10 +142,10 @@ class Registrant:
         """Meter of the replies with code 133."""
         self.accepted_wall_s = 0.0
         """When the last fresh request came, by the wall clock."""
-        self.kept_wall_s = 0.0
-        """Likewise, in the record that was written last."""
         self.kept_skew_s = 0.0
-        """How far the mobile node's clock was ahead of ours then."""
+        """How far the mobile node's clock was ahead of ours when the last record was written."""
+        self.change_after = 0.0
+        """Meter of the changes that it asks of the dataplane."""
 
 
 def node_key(node: MobileNode) -> Hashable:

@@ -115,6 +115,11 @@ NO_ROOM = Denial(
     "this home agent has as many bindings as it may have",
     "raise max_bindings, or see whether bindings are left behind",
 )
+RESTLESS = Denial(
+    ReplyCode.HA_INSUFFICIENT_RESOURCES,
+    "it changes its care-of addresses faster than any mobile node moves",
+    "look at what it does; it is served again in a moment",
+)
 NO_POOL = Denial(
     ReplyCode.HA_PROHIBITED,
     "it wants a home address assigned, and its home network has no pool",

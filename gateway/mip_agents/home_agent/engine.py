@@ -190,8 +190,7 @@ class HomeAgent:
         self.counters["accepted"] += 1
         self._outputs.append(Transmit(message, self._answers.reply_path(case.path), link))
         self._outputs.extend(ended.revocations)
-        if ended.care_ofs:
-            self._outputs.append(ended.event)
+        self._outputs.append(ended.event)
 
     def _discard(self, why: str, reason: str, path: Path, now: float) -> None:
         self.counters[f"discarded_{why}"] += 1
@@ -338,6 +337,8 @@ class HomeAgent:
             if moved:
                 self._drop(registrant, "the home agent has another name or address", now)
         old, self.policy = self.policy, policy
+        if policy.name != old.name:
+            self._registrar.forget_records()
         self._addresses = Addresses(policy)
         self._court = Court(policy, self._addresses, self._table)
         self._revocations.policy, self._revocations.addresses = policy, self._addresses

@@ -135,7 +135,8 @@ def ended(
     addresses = ", ".join(one.text for one in care_ofs)
     node = registrant.node
     left = len(registrant.care_ofs)
-    text = f"{node.name} ({registrant.home_text}) {_ENDINGS[name]} {addresses}: {reason}"
+    home = registrant.home_text or str(node.home_address or node.nai)
+    text = f"{node.name} ({home}) {_ENDINGS[name]} {addresses or 'nowhere'}: {reason}"
     if left:
         text += f"; {left} more care-of address{'es' * (left > 1)}"
     if hint:
@@ -146,10 +147,12 @@ def ended(
         severity,
         {
             "home_agent": policy.name,
-            "home_address": registrant.home_text,
+            "home_address": home,
             "node": node.name,
             "nai": node.nai,
             "care_of_address": addresses,
+            "code": int(ReplyCode.ACCEPTED),
+            "code_name": _NAMES[ReplyCode.ACCEPTED],
             "reason": reason,
             "hint": hint,
             "remaining": left,

@@ -63,11 +63,13 @@ def key(home_agent: str, nai: str, home_address: IPv4Address | None) -> str:
     return f"home-agent/{home_agent}/{nai or dotted(int(home_address or 0))}"
 
 
-def due(registrant: Registrant, wall_s: float, skew_s: float, lifetime_s: int) -> bool:
+def due(registrant: Registrant, care_of: CareOf, skew_s: float) -> bool:
     """Whether a renewal that changed nothing else has to be written down."""
     if abs(skew_s - registrant.kept_skew_s) > SKEW_S:
         return True
-    return wall_s - registrant.kept_wall_s >= min(lifetime_s / 8, LONGEST_PAUSE_S)
+    longest_s = min(care_of.lifetime_s / 8, LONGEST_PAUSE_S)
+    # Of two endless lifetimes the difference is no number, and that is not more than anything.
+    return abs(care_of.expires_at - care_of.kept_expires_at) > longest_s
 
 
 def write(registrant: Registrant, policy: HomeAgentPolicy, wall_s: float, now: float) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from gateway.domain.endpoint import Endpoint
-from gateway.domain.event import Event
+from gateway.domain.event import Event, Severity
 from gateway.domain.mobility import MIP_PORT, Tunnel
 from gateway.domain.timers import Timers
 from gateway.mip_agents.codec.codes import ReplyCode
@@ -28,6 +28,9 @@ from gateway.mip_agents.home_agent.revocation import Revocations, timestamp
 from gateway.mip_agents.outputs import Forget, Keep, Output, RemoveBinding, SetBinding, Transmit
 from gateway.mip_agents.policy import HomeAgentPolicy, ReplayProtection, SecurityAssociation
 
+CHANGES_PER_S = 10.0
+"""Tunnels that one mobile node gets anew: a node that flaps must not keep the kernel from others."""
+CHANGE_BURST = 60.0
 NONCE_MEMORY_S = 60.0
 """How long a nonce that was given out waits for its use."""
 _SIMULTANEOUS = int(RequestFlag.SIMULTANEOUS)
@@ -111,6 +114,9 @@ class Registrar:
         registrant = case.registrant
         if registrant is None or case.node is None:
             return denials.UNKNOWN_NODE
+        restless = registrant.change_after > case.now
+        if restless and not registrant.care_ofs:
+            return denials.RESTLESS
         denial = None if registrant.care_ofs else self._settle(case, registrant)
         home = registrant.home_address
         if denial is not None or home is None:
@@ -136,7 +142,11 @@ class Registrar:
         )
         if existing is not None and renewed:
             care_of = existing
+        elif restless:
+            return denials.RESTLESS
         else:
+            after = max(registrant.change_after, case.now - CHANGE_BURST / CHANGES_PER_S)
+            registrant.change_after = after + 1 / CHANGES_PER_S
             care_of = CareOf(
                 case.request.care_of_address,
                 case.flags & _LASTING,
@@ -251,9 +261,7 @@ class Registrar:
         skew_s = 0.0
         if case.association and case.association.replay is ReplayProtection.TIMESTAMPS:
             skew_s = records.skew_s(case.request.identification, case.wall_s)
-        if not granted.renewed or records.due(
-            registrant, case.wall_s, skew_s, granted.care_of.lifetime_s
-        ):
+        if not granted.renewed or records.due(registrant, granted.care_of, skew_s):
             registrant.kept_skew_s = skew_s
             self._keep(registrant, case.wall_s, case.now)
 
@@ -283,7 +291,14 @@ class Registrar:
             self._keep(registrant, case.wall_s, case.now)
             self.review(registrant, case.now)
         why = "it is at home" if at_home else "it asked for that"
-        event = events.ended("deregistered", self.policy, registrant, care_ofs, reason=why)
+        event = events.ended(
+            "deregistered",
+            self.policy,
+            registrant,
+            care_ofs,
+            reason=why if care_ofs else f"{why}, and was not bound",
+            severity=Severity.INFO if care_ofs else Severity.DEBUG,
+        )
         return Ended(care_ofs, transmits, event)
 
     def end(
@@ -341,6 +356,13 @@ class Registrar:
         if registrant.record_key:
             self.outputs.append(Forget(registrant.record_key))
 
+    def forget_records(self) -> None:
+        """The records go by another name from now on."""
+        for registrant in self.table.by_key.values():
+            if registrant.record_key:
+                self.outputs.append(Forget(registrant.record_key))
+                registrant.record_key = ""
+
     def keep(self, registrant: Registrant, now: float) -> None:
         """Write a registrant down, if there is anything that a restart must not lose."""
         if registrant.care_ofs or registrant.quiet_until > now:
@@ -350,7 +372,8 @@ class Registrar:
         if not registrant.record_key:
             node = registrant.node
             registrant.record_key = records.key(self.policy.name, node.nai, node.home_address)
-        registrant.kept_wall_s = wall_s
+        for one in registrant.care_ofs:
+            one.kept_expires_at = one.expires_at
         octets = records.write(registrant, self.policy, wall_s, now)
         self.outputs.append(Keep(registrant.record_key, octets))
 

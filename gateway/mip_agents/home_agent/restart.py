@@ -73,7 +73,6 @@ def _restore(record: Record, registrar: Registrar, now: float, wall_s: float) ->
         registrant.care_ofs = care_ofs
     registrant.quiet_until = now + _memory_s(node)
     registrant.registrations = record.registrations
-    registrant.kept_wall_s = record.accepted_wall_s
     _restore_replay(registrant, record, wall_s)
     registrar.table.by_key[registrant.key] = registrant
     registrar.take_up(registrant, now)
@@ -85,6 +84,7 @@ def _to_engine_clock(one: CareOf, now: float, wall_s: float) -> None:
     if one.expires_at != NEVER:
         # A wall clock that was set back must not prolong anything.
         one.expires_at = min(one.expires_at + now - wall_s, now + one.lifetime_s)
+    one.kept_expires_at = one.expires_at
 
 
 def _settle(registrant: Registrant, record: Record, registrar: Registrar) -> bool:

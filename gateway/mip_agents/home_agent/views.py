@@ -75,7 +75,7 @@ def view(registrant: Registrant, home_agent: str, now: float) -> BindingView:
         tuple(one.tunnel for one in care_ofs),
         care_ofs[-1].flags,
         None if endless else max(one.lifetime_s for one in registrant.care_ofs),
-        max(0.0, now - latest.granted_at),
+        max(0.0, now - max(one.granted_at for one in registrant.care_ofs)),
         None if endless else max(one.expires_in_s or 0.0 for one in care_ofs),
         str(latest.zero_overhead) if latest.zero_overhead and alone else None,
         any(one.nat for one in care_ofs),

@@ -84,6 +84,21 @@ def test_addresses_links_and_folders_that_are_not_there(tmp_path: Path) -> None:
     assert "lo" in lacking["interface nosuch0"].remedy
 
 
+def test_relays_need_their_public_address() -> None:
+    relay = {"public_address": "192.0.2.79", "public_port": 4434, "home_agent": "10.1.0.8"}
+    found = list(
+        mobility_verdicts(Config.model_validate({"mobility": {"relays": [relay]}}), [], ours=True)
+    )
+    assert [one.name for one in found] == ["address 192.0.2.79"]
+    assert "change mobility.relays[0].public_address" in found[0].remedy
+
+
+def test_an_address_is_told_once(tmp_path: Path) -> None:
+    listening = config(tmp_path, ike={"listen": ["127.0.0.1"]})
+    names = [one.name for one in mobility_verdicts(listening, [], ours=True)]
+    assert "address 127.0.0.1" not in names
+
+
 def test_port_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))

@@ -694,6 +694,14 @@ def test_a_member_that_changes_its_home_network_leaves_its_groups(path: Mobility
     assert not sent(path)
 
 
+def test_a_home_network_that_is_configured_later() -> None:
+    path = MobilityPath(replace(bed.SETTINGS, home_networks=()))
+    path.set_binding(bed.binding(broadcasts=True))
+    path.reconfigure(bed.SETTINGS, bed.DEVICES)
+    path.arrived(packet(source=AT_HOME, destination=ALL), 0, bed.HOME_LINK)
+    assert len(sent(path)) == 1
+
+
 def test_memberships_are_bounded(path: MobilityPath) -> None:
     path.set_binding(bed.binding())
     groups = [IPv4Address(int(GROUP) + number) for number in range(60)]

@@ -154,6 +154,18 @@ def test_130_pool_exhausted() -> None:
     assert "virtual" in answers.event.text
 
 
+def test_130_a_node_that_flaps_is_slowed_down() -> None:
+    world = World()
+    codes = [world.register(care_of=(CARE_OF, CARE_OF_2)[i % 2]).code for i in range(200)]
+    assert codes[:60] == [0] * 60
+    assert 60 <= codes.count(0) <= 90
+    assert set(codes) == {0, 130}
+    last = world.bound[str(HOME)][0]
+    assert world.register(care_of=IPv4Address(last)).code == 0, "renewals cost nothing"
+    world.pass_time(10)
+    assert world.register(care_of=CARE_OF_3).code == 0
+
+
 def test_131_unknown_node_spi_and_key_look_the_same() -> None:
     world = World()
     wrong = SecurityAssociation(256, b"not the key at all")

@@ -207,6 +207,15 @@ def test_renewals_lose_at_most_an_eighth_of_the_lifetime() -> None:
     assert world.agent.binding(HOME, world.now).expires_in_s > 800 * 7 / 8 - 20
 
 
+def test_a_shorter_lifetime_is_written_down() -> None:
+    world = World()
+    world.register(lifetime=1000)
+    assert world.register(lifetime=20).kept
+    world.restart(0)
+    assert world.agent.binding(HOME, world.now).expires_in_s <= 20
+    assert world.restart(30).removed
+
+
 def test_records_that_have_no_place_any_more() -> None:
     world = World()
     world.register()

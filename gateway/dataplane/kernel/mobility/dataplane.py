@@ -58,7 +58,7 @@ class KernelMobility:
         self._visitors: dict[IPv4Address, Visitor] = {}
         self._switched: dict[bytes, IPv4Address] = {}
         self._peers: Counter[elements.Peer] = Counter()
-        self._listeners: Counter[str] = Counter()
+        self._listeners: Counter[tuple[str, str]] = Counter()
         self._reverse = ReverseTables()
         self._announce: list[tuple[IPv4Address, str]] = []
         self._batch = Batch()
@@ -156,10 +156,10 @@ class KernelMobility:
         self._batch.request(owner, "the proxy ARP entry", message)
         if fresh:
             self._announce.append((binding.home_address, link))
-        if binding.broadcasts:
-            self._listeners[link] += 1
-            if self._listeners[link] == 1:
-                change = ElementChange("broadcast_links", elements.interface_key(link))
+        for name in _link_sets(binding):
+            self._listeners[name, link] += 1
+            if self._listeners[name, link] == 1:
+                change = ElementChange(name, elements.interface_key(link))
                 self._batch.elements(NOBODY, [change])
 
     def _unclaim(
@@ -171,10 +171,10 @@ class KernelMobility:
         link = before.home_network.interface
         if link is None:
             return
-        if before.broadcasts:
-            self._listeners[link] -= 1
-            if not self._listeners[link]:
-                change = ElementChange("broadcast_links", elements.interface_key(link), add=False)
+        for name in _link_sets(before):
+            self._listeners[name, link] -= 1
+            if not self._listeners[name, link]:
+                change = ElementChange(name, elements.interface_key(link), add=False)
                 self._batch.elements(NOBODY, [change])
         if successor is None or successor.home_network.interface != link:
             index = self._foundation.index(link)
@@ -382,6 +382,11 @@ class KernelMobility:
         self._visitors.clear()
         self._slow_path.close()
         self._foundation.close()
+
+
+def _link_sets(binding: MobilityBinding) -> tuple[str, ...]:
+    """The sets that its home link is in: a mobile node may join groups there without a B bit."""
+    return ("multicast_links", "broadcast_links") if binding.broadcasts else ("multicast_links",)
 
 
 def _binding_peers(binding: MobilityBinding) -> list[elements.Peer]:

@@ -50,12 +50,19 @@ def _port(number: int) -> bytes:
     return number.to_bytes(2, "big") + b"\0\0"
 
 
-def _accepted(role: str, tunnel: Tunnel, home_address: bytes) -> tuple[str, bytes]:
-    """The element that opens ``tunnel`` for one home address."""
+def _accepted(role: str, tunnel: Tunnel, home_address: bytes, found: Elements) -> None:
+    """The elements that open ``tunnel`` for one home address.
+
+    Minimal encapsulation takes no fragments (RFC 2004 section 2): they come in IP-in-IP.
+    """
     ends = tunnel.local.packed + home_address
     if tunnel.udp_port:
-        return f"{role}_udp", tunnel.remote.packed + _port(tunnel.udp_port) + ends
-    return f"{role}_{_NAME[tunnel.encapsulation]}", tunnel.remote.packed + ends
+        if tunnel.encapsulation is not Encapsulation.GRE:
+            found[f"{role}_udp", tunnel.remote.packed + _port(tunnel.udp_port) + ends] = None
+        return
+    found[f"{role}_{_NAME[tunnel.encapsulation]}", tunnel.remote.packed + ends] = None
+    if tunnel.encapsulation is Encapsulation.MINIMAL:
+        found[f"{role}_ip_ip", tunnel.remote.packed + ends] = None
 
 
 def _sent(tunnel: Tunnel, role: str, home_address: bytes, found: Elements) -> None:
@@ -84,15 +91,14 @@ def of_binding(binding: MobilityBinding, *, offload: bool) -> Elements:
     if offload:
         if binding.reverse:
             for tunnel in binding.tunnels:
-                if not tunnel.udp_port or tunnel.encapsulation is Encapsulation.IP_IP:
-                    found[_accepted("bindings", tunnel, home_address)] = None
+                _accepted("bindings", tunnel, home_address, found)
         if is_slow(binding.tunnels):
             found["slow_homes", home_address] = None
         else:
             _sent(binding.tunnels[0], "home", home_address, found)
     if binding.reverse:
         found["away", home_address] = None
-    elif binding.home_network.interface is None:
+    else:
         found["triangular", home_address] = None
     if binding.home_network.interface is not None:
         found["at_home", home_address + interface_key(binding.home_network.interface)] = None
@@ -130,8 +136,7 @@ def of_visitor(visitor: Visitor, mark: int, *, offload: bool) -> Elements:
     tunnel = visitor.tunnel
     found: Elements = {("visitors", home_address): None}
     if offload:
-        if not tunnel.udp_port or tunnel.encapsulation is Encapsulation.IP_IP:
-            found[_accepted("visitors", tunnel, home_address)] = None
+        _accepted("visitors", tunnel, home_address, found)
         if visitor.reverse:
             if is_slow((tunnel,)):
                 found["slow_visitors", home_address] = None

@@ -10,6 +10,10 @@ What was learnt (Linux 6.1, nft 1.0.6):
   added in one transaction.
 - ``udp dport set`` updates a checksum of 0 (none) too, and makes it wrong; it is written back.
 - The protocol that nft calls ``ipip`` is 94; IP-in-IP is 4.
+- ``notrack`` after the connection tracker touches only packets that it found invalid; and unlike
+  ``ct state`` it does not turn the tracker on.
+- Outer fragments need no rule: the first one gets the mark, and the whole packet has the mark of
+  its first fragment; overlapping fragments are dropped by the kernel.
 - Raw payload statements leave checksums alone; the UDP header of a tunnel is rewritten so that
   its checksum stays right (:data:`constants.FOU_PORT`).
 """
@@ -23,6 +27,7 @@ from typing import Any, Final
 from gateway.dataplane.kernel.mobility import constants
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError
 from gateway.dataplane.mobility import MobilitySettings
+from gateway.dataplane.packet import marks
 
 _TCP_IP: Final = 40
 _SWITCH_OUT: Final = "jump switch_out"
@@ -58,6 +63,11 @@ def _contents(settings: MobilitySettings) -> dict[str, list[object]]:
         "visited": [f'"{name}"' for name in settings.visited_interfaces],
         "virtual_homes": _disjoint(_virtual(settings)),
         "protected": _disjoint(settings.protected_networks),
+        "home_broadcasts": [
+            f"{int(home.network.broadcast_address):#x}"
+            for home in settings.home_networks
+            if home.interface is not None
+        ],
         "relayed_agents": [relay.home_agent for relay in relays],
         "relay_agent": [
             f"{relay.public_address} . {relay.public_port} : {relay.home_agent}" for relay in relays
@@ -89,6 +99,8 @@ def render(settings: MobilitySettings) -> str:
         REVERSE=f"{constants.REVERSE:#x}",
         SWITCHED=f"{constants.SWITCHED:#x}",
         RELAYED=f"{constants.RELAYED:#x}",
+        MARKS=f"{marks.RANGE:#x}",
+        FRAGMENTS="" if fast else "jump queued_fragment",
         REVERSE_FIRST=f"{constants.REVERSE_MARKS[0]:#x}",
         REVERSE_LAST=f"{constants.REVERSE_MARKS[-1]:#x}",
         MSS=settings.mtu - _TCP_IP,
