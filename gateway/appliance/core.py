@@ -288,8 +288,9 @@ class Appliance:
     async def _reload(self) -> tuple[list[str], list[str]]:
         self._reloads["count"] = int(str(self._reloads["count"])) + 1
         try:
-            wanted = self._factory.load(self._config.path)
-            plan = self._factory.mobility(wanted)
+            # Ten thousand mobile nodes take seconds to read, which nobody else shall wait.
+            wanted = await asyncio.to_thread(self._factory.load, self._config.path)
+            plan = await asyncio.to_thread(self._factory.mobility, wanted)
             connections = self._factory.connections(wanted)
             backends = await asyncio.to_thread(self._factory.backends, wanted)
             self._require_crls(wanted, connections)
