@@ -147,6 +147,16 @@ class Registrant:
         self.change_after = 0.0
         """Meter of the changes that it asks of the dataplane."""
 
+    def find(self, address: int) -> tuple[CareOf | None, tuple[CareOf, ...]]:
+        """The care-of address of this number, and the others."""
+        bound = self.care_ofs
+        if not bound:
+            return None, ()
+        if len(bound) == 1 and int(bound[0].address) == address:
+            return bound[0], ()
+        existing = next((one for one in bound if int(one.address) == address), None)
+        return existing, tuple(one for one in bound if one is not existing)
+
 
 def node_key(node: MobileNode) -> Hashable:
     """What a mobile node is known by here: its NAI, or its home address as a number."""

@@ -14,10 +14,12 @@ from gateway.mip_agents.codec.extensions import (
     VendorExtension,
     ZeroOverheadRequest,
 )
-from gateway.mip_agents.codec.registration import RegistrationRequest
+from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
 from gateway.mip_agents.home_agent.bindings import Registrant
 from gateway.mip_agents.home_agent.nat_traversal import Traversal
 from gateway.mip_agents.policy import MobileNode, SecurityAssociation
+
+_CO_LOCATED = int(RequestFlag.CO_LOCATED)
 
 
 class Case:
@@ -132,3 +134,12 @@ class Case:
     def deregisters(self) -> bool:
         """Lifetime 0."""
         return self.request.lifetime_s == 0
+
+    @property
+    def agent(self) -> IPv4Address | None:
+        """The foreign agent that it came by way of, as far as can be told."""
+        if not self.flags & _CO_LOCATED:
+            return self.source
+        if self.direct or (self.traversal is not None and self.traversal.udp_port):
+            return None
+        return self.source

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event, Severity
@@ -29,12 +28,11 @@ from gateway.mip_agents.outputs import Forget, Keep, Output, RemoveBinding, SetB
 from gateway.mip_agents.policy import HomeAgentPolicy, ReplayProtection, SecurityAssociation
 
 CHANGES_PER_S = 10.0
-"""Tunnels that one mobile node gets anew: a node that flaps must not keep the kernel from others."""
+"""Of one mobile node's tunnels: a node that flaps must not keep the kernel from others."""
 CHANGE_BURST = 60.0
 NONCE_MEMORY_S = 60.0
 """How long a nonce that was given out waits for its use."""
 _SIMULTANEOUS = int(RequestFlag.SIMULTANEOUS)
-_CO_LOCATED = int(RequestFlag.CO_LOCATED)
 _LASTING = int(
     RequestFlag.BROADCASTS
     | RequestFlag.CO_LOCATED
@@ -121,7 +119,7 @@ class Registrar:
         home = registrant.home_address
         if denial is not None or home is None:
             return denial or denials.ANOTHERS_HOME_ADDRESS
-        existing, others = _find(registrant, case.care_of)
+        existing, others = registrant.find(case.care_of)
         simultaneous = case.flags & _SIMULTANEOUS
         together = bool(simultaneous) and self.court.simultaneous(case.node)
         code = (
@@ -131,7 +129,7 @@ class Registrar:
         )
         alone = not (together and others)
         wanted = self.court.zero_overhead(case, home, alone=alone)
-        agent = _agent(case)
+        agent = case.agent
         renewed = (
             existing is not None
             and not (others and not together)
@@ -388,23 +386,3 @@ class Registrar:
         if registrant.care_ofs:
             self.outputs.append(SetBinding(dataplane_binding(registrant, self.policy)))
         self.review(registrant, now)
-
-
-def _find(registrant: Registrant, care_of: int) -> tuple[CareOf | None, tuple[CareOf, ...]]:
-    """The care-of address of this number, and the others."""
-    bound = registrant.care_ofs
-    if not bound:
-        return None, ()
-    if len(bound) == 1 and int(bound[0].address) == care_of:
-        return bound[0], ()
-    existing = next((one for one in bound if int(one.address) == care_of), None)
-    return existing, tuple(one for one in bound if one is not existing)
-
-
-def _agent(case: Case) -> IPv4Address | None:
-    """The foreign agent that a request came by way of."""
-    if not case.flags & _CO_LOCATED:
-        return case.source
-    if case.direct or (case.traversal is not None and case.traversal.udp_port):
-        return None
-    return case.source

@@ -419,6 +419,7 @@ def test_a_mobile_node_with_hostile_flags_is_only_denied() -> None:
     for flags in range(256):
         answers = world.register(flags=flags)
         assert answers.code in (0, 134)
+        world.pass_time(1)
 
 
 def test_memory_of_a_binding_is_small() -> None:
