@@ -33,7 +33,13 @@ class KernelSide(MobilityDataplane, Protocol):
 
 
 class Engines(Protocol):
-    """Makes the parts; see :class:`gateway.appliance.parts.Parts`."""
+    """Makes the parts; see :class:`gateway.appliance.mobility_parts.MobilityParts`."""
+
+    def sockets(self) -> MipSockets:
+        """Bound."""
+
+    def link_socket(self, interface: str) -> LinkSocket:
+        """On a link of a foreign agent."""
 
     def home_agent(self, policy: HomeAgentPolicy) -> "RunningHomeAgent":
         """Without any binding."""
@@ -84,7 +90,7 @@ class Mobility:
         self._loop = asyncio.get_running_loop()
         self._engines, self._sessions, self._emit = engines, sessions, emit
         self._links: dict[str, LinkSocket] = {}
-        self._sockets = MipSockets()
+        self._sockets = engines.sockets()
         try:
             self._store = BindingStore(plan.state_dir, emit)
             self._dataplane = engines.mobility_dataplane(plan.settings)
@@ -113,7 +119,7 @@ class Mobility:
     def _open_links(self, policies: Sequence[ForeignAgentPolicy]) -> None:
         for interface in interfaces_of(policies):
             if interface not in self._links:
-                self._links[interface] = LinkSocket(interface)
+                self._links[interface] = self._engines.link_socket(interface)
 
     def start(self) -> None:
         """Bring the bindings of the last run back, then serve."""

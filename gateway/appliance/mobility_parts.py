@@ -3,6 +3,8 @@
 import os
 import time
 
+from gateway.appliance.link_socket import LinkSocket
+from gateway.appliance.mip_sockets import MipSockets
 from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.mip_agents.foreign_agent.engine import ForeignAgent
@@ -12,6 +14,14 @@ from gateway.mip_agents.policy import ForeignAgentPolicy, HomeAgentPolicy
 
 class MobilityParts:
     """The real ones."""
+
+    def sockets(self) -> MipSockets:
+        """UDP port 434; raises :class:`gateway.appliance.mip_sockets.MipSocketError`."""
+        return MipSockets()
+
+    def link_socket(self, interface: str) -> LinkSocket:
+        """On a link of a foreign agent; raises OSError."""
+        return LinkSocket(interface)
 
     def home_agent(self, policy: HomeAgentPolicy) -> HomeAgent:
         """Without any binding."""
