@@ -92,7 +92,14 @@ class MobilityBed:
         self, local: object = "%any", *, host: str = "device", **keys: Any
     ) -> StrongSwan:
         """A VPN client that knows nothing of Mobile IP, connected; its inner address is TIA."""
-        swan = StrongSwan(self.lab, host, name=f"charon-{host}-{len(self.swans)}")
+        self._number += 1
+        # It must not look for the gateway by way of the layer above it.
+        swan = StrongSwan(
+            self.lab,
+            host,
+            name=f"charon-{host}-{self._number}",
+            extra="interfaces_ignore = ihoa, itun",
+        )
         self.swans.append(swan)
         swan.start()
         swan.load(roles.strongswan(local, name=host, **keys))
