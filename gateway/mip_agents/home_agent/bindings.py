@@ -166,12 +166,14 @@ def node_key(node: MobileNode) -> Hashable:
 class BindingTable:
     """Registrants by what they are known by, and those with a home address by that."""
 
-    __slots__ = ("by_home", "by_key")
+    __slots__ = ("_switched", "by_home", "by_key")
 
     def __init__(self) -> None:
         self.by_key: dict[Hashable, Registrant] = {}
         self.by_home: dict[int, Registrant] = {}
         """Only those that have a binding."""
+        self._switched: dict[int, Registrant] = {}
+        """By care-of addresses with zero overhead."""
 
     def __iter__(self) -> Iterator[Registrant]:
         """Those that have a binding."""
@@ -195,9 +197,29 @@ class BindingTable:
         registrant.home_network = network
         self.by_home[int(home)] = registrant
 
+    def set_care_ofs(self, registrant: Registrant, care_ofs: tuple[CareOf, ...]) -> None:
+        """It is at these care-of addresses now."""
+        switched = self._switched
+        for one in registrant.care_ofs:
+            if switched.get(int(one.address)) is registrant:
+                del switched[int(one.address)]
+        registrant.care_ofs = care_ofs
+        for one in care_ofs:
+            if one.zero_overhead is not None:
+                switched[int(one.address)] = registrant
+
+    def may_switch(self, registrant: Registrant | None, care_of: int) -> bool:
+        """Whether nobody else's packets are switched at a care-of address.
+
+        They carry no other mark of whose they are. A node that lost its address to another one
+        may still be bound to it.
+        """
+        holder = self._switched.get(care_of)
+        return holder is None or holder is registrant
+
     def unbind(self, registrant: Registrant) -> None:
         """It has no binding any more."""
-        registrant.care_ofs = ()
+        self.set_care_ofs(registrant, ())
         if registrant.home_address is not None:
             self.by_home.pop(int(registrant.home_address), None)
         registrant.home_address = None

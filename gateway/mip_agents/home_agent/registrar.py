@@ -245,7 +245,7 @@ class Registrar:
         for one in kept:
             # The reply that ends switching is this one: it does not confirm it.
             one.zero_overhead = None
-        registrant.care_ofs = (*kept, care_of)
+        self.table.set_care_ofs(registrant, (*kept, care_of))
         self.outputs.append(SetBinding(dataplane_binding(registrant, self.policy)))
         home = registrant.home_address
         if not kept and others and home is not None:
@@ -310,7 +310,8 @@ class Registrar:
             self._revocations.announce(home, registrant, one, now, inform=inform)
             for one in care_ofs
         ]
-        registrant.care_ofs = tuple(one for one in registrant.care_ofs if one not in care_ofs)
+        left = tuple(one for one in registrant.care_ofs if one not in care_ofs)
+        self.table.set_care_ofs(registrant, left)
         if registrant.care_ofs:
             self.outputs.append(SetBinding(dataplane_binding(registrant, self.policy)))
         else:

@@ -252,6 +252,8 @@ class Court:
         """The default destination of address switching, None without."""
         if case.zero_overhead is None:
             return None
+        if not self.table.may_switch(case.registrant, case.care_of):
+            return None
         plain = case.direct and not (case.traversal and case.traversal.udp_port)
         return zero_overhead.grant(
             case.zero_overhead.destination,

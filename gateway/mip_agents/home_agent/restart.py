@@ -70,7 +70,10 @@ def _restore(record: Record, registrar: Registrar, now: float, wall_s: float) ->
     registrant = Registrant(node_key(node), node)
     registrant.record_key = records.key(registrar.policy.name, node.nai, node.home_address)
     if care_ofs and _settle(registrant, record, registrar):
-        registrant.care_ofs = care_ofs
+        for one in care_ofs:
+            if not registrar.table.may_switch(registrant, int(one.address)):
+                one.zero_overhead = None
+        registrar.table.set_care_ofs(registrant, care_ofs)
     registrant.quiet_until = now + _memory_s(node)
     registrant.registrations = record.registrations
     _restore_replay(registrant, record, wall_s)

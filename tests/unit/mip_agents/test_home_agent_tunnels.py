@@ -1,5 +1,6 @@
 """NAT traversal (RFC 3519) and zero-overhead tunnelling (draft 001, appendix D)."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -9,11 +10,13 @@ from home_agent_world import (
     FOREIGN_AGENT,
     HOME,
     HOME_AGENT,
+    LAPTOP,
     NAT,
     OTHER_HOME_AGENT,
     PUBLIC,
     D,
     G,
+    Nodes,
     RequestFlag,
     S,
     T,
@@ -248,3 +251,48 @@ def test_zero_overhead_asked_behind_the_authenticator_is_not_heard() -> None:
     answers = world.send(octets)
     assert answers.code == 0
     assert answers.zero_overhead is None
+
+
+def test_zero_overhead_for_one_node_at_a_care_of_address() -> None:
+    other = replace(LAPTOP, name="other", home_address=IPv4Address("10.8.0.20"))
+    nodes = Nodes(LAPTOP, other)
+    world = World(policy(nodes=nodes))
+    assert world.register(extensions=[ASKED]).zero_overhead == VPN
+    # The laptop lost its address to another node, and its binding is still there.
+    for _ in range(2):
+        answers = world.register(home=other.home_address, lifetime=3000, extensions=[ASKED])
+        assert answers.code == 0
+        assert answers.zero_overhead is None
+    answers = world.restart(1)
+    assert [one.binding.zero_overhead for one in answers.of(SetBinding)] == [VPN, None]
+    world.pass_time(2)
+    answers = world.register(home=other.home_address, lifetime=3000, extensions=[ASKED])
+    assert answers.zero_overhead is None
+    assert world.register(extensions=[ASKED]).zero_overhead == VPN
+    # The laptop turns up elsewhere.
+    assert world.register(care_of=CARE_OF_2, extensions=[ASKED]).zero_overhead == VPN
+    answers = world.register(home=other.home_address, lifetime=3000, extensions=[ASKED])
+    assert answers.zero_overhead == VPN
+    assert answers.set.zero_overhead == VPN
+    assert world.register(extensions=[ASKED]).zero_overhead is None
+
+
+@pytest.mark.parametrize(
+    "end", ["expiry", "revoked", "home", "second care-of address", "asked no more"]
+)
+def test_zero_overhead_leaves_the_care_of_address_free(end: str) -> None:
+    other = replace(LAPTOP, name="other", home_address=IPv4Address("10.8.0.20"))
+    world = World(policy(nodes=Nodes(LAPTOP, other)))
+    assert world.register(extensions=[ASKED]).zero_overhead == VPN
+    if end == "expiry":
+        world.pass_time(301)
+    elif end == "revoked":
+        world.agent.revoke(HOME, world.now)
+        world.take()
+    elif end == "home":
+        world.register(lifetime=0, care_of=HOME)
+    elif end == "second care-of address":
+        world.register(flags=S | D | T, care_of=CARE_OF_2)
+    else:
+        world.register()
+    assert world.register(home=other.home_address, extensions=[ASKED]).zero_overhead == VPN
