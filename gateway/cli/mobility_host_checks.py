@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,12 +28,10 @@ def mobility_verdicts(config: Config, routes: Iterable[Route], *, ours: bool) ->
     yield from _addresses(config)
     if not config.has_mobility_agents:
         return
-    yield port_free(
-        socket.SOCK_DGRAM,
-        Endpoint(_ANY, MIP_PORT),
-        "nothing: registrations have no other port",
-        ours=ours,
-    )
+    port = port_free(socket.SOCK_DGRAM, Endpoint(_ANY, MIP_PORT), "", ours=ours)
+    if port.state == "missing":
+        port = replace(port, remedy="stop it: registrations have no other port")
+    yield port
     yield from _interfaces(config)
     yield from _state(config)
     yield from reverse_path(config)

@@ -161,9 +161,14 @@ def _home_agent(config: Config, key: str, section: HomeAgentSection, findings: F
         why = 'is never used with zero_overhead = "off"; remove one of them'
         findings.refuse(f"{key}.zero_overhead_destinations", None, why)
     wanted = {"zero_overhead", "zero_overhead_destinations"} & given
-    if section.udp_tunnelling == "required" and section.zero_overhead != "off" and wanted:
-        why = 'is never granted with udp_tunnelling = "required": it works without UDP only'
-        findings.warn(f"{key}.zero_overhead", section.zero_overhead, why)
+    if section.zero_overhead != "off" and wanted:
+        for field, value, need in (
+            ("udp_tunnelling", "required", "it works without UDP only"),
+            ("reverse_tunnelling", "off", "it needs reverse tunnels"),
+        ):
+            if getattr(section, field) == value:
+                why = f'is never granted with {field} = "{value}": {need}'
+                findings.warn(f"{key}.zero_overhead", section.zero_overhead, why)
     _peers(f"{key}.foreign_agents", section.foreign_agents, findings)
     if not section.trust_unsigned_agents and not section.foreign_agents:
         why = "lets no foreign agent in without a table foreign_agents; only devices that have an"

@@ -107,6 +107,7 @@ def test_port_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = by_name(mobility_verdicts(config(tmp_path), [], ours=False))
         assert found[f"udp 0.0.0.0:{port}"].state == "missing"
         assert "in use by" in found[f"udp 0.0.0.0:{port}"].detail
+        assert found[f"udp 0.0.0.0:{port}"].remedy.startswith("stop it: ")
 
 
 def test_home_networks_and_routes(tmp_path: Path) -> None:

@@ -418,6 +418,10 @@ def test_shared_refused(workshop: Workshop, tables: str, said: str) -> None:
             more("home_agents.outside", 'udp_tunnelling = "required"\nzero_overhead = "allowed"'),
             "is never granted with udp_tunnelling",
         ),
+        (
+            more("home_agents.outside", 'reverse_tunnelling = "off"\nzero_overhead = "allowed"'),
+            "is never granted with reverse_tunnelling",
+        ),
         (more("home_agents.inside", "trust_unsigned_agents = false"), "lets no foreign agent in"),
         (
             ('home_networks = ["outer"]', 'home_networks = ["third"]'),
