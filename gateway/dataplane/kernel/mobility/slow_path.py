@@ -13,6 +13,7 @@ destination), and ICMP errors of ours that quote a switched address. The former 
 their encapsulated copies sent by a raw socket with the mark ``SENT``.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -43,12 +44,15 @@ class SlowPath:
         settings: MobilitySettings,
         *,
         clock: Callable[[], float] = time.monotonic,
-        identification: int = 0,
+        identification: int | None = None,
     ) -> None:
+        """``identification`` is where IP identifications start; anywhere unless told."""
         self._queue = queue
         self._clock = clock
         self._sender = RawSender(_SENT_MARKS)
         self._groups = GroupMemberships()
+        if identification is None:
+            identification = int.from_bytes(os.urandom(2), "big")
         self._path = MobilityPath(settings, identification, (constants.FOU_PORT,))
         self.counters: Counter[str] = self._path.counters
         """Packets by what became of them."""
