@@ -1,7 +1,7 @@
 """What changed between two configurations, for reload and ``gateway check --diff``."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import BaseModel, SecretStr
@@ -81,8 +81,10 @@ def difference(running: Config, wanted: Config) -> list[Change]:
     changes += _radius(running, wanted)
     changes += _profiles(running, wanted)
     changes += _connections(running, wanted)
-    changes += _section("mobility", running, wanted)
-    changes += _mobility(running, wanted)
+    mobility = [*_section("mobility", running, wanted), *_mobility(running, wanted)]
+    if _mobility_comes_or_goes(running, wanted):
+        mobility = [replace(one, effect=_RESTART, needs_restart=True) for one in mobility]
+    changes += mobility
     for section in ("api", "control"):
         changes += _section(section, running, wanted)
     return changes
@@ -96,8 +98,16 @@ def in_force(running: Config, wanted: Config) -> Config:
     live = {"log_level": wanted.gateway.log_level}
     kept = {name: getattr(running, name) for name in ("ike", "dataplane", "api", "control")}
     gateway = running.gateway.model_copy(update=live)
-    mobility = kept_until_restart(running.mobility, wanted.mobility)
-    return wanted.model_copy(update={**kept, "gateway": gateway, "mobility": mobility})
+    if _mobility_comes_or_goes(running, wanted):
+        agents = {name: getattr(running, name) for name in ("mobility", *TABLES)}
+    else:
+        agents = {"mobility": kept_until_restart(running.mobility, wanted.mobility)}
+    return wanted.model_copy(update={**kept, **agents, "gateway": gateway})
+
+
+def _mobility_comes_or_goes(running: Config, wanted: Config) -> bool:
+    """The first agent, and the end of the last one: sockets and devices are made at start."""
+    return running.needs_mobility != wanted.needs_mobility
 
 
 def _fields(old: BaseModel, new: BaseModel, key: str) -> Iterator[tuple[str, str, str]]:

@@ -75,6 +75,12 @@ class Config(Section):
         return bool(self.home_agents or self.foreign_agents)
 
     @property
+    def needs_mobility(self) -> bool:
+        """Whether there is anything to do for Mobile IPv4: agents of ours, or others' behind us."""
+        others = self.mobility.inside_home_agents or self.mobility.relays
+        return self.has_mobility_agents or bool(others)
+
+    @property
     def control_socket(self) -> Path:
         """Where the control socket is."""
         return self.control.socket or self.gateway.runtime_dir / "control.sock"

@@ -260,9 +260,9 @@ def mobility_settings(config: Config) -> MobilitySettings | None:
     There is something without an agent of ours too: home agents behind us to protect or to relay.
     """
     mobility = config.mobility
-    inside = tuple(_inside(config))
-    if not config.has_mobility_agents and not inside and not mobility.relays:
+    if not config.needs_mobility:
         return None
+    inside = tuple(_inside(config))
     links = (a.interface for a in config.foreign_agents.values() if not a.through_vpn)
     return MobilitySettings(
         home_agents=tuple(agent.address for agent in config.home_agents.values()),

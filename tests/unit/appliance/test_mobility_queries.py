@@ -1,15 +1,18 @@
 """Bindings, visitors and denials over the control socket's language."""
 
 import asyncio
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from gateway.api.models_mobility import Binding, RegistrationFailure, Visitor
+from gateway.api.models_mobility import HomeNetwork as HomeNetworkModel
 from gateway.appliance.failures import Failures
 from gateway.appliance.mobility_queries import MobilityQueries
-from gateway.control.protocol import ControlError, ErrorCode, Role, check_request
+from gateway.control.protocol import ControlError, ErrorCode, Role, check_request, dump
 from gateway.domain.event import Event, Severity
 from gateway.domain.mobility import HomeNetwork
 from gateway.domain.pools import AddressPool
@@ -293,3 +296,22 @@ def test_denials_are_found_by(args: dict[str, object], count: int) -> None:
     failures = Failures()
     failures(denied())
     assert ask(None, "registration-failures", failures, **args)["total"] == count
+
+
+def test_the_api_knows_every_field() -> None:
+    """What is answered here is what the API's models describe, nothing less and nothing more."""
+    policy = ForeignAgentPolicy("hall", IPv4Address("10.4.0.1"), "eth2")
+    one = visitor("hall", "10.20.0.1", "10.20.1.3")
+    foreign = FakeForeign(policy, {(one.home_agent, one.home_address): one})
+    agents = FakeAgents({"inside": home("inside", "10.20.0.1", 1, NETWORK)}, {"hall": foreign})
+    failures = Failures()
+    failures(denied())
+    for op, model in (
+        ("bindings", Binding),
+        ("visitors", Visitor),
+        ("home-networks", HomeNetworkModel),
+        ("registration-failures", RegistrationFailure),
+    ):
+        (item,) = json.loads(dump(ask(agents, op, failures)))["items"]
+        assert set(item) == set(model.model_fields)
+        assert model.model_validate(item).model_dump() == item

@@ -189,3 +189,12 @@ def test_mobility_tables_come_and_go(
     assert (come.kind, come.key, gone.kind, gone.key) == ("added", table, "removed", table)
     assert come.effect == added
     assert gone.effect.startswith(removed)
+
+
+def test_the_first_agent_and_the_last_one_need_a_restart(workshop: Workshop) -> None:
+    without, agents = workshop.load(), workshop.load(MINIMAL + AGENTS)
+    for running, wanted in ((without, agents), (agents, without)):
+        changes = difference(running, wanted)
+        assert len(changes) == 4
+        assert all(change.needs_restart for change in changes)
+        assert difference(in_force(running, wanted), wanted) == changes

@@ -63,7 +63,19 @@ WORDS = (
         "10.20.0.7/32",
     ),
     *("inside", "outside", "inner", "outer", "ann", "bob", "hall", "vpn", "eth0", "eth2", "gw0"),
-    *("required", "off", "gre", "ip-ip", "hmac-sha256", "keyed-md5", "a@b", "@", "", KEY[::-1], KEY[:8]),
+    *(
+        "required",
+        "off",
+        "gre",
+        "ip-ip",
+        "hmac-sha256",
+        "keyed-md5",
+        "a@b",
+        "@",
+        "",
+        KEY[::-1],
+        KEY[:8],
+    ),
 )
 VALUES = (
     st.sampled_from(WORDS)
