@@ -13,7 +13,8 @@ What was learnt (Linux 6.1, nft 1.0.6):
 - ``notrack`` after the connection tracker touches only packets that it found invalid; and unlike
   ``ct state`` it does not turn the tracker on.
 - Outer fragments need no rule: the first one gets the mark, and the whole packet has the mark of
-  its first fragment; overlapping fragments are dropped by the kernel.
+  its first fragment; overlapping fragments are dropped by the kernel. Later fragments have to be
+  kept from ``@th``: a load of four octets reads their payload.
 - Raw payload statements leave checksums alone; the UDP header of a tunnel is rewritten so that
   its checksum stays right (:data:`constants.FOU_PORT`).
 """
