@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SYSCTL_FILE = "/etc/sysctl.d/90-gateway.conf"
 _ANY = IPv4Address("0.0.0.0")  # noqa: S104 - registrations come to all addresses of agents
 _STRICT = "1"
+_APPLY = "sysctl --system"
 
 
 def mobility_verdicts(config: Config, routes: Iterable[Route], *, ours: bool) -> Iterator[Verdict]:
@@ -97,11 +98,13 @@ def _state(config: Config) -> Iterator[Verdict]:
 
 
 def reverse_path(config: Config, sysctl: Path = Path("/proc/sys")) -> Iterator[Verdict]:
-    """Strict reverse path filters drop what a home agent gets without encapsulation.
+    """Strict reverse path filters drop what the slow path and address switching let in.
 
-    Tunnels' own devices and visited links are set by the gateway itself.
+    Those packets seem to come from the interface of the tunnel, and their sources are home
+    addresses, whose route is a tunnel. Tunnels' own devices and visited links are set by the
+    gateway itself.
     """
-    if not any(agent.zero_overhead != "off" for agent in config.home_agents.values()):
+    if not config.has_mobility_agents:
         return
     folder = sysctl / "net/ipv4/conf"
     every = _read(folder / "all/rp_filter")
@@ -111,15 +114,37 @@ def reverse_path(config: Config, sysctl: Path = Path("/proc/sys")) -> Iterator[V
         if path.parent.name not in ("all", "default", "lo")
         and max(_read(path), every, key=lambda text: text or "0") == _STRICT
     ]
-    named = [name for name in strict if name in config.dataplane.outside_interfaces]
-    wanted = named or ([] if config.dataplane.outside_interfaces else strict)
+    wanted = [name for name in strict if name in _tunnels_come_by(config, strict)]
+    name = "reverse path filters"
     if not wanted:
-        yield Verdict("network", "reverse path filter", "ok", "lets zero-overhead packets in")
-    for interface in wanted:
-        switch = f"net.ipv4.conf.{interface}.rp_filter"
-        detail = f"{switch} is strict (1): it drops zero-overhead packets of mobile nodes"
-        remedy = f'sysctl -w {switch}=2, and for good: write "{switch} = 2" into {SYSCTL_FILE}'
-        yield Verdict("network", f"reverse path filter {interface}", "warn", detail, remedy)
+        yield Verdict("network", name, "ok", "none is strict where tunnels come in")
+        return
+    detail = f"strict (1) on {', '.join(wanted)}: {_lost(config)}"
+    lines = ", ".join(f'"net.ipv4.conf.{one}.rp_filter = 2"' for one in wanted)
+    yield Verdict(
+        "network", name, "warn", detail, f"write {lines} into {SYSCTL_FILE}, then: {_APPLY}"
+    )
+
+
+def _tunnels_come_by(config: Config, interfaces: Iterable[str]) -> set[str]:
+    """Interfaces that tunnels may come in by: the outside ones alone if nothing is inside."""
+    outside = set(config.dataplane.outside_interfaces)
+    inside = any(agent.placement == "inside" for agent in config.home_agents.values())
+    if outside and not inside and not config.foreign_agents:
+        return outside
+    ours = {config.dataplane.xfrm_interface}
+    ours |= {name for name in interfaces if name.startswith("mob-")}
+    return set(interfaces) - ours
+
+
+def _lost(config: Config) -> str:
+    """What a strict filter drops."""
+    if not config.mobility.offload:
+        return "it drops everything that comes out of tunnels (offload = false)"
+    return (
+        "it drops zero-overhead packets, and those of tunnels with minimal encapsulation or GRE "
+        "options"
+    )
 
 
 def _read(path: Path) -> str:

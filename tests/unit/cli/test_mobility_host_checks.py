@@ -137,21 +137,31 @@ def filters(root: Path, **values: str) -> Path:
 )
 def test_reverse_path_filters(tmp_path: Path, every: str, eth0: str, strict: bool) -> None:
     root = filters(tmp_path, all=every, eth0=eth0, eth1="1", lo="1", default="1")
-    (verdict,) = reverse_path(config(tmp_path), root)
+    outside = {"office": {**AGENT, "placement": "outside"}}
+    (verdict,) = reverse_path(config(tmp_path, home_agents=outside), root)
     assert (verdict.state == "warn") is strict
     if strict:
-        assert '"net.ipv4.conf.eth0.rp_filter = 2" into /etc/sysctl.d/' in verdict.remedy
+        assert 'write "net.ipv4.conf.eth0.rp_filter = 2" into /etc/sysctl.d/' in verdict.remedy
+        assert "eth1" not in verdict.remedy
 
 
-def test_reverse_path_filters_of_all_interfaces_where_none_is_outside(tmp_path: Path) -> None:
-    root = filters(tmp_path, all="0", eth0="1", eth1="1", eth2="0")
-    found = list(reverse_path(config(tmp_path, dataplane={}), root))
-    assert [one.name for one in found] == [
-        "reverse path filter eth0",
-        "reverse path filter eth1",
-    ]
-    off = {"office": {**AGENT, "zero_overhead": "off"}}
-    assert list(reverse_path(config(tmp_path, home_agents=off), root)) == []
+def test_tunnels_of_inside_agents_come_by_any_interface(tmp_path: Path) -> None:
+    root = filters(
+        tmp_path, **{"all": "0", "eth0": "1", "eth1": "1", "eth2": "0", "mob-in-gre": "1"}
+    )
+    (verdict,) = reverse_path(config(tmp_path), root)
+    assert verdict.detail.startswith("strict (1) on eth0, eth1: ")
+    assert '"net.ipv4.conf.eth1.rp_filter = 2" into' in verdict.remedy
+    assert list(reverse_path(Config(), root)) == []
+
+
+def test_without_offload_strict_filters_drop_everything(tmp_path: Path) -> None:
+    root = filters(tmp_path, all="0", eth0="1")
+    (some,) = reverse_path(config(tmp_path), root)
+    assert "zero-overhead packets, and those of tunnels with minimal" in some.detail
+    slow = config(tmp_path, mobility={"state_dir": str(tmp_path), "offload": False})
+    (everything,) = reverse_path(slow, root)
+    assert "drops everything" in everything.detail
 
 
 @pytest.mark.parametrize(("value", "state"), [("0", "warn"), ("1", "ok"), (None, "ok")])
