@@ -5,6 +5,7 @@ and the header's checksum are not compared.
 """
 
 import json
+import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
@@ -203,3 +204,32 @@ def test_a_foreign_agents_wires(bed: MobilityBed, kind: Encapsulation, port: int
         bed.stop()
     for fast, slow in zip(seen[True], seen[False], strict=True):
         assert fast.hex() == slow.hex()
+
+
+def syn(source: IPv4Address, destination: IPv4Address, segment: int) -> bytes:
+    bare = struct.pack("!HHIIBBHHHBBH", 4000, 80, 1, 0, 0x60, 2, 1000, 0, 0, 2, 4, segment)
+    pseudo = source.packed + destination.packed + struct.pack("!HH", 6, len(bare))
+    bare = bare[:16] + internet_checksum(pseudo + bare).to_bytes(2, "big") + bare[18:]
+    return packet(bare, source, destination, protocol=6)
+
+
+def test_segment_sizes(bed: MobilityBed) -> None:
+    """Clamped to what fits the tunnel, in both directions and on both paths."""
+    seen = {}
+    for offload in (True, False):
+        bed.start(offload=offload)
+        bed.commit(binding(max_packet_octets=LIMIT))
+        wires = Wires(bed)
+        try:
+            (there,) = wires.send(HOST, syn(HOST_ADDRESS, HOME, 1460), wires.abroad)
+            made = by_tunnel(syn(HOME, HOST_ADDRESS, 1460), CARE_OF, Encapsulation.IP_IP, 0)
+            (back,) = wires.send(NODE, made, wires.at_home)
+        finally:
+            wires.close()
+        for inner in (there[20:], back):
+            assert int.from_bytes(inner[42:44], "big") <= LIMIT - 40
+            pseudo = inner[12:20] + struct.pack("!HH", 6, len(inner) - 20)
+            assert internet_checksum(pseudo + inner[20:]) == 0
+        seen[offload] = (comparable(there, outer=True), back)
+        bed.stop()
+    assert seen[True] == seen[False]
