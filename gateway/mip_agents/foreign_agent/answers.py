@@ -38,8 +38,8 @@ def send(core: Core, pending: Pending, octets: bytes) -> None:
         octets += Challenge(core.challenges.give(pending.challenged)).serialize()
     if pending.association is not None:
         octets = sign(octets, AuthenticationKind.MOBILE_FOREIGN, pending.association)
-    link = pending.link if pending.link.address else None
-    core.outputs.append(Transmit(octets, Path(pending.local, pending.remote), link))
+    # By its interface, always: no route leads to a node that is no visitor (yet, or any more).
+    core.outputs.append(Transmit(octets, Path(pending.local, pending.remote), pending.link))
 
 
 def tell_denied(core: Core, pending: Pending, denied: Denied, now: float) -> None:

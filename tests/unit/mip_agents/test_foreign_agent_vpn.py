@@ -62,7 +62,7 @@ def test_a_registration_through_the_tunnel_is_relayed_and_answered_through_it() 
     assert sent.path.remote == Endpoint(HOME_AGENT, 434)
     world.hears(reply())
     ((_, sent),) = world.to_node()
-    assert sent.link is None
+    assert sent.link == Link("gw0")
     assert sent.path.remote == Endpoint(HOME, PORT)
     (event,) = world.events("visitor_registered")
     assert "waits" not in event.text
