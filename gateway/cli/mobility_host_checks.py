@@ -226,7 +226,7 @@ def outside_verdicts(config: Config) -> Iterator[Verdict]:
 
     name = "registrations from outside"
     if not settings.outside_interfaces:
-        remedy = 'set dataplane.outside_interfaces = ["INTERFACE"]'
+        remedy = 'set dataplane.outside_interfaces = ["INTERFACE"], or let a firewall drop them'
         detail = "reach inside home agents: no interface is known to be outside"
         yield Verdict("network", name, "warn", detail, remedy)
         return

@@ -3,7 +3,7 @@
 from gateway.config.connection import AdvertisementSection, ConnectionSection
 from gateway.config.document import Config
 from gateway.config.findings import Findings
-from gateway.config.vpn_agent import uses_vpn_fa, vpn_agents
+from gateway.config.vpn_agent import agent_of, uses_vpn_fa, vpn_agents
 
 _V1_ONLY = ("exchange", "allow_aggressive_psk", "config_mode")
 _V2_ONLY = ("ppk_id", "ppk_file", "ppk_required", "return_routability", "eap_identity")
@@ -77,6 +77,7 @@ def _foreign_agent(
 ) -> None:
     told, where = section.foreign_agent, f"{key}.foreign_agent"
     _home_addresses(config, key, section, findings)
+    _reachable(config, key, section, findings)
     if told is None:
         _agent_needed(config, key, section, findings)
         return
@@ -120,6 +121,20 @@ def _home_addresses(
                 "home address"
             )
             findings.warn(f"{key}.remote_subnets", network, why)
+
+
+def _reachable(config: Config, key: str, section: ConnectionSection, findings: Findings) -> None:
+    """Registrations have to fit through the tunnel."""
+    name = agent_of(config, section)
+    if name is None:
+        return
+    address = config.foreign_agents[name].care_of_address
+    if not any(address in network for network in section.local_subnets):
+        why = (
+            f"does not hold {address}, the care-of address of foreign_agents.{name}: the tunnel "
+            f'does not carry registrations; add "{address}/32"'
+        )
+        findings.warn(f"{key}.local_subnets", list(map(str, section.local_subnets)), why)
 
 
 def _agent_needed(config: Config, key: str, section: ConnectionSection, findings: Findings) -> None:

@@ -19,9 +19,9 @@ from gateway.config.vpn_agent import agent_of
 from gateway.domain.mobility import MIP_PORT
 
 NO_PROOF = (
-    "is empty, so registrations from outside reach the inside home agent, and a device that "
-    "reaches it takes itself to be inside and sends without IPsec; list the interfaces towards "
-    "the internet"
+    "is empty, so this gateway lets registrations from outside reach the inside home agent, and a "
+    "device that reaches it takes itself to be inside and sends without IPsec; list the interfaces "
+    "towards the internet, or let a firewall in front drop them"
 )
 
 

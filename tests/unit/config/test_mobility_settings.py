@@ -408,7 +408,7 @@ def test_shared_refused(workshop: Workshop, tables: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (('outside_interfaces = ["eth0"]', ""), "dataplane.outside_interfaces: is empty, so regis"),
+        (('outside_interfaces = ["eth0"]', ""), "dataplane.outside_interfaces: is empty, so this"),
         (
             more("home_agents.inside", 'public_addresses = ["198.51.100.9"]'),
             "makes an inside home agent known outside",
@@ -571,6 +571,13 @@ def test_home_addresses_on_both_sides_of_the_tunnel(workshop: Workshop) -> None:
     )
     lines = workshop.complaints(minimal.replace('vpn_fa = "allowed"', ""))
     assert any("an address can be on one side only" in line for line in lines)
+
+
+def test_the_care_of_address_must_fit_through_the_tunnel(workshop: Workshop) -> None:
+    minimal = workshop.added("connections.staff", 'vpn_fa = "allowed"')
+    (warned,) = warnings(workshop.load(f"{minimal}\n{VPN.replace('10.1.0.1', '10.2.0.1')}"))
+    assert warned.startswith('connections.staff.local_subnets = ["10.1.0.0/16"]: does not hold')
+    assert warned.endswith('add "10.2.0.1/32"')
 
 
 def test_care_of_address_that_is_ours(workshop: Workshop) -> None:
