@@ -25,6 +25,7 @@ def bed(request: pytest.FixtureRequest) -> Iterator[MobilityBed]:
         bed.vpn()
         bed.outside_home_agent()
         bed.foreign_agent("xfa")
+        bed.record("gw", "core")
         yield bed
 
 
@@ -44,7 +45,7 @@ def start_at_home(bed: MobilityBed) -> Iterator[None]:
 def test_home_c_f_vf_and_back(bed: MobilityBed) -> None:
     """Inside with and without a foreign agent, outside by VPN/FA, home again."""
     lab, node = bed.lab, bed.node("i", default_route=False)
-    node.at_home(HOME, deregister=False)
+    assert node.at_home(HOME)
     with bed.download() as session:
         session.goes_on()
         lab.move("plain")
@@ -68,7 +69,7 @@ def test_home_c_f_vf_and_back(bed: MobilityBed) -> None:
 def test_vc_with_an_unmodified_client(bed: MobilityBed) -> None:
     """VPN-TIA as co-located care-of address; strongSwan moves the SA by itself (MOBIKE)."""
     lab, node = bed.lab, bed.node("i", default_route=False)
-    node.at_home(HOME, deregister=False)
+    assert node.at_home(HOME)
     with bed.download() as session:
         session.goes_on()
         lab.move("access1")
@@ -88,7 +89,7 @@ def test_vc_with_an_unmodified_client(bed: MobilityBed) -> None:
 def test_outside_by_the_outside_home_agent(bed: MobilityBed) -> None:
     """cvf here and there, fvf: one IKE SA at the x-HoA, which moves below it."""
     lab, low, high = bed.lab, bed.node("x"), bed.node("i", default_route=False)
-    high.at_home(HOME, deregister=False)
+    assert high.at_home(HOME)
     with bed.download() as session:
         session.goes_on()
         lab.move("access1")
@@ -119,7 +120,7 @@ def test_outside_by_the_outside_home_agent(bed: MobilityBed) -> None:
 def test_the_gateway_restarts_under_a_session(bed: MobilityBed) -> None:
     """Bindings of the i-HA and visitors of nobody: the session goes on inside."""
     lab, node = bed.lab, bed.node("i", default_route=False)
-    node.at_home(HOME, deregister=False)
+    assert node.at_home(HOME)
     with bed.download() as session:
         session.goes_on()
         lab.move("plain")
