@@ -57,14 +57,14 @@ LIFETIME_AT_HOME = Denial(
 )
 NO_HOST = Denial(
     ReplyCode.HA_POOR_REQUEST,
-    "its care-of address is no host's: 0/8, loopback, multicast or broadcast",
+    "its care-of address, or its source, is no host's: 0/8, loopback, multicast or broadcast",
 )
 LOOP = Denial(
     ReplyCode.HA_PROHIBITED, "its care-of address is a home agent's: packets would go in circles"
 )
 CARE_OF_IN_HOME_NETWORK = Denial(
     ReplyCode.HA_PROHIBITED,
-    "its care-of address is a mobile node's home address, or lies in a virtual home network",
+    "it would be tunnelled to a mobile node's home address, or into a virtual home network",
     "a node on its home link deregisters instead",
 )
 VENDOR_OF_NODE = Denial(

@@ -175,10 +175,14 @@ class Registrar:
             home, leased = found, True
         network = addresses.home_network(int(home))
         taken = self.table.by_home.get(int(home))
-        if network is None or taken is not None:
+        # Somebody lives at an address that the pool gave away.
+        inhabited = leased and home in (case.request.care_of_address, case.source)
+        if network is None or taken is not None or inhabited:
             if leased:
                 home_addresses.release(home, self.policy)
-            return denials.ANOTHERS_HOME_ADDRESS if taken else denials.OUTSIDE_HOME_NETWORKS
+            if network is None:
+                return denials.OUTSIDE_HOME_NETWORKS
+            return denials.ANOTHERS_HOME_ADDRESS
         registrant.leased = leased
         registrant.registrations = 0
         self.table.bind(registrant, home, network)

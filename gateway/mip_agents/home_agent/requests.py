@@ -157,21 +157,31 @@ class Court:
         return None
 
     def _check_care_of_address(self, case: Case) -> Denial | None:
-        care_of = case.care_of
-        if case.home_address is not None and care_of == int(case.home_address):
+        if case.home_address is not None and case.care_of == int(case.home_address):
             return denials.LIFETIME_AT_HOME
-        if is_no_host(care_of):
+        if is_no_host(case.care_of):
             return denials.NO_HOST
-        if self.addresses.is_home_agent(care_of) or self.addresses.is_home_agent(int(case.source)):
+        if self.addresses.is_home_agent(case.care_of):
             return denials.LOOP
-        network = self.addresses.home_network(care_of)
+        return None
+
+    def _check_tunnel_end(self, case: Case) -> Denial | None:
+        """Where packets will be sent: behind a NAT, that is not the care-of address."""
+        remote = case.traversal.remote if case.traversal else case.request.care_of_address
+        number = int(remote)
+        if is_no_host(number):
+            return denials.NO_HOST
+        if self.addresses.is_home_agent(number) or self.addresses.is_home_agent(int(case.source)):
+            return denials.LOOP
+        network = self.addresses.home_network(number)
         if network is None:
             return None
         # Somebody may live there, an agent for one; but no mobile node tunnels to another.
         if (
             network.interface is None
-            or care_of in self.table.by_home
-            or self.policy.nodes.by_home_address(case.request.care_of_address) is not None
+            or number in self.table.by_home
+            or (case.home_address is not None and remote == case.home_address)
+            or self.policy.nodes.by_home_address(remote) is not None
         ):
             return denials.CARE_OF_IN_HOME_NETWORK
         return None
@@ -283,6 +293,7 @@ _ALWAYS: tuple[_Check, ...] = (
 _FOR_BINDINGS: tuple[_Check, ...] = (
     Court._check_care_of_address,  # noqa: SLF001
     Court._check_traversal,  # noqa: SLF001
+    Court._check_tunnel_end,  # noqa: SLF001
     Court._check_encapsulation,  # noqa: SLF001
     Court._check_reverse_tunnel,  # noqa: SLF001
     Court._check_room,  # noqa: SLF001

@@ -162,6 +162,22 @@ def test_a_tunnel_never_leads_to_a_home_agent() -> None:
         assert world.register(source, extensions=[UdpTunnelRequest()]).code == 129
 
 
+@pytest.mark.parametrize("source", ["127.0.0.1", "224.0.0.1", "10.7.0.5", "10.7.0.99", "0.0.0.0"])
+def test_h63_a_forged_source_gets_no_tunnel(source: str) -> None:
+    world = World()
+    answers = world.register(IPv4Address(source), extensions=[UdpTunnelRequest()])
+    assert answers.code in (129, 134)
+    assert not world.bound
+
+
+def test_h63_behind_a_nat_any_care_of_address_may_be_met() -> None:
+    world = World()
+    inside = IPv4Address("10.7.0.99")
+    answers = world.register(NAT, 40404, care_of=inside, extensions=[UdpTunnelRequest()])
+    assert answers.code == 0
+    assert answers.set.tunnels[0].remote == NAT
+
+
 # -- zero overhead ---------------------------------------------------------------------------------
 
 
@@ -291,7 +307,7 @@ def test_zero_overhead_leaves_the_care_of_address_free(end: str) -> None:
         world.take()
     elif end == "home":
         world.register(lifetime=0, care_of=HOME)
-    elif end == "second care-of address":
+    elif end == "second address":
         world.register(flags=S | D | T, care_of=CARE_OF_2)
     else:
         world.register()
