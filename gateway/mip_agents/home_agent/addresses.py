@@ -23,6 +23,11 @@ def is_no_host(address: int) -> bool:
     return first in (0, _LOOPBACK) or first >= _MULTICAST_AND_ABOVE
 
 
+def can_be_answered(source: int) -> bool:
+    """A datagram's source that an answer reaches, and only one host."""
+    return 0 < source >> 24 < _MULTICAST_AND_ABOVE
+
+
 def is_private(address: int) -> bool:
     """Of no meaning outside of its own network, so possibly behind a NAT."""
     return any(address & mask == network for network, mask in (*_PRIVATE, _LINK_LOCAL))

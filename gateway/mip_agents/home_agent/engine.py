@@ -13,7 +13,7 @@ from gateway.mip_agents.codec.extensions import UnknownExtensionError
 from gateway.mip_agents.codec.numbers import MessageType
 from gateway.mip_agents.codec.registration import RegistrationRequest
 from gateway.mip_agents.home_agent import events, replies
-from gateway.mip_agents.home_agent.addresses import Addresses
+from gateway.mip_agents.home_agent.addresses import Addresses, can_be_answered
 from gateway.mip_agents.home_agent.adoption import adopt
 from gateway.mip_agents.home_agent.answers import Answers
 from gateway.mip_agents.home_agent.bindings import BindingTable, CareOf, Registrant
@@ -80,6 +80,9 @@ class HomeAgent:
         source = path.remote.address
         if self._closed or not message or not isinstance(source, IPv4Address):
             self._discard("malformed", "it is empty, or not of IPv4", path, now)
+            return
+        if not can_be_answered(int(source)) or not path.remote.port:
+            self._discard("source", "nobody can be answered there", path, now)
             return
         kind = message[0]
         if kind == MessageType.REGISTRATION_REQUEST:

@@ -382,6 +382,17 @@ def test_h12_names_with_every_character_in_events() -> None:
     assert "\n" not in answers.event.text
 
 
+@pytest.mark.parametrize("source", ["0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255"])
+def test_sources_that_nobody_can_be_answered_at(source: str) -> None:
+    world = World()
+    octets = request(identification=world.tick())
+    assert not world.send(octets, IPv4Address(source)).transmits
+    assert not world.send(octets, port=0).transmits
+    assert not world.bound
+    assert world.agent.counters == {"discarded_source": 2}
+    assert world.send(octets).code == 0
+
+
 def test_ipv6_paths_and_empty_datagrams() -> None:
     world = World()
     path = Path(Endpoint(IPv6Address("::1"), 434), Endpoint(IPv6Address("::2"), 434))
