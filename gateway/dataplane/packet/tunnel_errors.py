@@ -21,6 +21,7 @@ LOWEST_PATH_MTU: Final = 552
 """Nobody may make us send smaller pieces than this with a forged error."""
 _PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 552)
 """RFC 1191 section 7.1: for routers that do not tell their MTU."""
+_DONT_FRAGMENT_OCTET: Final = 0x40
 _TUNNELS: Final = (ip_ip.PROTOCOL, gre.PROTOCOL, minimal.PROTOCOL)
 
 
@@ -87,6 +88,10 @@ class TunnelErrors:
             return 0, 0, 0
         if told.code != icmp.FRAGMENTATION_NEEDED:
             return unreachable
+        if not told.quote[6] & _DONT_FRAGMENT_OCTET:
+            # Only minimal encapsulation leaves the packet's DF on the wire. Nobody on the way
+            # needs to say this of a packet that may be cut up: a forgery.
+            return 0, 0, 0
         total = told.quote[2] << 8 | told.quote[3]
         mtu = told.mtu or next((size for size in _PLATEAUS if size < total), 0)
         if not LOWEST_PATH_MTU <= mtu < total:
