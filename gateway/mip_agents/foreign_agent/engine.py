@@ -183,7 +183,8 @@ class ForeignAgent:
         return True
 
     def _end_entry(self, entry: VisitorEntry, reason: str, text: str, now: float) -> None:
-        visiting.leave(self._core, entry, reason, text, now, severity=Severity.WARNING)
+        severity = Severity.INFO if reason == "closed" else Severity.WARNING
+        visiting.leave(self._core, entry, reason, text, now, severity=severity)
         self._revocations.revoke(entry, now)
 
     def reconfigure(self, policy: ForeignAgentPolicy, now: float) -> None:

@@ -26,6 +26,7 @@ from foreign_agent_world import (
 )
 
 from gateway.domain.endpoint import Endpoint, Path
+from gateway.domain.event import Severity
 from gateway.domain.mobility import Encapsulation, Tunnel, Visitor
 from gateway.mip_agents.advertisement import AgentAdvertisement
 from gateway.mip_agents.authentication import sign, verify
@@ -598,6 +599,8 @@ def test_close_removes_every_visitor_and_ends_everything() -> None:
     world.took()
     assert world.removed() == [RemoveVisitor(HOME_AGENT, HOME)]
     assert [one.message[0] for one in world.transmits()] == [7], "its home agent is told"
+    (event,) = world.events("visitor_left")
+    assert event.severity is Severity.INFO, "nothing is wrong"
 
     last = AgentAdvertisement.parse(world.advertisements()[-1].message)
     assert last.lifetime_s == 0
