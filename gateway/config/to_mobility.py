@@ -124,7 +124,16 @@ def _home_agent(
         max_packet_octets=section.max_packet_octets,
         max_bindings=section.max_bindings,
         trust_unsigned_agents=section.trust_unsigned_agents,
+        other_home_agents=frozenset(_known_home_agents(config)) - {section.address},
     )
+
+
+def _known_home_agents(config: Config) -> Iterator[IPv4Address]:
+    """Every address that is a home agent's, as far as the configuration says."""
+    for agent in config.home_agents.values():
+        yield from (agent.address, *agent.public_addresses)
+    yield from config.mobility.inside_home_agents
+    yield from (relay.home_agent for relay in config.mobility.relays)
 
 
 def _network(name: str, section: HomeNetworkSection) -> HomeNetwork:

@@ -1,18 +1,29 @@
 """Tables of the mobility agents: what is refused, what is warned of, what the agents get."""
 
+import ast
+import inspect
 from base64 import b64encode
+from dataclasses import fields
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from config_workshop import MINIMAL, Workshop
 
-from gateway.config import Config, ConfigError
+from gateway.config import Config, ConfigError, to_mobility
 from gateway.config.mobility_fields import decode_key
 from gateway.config.to_mobility import foreign_agents, home_agents, mobility_settings
 from gateway.config.to_policy import connections
+from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.mobility import Encapsulation, HomeNetwork
 from gateway.mip_agents.advertisement import AgentAdvertisement, AgentFlag
-from gateway.mip_agents.policy import Algorithm, Allowance, Placement, ReplayProtection
+from gateway.mip_agents.policy import (
+    Algorithm,
+    Allowance,
+    ForeignAgentPolicy,
+    HomeAgentPolicy,
+    Placement,
+    ReplayProtection,
+)
 
 KEY = "8f1d03c6a94e57b2e06f7c12d5983ba4"
 TEXT = b"correct horse battery"
@@ -139,6 +150,29 @@ def test_every_field_of_the_policies_comes_from_the_file(workshop: Workshop) -> 
     assert hall.visitor_associations[301].algorithm is Algorithm.HMAC_SHA256
     peer = hall.peer_agents[IPv4Address("10.7.0.1")]
     assert [one.spi for one in peer.associations] == [302, 303]
+
+
+@pytest.mark.parametrize("policy", [HomeAgentPolicy, ForeignAgentPolicy, MobilitySettings])
+def test_no_field_of_a_policy_is_forgotten(policy: type) -> None:
+    source = ast.parse(inspect.getsource(to_mobility))
+    (call,) = (
+        node
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == policy.__name__
+    )
+    assert {one.arg for one in call.keywords} == {field.name for field in fields(policy)}
+
+
+def test_home_agents_know_each_other(workshop: Workshop) -> None:
+    others = 'public_addresses = ["198.51.100.20"]'
+    more_of_it = '[mobility]\ninside_home_agents = ["10.1.0.7"]\n'
+    config = workshop.load(text(more("home_agents.outside", others)) + more_of_it)
+    inside, outside = home_agents(config)
+    known = {"203.0.113.2", "198.51.100.20", "10.1.0.7"}
+    assert set(map(str, inside.other_home_agents)) == known
+    assert set(map(str, outside.other_home_agents)) == known - {"203.0.113.2"} | {"10.20.0.1"}
 
 
 def test_several_keys_of_a_device(workshop: Workshop) -> None:
