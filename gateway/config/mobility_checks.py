@@ -293,6 +293,9 @@ def _through_vpn(
     if section.reverse_tunnelling == "off":
         why = "through the VPN every packet is tunnelled to the home agent (draft 001, B.5)"
         refused["reverse_tunnelling"] = "off", f"{why}; remove it"
+    if not section.registration_required:
+        why = "devices of the VPN can only register by way of it (draft 001, appendix B); remove it"
+        refused["registration_required"] = False, why
     if section.challenge:
         why = "IKE carries the advertisement once, so its challenge would be stale; remove it"
         refused["challenge"] = True, why

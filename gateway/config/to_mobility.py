@@ -6,7 +6,6 @@ from ipaddress import IPv4Address, IPv4Network
 from gateway.config.credential_files import FileRefusedError
 from gateway.config.document import Config
 from gateway.config.mobility import (
-    ForeignAgentSection,
     HomeAgentSection,
     HomeNetworkSection,
     KeySection,
@@ -226,11 +225,12 @@ def foreign_agents(config: Config) -> tuple[ForeignAgentPolicy, ...]:
 
     Raises :class:`ConfigError` where a file cannot be used (any more).
     """
-    agents = config.foreign_agents.items()
-    return tuple(_foreign_agent(config, name, section) for name, section in agents)
+    return tuple(foreign_agent(config, name) for name in config.foreign_agents)
 
 
-def _foreign_agent(config: Config, name: str, section: ForeignAgentSection) -> ForeignAgentPolicy:
+def foreign_agent(config: Config, name: str) -> ForeignAgentPolicy:
+    """One of them. Raises :class:`ConfigError` as :func:`foreign_agents`."""
+    section = config.foreign_agents[name]
     key = f"foreign_agents.{name}"
     vpn = section.through_vpn
     return ForeignAgentPolicy(

@@ -2,15 +2,10 @@
 
 from gateway.config.connection import AdvertisementSection, ConnectionSection
 from gateway.config.document import Config
-from gateway.config.mobility import ForeignAgentSection
 from gateway.mip_agents.advertisement import AgentAdvertisement, AgentFlag
 
 LIFETIME_S = 9000
 """Of the advertisement: the longest of RFC 1256, because IKE carries it once."""
-_ENCAPSULATION = {
-    "minimal": AgentFlag.MINIMAL_ENCAPSULATION,
-    "gre": AgentFlag.GRE,
-}
 
 
 def uses_vpn_fa(config: Config, section: ConnectionSection) -> bool:
@@ -47,12 +42,15 @@ def agent_of(config: Config, section: ConnectionSection) -> str | None:
 
 
 def advertisement(config: Config, section: ConnectionSection) -> bytes:
-    """The ICMP message that IKE carries to the connection's devices; empty where there is none."""
+    """The ICMP message that IKE carries to the connection's devices; empty where there is none.
+
+    Raises :class:`ConfigError` where a key of the foreign agent cannot be read (any more).
+    """
     told = section.foreign_agent
     if told is not None and told.name is None:
         return _told(told)
     name = agent_of(config, section)
-    return b"" if name is None else _of_agent(config.foreign_agents[name])
+    return b"" if name is None else _of_agent(config, name)
 
 
 def _told(told: AdvertisementSection) -> bytes:
@@ -70,19 +68,12 @@ def _told(told: AdvertisementSection) -> bytes:
     ).serialize()
 
 
-def _of_agent(agent: ForeignAgentSection) -> bytes:
-    """Reverse tunnelling is not an offer here: every packet of a visitor is tunnelled (B.5)."""
-    flags = AgentFlag.FOREIGN_AGENT | AgentFlag.REVERSE_TUNNELLING
-    for word in agent.encapsulations:
-        flags |= _ENCAPSULATION.get(word, AgentFlag(0))
-    if agent.registration_required:
-        flags |= AgentFlag.REGISTRATION_REQUIRED
-    if agent.revocation:
-        flags |= AgentFlag.REVOCATION
-    return AgentAdvertisement(
-        sequence=0,
-        registration_lifetime_s=agent.lifetime_s,
-        flags=flags,
-        care_of_addresses=(agent.care_of_address,),
-        lifetime_s=LIFETIME_S,
-    ).serialize()
+def _of_agent(config: Config, name: str) -> bytes:
+    """What the foreign agent itself would say on a link, without a challenge."""
+    # Most gateways have no foreign agent, and need not load one.
+    from gateway.config.to_mobility import foreign_agent  # noqa: PLC0415
+    from gateway.mip_agents.foreign_agent.advertising import describe_agent  # noqa: PLC0415
+
+    policy = foreign_agent(config, name)
+    told = describe_agent(policy, 0, busy=False, challenge=b"", lifetime_s=LIFETIME_S)
+    return told.serialize()

@@ -3,7 +3,7 @@
 import ast
 import inspect
 from base64 import b64encode
-from dataclasses import fields
+from dataclasses import fields, replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -16,6 +16,7 @@ from gateway.config.to_policy import connections
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.mobility import Encapsulation, HomeNetwork
 from gateway.mip_agents.advertisement import AgentAdvertisement, AgentFlag
+from gateway.mip_agents.foreign_agent.engine import ForeignAgent
 from gateway.mip_agents.policy import (
     Algorithm,
     Allowance,
@@ -345,6 +346,10 @@ BEHIND = ("[foreign_agents.hall]\n", "{}\n[foreign_agents.hall]\n")
         ),
         (('interface = "eth2"', "through_vpn = true\nchallenge = true"), "its challenge would be"),
         (
+            ('interface = "eth2"', "through_vpn = true\nregistration_required = false"),
+            "can only register by way of it",
+        ),
+        (
             ('interface = "eth2"', "through_vpn = true\nadvertisement_interval_s = 5"),
             "is for links",
         ),
@@ -559,6 +564,9 @@ def test_foreign_agent_of_the_vpn(workshop: Workshop, line: str) -> None:
     assert told.flags & AgentFlag.REVERSE_TUNNELLING
     assert told.flags & AgentFlag.REGISTRATION_REQUIRED
     assert told.flags & (AgentFlag.GRE | AgentFlag.MINIMAL_ENCAPSULATION)
+    engine = ForeignAgent(agent, random=bytes, wall_clock=float)
+    same = replace(engine.advertisement(), sequence=0, lifetime_s=told.lifetime_s)
+    assert told == replace(same, extensions=told.extensions)
     assert (agent.interface, agent.reverse_tunnelling) == ("gw0", Allowance.REQUIRED)
     settings = mobility_settings(config)
     assert settings is not None
