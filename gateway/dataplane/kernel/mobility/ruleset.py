@@ -108,6 +108,7 @@ def render(settings: MobilitySettings) -> str:
         OUTER_MTU=settings.mtu + 20,
         IP_IP="open_ip_ip" if fast else "queued_tunnel",
         GRE="open_gre" if fast else "queued_tunnel",
+        MINIMAL="open_minimal" if fast else "queued_tunnel",
         UDP_TUNNEL="open_udp" if fast else "queued_tunnel",
         SENDING="sending" if fast else "sending_queued",
         SWITCH_IN="switch_in" if fast else "queued_switch",
