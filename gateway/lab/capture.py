@@ -18,7 +18,11 @@ CATCH_UP_TRIES = 30
 STATISTICS = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter")
 SUSPICIOUS = "_ws.malformed || _ws.expert.severity == error"
 CHECKED = ("ip", "tcp", "udp")
-BAD_CHECKSUM = " || ".join(f"{name}.checksum.status == Bad" for name in (*CHECKED, "icmp"))
+# tshark takes what an ICMP error quotes, cut short, for a whole segment.
+BAD_CHECKSUM = (
+    "ip.checksum.status == Bad || icmp.checksum.status == Bad"
+    " || ((tcp.checksum.status == Bad || udp.checksum.status == Bad) && !(icmp.type in {3, 11, 12}))"
+)
 
 
 @dataclass(frozen=True, slots=True)

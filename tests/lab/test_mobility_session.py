@@ -54,9 +54,11 @@ def test_home_c_f_vf_and_back(bed: MobilityBed) -> None:
         lab.enter_link("ifalink")
         assert node.by_agent("ifalink")[0].accepted
         session.goes_on()
-        lab.move("access1")
+        lab.attach("access1")  # the new way is there before the old one goes
+        node.stack.use_care_of(HERE)
         bed.initiator(HERE.device.ip)
         assert node.by_vpn(plan.VPN_CARE_OF_ADDRESS, VPN_DEVICE).accepted
+        lab.move("access1")
         session.goes_on()
         lab.move("home")
         answer = node.at_home(HOME)
@@ -72,10 +74,11 @@ def test_vc_with_an_unmodified_client(bed: MobilityBed) -> None:
     assert node.at_home(HOME)
     with bed.download() as session:
         session.goes_on()
-        lab.move("access1")
+        lab.attach("access1")
         swan = bed.strongswan()
         tia = IPv4Address(swan.established()[0].virtual_ips[0])
         assert node.co_located(HERE, care_of=tia).accepted
+        lab.move("access1")
         session.goes_on()
         lab.move("access2", make_before_break=True)
         session.goes_on()
@@ -92,10 +95,11 @@ def test_outside_by_the_outside_home_agent(bed: MobilityBed) -> None:
     assert high.at_home(HOME)
     with bed.download() as session:
         session.goes_on()
-        lab.move("access1")
+        lab.attach("access1")
         assert low.co_located(HERE).accepted
         bed.initiator(X_HOA)
         assert high.by_vpn(plan.VPN_CARE_OF_ADDRESS, VPN_DEVICE).accepted
+        lab.move("access1")
         session.goes_on()
         outside = bed.record("gw", "outside")
         lab.move("access2")
