@@ -54,10 +54,10 @@ _ADVICE: Final = {
     ReplyCode.FA_STALE_CHALLENGE: _CHALLENGE,
     ReplyCode.FA_AAA_AUTHENTICATION: _AAA,
     ReplyCode.FA_WRONG_CHALLENGE_IN_REPLY: "update the home agent: it must copy the challenge",
-    ReplyCode.HA_UNSPECIFIED: "look at the home agent's log: the kernel may have refused",
+    ReplyCode.HA_UNSPECIFIED: "look at the home agent's log for binding_refused: the kernel refused its tunnel a moment ago",
     ReplyCode.HA_PROHIBITED: "look at the home agent's log: it names which rule forbids it",
     ReplyCode.HA_INSUFFICIENT_RESOURCES: "raise max_bindings, or look for bindings left behind "
-    "with: gateway bindings",
+    "with: gateway bindings; a device that moves more than ten times a second has to slow down",
     ReplyCode.HA_MOBILE_NODE_AUTHENTICATION: f"{_KEYS}: mobile_nodes of the home agent",
     ReplyCode.HA_FOREIGN_AGENT_AUTHENTICATION: f"{_KEYS}: foreign_agents of the home agent",
     ReplyCode.HA_IDENTIFICATION_MISMATCH: "nothing if it happens once: the device corrects its "
