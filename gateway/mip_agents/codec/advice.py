@@ -54,7 +54,8 @@ _ADVICE: Final = {
     ReplyCode.FA_STALE_CHALLENGE: _CHALLENGE,
     ReplyCode.FA_AAA_AUTHENTICATION: _AAA,
     ReplyCode.FA_WRONG_CHALLENGE_IN_REPLY: "update the home agent: it must copy the challenge",
-    ReplyCode.HA_UNSPECIFIED: "look at the home agent's log for binding_refused: the kernel refused its tunnel a moment ago",
+    ReplyCode.HA_UNSPECIFIED: "look at the home agent's log for binding_refused: the kernel "
+    "refused its tunnel a moment ago",
     ReplyCode.HA_PROHIBITED: "look at the home agent's log: it names which rule forbids it",
     ReplyCode.HA_INSUFFICIENT_RESOURCES: "raise max_bindings, or look for bindings left behind "
     "with: gateway bindings; a device that moves more than ten times a second has to slow down",
