@@ -143,6 +143,8 @@ def test_whatever_is_asked_the_answer_keeps_to_the_contract(data: st.DataObject)
         _check(world, answers, asked, bound_before)
         world.pass_time(data.draw(st.sampled_from([0.0, 1.0, 100.0])))
         _check_table(world)
+    # A new process has a new pool.
+    world.policy = replace(world.policy, pools=policy().pools)
     world.restart(1.0)
     _check_table(world)
     world.pass_time(100_000)
