@@ -21,7 +21,8 @@ CHECKED = ("ip", "tcp", "udp")
 # tshark takes what an ICMP error quotes, cut short, for a whole segment.
 BAD_CHECKSUM = (
     "ip.checksum.status == Bad || icmp.checksum.status == Bad"
-    " || ((tcp.checksum.status == Bad || udp.checksum.status == Bad) && !(icmp.type in {3, 11, 12}))"
+    " || ((tcp.checksum.status == Bad || udp.checksum.status == Bad)"
+    " && !(icmp.type in {3, 11, 12}))"
 )
 
 
