@@ -206,9 +206,10 @@ class Appliance:
     def _tell_ready(self, capabilities: Iterable[int]) -> None:
         config = self._config
         where = ", ".join(map(str, self._sockets.local_endpoints))
+        agents = "" if self._mobility is None else f"; {self._mobility.summary()}"
         self._log.info(
             "started",
-            text=f"gateway is ready: {len(config.connections)} connections, IKE on {where}",
+            text=f"gateway is ready: {len(config.connections)} connections, IKE on {where}{agents}",
             connections=len(config.connections),
             capabilities=sorted(capabilities),
         )

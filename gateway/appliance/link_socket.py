@@ -35,6 +35,7 @@ _SO_ATTACH_FILTER = 26
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_MULTICAST = 263, 1, 0
 _PACKET_OUTGOING = 4
 _SIOCGIFADDR = 0x8915
+_TTL_AT = 8
 _MEMBERSHIP = struct.Struct("=iHH8s")
 _FILTER: Final = (
     # Classic BPF on the IP header: UDP to port 434, no later fragment; or ICMP type 10.
@@ -63,6 +64,8 @@ class FromLink:
     """Without ports for a solicitation."""
     message: bytes = b""
     solicitation: bytes = b""
+    ttl: int = 0
+    """Of a message: 255 shows that no router was in between (RFC 3024 section 5)."""
 
 
 class LinkSocket:
@@ -159,4 +162,4 @@ def _parse(octets: bytes, link_address: bytes) -> FromLink:
     if not datagram.payload:
         raise WireError("an empty datagram")
     path = Path(datagram.destination, datagram.source)
-    return FromLink(link_address, path, message=datagram.payload)
+    return FromLink(link_address, path, message=datagram.payload, ttl=octets[_TTL_AT])

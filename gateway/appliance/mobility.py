@@ -188,6 +188,12 @@ class Mobility:
             self._loop.remove_reader(sock.fileno())
             sock.close()
 
+    def summary(self) -> str:
+        """The agents in a few words."""
+        kinds = (("home agent", self.home_agents), ("foreign agent", self.foreign_agents))
+        named = [f"{kind}{'s' * (len(one) > 1)} {', '.join(one)}" for kind, one in kinds if one]
+        return "; ".join(named) or "no mobility agents"
+
     def facts(self) -> dict[str, object]:
         """What a status page shows."""
         agents: dict[str, Mapping[str, int]] = {

@@ -81,6 +81,16 @@ class ForeignAgentEngine(Agent, Protocol):
     def policy(self) -> ForeignAgentPolicy:
         """What it was told."""
 
+    def receive(
+        self,
+        message: bytes,
+        path: Path,
+        now: float,
+        link: Link | None = None,
+        ttl: int | None = None,
+    ) -> None:
+        """A message from the network; ``ttl`` is known on a visited link."""
+
     def solicited(self, message: bytes, source: IPv4Address, link: Link, now: float) -> None:
         """A mobile node looks for an agent."""
 
@@ -229,9 +239,10 @@ class MobilityService:
             return
         if asked not in {own, care_of}:
             here = Endpoint(own or care_of, packet.path.local.port)
-            agent.receive(packet.message, Path(here, packet.path.remote), now, link)
+            path = Path(here, packet.path.remote)
+            agent.receive(packet.message, path, now, link, ttl=packet.ttl)
             return
-        agent.receive(packet.message, packet.path, now, link)
+        agent.receive(packet.message, packet.path, now, link, ttl=packet.ttl)
 
     def unreachable(self, address: IPv4Address, icmp_code: int) -> None:
         """ICMP says that an address cannot be reached: it may be that of a home agent."""

@@ -87,7 +87,8 @@ def test_a_request_comes_with_its_link_address_and_the_reply_finds_it_without_ar
     to = Endpoint(AGENT, 434)
     bed.from_node(udp.packet(Endpoint(HOME, 9434), to, b"\1request"))
     heard = bed.heard()
-    assert heard == FromLink(NODE_MAC, Path(to, Endpoint(HOME, 9434)), message=b"\1request")
+    path = Path(to, Endpoint(HOME, 9434))
+    assert heard == FromLink(NODE_MAC, path, message=b"\1request", ttl=64)
     assert bed.agent.send(b"\3reply", heard.path, heard.link_address) is None
     mac, packet = bed.at_node()
     assert mac == NODE_MAC

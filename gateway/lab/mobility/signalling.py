@@ -39,6 +39,8 @@ class SignallingSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((str(source), port))
+        # RFC 3024 section 5: a foreign agent sees by it that nobody is in between.
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
         self._socket.settimeout(POLL_S)
         self.source = source
         self.port: int = self._socket.getsockname()[1]

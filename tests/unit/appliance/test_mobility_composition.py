@@ -197,6 +197,7 @@ def test_the_status_shows_who_is_there(tmp_path: Path) -> None:
         mobility, _, _ = made(tmp_path)
         mobility.start()
         facts: Any = mobility.facts()
+        assert mobility.summary() == "home agent inner; foreign agents lan, vpn"
         assert facts["home_agents"]["inner"] == {
             "address": "10.1.0.1",
             "placement": "inside",

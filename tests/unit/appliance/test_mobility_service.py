@@ -57,8 +57,10 @@ class FakeAgent:
         self.timer: float | None = None
         self.counters: dict[str, int] = {}
 
-    def receive(self, message: bytes, path: Path, now: float, link: Link | None = None) -> None:
-        self.calls.append(("receive", message, path, link))
+    def receive(
+        self, message: bytes, path: Path, now: float, link: Link | None = None, **known: int
+    ) -> None:
+        self.calls.append(("receive", message, path, link, *known.values()))
 
     def solicited(self, message: bytes, source: IPv4Address, link: Link, now: float) -> None:
         self.calls.append(("solicited", message, source, link))
@@ -186,7 +188,7 @@ def test_a_request_on_a_visited_link_comes_once_with_its_link_address(bed: Bed) 
     assert [call[1] for call in bed.lan.calls] == [b"\3reply"]
     mac = b"\2\0\0\0\0\1"
     bed.world.from_link = [
-        FromLink(mac, path("10.4.0.1", HOME), message=b"\1to our address"),
+        FromLink(mac, path("10.4.0.1", HOME), message=b"\1to our address", ttl=255),
         FromLink(mac, path("224.0.0.11", HOME), message=b"\1to all agents"),
         FromLink(mac, path("203.0.113.5", HOME), message=b"\1passing through"),
         FromLink(mac, path(COA, HOME), message=b"\3forged reply"),
@@ -195,8 +197,8 @@ def test_a_request_on_a_visited_link_comes_once_with_its_link_address(bed: Bed) 
     bed.lan.calls.clear()
     bed.service.link_readable("eth2")
     assert bed.lan.calls == [
-        ("receive", b"\1to our address", path("10.4.0.1", HOME), Link("eth2", mac)),
-        ("receive", b"\1to all agents", path("10.4.0.1", HOME), Link("eth2", mac)),
+        ("receive", b"\1to our address", path("10.4.0.1", HOME), Link("eth2", mac), 255),
+        ("receive", b"\1to all agents", path("10.4.0.1", HOME), Link("eth2", mac), 0),
         ("solicited", b"\x0a", HOME, Link("eth2", mac)),
     ]
 
