@@ -264,9 +264,11 @@ def test_a_session_that_the_firewall_never_saw_begin_goes_on(bed: MobilityBed) -
     try:
         with bed.download(server=plan.NEIGHBOUR) as session:
             session.goes_on()
-            bed.lab.move("access1")
+            bed.lab.attach("access1")  # the new way is there before the old one goes
+            node.stack.use_care_of(HERE)
             bed.initiator(HERE.device.ip)
             registered(node)
+            bed.lab.move("access1")
             session.goes_on()
             session.end()
     finally:
