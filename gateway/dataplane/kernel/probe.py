@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.dataplane.kernel.child import InstalledChild
+from gateway.dataplane.kernel.mobility import constants, routes, ruleset
+from gateway.dataplane.kernel.mobility.devices import Devices, load_fou
 from gateway.dataplane.kernel.netlink import (
     NETLINK_NETFILTER,
     NETLINK_ROUTE,
@@ -37,6 +39,7 @@ from gateway.dataplane.kernel.xfrm.constants import (
     XfrmAttribute,
     XfrmMessage,
 )
+from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.child_sa import (
     ChildSa,
     Encryption,
@@ -137,6 +140,20 @@ def _try_xfrm_interface() -> None:
 def _try_ipip() -> None:
     # An attribute that says "external": decapsulate whatever has a route.
     _try_link(b"ipip", b"probe1", attribute(19, b""))
+
+
+def _try_gre() -> None:
+    _try_link(b"gre", b"probe2", attribute(18, b""))
+
+
+def _try_fou() -> None:
+    load_fou()
+    Devices().add_port()
+
+
+def _try_policy_rules() -> None:
+    rule = routes.add_rule(constants.HOME_PRIORITY, constants.HOME_TABLE, constants.HOME)
+    NetlinkSocket(NETLINK_ROUTE).check("rule", [rule])
 
 
 def _try_nft(rules: str) -> None:
@@ -272,6 +289,34 @@ _TRIALS: Final = (
     ),
     _Trial(
         "ipip", False, "no IP-in-IP tunnels of Mobile IPv4", _kernel("CONFIG_NET_IPIP"), _try_ipip
+    ),
+    _Trial(
+        "gre",
+        False,
+        "no GRE and no UDP tunnels of Mobile IPv4",
+        _kernel("CONFIG_NET_IPGRE"),
+        _try_gre,
+    ),
+    _Trial(
+        "fou",
+        False,
+        "no mobile nodes behind NAT",
+        _kernel("CONFIG_NET_FOU_IP_TUNNELS"),
+        _try_fou,
+    ),
+    _Trial(
+        "policy-rules",
+        False,
+        "no Mobile IPv4: home addresses have a route table of their own",
+        _kernel("CONFIG_IP_MULTIPLE_TABLES"),
+        _try_policy_rules,
+    ),
+    _Trial(
+        "nftables-mobility",
+        False,
+        "no Mobile IPv4: tunnels are opened and addressed by nftables",
+        "install libnftables1, and " + _kernel("CONFIG_NF_TABLES_IPV4 and CONFIG_NFT_FIB_IPV4"),
+        lambda: ruleset.load(MobilitySettings()),
     ),
     _Trial(
         "xfrm-migrate", False, "nothing yet: SAs are moved without it", "none needed", _try_migrate
