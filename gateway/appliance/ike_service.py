@@ -8,6 +8,7 @@ already send through the tunnel.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from gateway.appliance.one_timer import CallAt, OneTimer
 from gateway.dataplane.interface import (
     Dataplane,
     DataplaneEvent,
@@ -71,13 +72,6 @@ class Engine(Protocol):
         """An authenticated packet came from a new address."""
 
 
-class Handle(Protocol):
-    """A timer that can be called off."""
-
-    def cancel(self) -> None:
-        """Call it off."""
-
-
 class Send(Protocol):
     """How messages leave: :meth:`gateway.ike.transport.IkeSockets.send`."""
 
@@ -130,7 +124,7 @@ class IkeService:
         *,
         send: Send,
         clock: Callable[[], float],
-        call_at: Callable[[float, Callable[[], None]], Handle],
+        call_at: CallAt,
         emit: Callable[[Event], None],
         outside: Outside | None = None,
         watcher: ChildWatcher | None = None,
@@ -142,10 +136,8 @@ class IkeService:
         self._dataplane = dataplane
         self._send = send
         self._clock = clock
-        self._call_at = call_at
         self._emit = emit
-        self._armed_at: float | None = None
-        self._handle: Handle | None = None
+        self._timer = OneTimer(call_at, self._due)
         self.counters = dict.fromkeys(
             ("commits", "refusals", "endpoints_seen", "endpoints_rejected", "sends_refused"), 0
         )
@@ -195,7 +187,7 @@ class IkeService:
                 break
             self._round(outputs, now, dirty=commit)
             commit = False
-        self._arm()
+        self._timer.arm(self._engine.next_timer())
 
     def _round(self, outputs: list[Output], now: float, *, dirty: bool) -> None:
         staged: list[Transmit | TransmitKeepalive] = []
@@ -269,27 +261,14 @@ class IkeService:
             self.counters["refusals"] += 1
             self._engine.child_refused(refusal.spi_in, refusal.reason, now)
 
-    def _arm(self) -> None:
-        """Keep one timer: an earlier one that finds nothing to do costs less than moving it."""
-        at = self._engine.next_timer()
-        if at is None or (self._armed_at is not None and self._armed_at <= at):
-            return
-        if self._handle is not None:
-            self._handle.cancel()
-        self._armed_at = at
-        self._handle = self._call_at(at, self._due)
-
     def _due(self) -> None:
-        self._armed_at = self._handle = None
         now = self._clock()
         self._engine.handle_timer(now)
         self.flush(now)
 
     def stop(self) -> None:
         """Call the timer off."""
-        if self._handle is not None:
-            self._handle.cancel()
-        self._armed_at = self._handle = None
+        self._timer.stop()
 
 
 def _rejected(event: EndpointRejected) -> Event:

@@ -18,6 +18,7 @@ from gateway.appliance.link_socket import (
     LinkSocket,
 )
 from gateway.appliance.mip_sockets import Datagram, MipSockets
+from gateway.appliance.one_timer import CallAt, OneTimer
 from gateway.dataplane.mobility import MobilityDataplane
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.event import Event, Severity
@@ -103,13 +104,6 @@ class ForeignAgentEngine(Agent, Protocol):
         """The dataplane could not do it."""
 
 
-class Handle(Protocol):
-    """A timer that can be called off."""
-
-    def cancel(self) -> None:
-        """Call it off."""
-
-
 class MobilityService:
     """All agents of this box, their sockets, their dataplane and one timer."""
 
@@ -123,7 +117,7 @@ class MobilityService:
         links: Mapping[str, LinkSocket],
         store: BindingStore,
         clock: Callable[[], float],
-        call_at: Callable[[float, Callable[[], None]], Handle],
+        call_at: CallAt,
         emit: Callable[[Event], None],
     ) -> None:
         self._dataplane = dataplane
@@ -131,10 +125,8 @@ class MobilityService:
         self._links = links
         self._store = store
         self._clock = clock
-        self._call_at = call_at
         self._emit = emit
-        self._armed_at: float | None = None
-        self._handle: Handle | None = None
+        self._timer = OneTimer(call_at, self._due)
         self._interfaces: dict[int, Link] = {}
         self.counters = dict.fromkeys(
             ("commits", "refusals", "sends_refused", "not_for_us", "malformed", "receive_errors"), 0
@@ -352,18 +344,9 @@ class MobilityService:
 
     def _arm(self) -> None:
         times = [at for agent in self._agents if (at := agent.next_timer()) is not None]
-        if not times:
-            return
-        at = min(times)
-        if self._armed_at is not None and self._armed_at <= at:
-            return
-        if self._handle is not None:
-            self._handle.cancel()
-        self._armed_at = at
-        self._handle = self._call_at(at, self._due)
+        self._timer.arm(min(times, default=None))
 
     def _due(self) -> None:
-        self._armed_at = self._handle = None
         now = self._clock()
         for agent in self._agents:
             agent.handle_timer(now)
@@ -371,9 +354,7 @@ class MobilityService:
 
     def stop(self) -> None:
         """Call the timer off."""
-        if self._handle is not None:
-            self._handle.cancel()
-        self._armed_at = self._handle = None
+        self._timer.stop()
 
 
 _ALL_SYSTEMS: Final = IPv4Address("224.0.0.1")
