@@ -4,6 +4,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from dataplane_bed import entered, inside, run, wait_for
@@ -332,3 +333,23 @@ def test_an_inner_header_survives_whole(bed: MobilityBed) -> None:
     received = home.wait(lambda p: p.source == HOME)
     assert received.inner == Packet(inner).inner
     assert received.ttl == 63
+
+
+def test_sessions_that_began_elsewhere_are_not_invalid(bed: MobilityBed) -> None:
+    """Draft 001, section 6.3, with a connection tracker that picks nothing up in the middle."""
+    with entered(GATEWAY):
+        run("nft", "-f", "-", stdin="""
+            table ip site { chain forward { type filter hook forward priority filter;
+                ct state invalid counter drop
+              }
+            }
+        """)  # fmt: skip
+        Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose").write_text("0")
+    bed.start()
+    bed.commit(binding())
+    segment = struct.pack("!HHIIBBHHH", 80, 81, 1, 1, 0x50, 0x10, 1000, 0, 0)
+    home, wire = bed.capture(HOST, "c0"), bed.capture(ROUTER, "r1")
+    send_raw(NODE, ip(CARE_OF, AGENT, 4, ip(HOME, HOST_ADDRESS, 6, segment)))
+    assert home.wait(lambda p: p.source == HOME and p.protocol == 6)
+    send_raw(HOST, ip(HOST_ADDRESS, HOME, 6, segment))
+    assert wire.wait(lambda p: p.protocol == 4 and p.source == AGENT)
