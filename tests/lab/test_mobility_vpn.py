@@ -260,7 +260,7 @@ def test_a_session_that_the_firewall_never_saw_begin_goes_on(bed: MobilityBed) -
     bed.serve("neighbour", plan.NEIGHBOUR)
     bed.lab.move("home")
     node = bed.node("i", default_route=False)
-    node.at_home(bed.lab.accesses["home"], deregister=False)
+    assert node.at_home(bed.lab.accesses["home"])
     try:
         with bed.download(server=plan.NEIGHBOUR) as session:
             session.goes_on()
