@@ -19,10 +19,11 @@ STATISTICS = re.compile(r"(\d+) packets? captured, (\d+) packets? received by fi
 SUSPICIOUS = "_ws.malformed || _ws.expert.severity == error"
 CHECKED = ("ip", "tcp", "udp")
 # tshark takes what an ICMP error quotes, cut short, for a whole segment.
+QUOTES = "icmp.type in {3, 11, 12}"
 BAD_CHECKSUM = (
-    "ip.checksum.status == Bad || icmp.checksum.status == Bad"
-    " || ((tcp.checksum.status == Bad || udp.checksum.status == Bad)"
-    " && !(icmp.type in {3, 11, 12}))"
+    "_ws.malformed || ip.checksum.status == Bad || icmp.checksum.status == Bad"
+    f" || (!({QUOTES}) && (_ws.expert.severity == error"
+    " || tcp.checksum.status == Bad || udp.checksum.status == Bad))"
 )
 
 
@@ -146,7 +147,7 @@ def judge(pcap: Path, *, ikev2_keys: Sequence[str] = (), checksums: bool = False
     """
     fields = ["frame.number", "frame.time_epoch", "frame.protocols"]
     fields += ["_ws.expert.message", "_ws.malformed"]
-    wanted = f"{SUSPICIOUS} || {BAD_CHECKSUM}" if checksums else SUSPICIOUS
+    wanted = BAD_CHECKSUM if checksums else SUSPICIOUS
     preferences = [f"{name}.check_checksum:TRUE" for name in CHECKED] if checksums else []
     rows = dissect(pcap, wanted, fields, ikev2_keys=ikev2_keys, preferences=preferences)
     return [Finding(int(row[0]), row[2], " ".join(row[3:]).strip(), float(row[1])) for row in rows]

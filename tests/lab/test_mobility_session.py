@@ -74,11 +74,10 @@ def test_vc_with_an_unmodified_client(bed: MobilityBed) -> None:
     assert node.at_home(HOME)
     with bed.download() as session:
         session.goes_on()
-        lab.attach("access1")
+        lab.move("access1")
         swan = bed.strongswan()
         tia = IPv4Address(swan.established()[0].virtual_ips[0])
         assert node.co_located(HERE, care_of=tia).accepted
-        lab.move("access1")
         session.goes_on()
         lab.move("access2", make_before_break=True)
         session.goes_on()
