@@ -266,7 +266,11 @@ def test_simultaneous_bindings_get_copies(bed: MobilityBed, node: MobileNode) ->
     second = CARE_OF + 1
     bed.lab.run("device", ["ip", "address", "add", f"{second}/24", "dev", "plain"])
     assert node.co_located(PLAIN).accepted
-    node.stack.ip(f"rule add pref 160 from {second} lookup 1005")  # as from the first
+    node.stack.ip(
+        f"rule add pref 160 from {second} lookup 1005",  # as from the first
+        f"link add second type ipip local {second} remote {I_HA}",
+        "link set second up",
+    )
     both = node.request(second, flags=CO_LOCATED | RequestFlag.SIMULTANEOUS)
     node.at(second)
     assert node.ask(both, I_HA).accepted
@@ -274,7 +278,9 @@ def test_simultaneous_bindings_get_copies(bed: MobilityBed, node: MobileNode) ->
     bed.ping("server", I_HOA, count=2)
     seen = [str(one.outer) for one in between(capture.stop(), SERVER, I_HOA)]
     assert sorted(seen) == sorted([f"{I_HA} > {CARE_OF}", f"{I_HA} > {second}"] * 2)
-    node.stack.ip("rule delete pref 160", f"address delete {second}/24 dev plain")
+    node.stack.ip(
+        "rule delete pref 160", "link delete second", f"address delete {second}/24 dev plain"
+    )
     node.at(CARE_OF)
     request = node.request(I_HOA, lifetime_s=0)  # care-of = home address: all of them
     assert node.ask(request, I_HA).accepted
