@@ -60,7 +60,7 @@ class Bed:
 @contextlib.contextmanager
 def bed(count: int, *, kernel: bool) -> Iterator[Bed]:
     """A fleet of `count` and its home agent; `kernel`: its bindings are installed."""
-    name = f"bench-mip-{os.getpid()}"
+    name = f"bench-mip-{os.getpid()}-{count}"
     netns.command(["ip", "netns", "add", name])
     try:
         fleet = Fleet(HOME_AGENT, count)

@@ -20,20 +20,26 @@ STORM_LIFETIME = "every node at once, each retransmitting until it is answered"
 
 def run(say: Callable[[str], None]) -> Sequence[Result]:
     """Moves of a large and a small fleet; then everybody at once."""
-    few_us, many_us = [], []
-    with bed(SMALL, kernel=True) as there:
+    few_us: list[float] = []
+    many_us: list[float] = []
+    large: list[float] = []
+    with bed(SMALL, kernel=True) as small, bed(NODES, kernel=True) as there:
+        for there_too in (small, there):
+            there_too.load(window=IN_FLIGHT, rounds=2, moves=True)  # everything is new once
         for _ in range(ROUNDS):
-            small = _rates(there.load(window=IN_FLIGHT, rounds=PLACES, moves=True))
-            few_us.append(there.processor_us)
-            say(f"{SMALL} nodes that move: {spread(small)} per s, {few_us[-1]:.0f} us each")
-    with bed(NODES, kernel=True) as there:
-        large = []
-        for _ in range(ROUNDS):
-            large += _rates(there.load(window=IN_FLIGHT, rounds=2, moves=True))
+            small.load(window=IN_FLIGHT, rounds=PLACES, moves=True)
+            few_us.append(small.processor_us)
+            moved = there.load(window=IN_FLIGHT, rounds=2, moves=True)
+            large += [float(one["per_second"]) for one in moved]
             many_us.append(there.processor_us)
-            say(f"{NODES} nodes that move: {large[-1]:.0f} per s, {many_us[-1]:.0f} us each")
+            say(
+                f"{NODES} nodes that move: {large[-1]:.0f} per s, {many_us[-1]:.0f} us each;"
+                f" of {SMALL}: {few_us[-1]:.0f} us"
+            )
+    with bed(NODES, kernel=True) as there:
         [storm] = there.load(window=None, rounds=1, moves=True)
         say(f"all at once: {storm['seconds']:.1f} s, {storm['sent']} requests sent")
+    growth = [many / few for many, few in zip(many_us, few_us, strict=True)]
     return [
         Result(
             "mip_kernel.moves",
@@ -45,11 +51,11 @@ def run(say: Callable[[str], None]) -> Sequence[Result]:
         ),
         Result(
             "mip_kernel.growth",
-            statistics.median(many_us) / statistics.median(few_us),
+            statistics.median(growth),
             f"of {SMALL}'s",
             Bar(1.2, at_least=False),
             {"nodes": NODES, "us of the agent's process": statistics.median(many_us)},
-            f"us of {SMALL}: {spread(few_us)}; of {NODES}: {spread(many_us)}",
+            f"{spread(growth)}; us of {SMALL}: {spread(few_us)}; of {NODES}: {spread(many_us)}",
         ),
         Result(
             "mip_kernel.storm",
@@ -60,8 +66,3 @@ def run(say: Callable[[str], None]) -> Sequence[Result]:
             STORM_LIFETIME,
         ),
     ]
-
-
-def _rates(results: Sequence[dict[str, float]]) -> list[float]:
-    """Registrations per second of each round but the first, which also makes everything new."""
-    return [one["per_second"] for one in results[1:]]
