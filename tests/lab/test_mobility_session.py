@@ -113,10 +113,11 @@ def test_outside_by_the_outside_home_agent(bed: MobilityBed) -> None:
         session.goes_on()
         seen = outside.stop()
         session.end()
-    # The VPN gateway saw one peer that never moved, and no IKE message.
-    assert set(shapes(seen)) == {"ip/esp"}
-    addresses = {address for one in wired(seen) for address in (one.outer.source,
-                                                                one.outer.destination)}  # fmt: skip
+    # The VPN gateway saw one peer that never moved, and no IKE message; between two networks it
+    # may have been told that the peer is nowhere.
+    assert set(shapes(seen)) <= {"ip/esp", "ip/icmp"}
+    esp = [one.outer for one in wired(seen) if one.shape == "ip/esp"]
+    addresses = {address for outer in esp for address in (outer.source, outer.destination)}
     assert addresses == {X_HOA, GATEWAY}
 
 
@@ -134,7 +135,12 @@ def test_the_gateway_restarts_under_a_session(bed: MobilityBed) -> None:
         bed.restart("iha")
         session.goes_on()
         session.end()
-    assert node.ask(node.request(PLAIN.device.ip, lifetime_s=0), I_HA).accepted
+
+    def deregistered() -> bool:
+        # What was signed in the moment of the restart is refused (code 133) and asked anew.
+        return node.ask(node.request(PLAIN.device.ip, lifetime_s=0), I_HA).accepted
+
+    wait_until(deregistered, 10, "the deregistration")
 
 
 def test_a_revoked_binding_ends_at_once(bed: MobilityBed) -> None:
