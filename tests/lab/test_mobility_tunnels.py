@@ -275,9 +275,12 @@ def test_simultaneous_bindings_get_copies(bed: MobilityBed, node: MobileNode) ->
     node.at(second)
     assert node.ask(both, I_HA).accepted
     capture = bed.record("core", "plain")
-    bed.ping("server", I_HOA, count=2)
+    bed.ping("server", I_HOA, count=3)
     seen = [str(one.outer) for one in between(capture.stop(), SERVER, I_HOA)]
-    assert sorted(seen) == sorted([f"{I_HA} > {CARE_OF}", f"{I_HA} > {second}"] * 2)
+    ways = {f"{I_HA} > {CARE_OF}", f"{I_HA} > {second}"}
+    assert set(seen) == ways
+    # The last copy may be on its way still when the first one has been answered.
+    assert all(2 <= seen.count(way) <= 3 for way in ways)
     node.stack.ip(
         "rule delete pref 160", "link delete second", f"address delete {second}/24 dev plain"
     )
