@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from gateway.appliance.binding_store import BindingStore
 from gateway.appliance.link_socket import (
     ALL_MOBILITY_AGENTS,
+    ALL_SYSTEMS,
     LIMITED_BROADCAST,
     FromLink,
     LinkSocket,
@@ -22,6 +23,7 @@ from gateway.appliance.one_timer import CallAt, OneTimer
 from gateway.dataplane.mobility import MobilityDataplane
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.event import Event, Severity
+from gateway.mip_agents.codec.numbers import MessageType
 from gateway.mip_agents.outputs import (
     Forget,
     Keep,
@@ -37,8 +39,7 @@ from gateway.mip_agents.outputs import (
 from gateway.mip_agents.policy import ForeignAgentPolicy, HomeAgentPolicy
 
 MAX_ROUNDS: Final = 4
-_REQUEST: Final = 1
-"""Message type of a registration request (RFC 5944 section 3.3)."""
+_REQUEST: Final = bytes([MessageType.REGISTRATION_REQUEST])
 
 
 class Agent(Protocol):
@@ -166,7 +167,7 @@ class MobilityService:
             agent = by_address.get(local)  # type: ignore[arg-type]
             if agent is None:
                 agent = self._other(path, link.interface)
-            elif message[:1] == b"\x01" and link.interface in self._links:
+            elif message[:1] == _REQUEST and link.interface in self._links:
                 # A mobile node on the link of a foreign agent: its link-layer address counts,
                 # so the packet socket has it. Only home agents are asked directly.
                 agent = agent if agent in self.home_agents else None
@@ -221,7 +222,7 @@ class MobilityService:
     ) -> None:
         care_of = agent.policy.care_of_address
         asked = packet.path.local.address
-        if packet.message[0] != _REQUEST or asked not in {
+        if packet.message[:1] != _REQUEST or asked not in {
             own,
             care_of,
             ALL_MOBILITY_AGENTS,
@@ -337,7 +338,7 @@ class MobilityService:
             return OSError(0, f"interface {output.link.interface} has no IPv4 address")
         destination = output.destination
         if destination is None:
-            return sock.advertise(output.message, source, _ALL_SYSTEMS, b"")
+            return sock.advertise(output.message, source, ALL_SYSTEMS, b"")
         return sock.advertise(output.message, source, destination, output.link.address)
 
     # -- timer ---------------------------------------------------------------------------------
@@ -355,9 +356,6 @@ class MobilityService:
     def stop(self) -> None:
         """Call the timer off."""
         self._timer.stop()
-
-
-_ALL_SYSTEMS: Final = IPv4Address("224.0.0.1")
 
 
 def _unsent(output: Transmit | TransmitAdvertisement, error: OSError) -> Event:

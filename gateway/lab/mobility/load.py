@@ -29,8 +29,8 @@ from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.extensions import AuthenticationKind
 from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
 from gateway.mip_agents.policy import SecurityAssociation
+from gateway.mip_agents.replay import ntp
 
-NTP_EPOCH_S = 2_208_988_800
 REPLY = struct.Struct("!BBHIIQ")
 IN_PKTINFO = struct.Struct("=I4s4s")
 IP_PKTINFO = 8
@@ -74,7 +74,7 @@ class Fleet:
 
     def request(self, node: int, now_s: float, *, place: int = 0, round_: int = 0) -> bytes:
         """A signed request; `round_` keeps requests of the same moment apart."""
-        stamp = int((now_s + NTP_EPOCH_S) * (1 << 32)) & ~0xFF | round_ & 0xFF
+        stamp = ntp(now_s) & ~0xFF | round_ & 0xFF
         request = RegistrationRequest(
             self.flags,
             self.lifetime_s,

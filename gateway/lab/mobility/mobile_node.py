@@ -41,8 +41,8 @@ from gateway.mip_agents.codec.registration import (
     RequestFlag,
 )
 from gateway.mip_agents.policy import SecurityAssociation
+from gateway.mip_agents.replay import ntp
 
-NTP_EPOCH_S = 2_208_988_800
 ACCEPTED = (ReplyCode.ACCEPTED, ReplyCode.ACCEPTED_NO_SIMULTANEOUS)
 _FLAG = {
     Encapsulation.IP_IP: RequestFlag(0),
@@ -52,11 +52,6 @@ _FLAG = {
 _FOR_AGENTS = (EncapsulatingDelivery, Challenge)
 CO_LOCATED = RequestFlag.CO_LOCATED | RequestFlag.REVERSE
 BY_AGENT = RequestFlag.REVERSE
-
-
-def timestamp(now_s: float) -> int:
-    """The time as the 64 bits of an Identification (RFC 5944 section 5.7.1)."""
-    return int((now_s + NTP_EPOCH_S) * (1 << 32)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +168,7 @@ class MobileNode:
             extensions.append(Challenge(challenge))
         if identification is None:
             # The lowest bits tell requests of one moment apart.
-            identification = timestamp(self._clock()) & ~0xFF | next(self._count) & 0xFF
+            identification = ntp(self._clock()) & ~0xFF | next(self._count) & 0xFF
         return RegistrationRequest(
             flags | _FLAG[encapsulation],
             lifetime_s,
