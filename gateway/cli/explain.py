@@ -2,10 +2,11 @@
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from gateway.cli import exits
@@ -33,11 +34,23 @@ def explain(
         whose = f" of {printable(who)}" if who else ""
         out.print(f"No failed login{whose} since the gateway started.")
         return exits.OK
-    shown = items if everything else items[:SHOWN]
-    out.print(Group(*(_record(one) for one in shown)))
-    if len(shown) < len(items):
-        out.print(f"{len(items) - len(shown)} older ones: gateway ike explain --all")
+    print_newest(out, items, _record, everything=everything, command="gateway ike explain --all")
     return exits.OK
+
+
+def print_newest(
+    out: Console,
+    items: Sequence[dict[str, object]],
+    record: Callable[[dict[str, object]], RenderableType],
+    *,
+    everything: bool,
+    command: str,
+) -> None:
+    """Print the newest records, or all; ``command`` shows the others."""
+    shown = items if everything else items[:SHOWN]
+    out.print(Group(*(record(one) for one in shown)))
+    if len(shown) < len(items):
+        out.print(f"{len(items) - len(shown)} older ones: {command}")
 
 
 def _record(item: dict[str, object]) -> RenderableType:

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gateway.cli import exits
-from gateway.cli.explain import SHOWN, line, when
+from gateway.cli.explain import line, print_newest, when
 from gateway.cli.output import console, printable
 from gateway.control.client import ControlClient
 from gateway.mip_agents.codec.advice import advice
@@ -53,10 +53,7 @@ def explain_registrations(
         whose = f" of {printable(who)}" if who else ""
         out.print(f"No denied registration{whose} since the gateway started.")
         return exits.OK
-    shown = items if everything else items[:SHOWN]
-    out.print(Group(*(_record(one) for one in shown)))
-    if len(shown) < len(items):
-        out.print(f"{len(items) - len(shown)} older ones: gateway explain --all")
+    print_newest(out, items, _record, everything=everything, command="gateway explain --all")
     return exits.OK
 
 
