@@ -152,6 +152,7 @@ def test_a_foreign_agent_without_the_key_is_refused(bed: MobilityBed) -> None:
     bed.lab.enter_link(LINK)
     answer, _ = bed.node("i").by_agent(LINK)
     assert answer.code == 132
+    wait_until(lambda: bed.boxes["iha"].events("registration_denied"), 10, "the line of the denial")
     denied = bed.boxes["iha"].events("registration_denied")
     assert denied[-1]["code"] == 132
 
