@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
-from gateway.domain.child_sa import ChildSa
-from gateway.domain.endpoint import Endpoint, Path
+from gateway.domain.child_sa import ChildSa, IpNetwork
+from gateway.domain.endpoint import Endpoint, IpAddress, Path
 from gateway.domain.event import Event, Severity
+from gateway.domain.mobility_credential import MobilityCredential
 from gateway.domain.user_auth import Question, Session
 
 __all__ = [
     "ActivateOutbound",
     "AskAboutUser",
     "AskOcsp",
+    "ClientDown",
+    "ClientUp",
     "Event",
     "InstallChildSa",
     "MoveChildSa",
@@ -110,6 +113,42 @@ class SessionClosed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ClientUp:
+    """As the initiator: the first child SA of a connection is there, or its terms changed."""
+
+    connection: str
+    ike_spi: bytes
+    """Ours, for :meth:`IkeEngine.local_address_changed`."""
+    outer: IpAddress
+    inner: IpAddress | None
+    vpn_fa: bool
+    endpoint_update: bool
+    mobike: bool
+    encapsulated: bool
+    advertisement: bytes
+    """The foreign agent advertisement of the gateway (draft 001, appendix B.2)."""
+    dns: tuple[IpAddress, ...]
+    domains: tuple[str, ...]
+    subnets: tuple[IpNetwork, ...]
+    suite: str
+    """Of ESP."""
+    credentials: tuple[MobilityCredential, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDown:
+    """As the initiator: a connection could not be brought up, or its last SA ended."""
+
+    connection: str
+    reason: str
+    hint: str
+    """What to do about it; may be empty."""
+    was_up: bool
+    refused: bool
+    """The peer said no (credentials, proposals ...); otherwise nobody answered."""
+
+
 Output = (
     Transmit
     | TransmitKeepalive
@@ -121,5 +160,7 @@ Output = (
     | AskOcsp
     | SessionOpened
     | SessionClosed
+    | ClientUp
+    | ClientDown
     | Event
 )
