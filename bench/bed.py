@@ -126,7 +126,7 @@ def start_gateway(
     lab: Lab, *, esp: str = "aes256gcm16", extra: str = "", api: bool = False
 ) -> Appliance:
     """Our gateway, ready; `extra` are further keys of the connection."""
-    gateway = Appliance(lab)
+    gateway = Appliance(lab, fresh=True)
     gateway.write_text(
         GATEWAY.format(
             folder=gateway.folder, outside=plan.GATEWAY_OUTSIDE, pool=POOL, psk=PSK,

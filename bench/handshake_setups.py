@@ -153,7 +153,7 @@ class Bed:
 
     def ours(self) -> Appliance:
         """Our gateway, started."""
-        gateway = Appliance(self.lab)
+        gateway = Appliance(self.lab, fresh=True)
         gateway.write_text(self.toml(gateway.folder))
         gateway.start()
         return gateway

@@ -63,6 +63,14 @@ def processes_in(name: str) -> list[int]:
     return found
 
 
+def enter(name: str) -> None:
+    """Move the calling thread into the namespace, for good. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with (FOLDER / name).open("rb") as handle:
+        if libc.setns(handle.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def made_inside(name: str, make: Callable[[], Made]) -> Made:
     """What `make` returns when it runs in the namespace, while the calling process stays outside.
 
@@ -74,11 +82,8 @@ def made_inside(name: str, make: Callable[[], Made]) -> Made:
 
     def enter_and_make() -> None:
         # setns(2) moves one thread; this one ends right after, so nobody else notices.
-        libc = ctypes.CDLL(None, use_errno=True)
         try:
-            with (FOLDER / name).open("rb") as handle:
-                if libc.setns(handle.fileno(), CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            enter(name)
             result.append(make())
         except OSError as error:
             failure.append(error)

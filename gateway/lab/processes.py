@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Protocol
 
 TERM_GRACE_S = 3.0
 POLL_S = 0.01
@@ -48,6 +48,26 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         pause_s = min(pause_s * 1.5, 0.2)
 
 
+class Child(Protocol):
+    """A child process, as :class:`subprocess.Popen` shows it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal unless it has ended."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
 @dataclass(slots=True)
 class Process:
     """A background process of the lab; `log` holds what it wrote to stdout and stderr."""
@@ -55,7 +75,7 @@ class Process:
     name: str
     pid: int
     log: Path
-    popen: subprocess.Popen[bytes]
+    popen: Child
 
     def running(self) -> bool:
         """Whether it has not ended yet."""
@@ -92,7 +112,7 @@ class ProcessTable:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._started: dict[int, subprocess.Popen[bytes]] = {}
+        self._started: dict[int, Child] = {}
 
     def spawn(
         self,
@@ -104,10 +124,9 @@ class ProcessTable:
         stdout: int | IO[bytes] | None = None,
     ) -> Process:
         """Start `argv` in a session of its own, logging to NAME.log in the table's folder."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        log = self._folder / f"{name}.log"
-        with log.open("ab") as sink:
-            popen = subprocess.Popen(
+
+        def popen(sink: IO[bytes]) -> Child:
+            return subprocess.Popen(
                 argv,
                 stdin=stdin,
                 stdout=sink if stdout is None else stdout,
@@ -115,10 +134,19 @@ class ProcessTable:
                 env=None if env is None else {**os.environ, **env},
                 start_new_session=True,
             )
-        self._started[popen.pid] = popen
-        record = {"name": name, "pid": popen.pid, "start": start_time(popen.pid)}
-        (self._folder / f"{popen.pid}.pid").write_text(json.dumps(record))
-        return Process(name, popen.pid, log, popen)
+
+        return self.start(name, popen)
+
+    def start(self, name: str, begin: Callable[[IO[bytes]], Child]) -> Process:
+        """Start what `begin` starts with NAME.log in the table's folder for its output."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        log = self._folder / f"{name}.log"
+        with log.open("ab") as sink:
+            child = begin(sink)
+        self._started[child.pid] = child
+        record = {"name": name, "pid": child.pid, "start": start_time(child.pid)}
+        (self._folder / f"{child.pid}.pid").write_text(json.dumps(record))
+        return Process(name, child.pid, log, child)
 
     def running(self) -> dict[str, int]:
         """Name to process id of everything in the table that still runs."""

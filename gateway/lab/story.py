@@ -72,7 +72,7 @@ class Story:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.authority = Authority()
-        self.gateway = Appliance(lab)
+        self.gateway = Appliance(lab, fresh=True)
         self.device = StrongSwan(lab, "device")
         self._captures: list[Path] = []
         self._number = 0

@@ -76,8 +76,10 @@ def device_configuration(*, encap: bool = False, psk: str = PSK) -> str:
 class RunningGateway(Appliance):
     """A `gateway run` in the lab with the configuration above."""
 
-    def __init__(self, lab: Lab, *, extra: str = "", name: str = "gateway") -> None:
-        super().__init__(lab, name=name)
+    def __init__(
+        self, lab: Lab, *, extra: str = "", name: str = "gateway", fresh: bool = False
+    ) -> None:
+        super().__init__(lab, name=name, fresh=fresh)
         self.write(extra=extra)
 
     def write(self, *, extra: str = "", psk: str = PSK) -> None:

@@ -35,7 +35,7 @@ def api(running: RunningGateway, path: str) -> str:
 def test_a_device_connects_and_reaches_the_intranet(
     lab: Lab, strongswan: StartStrongSwan, encap: bool
 ) -> None:
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         device = strongswan("device")
         device.load(device_configuration(encap=encap))
         assert not ping(lab, 1)
@@ -62,7 +62,7 @@ def test_a_device_connects_and_reaches_the_intranet(
 def test_reload_keeps_the_tunnel_and_refuses_a_bad_configuration(
     lab: Lab, strongswan: StartStrongSwan
 ) -> None:
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         device = strongswan("device")
         device.load(device_configuration())
         device.initiate("net")
@@ -84,7 +84,7 @@ def test_reload_keeps_the_tunnel_and_refuses_a_bad_configuration(
 
 
 def test_reload_exchanges_a_pool(lab: Lab, strongswan: StartStrongSwan) -> None:
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         device = strongswan("device")
         device.load(device_configuration())
         device.initiate("net")
@@ -107,7 +107,7 @@ def test_reload_exchanges_a_pool(lab: Lab, strongswan: StartStrongSwan) -> None:
 def test_the_api_dies_and_comes_back_and_the_core_does_not_notice(
     lab: Lab, strongswan: StartStrongSwan
 ) -> None:
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         device = strongswan("device")
         device.load(device_configuration())
         device.initiate("net")
@@ -128,7 +128,7 @@ def test_a_clean_stop_tells_the_device_and_leaves_nothing(
     lab: Lab, strongswan: StartStrongSwan
 ) -> None:
     before = kernel_state(lab)
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         device = strongswan("device")
         device.load(device_configuration())
         device.initiate("net")
@@ -146,7 +146,7 @@ def test_after_a_crash_the_next_start_clears_what_is_left(
     lab: Lab, strongswan: StartStrongSwan
 ) -> None:
     before = kernel_state(lab)
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         device = strongswan("device")
         device.load(device_configuration())
         device.initiate("net")
@@ -154,14 +154,14 @@ def test_after_a_crash_the_next_start_clears_what_is_left(
         running.signal(signal.SIGKILL)
         wait_until(lambda: not running.running(), 10, "the crash")
         wait_until(lambda: not any(map(_alive, processes)), 10, "API and keeper end with the core")
-    with gateway(lab, name="gateway2") as again:
+    with gateway(lab, fresh=True, name="gateway2") as again:
         assert again.call("ike-sas")["total"] == 0
         assert "esp" not in kernel_state(lab)["states"]
     assert kernel_state(lab) == before
 
 
 def test_an_administrator_closes_an_ike_sa(lab: Lab, strongswan: StartStrongSwan) -> None:
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         device = strongswan("device")
         device.load(device_configuration())
         device.initiate("net")
@@ -176,7 +176,7 @@ def test_an_administrator_closes_an_ike_sa(lab: Lab, strongswan: StartStrongSwan
 def test_a_wrong_key_is_refused_with_one_line_that_says_why(
     lab: Lab, strongswan: StartStrongSwan
 ) -> None:
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         device = strongswan("device")
         device.load(device_configuration(psk=PSK + "!"))
         with pytest.raises(Exception, match=r"AUTHENTICATION_FAILED|failed"):
@@ -201,7 +201,7 @@ def test_a_port_in_use_is_named_and_nothing_is_touched(
 
 
 def test_a_second_gateway_is_refused_and_the_first_stays(lab: Lab) -> None:
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         state = kernel_state(lab)
         done = lab.run("gw", running.argv(), check=False)
         assert done.returncode == 71
@@ -211,7 +211,7 @@ def test_a_second_gateway_is_refused_and_the_first_stays(lab: Lab) -> None:
 
 
 def test_the_core_keeps_three_capabilities_and_little_memory(lab: Lab) -> None:
-    with gateway(lab) as running:
+    with gateway(lab, fresh=True) as running:
         status = _status_of(running.pid)
         assert int(status["CapEff"], 16) == 1 << 10 | 1 << 12 | 1 << 13
         assert status["NoNewPrivs"] == "1"
@@ -295,7 +295,7 @@ def test_we_open_a_connection_by_ourselves(
     lab.run("device", ["ip", "address", "add", "10.5.0.1/24", "dev", "lo"])
     extra = BRANCH.format(psk=PSK, device=plan.ACCESSES["access1"].device.ip, start=start)
     ping_branch = ["ping", "-n", "-q", "-c", "1", "-W", "1", "10.5.0.1"]
-    with gateway(lab, extra=extra) as running:
+    with gateway(lab, fresh=True, extra=extra) as running:
         if start == "trap":
             assert not running.events("ike_sa_established")
             lab.run("server", ping_branch, check=False)

@@ -114,7 +114,7 @@ def proving(bed: MobilityBed) -> MobileNode:
     bed.foreign_agent(
         "ifa",
         challenge=True,
-        advertisement_interval_s=1,
+        advertisement_interval_s=3,
         known_home_agents={"office": {"address": str(I_HA), **key}},
     )
     bed.lab.enter_link(LINK)
