@@ -39,6 +39,13 @@ from gateway.lab.warm import warm_start
 RUN_FOLDER = Path("/run/gateway-lab")
 SERVER_READY_S = 30.0
 CLEANUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SYSCTLS = {
+    "net.ipv4.conf.all.rp_filter": 0,
+    "net.ipv4.conf.default.rp_filter": 0,
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.all.accept_redirects": 0,
+}
+"""Of every host."""
 
 
 class Lab:
@@ -115,12 +122,10 @@ class Lab:
         """Remove every process, namespace and file of this lab; does nothing when there is none."""
         with _signals_held():
             names = netns.existing(self.prefix)
-            self.processes.end_all(
-                lambda: [pid for name in names for pid in netns.processes_in(name)]
-            )
-            for name in names:
-                with contextlib.suppress(LabError):
-                    netns.command(["ip", "netns", "delete", name])
+            self.processes.end_all(lambda: netns.processes_in(names))
+            with contextlib.suppress(LabError):
+                deletions = "".join(f"netns delete {name}\n" for name in names)
+                netns.command(["ip", "-force", "-batch", "-"], deletions)
             shutil.rmtree(self.folder, ignore_errors=True)
         if left := netns.existing(self.prefix):
             raise LabError(f"these namespaces would not go away: {', '.join(left)}")
@@ -314,13 +319,8 @@ class Lab:
         netns.command(["ip", "-batch", "-"], "\n".join(wires))
         for host in self.hosts:
             self._ip(host, list(self._addressing(host)))
-            settings = ["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]
-            settings += [f"net.ipv4.ip_forward={int(host in self.routers)}"]
-            settings += [
-                "net.ipv4.conf.all.send_redirects=0",
-                "net.ipv4.conf.all.accept_redirects=0",
-            ]
-            netns.command(netns.inside(names[host], ["sysctl", "-qw", *settings]))
+            forwards = {"net.ipv4.ip_forward": int(host in self.routers)}
+            netns.write_sysctls(names[host], {**SYSCTLS, **forwards})
         self._set_nat(0)
         for access in plan.ACCESSES:
             if self._rtt_ms:

@@ -271,7 +271,7 @@ def started_lab() -> subprocess.Popen[str]:
 
 
 def processes_of_killed_lab() -> list[int]:
-    return [pid for name in netns.existing("killed-") for pid in netns.processes_in(name)]
+    return netns.processes_in(netns.existing("killed-"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
