@@ -14,15 +14,23 @@ MAX_OCTETS = 4 * 1024 * 1024
 """A larger file is surely not a configuration."""
 
 
-def _read(path: Path) -> str:
+_WHERE = 'name one with --config, or write one from "gateway config example"'
+
+
+def read_tables(path: Path, *, where: str = _WHERE) -> dict[str, object]:
+    """The tables of a TOML file. ``where`` tells how to get such a file when there is none.
+
+    Raises :class:`ConfigError`: not readable, too large, not UTF-8 or not TOML.
+    """
+    return _parse(path, _read(path, where))
+
+
+def _read(path: Path, where: str) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_OCTETS + 1)
     except FileNotFoundError:
-        why = (
-            f'no such file: {path}; name one with --config, or write one from "gateway config '
-            'example"'
-        )
+        why = f"no such file: {path}; {where}"
         raise ConfigError([Problem(Path(), "", why)]) from None
     except IsADirectoryError:
         raise ConfigError([Problem(path, "", "is a directory; give a file")]) from None
@@ -70,7 +78,7 @@ def load(path: Path, *, with_files: bool = True) -> Config:
     they fit; without it only the text is judged, for a machine that is not the gateway.
     Raises :class:`ConfigError` with every problem found.
     """
-    tables = _parse(path, _read(path))
+    tables = read_tables(path)
     try:
         config = Config.model_validate(tables, context={"directory": path.absolute().parent})
     except ValidationError as error:
