@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,20 +26,35 @@ class ControlUnavailableError(ConnectionError):
     """The core does not answer. Its text says where it was looked for and what to do."""
 
 
-def _unavailable(path: Path, error: BaseException) -> ControlUnavailableError:
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Who answers on a control socket, in the words of errors."""
+
+    name: str
+    start: str
+    """How to start it."""
+
+
+GATEWAY = Service("gateway", "`systemctl start gateway`, or `gateway run --config gateway.toml`")
+MOBILE_NODE = Service(
+    "mobile node", "`systemctl start gateway-mn`, or `gateway mn run --profile profile.toml`"
+)
+
+
+def _unavailable(
+    path: Path, error: BaseException, service: Service = GATEWAY
+) -> ControlUnavailableError:
+    name = service.name
     if isinstance(error, PermissionError):
+        hint = ", or join the socket's group ([control] in the configuration)"
         return ControlUnavailableError(
-            f"{path}: permission denied; be root, or join the socket's group ([control] in the"
-            " configuration)"
+            f"{path}: permission denied; be root{hint if service is GATEWAY else ''}"
         )
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        return ControlUnavailableError(
-            f"no gateway answers on {path}: start it (`systemctl start gateway`, or"
-            " `gateway run --config gateway.toml`)"
-        )
+        return ControlUnavailableError(f"no {name} answers on {path}: start it ({service.start})")
     if isinstance(error, TimeoutError):
-        return ControlUnavailableError(f"the gateway does not answer on {path} within its time")
-    return ControlUnavailableError(f"the gateway's control socket {path} failed: {error}")
+        return ControlUnavailableError(f"the {name} does not answer on {path} within its time")
+    return ControlUnavailableError(f"the {name}'s control socket {path} failed: {error}")
 
 
 class ControlClient:
@@ -48,9 +64,12 @@ class ControlClient:
     :class:`~gateway.control.protocol.ControlError` for what it refuses.
     """
 
-    def __init__(self, path: Path | str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, path: Path | str, *, timeout_s: float = TIMEOUT_S, service: Service = GATEWAY
+    ) -> None:
         self._path = Path(path)
         self._timeout_s = timeout_s
+        self._service = service
         self._sock: socket.socket | None = None
         self._buffer = bytearray()
         self._ids = itertools.count(1)
@@ -83,7 +102,7 @@ class ControlClient:
             line = self._read_line()
         except OSError as error:
             self.close()
-            raise _unavailable(self._path, error) from error
+            raise _unavailable(self._path, error, self._service) from error
         return _object(result_of(parse_line(line)))
 
     def pages(self, op: str, **args: object) -> Iterator[dict[str, object]]:
@@ -109,7 +128,7 @@ class ControlClient:
                 line = parse_line(self._read_line())
             except OSError as error:
                 self.close()
-                raise _unavailable(self._path, error) from error
+                raise _unavailable(self._path, error, self._service) from error
             yield event_of(line)
 
     def _connect(self) -> None:

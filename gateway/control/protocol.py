@@ -99,6 +99,8 @@ class Parameter:
     pattern: re.Pattern[str] | None = None
     allowed: str = ""
     """What is allowed, in words, when a pattern decides."""
+    secret: bool = False
+    """The value is never repeated, whatever is wrong with it."""
 
     def check(self, value: object) -> Value:
         """The value, or :class:`ControlError` that names the field and what is allowed."""
@@ -108,16 +110,19 @@ class Parameter:
             if len(value) > self.maximum:
                 raise self._wrong(f"{len(value)} characters, at most {self.maximum} are allowed")
             if self.pattern is not None and not self.pattern.fullmatch(value):
-                raise self._wrong(f"{shorten(value)}: {self.allowed}")
+                raise self._wrong(f"{self._shown(value)}: {self.allowed}")
             return value
         if isinstance(value, bool):
             return value
         if isinstance(value, int) and self.minimum <= value <= self.maximum:
             return value
-        raise self._wrong(f"{shorten(value)}: {self.minimum} to {self.maximum} is allowed")
+        raise self._wrong(f"{self._shown(value)}: {self.minimum} to {self.maximum} is allowed")
 
     def _invalid(self, value: object, words: Mapping[type, str]) -> ControlError:
-        return self._wrong(f"{shorten(value)}: must be {words[self.kind]}")
+        return self._wrong(f"{self._shown(value)}: must be {words[self.kind]}")
+
+    def _shown(self, value: object) -> str:
+        return "(hidden)" if self.secret else shorten(value)
 
     def _wrong(self, why: str) -> ControlError:
         return ControlError(ErrorCode.INVALID, f"{self.name} = {why}", self.name)
@@ -359,8 +364,14 @@ def parse_line(line: bytes) -> object:
         raise ControlError(ErrorCode.INVALID, f"not a JSON line: {type(error).__name__}") from None
 
 
-def check_request(line: object, role: Role) -> Request:
-    """The request in a parsed line; raises :class:`ControlError` naming what is wrong."""
+def check_request(
+    line: object, role: Role, operations: Mapping[str, Operation] = OPERATIONS
+) -> Request:
+    """The request in a parsed line; raises :class:`ControlError` naming what is wrong.
+
+    ``operations`` is what this socket answers: a gateway's, or those of
+    :mod:`gateway.control.node_operations`.
+    """
     if not isinstance(line, dict):
         raise ControlError(ErrorCode.INVALID, "a request is a JSON object")
     for key in line:
@@ -369,11 +380,12 @@ def check_request(line: object, role: Role) -> Request:
                 ErrorCode.INVALID, f"{shorten(key)}: unknown, allowed are op, id and args"
             )
     name = line.get("op")
-    operation = OPERATIONS.get(name) if isinstance(name, str) else None
+    operation = operations.get(name) if isinstance(name, str) else None
     if operation is None:
+        whose = "" if operations is OPERATIONS else " to a mobile node"
         raise ControlError(
             ErrorCode.UNKNOWN_OPERATION,
-            f"op = {shorten(name)}: unknown, allowed are {', '.join(OPERATIONS)}",
+            f"op = {shorten(name)}: unknown{whose}, allowed are {', '.join(operations)}",
             "op",
         )
     if role < operation.role:

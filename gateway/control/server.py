@@ -10,14 +10,16 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from gateway.control.peer import Access, Peer, peer_of
 from gateway.control.protocol import (
     MAX_REQUEST_OCTETS,
+    OPERATIONS,
     ControlError,
     ErrorCode,
+    Operation,
     Request,
     Role,
     answer,
@@ -84,7 +86,8 @@ class ControlServer:
     """Listens at ``path`` and hands checked requests to a handler.
 
     The handler raises :class:`ControlError` for what it refuses. ``group`` owns the socket file;
-    ``access`` decides by the credentials of the process that connects.
+    ``access`` decides by the credentials of the process that connects. ``operations`` is what it
+    answers.
     """
 
     def __init__(
@@ -95,8 +98,10 @@ class ControlServer:
         log: Log,
         group: int | None = None,
         mode: int = 0o660,
+        operations: Mapping[str, Operation] = OPERATIONS,
     ) -> None:
         self._path = path
+        self._operations = operations
         self._handle: Handler | None = None
         self._access = access
         self._log = log
@@ -234,7 +239,7 @@ class ControlServer:
         try:
             parsed = parse_line(line)
             given = request_id(parsed)
-            request = check_request(parsed, role)
+            request = check_request(parsed, role, self._operations)
             if request.operation.name == "events":
                 subscriber = Subscriber(debug=request.arguments["debug"] is True)
                 # From here on: nothing that happens after the answer is missed.

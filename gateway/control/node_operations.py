@@ -1,0 +1,57 @@
+"""What the control socket of a mobile node answers. A gateway's own list is another one."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+from gateway.control.protocol import OPERATIONS, Operation, Parameter, Role
+
+if TYPE_CHECKING:
+    from gateway.mobile_node.status import NodeStatus
+
+MAX_PASSWORD_CHARACTERS = 1024
+
+NODE_OPERATIONS: Final[dict[str, Operation]] = {
+    operation.name: operation
+    for operation in (
+        OPERATIONS["health"],
+        Operation("node-status", "Where the node is, its mode and why, its layers and links."),
+        Operation(
+            "node-unlock",
+            "Open the profile's sealed secrets and log in.",
+            (
+                Parameter(
+                    "password", str, required=True, maximum=MAX_PASSWORD_CHARACTERS, secret=True
+                ),
+            ),
+            Role.ADMINISTRATOR,
+        ),
+        Operation(
+            "node-lock",
+            "Forget the secrets and log out; nothing of the user's leaves until it is unlocked.",
+            role=Role.ADMINISTRATOR,
+        ),
+        Operation(
+            "node-reconnect",
+            "Take nothing as proven any more: begin anew on every link.",
+            role=Role.ADMINISTRATOR,
+        ),
+        OPERATIONS["events"],
+    )
+}
+
+
+def status_json(status: "NodeStatus", now: float) -> dict[str, object]:
+    """The result of ``node-status``.
+
+    The fields of :class:`NodeStatus`; in the place of each ``since_s``, a moment of the engine's
+    clock that means nothing elsewhere, stands ``for_s``: for how long.
+    """
+    found = asdict(status)
+    found["for_s"] = _ago(found.pop("since_s"), now)
+    for layer in found["layers"]:
+        layer["for_s"] = _ago(layer.pop("since_s"), now)
+    return found
+
+
+def _ago(since_s: float, now: float) -> float:
+    return round(max(0.0, now - since_s), 3)
