@@ -164,6 +164,37 @@ def matrix(
     sys.exit(guarded(command))
 
 
+@lab.command()
+def tour(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    leg: Annotated[
+        list[str] | None,
+        typer.Option("--leg", metavar="MODE", help="Only the rounds by vf, vc, cvf, cvc, mc."),
+    ] = None,
+) -> None:
+    """Move a device with a live session through every place and every access mode.
+
+    The exit status is 0 when the session lived.
+    """
+    from gateway.lab.processes import LabError
+    from gateway.lab.tour import LEGS
+    from gateway.lab.tour_table import show_tour
+
+    legs = [one for one in LEGS if leg is None or one.own in leg]
+    if unknown := sorted(set(leg or ()) - {one.own for one in LEGS}):
+        allowed = ", ".join(one.own for one in LEGS)
+        raise typer.BadParameter(f"{unknown[0]!r} given, allowed are {allowed}", param_hint="--leg")
+
+    def command() -> int:
+        try:
+            return exits.OK if show_tour(legs, as_json=as_json).lived else exits.FAILED
+        except LabError as error:
+            complain(error)
+            return exits.NO_PERMISSION if "needs root" in str(error) else exits.FAILED
+
+    sys.exit(guarded(command))
+
+
 def _at_once(line: str) -> None:
     print(line, flush=True)
 
