@@ -24,6 +24,8 @@ from gateway.ike.outputs import (
     ActivateOutbound,
     AskAboutUser,
     AskOcsp,
+    ClientDown,
+    ClientUp,
     Event,
     InstallChildSa,
     MoveChildSa,
@@ -114,6 +116,16 @@ class ChildWatcher(Protocol):
         """One is about to be removed."""
 
 
+class ClientListener(Protocol):
+    """Who hears of the connections that we initiate: the mobile node's VPN."""
+
+    def client_up(self, up: ClientUp) -> None:
+        """One is up, or its terms changed; the dataplane has its child SAs."""
+
+    def client_down(self, down: ClientDown) -> None:
+        """One could not be brought up, or is over."""
+
+
 class IkeService:
     """One engine, its dataplane, its sockets and one timer."""
 
@@ -128,10 +140,12 @@ class IkeService:
         emit: Callable[[Event], None],
         outside: Outside | None = None,
         watcher: ChildWatcher | None = None,
+        client: ClientListener | None = None,
     ) -> None:
         """Without ``outside``, questions stay unanswered: only for engines that ask none."""
         self._outside = outside
         self._watcher = watcher
+        self._client = client
         self._engine = engine
         self._dataplane = dataplane
         self._send = send
@@ -192,12 +206,15 @@ class IkeService:
     def _round(self, outputs: list[Output], now: float, *, dirty: bool) -> None:
         staged: list[Transmit | TransmitKeepalive] = []
         events: list[Event] = []
+        told: list[ClientUp | ClientDown] = []
         for output in outputs:
             kind = type(output)
             if kind is Transmit or kind is TransmitKeepalive:
                 staged.append(output)  # type: ignore[arg-type]
             elif kind is Event:
                 events.append(output)  # type: ignore[arg-type]
+            elif isinstance(output, ClientUp | ClientDown):
+                told.append(output)
             elif self._to_dataplane(output):
                 dirty = True
         if dirty:
@@ -212,6 +229,17 @@ class IkeService:
                 events.append(_unsent(message.path, failed))
         for event in events:
             self._emit(event)
+        # Last: it may drive the engine at once.
+        for news in told:
+            self._tell(news)
+
+    def _tell(self, news: ClientUp | ClientDown) -> None:
+        if self._client is None:
+            return
+        if isinstance(news, ClientUp):
+            self._client.client_up(news)
+        else:
+            self._client.client_down(news)
 
     def _to_dataplane(self, output: Output) -> bool:
         """Carry one output out; whether the dataplane has something to commit."""

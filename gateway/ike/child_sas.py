@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, ChildSa, EspKeys, EspSuite, TrafficSelector
-from gateway.ike import selectors
+from gateway.ike import client, selectors
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import InstallChildSa, Severity
 from gateway.ike.policy import ConnectionPolicy, Feature
@@ -32,6 +32,9 @@ def allowed_selectors(
     sa: IkeSa, connection: ConnectionPolicy
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """(local, remote) selectors that the policy allows on this SA."""
+    home = connection.asked_home_address(sa.peer_knows_vpn_fa) if sa.session_initiator else None
+    if home is not None:
+        return (TrafficSelector.of_address(home),), connection.remote_ts or (ANY_IPV4,)
     if connection.request_inner_address:
         mine: tuple[TrafficSelector, ...] = (
             (TrafficSelector.of_address(sa.inner_address),)
@@ -138,4 +141,5 @@ def install(  # noqa: PLR0917 - one fact each
         endpoint_update=child.endpoint_update,
         vpn_fa=child.vpn_fa,
     )
+    client.tell(core, sa)
     return child

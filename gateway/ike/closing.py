@@ -1,5 +1,6 @@
 """The end of IKE SAs and child SAs: resources go back, events go out, initiators try again."""
 
+from gateway.ike import client
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import RemoveChildSa, SessionClosed, Severity
 from gateway.ike.sa import Child, IkeSa
@@ -30,9 +31,19 @@ def remove_child(core: Core, sa: IkeSa, child: Child, reason: str, now: float) -
 
 
 def close(
-    core: Core, sa: IkeSa, reason: str, now: float, *, severity: Severity = Severity.INFO
+    core: Core,
+    sa: IkeSa,
+    reason: str,
+    now: float,
+    *,
+    severity: Severity = Severity.INFO,
+    refused: bool = True,
+    hint: str = "",
 ) -> None:
-    """Forget an IKE SA with all it has, without telling the peer."""
+    """Forget an IKE SA with all it has, without telling the peer.
+
+    ``refused`` False says that the peer did not answer; ``hint`` what to do about it.
+    """
     if sa.closed:
         return
     had_session, replaced = sa.had_session, sa.replaced
@@ -43,6 +54,7 @@ def close(
     core.drop_sa(sa)
     if had_session:
         _report(core, sa, reason, now, severity)
+    client.ended(core, sa, reason, refused=refused, hint=hint)
     if not replaced:
         retry_later(core, sa, now)
 
@@ -73,7 +85,7 @@ def retry_later(core: Core, sa: IkeSa, now: float) -> None:
     if connection is None or not sa.session_initiator or connection.name not in core.wanted:
         return
     key = (TimerKind.INITIATE, connection.name)
-    if key in core.timers:
+    if key in core.timers or client.stands(core, connection.name):
         return
     failures = core.wanted[connection.name]
     core.wanted[connection.name] = failures + 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer
-from gateway.ike import moving, users
+from gateway.ike import client, moving, users
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
@@ -13,11 +13,24 @@ from gateway.ike.sa import IkeSa
 
 
 def initiate_connection(core: Core, name: str, now: float) -> None:
-    """Bring a connection up and keep it up. Raises KeyError for an unknown name."""
+    """Bring a connection up and keep it up. Raises KeyError for an unknown name.
+
+    An attempt that is under way is dropped: it may hang, as when our address changed meanwhile.
+    """
+    attempt = client.current(core, name)
+    if attempt is not None and core.clients[name].up is None:
+        client.forget(core, name)
+        core.version_of(attempt).end_now(core, attempt, "begun anew", now)
+    bring_up(core, name, now)
+
+
+def bring_up(core: Core, name: str, now: float) -> None:
+    """Begin to bring a connection up, unless it is or that is under way."""
     connection = core.connections[name]
-    core.wanted.setdefault(name, 0)
-    if any(sa.connection_name == name and sa.session_initiator for sa in core.sas.values()):
+    if client.stands(core, name):
+        core.wanted.setdefault(name, 0)
         return
+    core.wanted[name] = 0
     core.timers.cancel((TimerKind.INITIATE, name))
     core.versions[connection.version].initiate(core, connection, now)
 
@@ -32,7 +45,7 @@ def traffic_waiting(core: Core, reqid: int, now: float) -> None:
                 if not sa.children:
                     core.version_of(sa).create_child(core, sa, reqid, now)
                 return
-        initiate_connection(core, name, now)
+        bring_up(core, name, now)
         return
     core.count("traffic_without_connection")
 
@@ -105,11 +118,35 @@ def ocsp_answered(core: Core, ticket: int, response: bytes | None, now: float) -
 
 def local_address_changed(core: Core, ike_spi: bytes, local: Endpoint, now: float) -> None:
     """Our own address changed."""
-    sa = core.sas.get(ike_spi)
+    sa = client.of_spi(core, ike_spi)
     if sa is None:
         core.count("events_of_unknown_ike_sa")
         return
     core.version_of(sa).local_address_changed(core, sa, local, now)
+
+
+def move_local(core: Core, ike_spi: bytes, local: Endpoint, now: float) -> bool:
+    """Our own end moved, and the SAs' own packets are to say so (draft 001, appendix C)."""
+    sa = client.of_spi(core, ike_spi)
+    if sa is None or not sa.established:
+        core.count("events_of_unknown_ike_sa")
+        return False
+    if not any(child.endpoint_update for child in sa.children.values()):
+        core.count("address_changes_ignored")
+        return False
+    moving.move_ourselves(core, sa, local, now)
+    core.version_of(sa).prove_path(core, sa, now)
+    return True
+
+
+def abandon(core: Core, name: str, reason: str, now: float) -> None:
+    """Stop trying to bring a connection up, and end what there is of it. Nothing is reported."""
+    core.wanted.pop(name, None)
+    core.timers.cancel((TimerKind.INITIATE, name))
+    client.forget(core, name)
+    for sa in list(core.sas.values()):
+        if sa.connection_name == name and sa.session_initiator and not sa.closed:
+            core.version_of(sa).end_now(core, sa, reason, now)
 
 
 def close_ike_sa(core: Core, spis: str, reason: str, now: float) -> bool:
@@ -152,6 +189,7 @@ def close_all(core: Core, reason: str, now: float) -> None:
     for name in core.wanted:
         core.timers.cancel((TimerKind.INITIATE, name))
     core.wanted.clear()
+    core.clients.clear()
     for sa in list(core.sas.values()):
         core.version_of(sa).end_now(core, sa, reason, now)
 

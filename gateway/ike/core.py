@@ -14,6 +14,7 @@ from gateway.domain.user_auth import Question
 from gateway.eap.tls import TlsParty
 from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
+from gateway.ike.client import Client
 from gateway.ike.crypto.proposals import EspSelection, Selection
 from gateway.ike.half_open import Cookies, FailedLogins, HalfOpenLimits, PerSecond
 from gateway.ike.home_addresses import HomeAddresses
@@ -107,6 +108,8 @@ class Core:
         self._last_ticket = 0
         self.wanted: dict[str, int] = {}
         """Connections that are to be up, with the number of failures in a row."""
+        self.clients: dict[str, Client] = {}
+        """Connections that we initiated and that are up, or about to be; see ``client``."""
         self.trap_reqids: dict[str, int] = {}
         """By connection; see :meth:`reserve_reqid`."""
         self._reqids: dict[int, int] = {}

@@ -159,7 +159,9 @@ class IkeEngine:
         return self._core.counters
 
     def initiate(self, connection: str, now: float) -> None:
-        """Bring a connection up, and keep it up.
+        """Bring a connection up, and keep it up; :class:`ClientUp` and :class:`ClientDown` tell.
+
+        One that is up stays as it is. An attempt that is still under way is begun anew at once.
 
         Raises KeyError for an unknown name, ValueError for a connection without ``remote``.
         """
@@ -196,8 +198,28 @@ class IkeEngine:
         self._guarded("an OCSP answer", now, commands.ocsp_answered, *args)
 
     def local_address_changed(self, ike_spi: bytes, local: Endpoint, now: float) -> None:
-        """Our own address is ``local`` now, for the IKE SA with our SPI ``ike_spi`` (MOBIKE)."""
+        """Our own address is ``local`` now, for the IKE SA with our SPI ``ike_spi`` (MOBIKE).
+
+        The SPI of :class:`ClientUp` stays good through rekeying. Calling it again with the same
+        address tells the peer again, at once.
+        """
         commands.local_address_changed(self._core, ike_spi, local, now)
+
+    def move_local(self, ike_spi: bytes, local: Endpoint, now: float) -> bool:
+        """Our own address is ``local`` now, and no message says so: SA endpoint update.
+
+        Everything moves at once, and a liveness check from the new address lets the gateway
+        follow (draft 001, appendix C). False when that was not agreed on: nothing moves then.
+        """
+        return commands.move_local(self._core, ike_spi, local, now)
+
+    def abandon(self, connection: str, reason: str, now: float) -> None:
+        """Stop bringing a connection up, and end what there is of it.
+
+        A Delete is sent where one can be. No :class:`ClientDown` follows, and :meth:`initiate`
+        begins anew at any time.
+        """
+        commands.abandon(self._core, connection, reason, now)
 
     def close_ike_sa(self, spis: str, reason: str, now: float) -> bool:
         """End an IKE SA, named by ``initiatorspi_responderspi`` in hexadecimal, with a Delete."""
@@ -226,6 +248,10 @@ class IkeEngine:
     def ike_sa_names(self) -> list[tuple[str, str]]:
         """Name and connection of every IKE SA that is not closed: cheap with thousands of them."""
         return [(sa.spis, sa.connection_name) for sa in self._core.sas.values() if not sa.closed]
+
+    def established_remotes(self) -> set[Endpoint]:
+        """Where the peers of established IKE SAs are."""
+        return {sa.path.remote for sa in self._core.sas.values() if sa.established}
 
     def child_sa_names(self) -> list[tuple[int, str, str]]:
         """Inbound SPI, IKE SA and connection of every child SA."""

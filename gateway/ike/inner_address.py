@@ -4,8 +4,6 @@ Called only after the peer has proven who it is, by every version of IKE.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 
 from gateway.domain.endpoint import IpAddress
 from gateway.domain.pools import PoolExhausted
@@ -15,16 +13,6 @@ from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType
 from gateway.ike.sa import IkeSa
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """What a gateway gave us as its client, with everything malformed left out."""
-
-    address: IpAddress | None
-    dns: tuple[IpAddress, ...]
-    subnets: tuple[IPv4Network | IPv6Network, ...]
-    domains: tuple[str, ...]
 
 
 def assign(

@@ -3,9 +3,9 @@
 from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, IpNetwork
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike import child_sas, endpoint_update
-from gateway.ike.core import Core
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.endpoint_update import MovePolicy
-from gateway.ike.outputs import Severity
+from gateway.ike.outputs import Severity, TransmitKeepalive
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.sa import IkeSa
 
@@ -34,7 +34,8 @@ def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> b
         Path(sa.path.local, remote),
         proof,
         now,
-        policy(core, sa, allowed=_follows(sa, sa.connection)),
+        # A new TCP connection of the peer's has a new address in any case (RFC 9329 section 6.1).
+        policy(core, sa, allowed=remote.stands_for_tcp or _follows(sa, sa.connection)),
     )
 
 
@@ -77,6 +78,18 @@ def perform(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -> None:
         child.udp_encapsulation = sa.encapsulate
     core.count("endpoint_moves")
     endpoint_update.move(sa, path, proof, now, core.outputs)
+
+
+def move_ourselves(core: Core, sa: IkeSa, local: Endpoint, now: float) -> None:
+    """Move our own end of everything; the peer follows what comes from there."""
+    if local != sa.path.local:
+        perform(core, sa, Path(local, sa.path.remote), "our own address", now)
+    if sa.encapsulate:
+        # There may be a NAT in front of the new address, and nobody tells us.
+        sa.local_natted = True
+        core.outputs.append(TransmitKeepalive(sa.path))
+        again = now + core.settings.nat_keepalive_s
+        core.timers.set((TimerKind.KEEPALIVE, sa.local_spi), again)
 
 
 def refused(core: Core, sa: IkeSa, remote: Endpoint, reason: str, proof: str, now: float) -> None:  # noqa: PLR0917 - one fact each

@@ -115,11 +115,14 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class ClientUp:
-    """As the initiator: the first child SA of a connection is there, or its terms changed."""
+    """As the initiator: the first child SA of a connection is there, or its terms changed.
+
+    A new login is always reported, rekeying and moving never.
+    """
 
     connection: str
     ike_spi: bytes
-    """Ours, for :meth:`IkeEngine.local_address_changed`."""
+    """Ours, for :meth:`IkeEngine.local_address_changed` and ``move_local``, rekeyed or not."""
     outer: IpAddress
     inner: IpAddress | None
     vpn_fa: bool
@@ -138,7 +141,11 @@ class ClientUp:
 
 @dataclass(frozen=True, slots=True)
 class ClientDown:
-    """As the initiator: a connection could not be brought up, or its last SA ended."""
+    """As the initiator: a connection could not be brought up, or its IKE SA ended.
+
+    The engine tries again, later every time, until it is told to abandon the connection or to
+    initiate it at once. After :meth:`IkeEngine.abandon` and ``close_all`` nothing is reported.
+    """
 
     connection: str
     reason: str
@@ -146,7 +153,7 @@ class ClientDown:
     """What to do about it; may be empty."""
     was_up: bool
     refused: bool
-    """The peer said no (credentials, proposals ...); otherwise nobody answered."""
+    """The attempt failed for a reason (credentials, proposals ...); otherwise nobody answered."""
 
 
 Output = (

@@ -203,6 +203,19 @@ class ConnectionPolicy:
     remote: Endpoint | None = None
     local: Endpoint | None = None
     request_inner_address: bool = False
+    home_address: IPv4Address | None = None
+    """With a gateway that knows VPN/FA, where ``vpn_fa`` allows it, this is our side of the child
+    SA (draft 001, appendix B.5). With any other one ``request_inner_address`` counts."""
+
+    def asked_home_address(self, peer_knows_vpn_fa: bool) -> IPv4Address | None:
+        """The home address that the child SA is asked for with, or None."""
+        if peer_knows_vpn_fa and self.vpn_fa is not Feature.OFF:
+            return self.home_address
+        return None
+
+    def asks_inner_address(self, peer_knows_vpn_fa: bool) -> bool:
+        """Whether the gateway is to lease us an inner address."""
+        return self.request_inner_address and self.asked_home_address(peer_knows_vpn_fa) is None
 
     def with_profile(self, profile: Profile) -> "ConnectionPolicy":
         """The connection as the members of a profile's groups have it."""

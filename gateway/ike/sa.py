@@ -5,7 +5,9 @@ from typing import ClassVar
 
 from gateway.domain.child_sa import EspSuite, TrafficSelector
 from gateway.domain.endpoint import IpAddress, Path
+from gateway.domain.mobility_credential import MobilityCredential
 from gateway.domain.user_auth import Accepted, Session
+from gateway.ike.assigned import Assigned
 from gateway.ike.auth.identity import Identity
 from gateway.ike.endpoint_update import Move, MoveBudget
 from gateway.ike.policy import ConnectionPolicy
@@ -81,6 +83,7 @@ class IkeSa:
 
     __slots__ = (
         "_peer_name",
+        "assigned",
         "auth",
         "children",
         "connection",
@@ -98,6 +101,7 @@ class IkeSa:
         "local_natted",
         "local_spi",
         "mobike",
+        "mobility_credentials",
         "move_budget",
         "path",
         "peer_id",
@@ -131,6 +135,10 @@ class IkeSa:
         self.inner_address: IpAddress | None = None
         self.pool: str | None = None
         """The pool ``inner_address`` is leased from; None when the peer leased it to us."""
+        self.assigned: Assigned | None = None
+        """As the initiator: what the gateway told us about its network."""
+        self.mobility_credentials: tuple[MobilityCredential, ...] = ()
+        """As the initiator: what this login lets us register with (draft 002, section 4.2.1)."""
         self.children: dict[int, Child] = {}
         self.fragmentation = False
         self.mobike = False

@@ -1,5 +1,6 @@
 """What happens when a timer fires, whichever version of IKE it belongs to."""
 
+from gateway.ike import client
 from gateway.ike.core import Core, TimerKey, TimerKind
 from gateway.ike.outputs import RemoveChildSa, Severity, TransmitKeepalive
 from gateway.ike.sa import Child, IkeSa
@@ -25,7 +26,7 @@ def _initiate(core: Core, name: str, now: float) -> None:
     connection = core.connections.get(name)
     if connection is None or name not in core.wanted:
         return
-    if any(sa.connection_name == name and sa.session_initiator for sa in core.sas.values()):
+    if client.stands(core, name):
         return
     core.versions[connection.version].initiate(core, connection, now)
 

@@ -52,6 +52,9 @@ class Version(Protocol):
     def local_address_changed(self, core: "Core", sa: IkeSa, local: Endpoint, now: float) -> None:
         """Our own address is another one now."""
 
+    def prove_path(self, core: "Core", sa: IkeSa, now: float) -> None:
+        """We moved without a word: send something authentic from where we are now, at once."""
+
     def user_answered(self, core: "Core", sa: IkeSa, answer: Answer, now: float) -> None:
         """The answer to the question whose ticket the SA held."""
 

@@ -57,8 +57,12 @@ def _send(core: Core, sa: IkeSa, kind: NotifyType, sequence: int) -> None:
     exchange.send_alone(core, sa, ExchangeType.INFORMATIONAL, [notify])
 
 
-def asked(core: Core, sa: IkeSa, notify: Notify, now: float) -> None:
-    """The peer asks whether we are there."""
+def asked(core: Core, sa: IkeSa, notify: Notify, path: Path, now: float) -> None:
+    """The peer asks whether we are there.
+
+    A question is new if its number is, so it comes from where the peer is now: it may have moved
+    without any traffic of its own to show it (draft 001, appendix C).
+    """
     sequence = _sequence(sa, notify)
     if sequence is None or sa.state is not State.ESTABLISHED:
         core.count("dpd_ignored")
@@ -69,6 +73,7 @@ def asked(core: Core, sa: IkeSa, notify: Notify, now: float) -> None:
         return
     mine.last_theirs = sequence
     sa.last_inbound = now
+    moving.follow(core, sa, path.remote, "dead peer detection", now)
     _send(core, sa, NotifyType.R_U_THERE_ACK, sequence)
 
 
@@ -117,6 +122,18 @@ def check(core: Core, sa: IkeSa, now: float) -> None:
     if due > now:
         core.timers.set((TimerKind.LIVENESS, sa.local_spi), due)
         return
+    _ask(core, sa, mine, now)
+
+
+def ask(core: Core, sa: IkeSa, now: float) -> None:
+    """Check the peer now, with all the time that it has to answer."""
+    if sa.state is State.ESTABLISHED and sa.peer.dpd:
+        mine = _of(core, sa)
+        mine.tries = 0
+        _ask(core, sa, mine, now)
+
+
+def _ask(core: Core, sa: IkeSa, mine: DeadPeerDetection, now: float) -> None:
     core.count("liveness_checks")
     mine.ours = (mine.ours + 1) % _WRAP
     mine.asked_at = now
@@ -126,9 +143,8 @@ def check(core: Core, sa: IkeSa, now: float) -> None:
 def _ask_again(core: Core, sa: IkeSa, mine: DeadPeerDetection, now: float) -> None:
     if mine.tries >= core.settings.retransmit_tries:
         core.count("retransmissions_exhausted")
-        closing.close(
-            core, sa, "peer does not answer (dead peer detection)", now, severity=Severity.WARNING
-        )
+        reason = "peer does not answer (dead peer detection)"
+        closing.close(core, sa, reason, now, severity=Severity.WARNING, refused=False)
         return
     core.count("retransmissions")
     _transmit(core, sa, mine, now)

@@ -97,7 +97,12 @@ class Phase2Exchange:
     def unanswered(self, core: Core, sa: IkeSa, now: float) -> None:
         """Nobody answered ``sent`` in the whole time; the exchange is already forgotten."""
         closing.close(
-            core, sa, f"peer does not answer ({self.name})", now, severity=Severity.WARNING
+            core,
+            sa,
+            f"peer does not answer ({self.name})",
+            now,
+            severity=Severity.WARNING,
+            refused=False,
         )
 
     def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:

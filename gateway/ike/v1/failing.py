@@ -86,7 +86,7 @@ def refuse(core: Core, sa: IkeSa, refused: Refused, now: float, *, step: str = "
     if sa.evidence & Evidence.KEYS:
         payload = Notify(notify_of(refused), b"", ProtocolId.ISAKMP)
         exchange.send_alone(core, sa, ExchangeType.INFORMATIONAL, [payload])
-    closing.close(core, sa, refused.reason, now)
+    closing.close(core, sa, refused.reason, now, hint=refused.remedy)
 
 
 def refuse_in_the_clear(
@@ -146,7 +146,7 @@ def unanswered(core: Core, sa: IkeSa, now: float) -> None:
         remedy,
         connection=sa.connection_name,
     )
-    closing.close(core, sa, reason, now)
+    closing.close(core, sa, reason, now, refused=bool(hint), hint=remedy)
 
 
 def wrap_up(core: Core, sa: IkeSa, reason: str, now: float) -> None:

@@ -6,7 +6,7 @@ Everything here was verified by its HASH payload; what came in the clear never g
 from collections.abc import Sequence
 
 from gateway.domain.endpoint import Path
-from gateway.ike import draft_features, users
+from gateway.ike import client, draft_features, users
 from gateway.ike.core import Core
 from gateway.ike.outputs import Severity
 from gateway.ike.sa import ChildState
@@ -48,6 +48,7 @@ def _advertisement(core: Core, sa: IkeSa, payloads: Sequence[Payload]) -> None:
         return
     if not draft_features.take_advertisement(sa, sa.connection, found.data):
         core.count("advertisements_unexpected")
+    client.tell(core, sa)
 
 
 # -- deletes --------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def _delete_isakmp_sas(core: Core, sa: IkeSa, deletes: list[Delete], now: float)
 
 def _notified(core: Core, sa: IkeSa, notify: Notify, path: Path, now: float) -> None:
     if notify.type == NotifyType.R_U_THERE:
-        dpd.asked(core, sa, notify, now)
+        dpd.asked(core, sa, notify, path, now)
     elif notify.type == NotifyType.R_U_THERE_ACK:
         dpd.answered(core, sa, notify, path, now)
     elif notify.type == NotifyType.INITIAL_CONTACT:

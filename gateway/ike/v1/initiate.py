@@ -1,7 +1,7 @@
 """The beginning of phase 1 as the initiator."""
 
 from gateway.domain.endpoint import Endpoint, Path
-from gateway.ike import closing
+from gateway.ike import client, closing
 from gateway.ike.core import Core
 from gateway.ike.crypto.suites import NoProposalChosen
 from gateway.ike.outputs import Severity
@@ -18,7 +18,9 @@ def start(core: Core, connection: ConnectionPolicy, now: float) -> None:
     remote = connection.remote
     local = connection.local or Endpoint(type(remote.address)(0), 500)
     core.count("handshakes_initiated")
-    _begin(core, _new(core, connection, Path(local, remote), now), connection, now)
+    sa = _new(core, connection, Path(local, remote), now)
+    client.began(core, connection, sa)
+    _begin(core, sa, connection, now)
 
 
 def renewal(core: Core, old: IkeSa, now: float) -> None:

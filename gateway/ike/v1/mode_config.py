@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.domain.endpoint import IpAddress
 from gateway.ike import closing, inner_address
+from gateway.ike.assigned import Assigned
 from gateway.ike.core import Core
-from gateway.ike.inner_address import Assigned
 from gateway.ike.policy import ConfigMode, ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType as Reason
@@ -183,7 +183,13 @@ class Push(transaction.Ask):
 
 def request(core: Core, sa: IkeSa, now: float) -> None:
     """Ask the gateway for a configuration."""
-    types = (*_ASKED, *_ASKED_OF_UNITY) if sa.peer.unity else _ASKED
+    connection = sa.connection
+    types: tuple[CfgAttribute, ...] = _ASKED
+    if sa.peer.unity:
+        types = (*_ASKED, *_ASKED_OF_UNITY)
+    if connection is None or not connection.asks_inner_address(sa.peer_knows_vpn_fa):
+        # An address of our own serves: what we want to know is the servers and networks.
+        types = types[2:]
     Pull(exchange.new_message_id(core, sa), initiator=True, now=now).start(
         core, sa, CfgType.REQUEST, [Attribute(kind) for kind in types], now
     )
@@ -197,7 +203,7 @@ class Pull(transaction.Ask):
 
     def take_answer(self, core: Core, sa: IkeSa, answer: Configuration, now: float) -> None:
         """Take it and go on to quick mode."""
-        if sa.state is State.ESTABLISHED and sa.inner_address is None:
+        if sa.state is State.ESTABLISHED and sa.assigned is None:
             _take(core, sa, answer, now)
 
 
@@ -223,7 +229,9 @@ def pushed(
 
 def _take(core: Core, sa: IkeSa, given: Configuration, now: float) -> None:
     assigned = read(given)
-    if assigned.address is None:
+    connection = sa.connection
+    needed = connection is not None and connection.asks_inner_address(sa.peer_knows_vpn_fa)
+    if needed and assigned.address is None:
         refused = Refused(
             Reason.INTERNAL_ADDRESS_FAILURE,
             "the gateway assigned no inner address",
@@ -234,8 +242,9 @@ def _take(core: Core, sa: IkeSa, given: Configuration, now: float) -> None:
         )
         core.version_of(sa).delete_ike_sa(core, sa, refused.reason, now)
         return
-    sa.inner_address = assigned.address
-    sa.config = assigned
+    if needed:
+        sa.inner_address = assigned.address
+    sa.assigned = assigned
     setup.start_quick_modes(core, sa, now)
 
 

@@ -128,4 +128,4 @@ def let_go(core: Core, sa: IkeSa) -> None:
     """The SA is over: keep nothing of it."""
     core.asked.pop(sa.ticket, None)
     sa.ticket = 0
-    sa.xauth = sa.config = sa.dpd = sa.quick = None
+    sa.xauth = sa.dpd = sa.quick = None

@@ -178,7 +178,9 @@ class QuickInitiator(exchange.Phase2Exchange):
     def unanswered(self, core: Core, sa: IkeSa, now: float) -> None:
         """The peer is gone, or says nothing where it refuses."""
         self._report_silence(core, sa)
-        closing.close(core, sa, f"peer does not answer ({self.name})", now)
+        reason = f"peer does not answer ({self.name})"
+        hint = "many IKEv1 peers refuse in silence: compare proposals, PFS and selectors"
+        closing.close(core, sa, reason, now, refused=False, hint=hint)
 
     def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:
         """The SA goes, be it because it has no child SA for too long."""

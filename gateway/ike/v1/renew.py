@@ -4,7 +4,7 @@ IKEv1 cannot rekey an ISAKMP SA; it makes another one. Child SAs belong to the p
 ISAKMP SA that they were negotiated under, so they move to the new one and live on.
 """
 
-from gateway.ike import closing, moving, users
+from gateway.ike import client, closing, moving, users
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.sa import IkeSa as AnyIkeSa
 from gateway.ike.v1 import initiate
@@ -91,6 +91,9 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     old.children = {}
     core.hand_over_address(old, new)
     new.session, old.session = old.session, None
+    new.assigned = new.assigned or old.assigned
+    new.fa_advertisement = new.fa_advertisement or old.fa_advertisement
+    client.succeeded(core, old, new)
     new.session_initiator = old.session_initiator
     new.established_at = old.established_at
     new.last_move, new.move_budget = old.last_move, old.move_budget

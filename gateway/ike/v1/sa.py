@@ -194,7 +194,6 @@ class IkeSa(AnyIkeSa):
     __slots__ = (
         "auth_method",
         "cipher_key",
-        "config",
         "dpd",
         "evidence",
         "exchanges",
@@ -251,7 +250,6 @@ class IkeSa(AnyIkeSa):
         # What the exchanges after phase 1 keep; None when they keep nothing.
         self.xauth: object | None = None
         self.quick: object | None = None
-        self.config: object | None = None
         self.dpd: object | None = None
 
     @property

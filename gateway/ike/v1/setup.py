@@ -1,7 +1,6 @@
 """What follows once an ISAKMP SA is established: configuration, then quick mode, in this order."""
 
 from gateway.ike.core import Core
-from gateway.ike.inner_address import Assigned
 from gateway.ike.policy import ConfigMode
 from gateway.ike.v1 import mode_config, quick_ids, quick_initiator
 from gateway.ike.v1.quick import Wanted
@@ -13,13 +12,12 @@ def proceed(core: Core, sa: IkeSa, now: float) -> None:
     connection = sa.connection
     if connection is None or sa.state is not State.ESTABLISHED or sa.children:
         return
-    needs_address = sa.inner_address is None
     if not sa.session_initiator:
         pushes = connection.v1_config_mode is ConfigMode.PUSH and connection.pool is not None
-        if needs_address and pushes:
+        if sa.inner_address is None and pushes:
             mode_config.push(core, sa, now)
         return
-    if not connection.request_inner_address or not needs_address:
+    if not connection.request_inner_address or sa.assigned is not None:
         start_quick_modes(core, sa, now)
     elif connection.v1_config_mode is ConfigMode.PULL:
         mode_config.request(core, sa, now)
@@ -31,7 +29,7 @@ def start_quick_modes(core: Core, sa: IkeSa, now: float, *, reqid: int | None = 
     connection = sa.connection
     if connection is None:
         return
-    subnets = sa.config.subnets if isinstance(sa.config, Assigned) else ()
+    subnets = sa.assigned.subnets if sa.assigned is not None else ()
     for local, remote in quick_ids.pairs(sa, connection, subnets):
         quick_initiator.begin(core, sa, Wanted(local, remote, reqid=reqid), now)
         # The reserved reqid is that of one policy.

@@ -6,7 +6,7 @@ from gateway.ike.core import Core, TimerKind
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.sa import Child
 from gateway.ike.sa import IkeSa as AnyIkeSa
-from gateway.ike.v1 import failing, initiate, phase1, phase2, receive, timing
+from gateway.ike.v1 import dpd, failing, initiate, phase1, phase2, receive, timing
 from gateway.ike.v1.sa import IkeSa
 
 
@@ -67,6 +67,10 @@ class Ikev1:
         if mine.path.local.address == local.address:
             return
         failing.wrap_up(core, mine, f"our own address is {local.address} now", now)
+
+    def prove_path(self, core: Core, sa: AnyIkeSa, now: float) -> None:
+        """Dead peer detection from where we are now."""
+        dpd.ask(core, _mine(sa), now)
 
     def user_answered(self, core: Core, sa: AnyIkeSa, answer: Answer, now: float) -> None:
         """The answer about an XAUTH user."""

@@ -297,4 +297,4 @@ def status_set(
 
 def _end(core: Core, sa: IkeSa, refused: Refused, now: float) -> None:
     report_refusal(core, refused, sa.peer_name, sa.path.remote, STEP, connection=sa.connection_name)
-    closing.close(core, sa, refused.reason, now)
+    closing.close(core, sa, refused.reason, now, hint=refused.remedy)

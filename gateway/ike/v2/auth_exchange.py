@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.wire import WireError
-from gateway.ike import child_sas, closing, selectors
+from gateway.ike import child_sas, client, closing, selectors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.codec import (
     Authentication,
@@ -86,14 +86,16 @@ class AuthExchange(exchange.Exchange):
         if old is None:
             payloads.append(Notify(NotifyType.INITIAL_CONTACT))
         if connection.request_inner_address:
-            payloads.append(config_payload.request(old.inner_address if old is not None else None))
+            former = old.inner_address if old is not None else None
+            leased = connection.asks_inner_address(sa.peer_knows_vpn_fa)
+            payloads.append(config_payload.request(former, address=leased))
         if connection.mobike:
             payloads.append(Notify(NotifyType.MOBIKE_SUPPORTED))
         if handshake.peer_is_childless:
             return payloads
         local, remote = child_sas.allowed_selectors(sa, connection)
         try:
-            self._asked = wanted(sa, connection, _asked_selectors(connection, local), remote)
+            self._asked = wanted(sa, connection, _asked_selectors(sa, connection, local), remote)
         except Refused as refused:
             self.fail(core, sa, refused, now)
             return None
@@ -163,6 +165,7 @@ class AuthExchange(exchange.Exchange):
         reauthentication.take_lifetime(core, sa, view, now)
         if refused_child is not None:
             self._report(core, sa, refused_child, "IKE_AUTH (child SA)")
+            client.ended(core, sa, refused_child.reason, refused=True, hint=refused_child.remedy)
             deleting.delete_ike_sa(core, sa, refused_child.reason, now)
             return
         if childless:
@@ -203,7 +206,8 @@ class AuthExchange(exchange.Exchange):
     def _take_address(self, sa: IkeSa, connection: ConnectionPolicy, view: Payloads) -> None:
         """The inner address that the responder leases us, if we asked. Raises Refused."""
         assigned = config_payload.read_reply(view.get(Configuration))
-        if connection.request_inner_address:
+        sa.assigned = assigned
+        if connection.asks_inner_address(sa.peer_knows_vpn_fa):
             if assigned.address is None:
                 raise Refused(
                     NotifyType.INTERNAL_ADDRESS_FAILURE, "the peer assigned no inner address"
@@ -248,7 +252,7 @@ class AuthExchange(exchange.Exchange):
         if believed:
             failing.say_farewell(core, sa)
         self._report(core, sa, refused, "IKE_AUTH")
-        closing.close(core, sa, refused.reason, now)
+        closing.close(core, sa, refused.reason, now, hint=refused.remedy)
 
     def _report(self, core: Core, sa: IkeSa, refused: Refused, step: str) -> None:
         peer = sa.peer_name if sa.peer_id is not None else sa.connection_name
@@ -264,10 +268,10 @@ def _reqid_of(old: IkeSa | None, agreed: child_sas.Agreed) -> int | None:
 
 
 def _asked_selectors(
-    connection: ConnectionPolicy, local: tuple[TrafficSelector, ...]
+    sa: IkeSa, connection: ConnectionPolicy, local: tuple[TrafficSelector, ...]
 ) -> tuple[TrafficSelector, ...]:
     """Our side as it will be: a leased inner address is a single one, whichever it is."""
-    if connection.request_inner_address:
+    if connection.asks_inner_address(sa.peer_knows_vpn_fa):
         return (TrafficSelector.of_address(IPv4Address(0)),)
     return local
 

@@ -4,9 +4,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.domain.endpoint import IpAddress
 from gateway.ike import inner_address
+from gateway.ike.assigned import Assigned
 from gateway.ike.codec import Configuration, ConfigurationAttribute
 from gateway.ike.core import Core
-from gateway.ike.inner_address import Assigned
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import CfgAttribute, CfgType, NotifyType
@@ -89,17 +89,20 @@ def _servers(connection: ConnectionPolicy, types: set[int]) -> list[Configuratio
     return attributes
 
 
-def request(again: IpAddress | None = None) -> Configuration:
-    """What we ask for as an initiator; ``again`` is the inner address that we have already."""
+def request(again: IpAddress | None = None, *, address: bool = True) -> Configuration:
+    """What we ask for as an initiator; ``again`` is the inner address that we have already.
+
+    Without ``address`` we need none, but want to know the servers and networks.
+    """
     kinds = (
-        CfgAttribute.INTERNAL_IP4_ADDRESS,
         CfgAttribute.INTERNAL_IP4_DNS,
         CfgAttribute.INTERNAL_IP4_SUBNET,
         CfgAttribute.INTERNAL_DNS_DOMAIN,
     )
     attributes = [ConfigurationAttribute(kind, b"") for kind in kinds]
-    if again is not None and again.version == 4:
-        attributes[0] = ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_ADDRESS, again.packed)
+    if address:
+        value = again.packed if again is not None and again.version == 4 else b""
+        attributes.insert(0, ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_ADDRESS, value))
     return Configuration(CfgType.REQUEST, tuple(attributes))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway.ike import closing
+from gateway.ike import client, closing
 from gateway.ike.codec import Delete, Payload
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.registry import ExchangeType, ProtocolId
@@ -82,6 +82,8 @@ class DeleteIkeSa(exchange.Exchange):
 def delete_ike_sa(core: Core, sa: IkeSa, reason: str, now: float) -> None:
     """End an established IKE SA with a Delete; any other state just ends."""
     if sa.state in (State.ESTABLISHED, State.REKEYED):
+        # The Delete may take its time; whoever drives us need not wait for it.
+        client.ended(core, sa, reason, refused=True)
         # What waits in the queue is moot now.
         waiting, sa.exchanges = sa.exchanges, None
         for one in waiting or ():

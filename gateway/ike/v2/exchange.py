@@ -121,6 +121,20 @@ def retransmit(core: Core, sa: IkeSa, now: float) -> None:
     core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + delay)
 
 
+def hurry(core: Core, sa: IkeSa, now: float) -> bool:
+    """Send the request that waits for its answer again from where we are, with all its time.
+
+    False when none waits.
+    """
+    outstanding = sa.window.outstanding
+    if outstanding is None:
+        return False
+    outstanding.tries = 1
+    core.transmit(outstanding.messages, sa.path)
+    core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + core.settings.retransmit_first_s)
+    return True
+
+
 def respond(core: Core, sa: IkeSa, request: Request, payloads: Sequence[Payload]) -> None:
     """Answer the expected request, to where it came from, and remember the answer."""
     messages = protect.seal(

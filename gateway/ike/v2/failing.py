@@ -132,6 +132,7 @@ def unanswered(core: Core, sa: IkeSa, step: str, now: float) -> None:
             remedy,
             connection=sa.connection_name,
         )
-        closing.close(core, sa, reason, now)
+        closing.close(core, sa, reason, now, refused=bool(hint), hint=remedy)
         return
-    closing.close(core, sa, f"peer does not answer ({step})", now, severity=Severity.WARNING)
+    reason = f"peer does not answer ({step})"
+    closing.close(core, sa, reason, now, severity=Severity.WARNING, refused=False)

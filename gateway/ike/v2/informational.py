@@ -94,5 +94,10 @@ def check_liveness(core: Core, sa: IkeSa, now: float) -> None:
         return
     core.timers.set((TimerKind.LIVENESS, sa.local_spi), now + connection.liveness_s)
     if sa.window.outstanding is None:
-        core.count("liveness_checks")
-        exchange.begin(core, sa, LivenessCheck(), now)
+        ask(core, sa, now)
+
+
+def ask(core: Core, sa: IkeSa, now: float) -> None:
+    """Check the peer now."""
+    core.count("liveness_checks")
+    exchange.begin(core, sa, LivenessCheck(), now)

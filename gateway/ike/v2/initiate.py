@@ -2,6 +2,7 @@
 
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.wire import WireError
+from gateway.ike import client
 from gateway.ike.codec import (
     Header,
     KeyExchange,
@@ -70,6 +71,7 @@ def start(
     handshake.nonce_i = core.random(init.NONCE_OCTETS)
     handshake.key_pair = dh.generate(connection.ike_offer.first_group())
     core.add_sa(sa)
+    client.began(core, connection, sa)
     transition(core, sa, State.INIT_SENT, f"initiating {connection.name}")
     core.count("handshakes_initiated")
     _send_request(core, sa, connection, now)
@@ -229,7 +231,11 @@ def _accept(  # noqa: PLR0917 - one fact each
     sa.encapsulate = handshake.nat_t and (
         sa.local_natted or sa.remote_natted or connection.force_encapsulation
     )
-    if handshake.nat_t and (sa.encapsulate or connection.mobike):
+    if (
+        handshake.nat_t
+        and (sa.encapsulate or connection.mobike)
+        and not sa.path.remote.stands_for_tcp
+    ):
         port = core.settings.nat_port
         sa.path = Path(Endpoint(path.local.address, port), Endpoint(sa.path.remote.address, port))
     sa.window.outstanding = None

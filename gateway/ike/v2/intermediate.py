@@ -158,7 +158,7 @@ class IntermediateExchange(exchange.Exchange):
                 self.name,
                 connection=sa.connection_name,
             )
-            closing.close(core, sa, refused.reason, now)
+            closing.close(core, sa, refused.reason, now, hint=refused.remedy)
             return
         if view.inner is None:
             raise WireError("IKE_INTERMEDIATE without contents")

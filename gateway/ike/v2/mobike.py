@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike import moving
 from gateway.ike.codec import Notify, Payload
-from gateway.ike.core import Core
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.registry import ExchangeType, NotifyType
 from gateway.ike.v2 import deleting, exchange, nat
 from gateway.ike.v2.sa import IkeSa, State
@@ -228,7 +228,7 @@ class UpdateAddresses(exchange.Exchange):
         return [Notify(NotifyType.UPDATE_SA_ADDRESSES), *_detection(sa, sa.path)]
 
     def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
-        """Move our ESP SAs as well, once the peer knows."""
+        """The peer knows; whether there is a NAT now, we know too."""
         if sa.path != self._path:
             # We moved again before the answer came; the answer is about the former address.
             exchange.begin(core, sa, UpdateAddresses(), now)
@@ -239,6 +239,7 @@ class UpdateAddresses(exchange.Exchange):
                 core, sa, f"the peer refused our new address {sa.path.local}", now
             )
             return
+        encapsulated = sa.encapsulate
         _note_nats(
             core,
             sa,
@@ -246,21 +247,28 @@ class UpdateAddresses(exchange.Exchange):
             view.notify_data(NotifyType.NAT_DETECTION_SOURCE_IP),
             view.notify_data(NotifyType.NAT_DETECTION_DESTINATION_IP),
         )
-        moving.perform(core, sa, sa.path, "our own MOBIKE update", now)
+        if sa.encapsulate != encapsulated:
+            moving.perform(core, sa, sa.path, "our own MOBIKE update", now)
+        if sa.local_natted:
+            again = now + core.settings.nat_keepalive_s
+            core.timers.set((TimerKind.KEEPALIVE, sa.local_spi), again)
 
 
 def local_address_changed(core: Core, sa: IkeSa, local: Endpoint, now: float) -> None:
-    """Our own address is another one now; tell the peer, if it is ours to tell."""
+    """Our own address is another one now; tell the peer, if it is ours to tell.
+
+    Our SAs move before it knows (RFC 4555 section 3.5): the former address is of no use anyway.
+    """
     if sa.state is not State.ESTABLISHED or not sa.session_initiator or not sa.mobike:
         core.count("address_changes_ignored")
         return
-    if local == sa.path.local:
-        return
-    sa.path = Path(local, sa.path.remote)
+    if local != sa.path.local:
+        moving.perform(core, sa, Path(local, sa.path.remote), "our own address", now)
     outstanding = sa.window.outstanding
     if outstanding is not None:
         # Nothing else may be sent before it is answered, so send it from where we are now.
-        core.transmit(outstanding.messages, sa.path)
-        if isinstance(outstanding.exchange, UpdateAddresses):
+        exchange.hurry(core, sa, now)
+        waiting = [outstanding.exchange, *(sa.exchanges or ())]
+        if any(isinstance(one, UpdateAddresses) for one in waiting):
             return
     exchange.begin(core, sa, UpdateAddresses(), now)

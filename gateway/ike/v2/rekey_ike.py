@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.domain.wire import WireError
-from gateway.ike import users
+from gateway.ike import client, users
 from gateway.ike.codec import (
     KeyExchange,
     Nonce,
@@ -121,6 +121,9 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     new.path, new.encapsulate = old.path, old.encapsulate
     new.local_natted, new.remote_natted = old.local_natted, old.remote_natted
     new.session, old.session = old.session, None
+    new.assigned, new.fa_advertisement = old.assigned, old.fa_advertisement
+    new.mobility_credentials = old.mobility_credentials
+    client.succeeded(core, old, new)
     old.rekeyed_by = new
     waiting, old.exchanges = old.exchanges, None
     transition(core, old, State.REKEYED, f"replaced by {new.spis}")

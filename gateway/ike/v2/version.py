@@ -10,7 +10,9 @@ from gateway.ike.sa import IkeSa as AnyIkeSa
 from gateway.ike.v2 import (
     deleting,
     eap_responder,
+    exchange,
     failing,
+    informational,
     initiate,
     mobike,
     ocsp_questions,
@@ -81,6 +83,12 @@ class Ikev2:
     def local_address_changed(self, core: Core, sa: AnyIkeSa, local: Endpoint, now: float) -> None:
         """Tell the peer by MOBIKE."""
         mobike.local_address_changed(core, _mine(sa), local, now)
+
+    def prove_path(self, core: Core, sa: AnyIkeSa, now: float) -> None:
+        """A liveness check from where we are now, or the request that waits for its answer."""
+        mine = _mine(sa)
+        if not exchange.hurry(core, mine, now):
+            informational.ask(core, mine, now)
 
     def user_answered(self, core: Core, sa: AnyIkeSa, answer: Answer, now: float) -> None:
         """Go on with EAP."""

@@ -39,6 +39,7 @@ from gateway.domain.user_auth import (
     Rejected,
     Unavailable,
 )
+from gateway.ike.assigned import Assigned
 from gateway.ike.auth.identity import IdentityPattern
 from gateway.ike.core import Core
 from gateway.ike.outputs import AskAboutUser, SessionClosed, SessionOpened
@@ -141,10 +142,10 @@ def test_pull() -> None:
     assert ours.pool == "road"
     (child,) = ours.children.values()
     assert child.remote_ts == (TrafficSelector.of_address(ip_address("10.9.0.1")),)
-    assert isinstance(theirs.config, mode_config.Assigned)
-    assert theirs.config.dns == (ip_address("10.1.0.53"),)
-    assert theirs.config.subnets == (ip_network("10.1.0.0/16"),)
-    assert theirs.config.domains == ("example.com",)
+    assert isinstance(theirs.assigned, Assigned)
+    assert theirs.assigned.dns == (ip_address("10.1.0.53"),)
+    assert theirs.assigned.subnets == (ip_network("10.1.0.0/16"),)
+    assert theirs.assigned.domains == ("example.com",)
 
 
 def test_push() -> None:
@@ -152,7 +153,7 @@ def test_push() -> None:
     network = connect(pair(gateway_v1(**push), device_v1(remote_ts=LAN, **push)))
     assert_up(network)
     assert only_sa(network.device).inner_address == ip_address("10.9.0.1")
-    assert isinstance(only_sa(network.device).config, mode_config.Assigned)
+    assert isinstance(only_sa(network.device).assigned, Assigned)
 
 
 def test_networks_of_the_gateway_where_the_device_names_none() -> None:
