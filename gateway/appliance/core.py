@@ -25,6 +25,7 @@ from gateway.appliance.privileges import (
 )
 from gateway.appliance.queries import Queries
 from gateway.appliance.systemd import ServiceManager
+from gateway.appliance.tcp_encapsulation import TcpEncapsulation, open_tcp
 from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.config.difference import difference, in_force
 from gateway.config.document import Config
@@ -73,6 +74,7 @@ class Appliance:
         self._reloads: dict[str, object] = {"count": 0, "refused": 0, "last_problems": []}
         self._failures = Failures()
         self._mobility: Mobility | None = None
+        self._tcp: TcpEncapsulation | None = None
         self._events = EventLog(log, self._loop.time, debug=config.gateway.log_level == "debug")
 
     async def run(self) -> None:
@@ -135,6 +137,9 @@ class Appliance:
         config = self._config
         self._sockets = self._factory.sockets(config)
         self._stoppers.append(self._sockets.close)
+        self._tcp = open_tcp(config, self._events)
+        if self._tcp is not None:
+            self._stoppers.append(self._tcp.close)
         self._dataplane = self._factory.dataplane(config)
         self._stoppers.append(self._dataplane.close)
         self._connections = self._factory.connections(config)
@@ -182,6 +187,7 @@ class Appliance:
             reload=self._reload_by_control,
             failures=self._failures,
             agents=lambda: self._mobility,
+            **({} if self._tcp is None else {"named": self._tcp.named_view}),
         )
         self._events.record = self._failures
         self._events.publish = self._publish
@@ -189,6 +195,8 @@ class Appliance:
     async def _serve(self) -> None:
         loop = self._loop
         self._sockets.start(loop, self._service.receive, self._service.sort)
+        if self._tcp is not None:
+            await self._tcp.start(self._engine.established_remotes)
         for descriptor in self._dataplane.event_fds():
             loop.add_reader(descriptor, self._dataplane_readable)
         if self._mobility is not None:
@@ -206,6 +214,8 @@ class Appliance:
     def _tell_ready(self, capabilities: Iterable[int]) -> None:
         config = self._config
         where = ", ".join(map(str, self._sockets.local_endpoints))
+        if self._tcp is not None:
+            where += ", TCP " + ", ".join(map(str, self._tcp.listening))
         agents = "" if self._mobility is None else f"; {self._mobility.summary()}"
         self._log.info(
             "started",
@@ -363,6 +373,7 @@ class Appliance:
             "service": self._service.counters,
             "control": self._control.counters if self._control is not None else {},
             "log": self._events.counters,
+            **({"tcp": self._tcp.counters} if self._tcp is not None else {}),
         }
         return {
             "name": config.gateway.name,
@@ -377,6 +388,7 @@ class Appliance:
             "reloads": dict(self._reloads),
             "backends": self._backends.facts(),
             "failed_logins": self._failures.total,
+            **({"tcp": self._tcp.facts()} if self._tcp is not None else {}),
             **({"mobility": self._mobility.facts()} if self._mobility is not None else {}),
         }
 

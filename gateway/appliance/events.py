@@ -20,12 +20,16 @@ class EventLog:
         self.publish: Publish | None = None
         self.record: Callable[[Event], None] | None = None
         """Told of every event, those included that the log leaves out."""
+        self.rename: Callable[[Event], Event] | None = None
+        """Puts the true addresses in; see :mod:`gateway.appliance.tcp_encapsulation`."""
         self.counters: dict[str, int] = {"lines_suppressed": 0}
         self._clock = clock
         self._limit = RateLimit()
 
     def __call__(self, event: Event) -> None:
         """Log and publish."""
+        if self.rename is not None:
+            event = self.rename(event)
         severity = event.severity
         if self.record is not None:
             self.record(event)

@@ -13,6 +13,7 @@ from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.config.document import Config
 from gateway.dataplane.interface import Dataplane, DataplaneEvent
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event
 from gateway.domain.pools import AddressPool
 from gateway.ike.policy import ConnectionPolicy, FindUser
@@ -30,6 +31,9 @@ class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
 
     def close_all(self, now: float) -> None:
         """Say goodbye to every peer."""
+
+    def established_remotes(self) -> set[Endpoint]:
+        """Where the peers of established IKE SAs are."""
 
     def reconfigure(
         self,

@@ -57,6 +57,10 @@ def _no_agents() -> None:
     return None
 
 
+def _as_it_is(view: dict[str, object]) -> dict[str, object]:
+    return view
+
+
 class Queries:
     """Carries checked requests out."""
 
@@ -71,8 +75,14 @@ class Queries:
         reload: Reload,
         failures: Failures,
         agents: Callable[[], Agents | None] = _no_agents,
+        named: Callable[[dict[str, object]], dict[str, object]] = _as_it_is,
     ) -> None:
-        """``agents`` finds the mobility agents, which a configuration may have or not."""
+        """Join them.
+
+        ``agents`` finds the mobility agents, which a configuration may have or not; ``named``
+        puts the true addresses of TCP peers into a view.
+        """
+        self._named = named
         self._failures = failures
         self._engine = engine
         self._dataplane = dataplane
@@ -122,7 +132,8 @@ class Queries:
         if wanted is not None and not found:
             raise ControlError(ErrorCode.NOT_FOUND, f"there is no IKE SA {wanted}", "id")
         shown, following = page(found, request)
-        items = [ike_sa_view(sa) for sa in self._engine.ike_sas(self._clock(), shown)]
+        sas = self._engine.ike_sas(self._clock(), shown)
+        items = [self._named(ike_sa_view(sa)) for sa in sas]
         result: Page = {"items": items, "next": following, "total": len(found)}
         return result
 
@@ -140,7 +151,7 @@ class Queries:
                 await asyncio.sleep(0)
             spis = [int(spi, 16) for spi in shown[first : first + USAGES_PER_TURN]]
             items += [
-                child_sa_view(sa, self._dataplane.usage(sa.spi_in))
+                self._named(child_sa_view(sa, self._dataplane.usage(sa.spi_in)))
                 for sa in self._engine.child_sas(self._clock(), spis)
             ]
         result: Page = {"items": items, "next": following, "total": len(found)}

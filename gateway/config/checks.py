@@ -278,3 +278,23 @@ def _services(config: Config, findings: Findings) -> None:
     repeated = {a for a in ike.listen if ike.listen.count(a) > 1}
     for address in sorted(repeated, key=str):
         findings.refuse("ike.listen", address, "is listed twice")
+    _tcp(config, findings)
+
+
+def _tcp(config: Config, findings: Findings) -> None:
+    ike = config.ike
+    for where in ike.tcp_listen:
+        if where.address.is_multicast:
+            findings.refuse("ike.tcp_listen", where, "not an address of a host")
+        elif where == config.api.listen and config.api.enabled:
+            findings.refuse("ike.tcp_listen", where, "is api.listen as well; choose another port")
+    repeated = {where for where in ike.tcp_listen if ike.tcp_listen.count(where) > 1}
+    for where in sorted(repeated, key=str):
+        findings.refuse("ike.tcp_listen", where, "is listed twice")
+    if ike.tcp_listen and not any(address.version == 4 for address in ike.listen):
+        why = "needs an IPv4 address in ike.listen, which what comes by TCP is handed on to"
+        findings.refuse("ike.tcp_listen", ike.tcp_listen[0], why)
+    if ike.tcp_connections_per_source > ike.tcp_connections:
+        why = f"above tcp_connections = {ike.tcp_connections}: one source may take them all"
+        if "tcp_connections_per_source" in ike.model_fields_set:
+            findings.warn("ike.tcp_connections_per_source", ike.tcp_connections_per_source, why)

@@ -42,6 +42,10 @@ class IkeSection(Section):
     listen: tuple[Address, ...] = Field(default=(_ANY,), min_length=1)
     port: Port = 500
     nat_port: Port = 4500
+    tcp_listen: tuple[ListenEndpoint, ...] = ()
+    """Where IKE and ESP by TCP are accepted (RFC 9329)."""
+    tcp_connections: Whole = Field(default=1000, ge=1, le=100_000)
+    tcp_connections_per_source: Whole = Field(default=100, ge=1, le=100_000)
     retransmit_first_s: Number = Field(default=1.0, ge=0.1, le=60)
     retransmit_factor: Number = Field(default=1.8, ge=1, le=10)
     retransmit_tries: Whole = Field(default=7, ge=1, le=20)

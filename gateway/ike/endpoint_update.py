@@ -102,6 +102,8 @@ def wrong_address(remote: Endpoint, local: Endpoint, policy: MovePolicy) -> str 
         return "the address is of another family"
     if address == local.address or address in policy.own_addresses:
         return "the address is our own"
+    if remote.stands_for_tcp:
+        return None
     if address.is_unspecified or address.is_multicast or address.is_loopback:
         return "the address is unspecified, multicast or loopback"
     if address.version == 4 and int(address) == 0xFFFFFFFF:

@@ -282,7 +282,7 @@ def take_capabilities(sa: IkeSa, view: Payloads, path: Path) -> None:
     destinations = view.notify_data(NotifyType.NAT_DETECTION_DESTINATION_IP)
     # The request's hashes are over a responder SPI of zero.
     spi_r = sa.responder_spi if sa.initiator else bytes(8)
-    handshake.nat_t = bool(sources and destinations)
+    handshake.nat_t = bool(sources and destinations) or path.remote.stands_for_tcp
     if handshake.nat_t:
         sa.local_natted, sa.remote_natted = nat.detect(
             sa.initiator_spi, spi_r, path, sources, destinations

@@ -54,6 +54,9 @@ class FakeEngine:
     def endpoint_seen(self, spi_in: Any, remote: Any, proof: Any, now: Any) -> None:
         self._called("endpoint_seen", spi_in, remote, proof)
 
+    def established_remotes(self) -> Any:
+        return set()
+
     def ike_sa_names(self) -> Any:
         return [(sa.spis, sa.connection) for sa in self.ike]
 
