@@ -32,6 +32,17 @@ class Via:
     longest_lifetime_s: int = 0xFFFF
     """What the foreign agent advertises; more is never asked for."""
 
+    @property
+    def attachment(self) -> tuple[object, ...]:
+        """What makes another place of it. A new challenge does not."""
+        return (
+            self.interface,
+            self.source,
+            self.destination,
+            self.care_of_address,
+            self.co_located,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Retransmission:
