@@ -176,7 +176,6 @@ def tour(
 
     The exit status is 0 when the session lived.
     """
-    from gateway.lab.processes import LabError
     from gateway.lab.tour import LEGS
     from gateway.lab.tour_table import show_tour
 
@@ -185,9 +184,28 @@ def tour(
         allowed = ", ".join(one.own for one in LEGS)
         raise typer.BadParameter(f"{unknown[0]!r} given, allowed are {allowed}", param_hint="--leg")
 
+    _by_root(lambda: show_tour(legs, as_json=as_json).lived)
+
+
+@lab.command()
+def overhead(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure what every access mode costs on the wire, beside the figures of draft 001.
+
+    The exit status is 0 when every figure is right.
+    """
+    from gateway.lab.overhead_table import show_overhead
+
+    _by_root(lambda: show_overhead(as_json=as_json))
+
+
+def _by_root(holds: Callable[[], bool]) -> None:
+    from gateway.lab.processes import LabError
+
     def command() -> int:
         try:
-            return exits.OK if show_tour(legs, as_json=as_json).lived else exits.FAILED
+            return exits.OK if holds() else exits.FAILED
         except LabError as error:
             complain(error)
             return exits.NO_PERMISSION if "needs root" in str(error) else exits.FAILED

@@ -10,20 +10,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Self
 
 from gateway.lab import plan as lab_plan
-from gateway.lab.mobility import boxes, plan, profiles
-from gateway.lab.mobility.node import MobileHost
-from gateway.lab.mobility.overhead import overheads
-from gateway.lab.mobility.topology import MobilityLab
+from gateway.lab.mobility import plan, profiles
+from gateway.lab.mobility.stage import MODE_S, Stage
 from gateway.lab.processes import LabError
 from gateway.lab.tour_traffic import LiveSession
 
 PREFIX = "gwtour-"
 SETTLE_S = 0.6
 """After the mode is there, so that pauses behind the move are seen as well."""
-MODE_S = 30.0
+ON_THE_WAY_S = 0.1
+"""A datagram younger than that is not lost yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +33,6 @@ class Place:
     """Of the device."""
     overlapping: bool = False
     """The new interface is there before the old one goes."""
-
-    def enter(self, lab: MobilityLab) -> None:
-        """Move the device there."""
-        if self.link in plan.FOREIGN_LINKS:
-            lab.enter_link(self.link)
-        else:
-            lab.move(self.link, make_before_break=self.overlapping)
 
 
 HOME = Place("home", "home")
@@ -111,7 +102,6 @@ class StepResult:
 
     leg: str
     place: str
-    wanted: str
     mode: str
     overhead_octets: int
     """The most that a datagram had on the device's own wire beyond itself."""
@@ -141,30 +131,10 @@ class TourResult:
 
 
 class Tour:
-    """The lab with its boxes and the node, and the session; a context manager."""
+    """A stage with the session on it."""
 
-    def __init__(self, prefix: str = PREFIX) -> None:
-        self.lab = MobilityLab(prefix)
-        self.boxes = boxes.Boxes(self.lab)
-        self.node: MobileHost | None = None
-        self._ends = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._ends.enter_context(self.lab)
-        try:
-            self.lab.compute_checksums()
-            self.lab.move("home")
-            self.boxes.start({**boxes.agents(), **boxes.vpn(endpoint_update="allowed")})
-            self.node = MobileHost(self.lab)
-            self._ends.callback(self.node.stop)
-        except BaseException:
-            self._ends.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # The lab's end is the end of every process in it.
-        self._ends.close()
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
 
     def travel(
         self, legs: Sequence[Leg] = LEGS, began: Callable[[Leg, Place], None] = lambda *_: None
@@ -176,48 +146,33 @@ class Tour:
         session: LiveSession | None = None
         with ExitStack() as ends:
             for leg in legs:
-                self._become(leg)
+                # At home the session needs no node while that starts anew.
+                self._stage.become("home", leg.profile())
                 if session is None:
                     session = ends.enter_context(
-                        LiveSession(self.lab, lab_plan.SERVER, plan.INSIDE_HOME_ADDRESS)
+                        LiveSession(self._stage.lab, lab_plan.SERVER, plan.INSIDE_HOME_ADDRESS)
                     )
                 for place, mode in leg.steps():
                     began(leg, place)
                     yield self._step(leg, place, mode, session)
 
-    @property
-    def mobile_node(self) -> MobileHost:
-        """The node; raises LabError before the tour was entered."""
-        if self.node is None:
-            raise LabError("enter the tour first")
-        return self.node
-
-    def _become(self, leg: Leg) -> None:
-        """Use the leg's profile; the device is at home, where the session needs no node."""
-        node = self.mobile_node
-        node.stop()
-        node.write(profiles.profile, **leg.profile())
-        node.start()
-        node.wait_for_mode("home", timeout_s=MODE_S)
-
     def _step(self, leg: Leg, place: Place, mode: str, session: LiveSession) -> StepResult:
-        node = self.mobile_node
+        node = self._stage.node
         before = node.status()["messages"]
         begin = time.time()
-        place.enter(self.lab)
+        self._stage.enter(place.link, overlapping=place.overlapping)
         status = node.wait_for_mode(mode, timeout_s=MODE_S)
         session.goes_on()
         time.sleep(SETTLE_S)
-        window = session.window(begin, time.time())
+        window = session.window(begin, time.time() - ON_THE_WAY_S)
         after = node.status()["messages"]
         session.pause_download(paused=True)
         time.sleep(SETTLE_S / 2)  # what is on the way arrives
-        octets = max(overheads(self.lab, place.link, plan.INSIDE_HOME_ADDRESS, lab_plan.SERVER))
+        octets = self._stage.octets(place.link)
         session.pause_download(paused=False)
         return StepResult(
             leg=leg.name,
             place=place.name,
-            wanted=mode,
             mode=str(status["mode"]),
             overhead_octets=octets,
             gap_ms=window.gap_ms,
@@ -245,9 +200,9 @@ def tour(
     built.
     """
     result = TourResult()
-    with Tour(prefix) as made:
+    with Stage(prefix, endpoint_update="allowed") as stage:
         try:
-            for step in made.travel(legs, began):
+            for step in Tour(stage).travel(legs, began):
                 result.steps.append(step)
                 ended(step)
         except LabError as error:

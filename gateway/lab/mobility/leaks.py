@@ -135,15 +135,21 @@ def _by_mobile_ip(packet: bytes, at: int, destination: IPv4Address, what: str) -
 
 
 def _protected(inner: bytes, what: str) -> str:
-    """Nothing when a tunnel carries IPsec or IKE to a gateway only."""
-    if len(inner) < 28 or IPv4Address(inner[16:20]) not in GATEWAYS:
-        return f"{what} carrying {inner[:40].hex()}"
+    """Nothing when a tunnel carries IPsec or IKE to a gateway only, or keeps a NAT awake."""
+    what += f" carrying {inner[:40].hex()}"
+    if len(inner) < 28:
+        return what
     protocol, at = inner[9], (inner[0] & 15) * 4
+    source, destination = IPv4Address(inner[12:16]), IPv4Address(inner[16:20])
+    if protocol == ICMP and destination in EXTERNAL_AGENTS:
+        return "" if source == plan.OUTSIDE_HOME_ADDRESS else what  # RFC 3519 section 4.9
+    if destination not in GATEWAYS:
+        return what
     if protocol == ESP:
         return ""
     port = PORTS.unpack_from(inner, at)[1]
     allowed = IKE_PORTS if protocol == UDP else TCP_PORTS if protocol == TCP else ()
-    return "" if port in allowed else f"{what} carrying protocol {protocol} port {port}"
+    return "" if port in allowed else what
 
 
 # -- the user ------------------------------------------------------------------------------------

@@ -1,0 +1,62 @@
+"""The whole of draft 001 section 2 with the product on every host: what the tour goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Self
+
+from gateway.lab import plan as lab_plan
+from gateway.lab.mobility import boxes, plan, profiles
+from gateway.lab.mobility.node import MobileHost
+from gateway.lab.mobility.overhead import overheads
+from gateway.lab.mobility.topology import MobilityLab
+
+MODE_S = 30.0
+
+
+class Stage:
+    """A lab, its five gateways, and a mobile node that starts with `become`; a context manager.
+
+    The device is at home at first. `gateway` are further keys of the gateway's connections.
+    """
+
+    def __init__(self, prefix: str, **gateway: Any) -> None:  # noqa: ANN401 - keys of a table
+        self.lab = MobilityLab(prefix)
+        self.boxes = boxes.Boxes(self.lab)
+        self._gateway = gateway
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._ends.enter_context(self.lab)
+        try:
+            self.lab.compute_checksums()
+            self.lab.move("home")
+            self.boxes.start({**boxes.agents(), **boxes.vpn(**self._gateway)})
+            self.node = MobileHost(self.lab)
+        except BaseException:
+            self._ends.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The lab's end is the end of every process in it.
+        self._ends.close()
+
+    def become(self, mode: str, profile: Mapping[str, Any]) -> None:
+        """Start the node anew with a profile, where the device is, and wait for a mode."""
+        self.node.stop()
+        self.node.write(profiles.profile, **profile)
+        self.node.start()
+        self.node.wait_for_mode(mode, timeout_s=MODE_S)
+
+    def enter(self, link: str, *, overlapping: bool = False) -> None:
+        """Move the device onto one of its links; `overlapping` before it leaves the last one."""
+        if link in plan.FOREIGN_LINKS:
+            self.lab.enter_link(link)
+        else:
+            self.lab.move(link, make_before_break=overlapping)
+
+    def octets(self, link: str) -> int:
+        """The most that a datagram of the user's has beyond itself on the device's wire."""
+        return max(overheads(self.lab, link, plan.INSIDE_HOME_ADDRESS, lab_plan.SERVER))
