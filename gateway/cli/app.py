@@ -14,6 +14,12 @@ def main() -> NoReturn:
         config = config_of(arguments[1:], os.environ.get("GATEWAY_CONFIG"))
         if config is not None:
             sys.exit(run(config))
+    if arguments[:2] == ["mn", "run"]:
+        from gateway.cli import mn_run  # noqa: PLC0415
+
+        profile = mn_run.profile_of(arguments[2:], os.environ.get(mn_run.PROFILE_VARIABLE))
+        if profile is not None:
+            sys.exit(mn_run.run(profile))
     from gateway.cli.commands import app  # noqa: PLC0415
 
     app(prog_name="gateway")

@@ -50,7 +50,8 @@ def gateway_runs(socket: Path) -> bool:
     return True
 
 
-def _of_problem(problem: Problem, state: State) -> Verdict:
+def of_problem(problem: Problem, state: State) -> Verdict:
+    """A line of the configuration's part."""
     detail, _, remedy = problem.why.partition("; ")
     if problem.value is not None:
         detail = f"{problem.value}: {detail}"
@@ -71,7 +72,7 @@ def _configured(config: Config) -> Iterator[Verdict]:
     yield Verdict("configuration", str(config.path), "ok", counts)
     for warning in config.warnings:
         if not _about_validity(warning):  # certificates have verdicts of their own
-            yield _of_problem(warning, "warn")
+            yield of_problem(warning, "warn")
     yield from certificate_verdicts(config)
     user = api_user(config, pwd.getpwnam)
     if user is not None:
@@ -109,17 +110,22 @@ def verdicts(path: Path | None) -> tuple[list[Verdict], int]:
         try:
             found += _configured(load(path))
         except ConfigError as error:
-            found += [_of_problem(problem, "missing") for problem in error.problems]
+            found += [of_problem(problem, "missing") for problem in error.problems]
             status = exits.BAD_CONFIG
     found.append(privileges(Path("/proc/self/status").read_text()))
     found += _kernel()
     if status == exits.OK and any(verdict.state == "missing" for verdict in found):
         status = exits.FAILED
-    found.sort(key=lambda verdict: _AREAS.index(verdict.area))
-    return found, status
+    return ordered(found), status
 
 
-def _table(found: list[Verdict]) -> Table:
+def ordered(found: list[Verdict]) -> list[Verdict]:
+    """The verdicts by area, in the order in which a reader wants them."""
+    return sorted(found, key=lambda verdict: _AREAS.index(verdict.area))
+
+
+def verdict_table(found: list[Verdict]) -> Table:
+    """All verdicts, a line each."""
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for column in ("", "state", "detail", "remedy"):
         table.add_column(column, overflow="fold")
@@ -137,7 +143,8 @@ def _table(found: list[Verdict]) -> Table:
     return table
 
 
-def _summary(found: list[Verdict], status: int) -> str:
+def summary(found: list[Verdict], status: int) -> str:
+    """The last line: ready or not."""
     missing = sum(verdict.state == "missing" for verdict in found)
     warned = sum(verdict.state == "warn" for verdict in found)
     counts = f"{missing} missing, {warned} to look at"
@@ -154,8 +161,8 @@ def check(path: Path | None, *, as_json: bool) -> int:
         print(json.dumps(body, indent=2))
         return status
     out = console()
-    out.print(_table(found))
-    out.print(_summary(found, status), style="bold")
+    out.print(verdict_table(found))
+    out.print(summary(found, status), style="bold")
     return status
 
 

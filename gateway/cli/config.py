@@ -24,17 +24,19 @@ def example() -> int:
     return exits.OK
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """A value as JSON has it, secrets hidden."""
     match value:
         case SecretStr():
             return HIDDEN
+        case bytes():
+            return value.hex(":")
         case BaseModel():
-            return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+            return {name: plain(getattr(value, name)) for name in type(value).model_fields}
         case dict():
-            return {str(key): _plain(inner) for key, inner in value.items()}
+            return {str(key): plain(inner) for key, inner in value.items()}
         case tuple() | list():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case None | bool() | int() | float() | str():
             return value
         case _:
@@ -43,8 +45,8 @@ def _plain(value: object) -> object:
 
 def redacted(config: Config) -> dict[str, object]:
     """Every setting in force, defaults included, secrets hidden."""
-    plain = _plain(config)
-    return plain if isinstance(plain, dict) else {}
+    found = plain(config)
+    return found if isinstance(found, dict) else {}
 
 
 def as_toml(tables: dict[str, object], prefix: str = "") -> str:

@@ -4,7 +4,6 @@
 import json
 import sys
 from collections.abc import Callable
-from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -12,6 +11,7 @@ import typer
 
 from gateway.cli import exits
 from gateway.cli.failure import complain, guarded
+from gateway.cli.passwords import PasswordNotGivenError, given_password
 from gateway.cli.run import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from gateway.users.document import UserEntry
     from gateway.users.editing import UserFile
 
-MAX_STDIN_OCTETS = 4096
-"""More than any password; the user base has its own limit."""
 RELOAD = "Tell the running gateway: gateway reload"
 
 users = typer.Typer(
@@ -46,10 +44,6 @@ Mschapv2Option = Annotated[
 ]
 
 
-class _PasswordNotGivenError(Exception):
-    """No usable password came; the text says what to do."""
-
-
 def _with_file(path: Path, action: Callable[["Config", "UserFile"], int]) -> NoReturn:
     """Load the configuration, open its user file, and leave with the action's exit status."""
 
@@ -69,7 +63,7 @@ def _with_file(path: Path, action: Callable[["Config", "UserFile"], int]) -> NoR
             complain(error)
             refused = isinstance(error.__context__, PermissionError)
             return exits.NO_PERMISSION if refused else exits.FAILED
-        except _PasswordNotGivenError as error:
+        except PasswordNotGivenError as error:
             complain(error)
             return exits.USAGE
 
@@ -78,28 +72,7 @@ def _with_file(path: Path, action: Callable[["Config", "UserFile"], int]) -> NoR
 
 def _password(name: str, *, from_stdin: bool) -> str:
     """From standard input, or asked for twice without echo; never from the command line."""
-    if from_stdin:
-        data = sys.stdin.buffer.read(MAX_STDIN_OCTETS + 1)
-        if len(data) > MAX_STDIN_OCTETS:
-            raise _PasswordNotGivenError(
-                f"more than {MAX_STDIN_OCTETS} octets came on standard input; give one password"
-            )
-        try:
-            return data.decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            raise _PasswordNotGivenError("the password is not UTF-8; convert it") from None
-    if not sys.stdin.isatty():
-        raise _PasswordNotGivenError(
-            "no terminal to ask for the password at; pass it with --password-stdin"
-        )
-    try:
-        first = getpass(f"Password of {name}: ")
-        again = getpass("Again: ")
-    except EOFError:
-        raise _PasswordNotGivenError("no password was given") from None
-    if first != again:
-        raise _PasswordNotGivenError("the two passwords differ; nothing was changed")
-    return first
+    return given_password(f"Password of {name}", from_stdin=from_stdin, twice=True)
 
 
 def _wants_mschapv2(config: "Config", given: bool | None) -> bool:

@@ -111,6 +111,8 @@ def _sealed(login: LoginPart, file: Path) -> dict[str, object]:
         found["password_file"] = file
     if login.certificate is not None and login.private_key is None:
         found["private_key"] = file
+    if login.ppk_id is not None and login.ppk_file is None:
+        found["ppk_file"] = file
     return found
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli import exits
-from gateway.cli import users as users_command
+from gateway.cli import exits, passwords
 from gateway.cli.commands import app
+from gateway.cli.passwords import given_password
 from gateway.config import load, to_users
 from gateway.domain.user_auth import Accepted, Rejected
 from gateway.eap.mschapv2_crypto import nt_password_hash
@@ -187,12 +187,12 @@ class Terminal(io.StringIO):
 def test_asked_twice(monkeypatch: pytest.MonkeyPatch, again: str, same: bool) -> None:
     answers = iter(["one", again])
     monkeypatch.setattr("sys.stdin", Terminal())
-    monkeypatch.setattr(users_command, "getpass", lambda _: next(answers))
+    monkeypatch.setattr(passwords, "getpass", lambda _: next(answers))
     if same:
-        assert users_command._password("ann", from_stdin=False) == "one"
+        assert given_password("Password", from_stdin=False, twice=True) == "one"
     else:
-        with pytest.raises(users_command._PasswordNotGivenError, match="differ"):
-            users_command._password("ann", from_stdin=False)
+        with pytest.raises(passwords.PasswordNotGivenError, match="differ"):
+            given_password("Password", from_stdin=False, twice=True)
 
 
 def test_no_local_users(command: Command) -> None:

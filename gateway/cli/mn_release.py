@@ -1,0 +1,38 @@
+"""``gateway mn release``: the plain network back, after a node that died or was told to hold on."""
+
+from pathlib import Path
+
+from gateway.cli import exits
+from gateway.cli.failure import complain
+from gateway.control.client import MOBILE_NODE, ControlClient
+from gateway.control.protocol import ControlError
+
+
+def node_runs(socket: Path) -> bool:
+    """Whether a mobile node answers on a control socket."""
+    try:
+        with ControlClient(socket, timeout_s=2.0, service=MOBILE_NODE) as client:
+            client.call("health")
+    except ControlError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def release(socket: Path, *, force: bool) -> int:
+    """Remove what a node left; refuses while one runs. Raises OSError."""
+    if node_runs(socket) and not force:
+        complain(
+            f"a mobile node answers on {socket}: stop it first (systemctl stop gateway-mn); "
+            "--force removes the switch all the same"
+        )
+        return exits.FAILED
+    from gateway.dataplane.kernel.node.release import release as remove  # noqa: PLC0415
+
+    removed = remove()
+    for what in removed:
+        print(f"removed {what}")
+    if not removed:
+        print("nothing was left: no switch, no device, no rule")
+    return exits.OK
