@@ -116,11 +116,15 @@ def ocsp_answered(core: Core, ticket: int, response: bytes | None, now: float) -
     core.version_of(sa).ocsp_answered(core, sa, response, now)
 
 
-def local_address_changed(core: Core, ike_spi: bytes, local: Endpoint, now: float) -> None:
-    """Our own address changed."""
+def local_address_changed(
+    core: Core, ike_spi: bytes, local: Endpoint, now: float, *, mobike: bool
+) -> None:
+    """Our own address changed: say so by MOBIKE, else let the SAs' own packets say it."""
     sa = client.of_spi(core, ike_spi)
     if sa is None:
         core.count("events_of_unknown_ike_sa")
+        return
+    if not (mobike and sa.mobike) and move_local(core, ike_spi, local, now):
         return
     core.version_of(sa).local_address_changed(core, sa, local, now)
 
@@ -132,7 +136,6 @@ def move_local(core: Core, ike_spi: bytes, local: Endpoint, now: float) -> bool:
         core.count("events_of_unknown_ike_sa")
         return False
     if not any(child.endpoint_update for child in sa.children.values()):
-        core.count("address_changes_ignored")
         return False
     moving.move_ourselves(core, sa, local, now)
     core.version_of(sa).prove_path(core, sa, now)

@@ -197,13 +197,16 @@ class IkeEngine:
         args = (self._core, ticket, response, now)
         self._guarded("an OCSP answer", now, commands.ocsp_answered, *args)
 
-    def local_address_changed(self, ike_spi: bytes, local: Endpoint, now: float) -> None:
-        """Our own address is ``local`` now, for the IKE SA with our SPI ``ike_spi`` (MOBIKE).
+    def local_address_changed(
+        self, ike_spi: bytes, local: Endpoint, now: float, *, mobike: bool = True
+    ) -> None:
+        """Our own address is ``local`` now, for the IKE SA with our SPI ``ike_spi``.
 
-        The SPI of :class:`ClientUp` stays good through rekeying. Calling it again with the same
-        address tells the peer again, at once.
+        MOBIKE tells the peer; where it was not agreed on, or without ``mobike``, it is as
+        :meth:`move_local`. The SPI of :class:`ClientUp` stays good through rekeying. Calling it
+        again with the same address tells the peer again, at once.
         """
-        commands.local_address_changed(self._core, ike_spi, local, now)
+        commands.local_address_changed(self._core, ike_spi, local, now, mobike=mobike)
 
     def move_local(self, ike_spi: bytes, local: Endpoint, now: float) -> bool:
         """Our own address is ``local`` now, and no message says so: SA endpoint update.
