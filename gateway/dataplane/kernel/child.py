@@ -37,6 +37,8 @@ class InstalledChild:
     sa: ChildSa
     selectors: list[Selector]
     """Outbound direction."""
+    output_mark: int = 0
+    """Fwmark of what the outbound state sends; 0 leaves that of the inner packet."""
     outbound: bool = False
     local: Endpoint = field(init=False)
     remote: Endpoint = field(init=False)
@@ -56,9 +58,9 @@ class InstalledChild:
         self.udp_encapsulation = self.sa.udp_encapsulation
 
     @classmethod
-    def of(cls, sa: ChildSa) -> "InstalledChild":
+    def of(cls, sa: ChildSa, output_mark: int = 0) -> "InstalledChild":
         """Raises :class:`SelectorRefusedError`."""
-        return cls(sa, outbound(sa.local_ts, sa.remote_ts))
+        return cls(sa, outbound(sa.local_ts, sa.remote_ts), output_mark)
 
     @property
     def tunnel(self) -> bool:
@@ -169,6 +171,7 @@ class InstalledChild:
             replay=replay,
             consumed=before.consumed if before else None,
             update=update,
+            output_mark=self.output_mark,
         )
 
     def delete_inbound(self) -> bytes:

@@ -134,7 +134,7 @@ class KernelDataplane:
     def install_child_sa(self, sa: ChildSa, *, outbound: bool = True) -> None:
         """See :meth:`Dataplane.install_child_sa`."""
         try:
-            child = InstalledChild.of(sa)
+            child = InstalledChild.of(sa, self.settings.output_mark)
         except SelectorRefusedError as error:
             self._refused.append(Refusal(sa.spi_in, str(error)))
             return
@@ -244,7 +244,7 @@ class KernelDataplane:
                 self._events.forget_outbound(old)
 
     def _add_routes(self, child: InstalledChild) -> None:
-        if not child.tunnel or child.routed or child.sa.vpn_fa:
+        if not self.settings.routes or not child.tunnel or child.routed or child.sa.vpn_fa:
             return  # a route to a home address would be the short cut that appendix B rules out
         with self._refusing(child):
             for network in child.networks_beyond(self.settings.inner_networks):
@@ -305,7 +305,7 @@ class KernelDataplane:
         if sa.reqid in self._traps:
             self.untrap(sa.reqid)
         try:
-            child = InstalledChild.of(sa)
+            child = InstalledChild.of(sa, self.settings.output_mark)
         except SelectorRefusedError as error:
             self._refused.append(Refusal(sa.spi_in, str(error)))
             return

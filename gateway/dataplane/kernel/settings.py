@@ -29,3 +29,7 @@ class KernelSettings:
     mtu: int = DEFAULT_MTU
     forwarding: bool = True
     """Turn on IP forwarding at start where it is off."""
+    output_mark: int = 0
+    """Not 0: the fwmark of the ESP packets that are sent, by which they are routed."""
+    routes: bool = True
+    """Add routes to what lies behind peers. A mobile node has its own."""

@@ -13,7 +13,7 @@ from gateway.dataplane.kernel.netlink import NetlinkSocket, attribute, attribute
 from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4
 
 _GETRULE: Final = 10 << 8 | 7
-_RULE_TABLE, _RULE_EXPRESSIONS, _RULE_USERDATA = 1, 4, 7
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS, _RULE_USERDATA = 1, 2, 4, 7
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
 _COUNTER_PACKETS: Final = 2
 _COMMENT: Final = 0
@@ -22,15 +22,25 @@ _U64 = struct.Struct("!Q")
 _ATTRIBUTE = struct.Struct("=HH")
 
 
-def read(netfilter: NetlinkSocket) -> dict[str, int]:
-    """Packets by the comment of the rule; empty while the ruleset is not loaded."""
-    body = _GENERIC.pack(NFPROTO_IPV4, 0, 0)
-    body += attribute(_RULE_TABLE, constants.TABLE.encode() + b"\0")
+def read(
+    netfilter: NetlinkSocket,
+    table: str = constants.TABLE,
+    family: int = NFPROTO_IPV4,
+    chain: str = "",
+) -> dict[str, int]:
+    """Packets by the comment of the rule, in all chains or one of them.
+
+    Empty while the ruleset is not loaded.
+    """
+    body = _GENERIC.pack(family, 0, 0)
+    body += attribute(_RULE_TABLE, table.encode() + b"\0")
+    if chain:
+        body += attribute(_RULE_CHAIN, chain.encode() + b"\0")
     counts: Counter[str] = Counter()
     try:
         for _, rule in netfilter.dump(_GETRULE, body):
             values = attributes(rule, _GENERIC.size)
-            if values.get(_RULE_TABLE, b"").rstrip(b"\0") != constants.TABLE.encode():
+            if values.get(_RULE_TABLE, b"").rstrip(b"\0") != table.encode():
                 continue
             comment = _comment(values.get(_RULE_USERDATA, b""))
             packets = _packets(values.get(_RULE_EXPRESSIONS, b""))

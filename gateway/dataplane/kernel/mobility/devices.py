@@ -69,6 +69,7 @@ class Device:
     name: str
     group: int
     link_address: bytes
+    mtu: int
 
 
 def _device(name: str, kind: bytes, data: tuple[bytes, ...], mtu: int) -> bytes:
@@ -167,11 +168,13 @@ class Devices:
             values = attributes(body, _INFO.size)
             name = values.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
             group = values.get(_IFLA_GROUP, b"")
+            mtu = values.get(_IFLA_MTU, b"")
             found[name] = Device(
                 index,
                 name,
                 _U32.unpack(group)[0] if len(group) == 4 else 0,
                 values.get(_IFLA_ADDRESS, b""),
+                _U32.unpack(mtu)[0] if len(mtu) == 4 else 0,
             )
         return found
 

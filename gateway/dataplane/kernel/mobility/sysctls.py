@@ -37,6 +37,10 @@ class Sysctls:
             path.write_text(value, "ascii")
             self._before.setdefault(path, before)
 
+    def write(self, name: str, value: str) -> None:
+        """Set one of ``/proc/sys/net/ipv4`` until :meth:`restore`. Raises OSError."""
+        self._write(name, value)
+
     def forwarding(self) -> None:
         """Route between interfaces; this stays on. Raises OSError."""
         path = _ROOT / "ip_forward"

@@ -231,11 +231,13 @@ def state(
     replay: ReplayState | None = None,
     consumed: Consumed | None = None,
     update: bool = False,
+    output_mark: int = 0,
 ) -> bytes:
     """NEWSA, or with ``update`` UPDSA.
 
     ``replay_window`` 0 means outbound; with ESN the kernel wants a window there too. ``replay``
-    and ``consumed`` carry over what an SA that is being moved had.
+    and ``consumed`` carry over what an SA that is being moved had. ``output_mark`` becomes the
+    fwmark of the ESP packets.
     """
     flags = STATE_ESN if suite.esn else 0
     if selector is None and mode == MODE_TUNNEL:
@@ -283,6 +285,9 @@ def state(
         )
     if if_id:
         parts.append(_IF_ID)
+    if output_mark:
+        parts.append(attribute(XfrmAttribute.SET_MARK, struct.pack("=I", output_mark)))
+        parts.append(attribute(XfrmAttribute.SET_MARK_MASK, struct.pack("=I", 0xFFFFFFFF)))
     kind = XfrmMessage.UPDSA if update else XfrmMessage.NEWSA
     return request(kind, NLM_F_CREATE | (NLM_F_REPLACE if update else NLM_F_EXCL), b"".join(parts))
 

@@ -1,0 +1,62 @@
+"""Switches of the host itself: it routes for nobody, believes no redirect, tells no neighbour."""
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from gateway.dataplane.kernel.mobility.sysctls import Sysctls, filtered
+
+_IPV6: Final = Path("/proc/sys/net/ipv6/conf")
+
+
+class Host:
+    """What of ``/proc/sys/net`` was changed, and is set back at the end."""
+
+    def __init__(self) -> None:
+        self._sysctls = Sysctls()
+        self._forwarding6 = ""
+
+    def guard(self) -> None:
+        """Forwarding and redirects off. Raises OSError."""
+        # First: it resets the others.
+        self._sysctls.write("ip_forward", "0")
+        for name in ("all", "default"):
+            self._no_redirects(name)
+        path = _IPV6 / "all/forwarding"
+        with contextlib.suppress(OSError):
+            before = path.read_text("ascii").strip()
+            if before == "1":
+                path.write_text("0", "ascii")
+                self._forwarding6 = before
+
+    def _no_redirects(self, name: str) -> None:
+        for switch in ("accept_redirects", "send_redirects"):
+            self._sysctls.write(f"conf/{name}/{switch}", "0")
+
+    def link(self, interface: str) -> None:
+        """A link that the node uses. Raises OSError.
+
+        Addresses of host scope are not told to neighbours, nor used in questions to them; packets
+        come from home agents and gateways whose routes lead elsewhere.
+        """
+        self._no_redirects(interface)
+        self._sysctls.write(f"conf/{interface}/arp_ignore", "3")
+        self._sysctls.write(f"conf/{interface}/arp_announce", "2")
+        self.tunnel(interface)
+
+    def tunnel(self, interface: str) -> None:
+        """A device whose packets no route of the main table leads back to. Raises OSError."""
+        self._sysctls.write(f"conf/{interface}/rp_filter", "2" if filtered() else "0")
+
+    @staticmethod
+    def no_ipv6(interface: str) -> None:
+        """Nothing of IPv6 is made up on a device of ours. Never raises."""
+        with contextlib.suppress(OSError):
+            (_IPV6 / interface / "disable_ipv6").write_text("1", "ascii")
+
+    def restore(self) -> None:
+        """Write back what was there. Never raises."""
+        self._sysctls.restore()
+        if self._forwarding6:
+            with contextlib.suppress(OSError):
+                (_IPV6 / "all/forwarding").write_text(self._forwarding6, "ascii")
