@@ -14,24 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.lab.mobility import profiles
-from gateway.lab.mobility.stage import MODE_S, Stage
+from gateway.lab.mobility.stage import BETWEEN, MODE_S, Stage, translated
 
 PREFIX = "gwoct-"
 DRAFT_SUITE, OUR_SUITE = "3des-sha1", "aes256gcm16"
 SUITES = {DRAFT_SUITE: "3DES, HMAC-SHA1-96", OUR_SUITE: "AES-GCM"}
 WITHOUT: dict[str, object] = {"endpoint_update": False, "mobike": False}
-
-NAT = """
-table ip everywhere {{
-    chain out {{
-        type nat hook postrouting priority srcnat; policy accept;
-        ip saddr {network} oifname "{interface}" masquerade
-    }}
-}}
-"""
-NO_NAT = "table ip everywhere; delete table ip everywhere"
-BETWEEN = {"xha": ("192.0.2.96/28", "uplink"), "gw": ("10.9.0.0/24", "core")}
-"""Where further NATs translate: between x-HA and gateway, and between gateway and i-HA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +125,14 @@ def measure(
 def _cells(
     stage: Stage, setting: Setting, suite: str, began: Callable[[str, str], None]
 ) -> Iterator[tuple[str, int]]:
-    translate(stage, everywhere=setting.translated)
-    stage.enter("home")
-    stage.become("home", setting.profile(suite))
-    for link, mode, cell in setting.cells:
-        began(suite, cell)
-        stage.enter(link)
-        stage.node.wait_for_mode(mode, timeout_s=MODE_S)
-        yield cell, stage.octets(link)
-
-
-def translate(stage: Stage, *, everywhere: bool) -> None:
-    """Have NATs at the two further places, or none there."""
-    for host, (network, interface) in BETWEEN.items():
-        stage.lab.nft(host, NO_NAT)
-        if everywhere:
-            stage.lab.nft(host, NAT.format(network=network, interface=interface))
+    with translated(stage.lab, *(BETWEEN if setting.translated else ())):
+        stage.enter("home")
+        stage.become("home", setting.profile(suite))
+        for link, mode, cell in setting.cells:
+            began(suite, cell)
+            stage.enter(link)
+            stage.node.wait_for_mode(mode, timeout_s=MODE_S)
+            yield cell, stage.octets(link)
 
 
 def faults(found: Mapping[str, Mapping[str, int]]) -> list[str]:

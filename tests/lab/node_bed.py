@@ -21,6 +21,9 @@ SERVER, GATEWAY = lab_plan.SERVER, lab_plan.GATEWAY_OUTSIDE
 I_HOA, I_HA = plan.INSIDE_HOME_ADDRESS, plan.INSIDE_HOME_AGENT
 X_HOA, X_HA = plan.OUTSIDE_HOME_ADDRESS, plan.OUTSIDE_HOME_AGENT
 
+PORTAL_PROBES = ((GATEWAY, 80),)
+"""Without a URL in the profile, the gateway's own address is asked for a page."""
+
 
 class NodeBed:
     """A lab, its boxes, and the node on `device`."""
@@ -84,7 +87,9 @@ class NodeBed:
 class Watch:
     """A user who keeps trying, and taps on every wire of the device's."""
 
-    def __init__(self, bed: NodeBed, probes: tuple[tuple[IPv4Address, int], ...] = ()) -> None:
+    def __init__(
+        self, bed: NodeBed, probes: tuple[tuple[IPv4Address, int], ...] = PORTAL_PROBES
+    ) -> None:
         self._bed, self._probes = bed, probes
         self._ends = contextlib.ExitStack()
 

@@ -29,7 +29,7 @@ table inet elsewhere {
 }
 """
 """The network behind the router is another one: registrations do not get through any more."""
-RESTORE = "table inet elsewhere; delete table inet elsewhere"
+RESTORE = "add table inet elsewhere; delete table inet elsewhere"
 
 
 @pytest.fixture(scope="module")

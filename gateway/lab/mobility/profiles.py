@@ -61,12 +61,14 @@ def profile(
     hints: Mapping[str, object] | None = None,
     modes: tuple[str, ...] = (),
     by_hand: bool = True,
+    inside_agent: bool = True,
     outside_agent: IPv4Address | None = plan.OUTSIDE_HOME_AGENT,
     **process: object,
 ) -> str:
     """A profile; the mappings are further keys of its tables.
 
-    Without `by_hand` everything but the login is learnt; `outside_agent` None has no x-HA.
+    Without `by_hand` everything but the login is learnt; `inside_agent` False has no i-HA,
+    `outside_agent` None no x-HA.
     """
     text = table(
         "profile",
@@ -88,7 +90,7 @@ def profile(
     text += table(
         "login", **{"method": "psk", "identity": identity("vf"), "psk": PSK, **(login or {})}
     )
-    if by_hand:
+    if by_hand and inside_agent:
         text += table(
             "inside",
             **home_agent(
@@ -99,17 +101,17 @@ def profile(
                 inside or {},
             ),
         )
-        if outside_agent is not None:
-            text += table(
-                "outside",
-                **home_agent(
-                    outside_agent,
-                    plan.OUTSIDE_HOME_ADDRESS,
-                    plan.OUTSIDE_HOME_NETWORK,
-                    plan.OUTSIDE_ASSOCIATION,
-                    outside or {},
-                ),
-            )
+    if by_hand and outside_agent is not None:
+        text += table(
+            "outside",
+            **home_agent(
+                outside_agent,
+                plan.OUTSIDE_HOME_ADDRESS,
+                plan.OUTSIDE_HOME_NETWORK,
+                plan.OUTSIDE_ASSOCIATION,
+                outside or {},
+            ),
+        )
     text += table("detection", **{**SHORT, **(detection or {})})
     if hints:
         text += table("hints", **hints)

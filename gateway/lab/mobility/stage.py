@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 from gateway.lab import plan as lab_plan
 from gateway.lab.mobility import boxes, plan, profiles
 from gateway.lab.mobility.node import MobileHost
 from gateway.lab.mobility.overhead import overheads
+from gateway.lab.mobility.roles import POOL
 from gateway.lab.mobility.topology import MobilityLab
 
 MODE_S = 30.0
+NAT = """
+table ip everywhere {{
+    chain out {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr {network} oifname "{interface}" masquerade
+    }}
+}}
+"""
+NO_NAT = "add table ip everywhere; delete table ip everywhere"
+BETWEEN = {"xha": (str(plan.OUTSIDE_HOME_NETWORK), "uplink"), "gw": (POOL, "core")}
+"""Where further NATs can translate: between x-HA and gateway, and between gateway and i-HA."""
+
+
+@contextmanager
+def translated(lab: MobilityLab, *hosts: str) -> Iterator[None]:
+    """Have NATs on these hosts of :data:`BETWEEN` as long as the block lasts."""
+    for host in hosts:
+        network, interface = BETWEEN[host]
+        lab.nft(host, NAT.format(network=network, interface=interface))
+    try:
+        yield
+    finally:
+        for host in hosts:
+            lab.nft(host, NO_NAT)
 
 
 class Stage:
