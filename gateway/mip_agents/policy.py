@@ -4,10 +4,13 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.domain.mobility import Encapsulation, HomeNetwork
 from gateway.domain.pools import AddressPool
+
+if TYPE_CHECKING:
+    from gateway.mip_agents.ticket import TicketBox
 
 INFINITE_LIFETIME_S = 0xFFFF
 """A lifetime field of all ones never ends (RFC 5944 section 3.3)."""
@@ -73,6 +76,10 @@ class MobileNode:
     home_network: str = ""
     """Where a dynamic home address comes from; empty for the first network with a pool."""
     associations: tuple[SecurityAssociation, ...] = ()
+    login: bool = False
+    """Its key comes with the ticket of a login at the gateway (draft 002, section 4.2.1)."""
+    identity: str = ""
+    """Whose login that is; empty for whoever the ticket names."""
     max_care_of_addresses: int = 3
     """Simultaneous bindings."""
     max_packet_octets: int | None = None
@@ -108,6 +115,8 @@ class HomeAgentPolicy:
     placement: Placement
     networks: tuple[HomeNetwork, ...]
     nodes: MobileNodes
+    tickets: "TicketBox | None" = None
+    """Opens the tickets of nodes with ``login``."""
     pools: Mapping[str, AddressPool] = field(default_factory=dict)
     """Dynamic home addresses by name of the home network."""
     public_addresses: tuple[IPv4Address, ...] = ()

@@ -44,6 +44,9 @@ def adopt(registrant: Registrant, old: HomeAgentPolicy, registrar: Registrar) ->
 
 def _keep_replay_protection(registrant: Registrant, node: MobileNode) -> None:
     """Where timestamps gave way to nonces or the reverse, there is nothing to compare with."""
+    if registrant.logins is not None:
+        # What it showed is judged anew.
+        registrant.logins.octets = b""
     before = {one.spi: one.replay for one in registrant.node.associations}
     now = {one.spi: one.replay for one in node.associations}
     for spi in list(registrant.replay):

@@ -11,8 +11,9 @@ from gateway.domain.endpoint import Endpoint
 from gateway.domain.mobility import HomeNetwork, MobilityBinding, Tunnel
 from gateway.mip_agents.codec.extensions import AuthenticationKind
 from gateway.mip_agents.codec.registration import RequestFlag
-from gateway.mip_agents.policy import HomeAgentPolicy, MobileNode
+from gateway.mip_agents.policy import HomeAgentPolicy, MobileNode, SecurityAssociation
 from gateway.mip_agents.replay import Identification
+from gateway.mip_agents.ticket import Ticket
 
 NEVER = float("inf")
 _CO_LOCATED = int(RequestFlag.CO_LOCATED)
@@ -95,6 +96,27 @@ class CareOf:
         self.revocable: Revocable | None = None
 
 
+class Logins:
+    """What must be remembered of a mobile node's logins at the gateway."""
+
+    __slots__ = ("association", "expires_wall_s", "kept", "newest_us", "octets", "opened", "since")
+
+    def __init__(self, newest_us: int, since: float, expires_wall_s: float) -> None:
+        self.newest_us = newest_us
+        """When the newest login was whose ticket was shown, by the gateway's clock."""
+        self.since = since
+        """When that ticket was shown first, by our wall clock."""
+        self.expires_wall_s = expires_wall_s
+        """Until then older tickets could still be shown."""
+        self.kept = False
+        """Whether the record that was written last knows all that."""
+        self.octets = b""
+        """The ticket that was shown last, and what it says: opened once, not each time."""
+        self.opened: Ticket | None = None
+        self.association: SecurityAssociation | None = None
+        """The one of that ticket."""
+
+
 class Registrant:
     """A mobile node that has proved itself lately."""
 
@@ -109,6 +131,7 @@ class Registrant:
         "key",
         "last_code",
         "leased",
+        "logins",
         "mismatch_after",
         "node",
         "quiet_until",
@@ -146,6 +169,8 @@ class Registrant:
         """How far the mobile node's clock was ahead of ours when the last record was written."""
         self.change_after = 0.0
         """Meter of the changes that it asks of the dataplane."""
+        self.logins: Logins | None = None
+        """Of a node whose keys come with tickets: what is known of those."""
 
     def find(self, address: int) -> tuple[CareOf | None, tuple[CareOf, ...]]:
         """The care-of address of this number, and the others."""

@@ -15,9 +15,11 @@ from gateway.mip_agents.codec.extensions import (
     ZeroOverheadRequest,
 )
 from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
+from gateway.mip_agents.codec.ticket import ticket_in
 from gateway.mip_agents.home_agent.bindings import Registrant
 from gateway.mip_agents.home_agent.nat_traversal import Traversal
 from gateway.mip_agents.policy import MobileNode, SecurityAssociation
+from gateway.mip_agents.ticket import Ticket
 
 _CO_LOCATED = int(RequestFlag.CO_LOCATED)
 
@@ -43,11 +45,13 @@ class Case:
         "nai",
         "node",
         "now",
+        "opened",
         "path",
         "registrant",
         "request",
         "revocation",
         "source",
+        "ticket",
         "traversal",
         "udp",
         "vendor",
@@ -86,6 +90,10 @@ class Case:
         self.revocation: RevocationSupport | None = None
         self.agent_revocation: RevocationSupport | None = None
         self.vendor = self.agent_vendor = False
+        self.ticket = b""
+        """Of a login at the gateway; the mobile node vouches for having shown it."""
+        self.opened: Ticket | None = None
+        """What it says, once it was found to be good for this node."""
         self._read_extensions(request)
 
     def _read_extensions(self, request: RegistrationRequest) -> None:
@@ -121,6 +129,7 @@ class Case:
             self.revocation = one
         elif isinstance(one, VendorExtension):
             self.vendor |= one.critical
+            self.ticket = self.ticket or ticket_in(one)
 
     def _note_of_foreign_agent(self, one: Extension) -> None:
         if isinstance(one, UdpTunnelRequest):

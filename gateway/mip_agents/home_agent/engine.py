@@ -12,7 +12,7 @@ from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.extensions import UnknownExtensionError
 from gateway.mip_agents.codec.numbers import MessageType
 from gateway.mip_agents.codec.registration import RegistrationRequest
-from gateway.mip_agents.home_agent import events, replies
+from gateway.mip_agents.home_agent import events, logins, replies
 from gateway.mip_agents.home_agent.addresses import Addresses, can_be_answered
 from gateway.mip_agents.home_agent.adoption import adopt
 from gateway.mip_agents.home_agent.answers import Answers
@@ -108,6 +108,7 @@ class HomeAgent:
             self._discard("malformed", str(problem), path, now)
             return
         case = Case(request, path, source, now)
+        case.wall_s = self._wall_clock()
         denial = self._court.judge_authenticity(case)
         if denial is not None:
             self._answers.refuse_stranger(case, denial, link)
@@ -130,7 +131,7 @@ class HomeAgent:
         association, node, now = case.association, case.node, case.now
         if association is None or node is None:
             return None
-        wall_s = case.wall_s = self._wall_clock()
+        wall_s = case.wall_s
         # Whoever proved to be a mobile node of ours is remembered for a moment, even if this is
         # nothing new: for the nonce it is about to be told, and to count what it is answered.
         registrant = case.registrant
@@ -146,6 +147,7 @@ class HomeAgent:
         if freshness is Freshness.FRESH:
             state.accept(asked, self._random)
             registrant.accepted_wall_s = wall_s
+            logins.note(case, registrant)
             return state.reply(asked, freshness, wall_s)
         told = state.reply(asked, freshness, wall_s)
         self._answers.resynchronise(case, registrant, told, freshness, link)

@@ -18,22 +18,33 @@ from gateway.domain.endpoint import Endpoint
 from gateway.domain.mobility import Encapsulation, Tunnel
 from gateway.domain.wire import Reader, WireError
 from gateway.mip_agents.codec.extensions import AuthenticationKind
-from gateway.mip_agents.home_agent.bindings import NEVER, CareOf, Registrant, Revocable, dotted
+from gateway.mip_agents.home_agent.bindings import (
+    NEVER,
+    CareOf,
+    Logins,
+    Registrant,
+    Revocable,
+    dotted,
+)
 from gateway.mip_agents.policy import HomeAgentPolicy
 from gateway.mip_agents.replay import TimestampIdentification, ntp
 
-VERSION = 1
+VERSION = 2
+_WITHOUT_LOGINS = 1
+"""The version before mobile nodes could log in."""
 MARGIN_S = 0.5
 """Of clocks that drift and packets that take unequally long."""
 SKEW_S = 0.2
 """A clock that moved by more against ours is written down at once."""
 LONGEST_PAUSE_S = 300.0
 _HEAD = struct.Struct("!BBBBIIdIB")
+_LOGINS = struct.Struct("!Qdd")
 _REPLAY = struct.Struct("!IQ")
 _CARE_OF = struct.Struct("!IIHBBBHddIIB")
 _REVOCABLE = struct.Struct("!IHBIII")
 _BY_PROTOCOL = {one.protocol: one for one in Encapsulation}
-_LEASED, _NAT, _REVOCABLE_BIT, _INFORM = 1, 1, 2, 4
+_LEASED, _LOGGED_IN = 1, 2
+_NAT, _REVOCABLE_BIT, _INFORM = 1, 2, 4
 _MAX_CARE_OFS = 255
 _64_BITS = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -54,6 +65,7 @@ class Record:
     registrations: int
     replay: tuple[tuple[int, int], ...]
     """SPI and last timestamp."""
+    logins: Logins | None
     care_ofs: tuple[CareOf, ...]
     """``expires_at`` and ``granted_at`` by the wall clock."""
 
@@ -81,6 +93,7 @@ def write(registrant: Registrant, policy: HomeAgentPolicy, wall_s: float, now: f
         for spi, one in registrant.replay.items()
         if type(one) is TimestampIdentification
     ]
+    known = registrant.logins
     parts = [
         _HEAD.pack(
             VERSION,
@@ -91,12 +104,14 @@ def write(registrant: Registrant, policy: HomeAgentPolicy, wall_s: float, now: f
             int(registrant.node.home_address or 0),
             registrant.accepted_wall_s,
             registrant.registrations & 0xFFFF_FFFF,
-            _LEASED * registrant.leased,
+            _LEASED * registrant.leased | _LOGGED_IN * (known is not None),
         ),
         name,
         nai,
         *stamps,
     ]
+    if known is not None:
+        parts.append(_LOGINS.pack(known.newest_us, known.since, known.expires_wall_s))
     parts += [_write_care_of(one, offset) for one in registrant.care_ofs[-_MAX_CARE_OFS:]]
     return b"".join(parts)
 
@@ -141,13 +156,17 @@ def read(octets: bytes, local: IPv4Address) -> Record:
     version, name_octets, nai_octets, stamps, home, static, accepted, count, flags = _HEAD.unpack(
         reader.take(_HEAD.size)
     )
-    if version != VERSION:
+    if version not in (VERSION, _WITHOUT_LOGINS):
         raise WireError(f"record of version {version}")
     try:
         name, nai = reader.take(name_octets).decode(), reader.take(nai_octets).decode()
     except UnicodeDecodeError:
         raise WireError("names that are no text") from None
     replay = tuple(_REPLAY.unpack(reader.take(_REPLAY.size)) for _ in range(stamps))
+    known = None
+    if version == VERSION and flags & _LOGGED_IN:
+        known = Logins(*_LOGINS.unpack(reader.take(_LOGINS.size)))
+        known.kept = True
     care_ofs = []
     while reader.remaining:
         care_ofs.append(_read_care_of(reader, local))
@@ -160,6 +179,7 @@ def read(octets: bytes, local: IPv4Address) -> Record:
         accepted,
         count,
         replay,
+        known,
         tuple(care_ofs),
     )
 

@@ -10,7 +10,7 @@ from gateway.domain.timers import Timers
 from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.extensions import AuthenticationKind, RevocationSupport
 from gateway.mip_agents.codec.registration import RequestFlag
-from gateway.mip_agents.home_agent import denials, events, home_addresses, records
+from gateway.mip_agents.home_agent import denials, events, home_addresses, logins, records
 from gateway.mip_agents.home_agent.bindings import (
     NEVER,
     BindingTable,
@@ -204,7 +204,7 @@ class Registrar:
 
     def _prolong(self, granted: Granted, case: Case) -> None:
         registrant, care_of, now = granted.registrant, granted.care_of, case.now
-        care_of.lifetime_s = self._lifetimes.grant(case.request.lifetime_s)
+        care_of.lifetime_s = self._lifetimes.grant(logins.lifetime_s(case, case.request.lifetime_s))
         care_of.granted_at = now
         care_of.expires_at = expiry(care_of.lifetime_s, now)
         registrant.registrations += 1
@@ -263,7 +263,9 @@ class Registrar:
         skew_s = 0.0
         if case.association and case.association.replay is ReplayProtection.TIMESTAMPS:
             skew_s = records.skew_s(case.request.identification, case.wall_s)
-        if not granted.renewed or records.due(registrant, granted.care_of, skew_s):
+        known = registrant.logins
+        news = known is not None and not known.kept
+        if news or not granted.renewed or records.due(registrant, granted.care_of, skew_s):
             registrant.kept_skew_s = skew_s
             self._keep(registrant, case.wall_s, case.now)
 
@@ -377,6 +379,8 @@ class Registrar:
             registrant.record_key = records.key(self.policy.name, node.nai, node.home_address)
         for one in registrant.care_ofs:
             one.kept_expires_at = one.expires_at
+        if registrant.logins is not None:
+            registrant.logins.kept = True
         octets = records.write(registrant, self.policy, wall_s, now)
         self.outputs.append(Keep(registrant.record_key, octets))
 

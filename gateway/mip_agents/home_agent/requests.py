@@ -12,7 +12,13 @@ from gateway.domain.mobility import Encapsulation, Tunnel
 from gateway.mip_agents import authentication
 from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.registration import RequestFlag
-from gateway.mip_agents.home_agent import denials, home_addresses, nat_traversal, zero_overhead
+from gateway.mip_agents.home_agent import (
+    denials,
+    home_addresses,
+    logins,
+    nat_traversal,
+    zero_overhead,
+)
 from gateway.mip_agents.home_agent.addresses import Addresses, is_no_host
 from gateway.mip_agents.home_agent.bindings import BindingTable, node_key
 from gateway.mip_agents.home_agent.case import Case
@@ -92,6 +98,8 @@ class Court:
                     case.association = association
                     return None
                 return denials.WRONG_AUTHENTICATOR
+        if node.login:
+            return logins.check(case, node, self.policy, self.addresses.own)
         return Denial(
             ReplyCode.HA_MOBILE_NODE_AUTHENTICATION,
             f"no key is configured for its SPI {extension.spi}",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from gateway.domain.event import Event
 from gateway.domain.wire import WireError
-from gateway.mip_agents.home_agent import home_addresses, records
+from gateway.mip_agents.home_agent import home_addresses, logins, records
 from gateway.mip_agents.home_agent.bindings import NEVER, CareOf, Registrant, node_key
 from gateway.mip_agents.home_agent.records import Record
 from gateway.mip_agents.home_agent.registrar import Registrar
@@ -65,7 +65,8 @@ def _restore(record: Record, registrar: Registrar, now: float, wall_s: float) ->
         _to_engine_clock(one, now, wall_s)
     # Renewals since then need not have been written down.
     long_ago_s = _memory_s(node) + records.LONGEST_PAUSE_S
-    if not care_ofs and wall_s - record.accepted_wall_s > long_ago_s:
+    logged_in = record.logins is not None and record.logins.expires_wall_s > wall_s
+    if not care_ofs and not logged_in and wall_s - record.accepted_wall_s > long_ago_s:
         return None
     registrant = Registrant(node_key(node), node)
     registrant.record_key = records.key(registrar.policy.name, node.nai, node.home_address)
@@ -74,7 +75,8 @@ def _restore(record: Record, registrar: Registrar, now: float, wall_s: float) ->
             if not registrar.table.may_switch(registrant, int(one.address)):
                 one.zero_overhead = None
         registrar.table.set_care_ofs(registrant, care_ofs)
-    registrant.quiet_until = now + _memory_s(node)
+    registrant.logins = record.logins
+    registrant.quiet_until = now + max(_memory_s(node), logins.quiet_s(registrant, wall_s))
     registrant.registrations = record.registrations
     _restore_replay(registrant, record, wall_s)
     registrar.table.by_key[registrant.key] = registrant
@@ -113,13 +115,15 @@ def _restore_replay(registrant: Registrant, record: Record, wall_s: float) -> No
     for association in registrant.node.associations:
         if last and association.replay is ReplayProtection.TIMESTAMPS:
             registrant.replay[association.spi] = TimestampIdentification(floor)
+    logins.restored(registrant, record.replay, floor)
     registrant.kept_skew_s = records.skew_s(last, record.accepted_wall_s)
     # The floor is as good as a timestamp of that moment: the next restart adds no margin to it.
     registrant.accepted_wall_s = max(record.accepted_wall_s, wall_s + records.MARGIN_S)
 
 
 def _memory_s(node: MobileNode) -> float:
-    return max((2 * one.replay_window_s + 1 for one in node.associations), default=0.0)
+    least_s = logins.MEMORY_S if node.login else 0.0
+    return max((2 * one.replay_window_s + 1 for one in node.associations), default=least_s)
 
 
 def _remove(record: Record, registrar: Registrar) -> None:

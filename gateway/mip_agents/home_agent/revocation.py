@@ -238,6 +238,8 @@ class Revocations:
     ) -> SecurityAssociation | None:
         if revocable.kind is AuthenticationKind.MOBILE_HOME:
             associations = registrant.node.associations
+            if registrant.logins is not None and registrant.logins.association is not None:
+                associations = (*associations, registrant.logins.association)
         else:
             agents, address = self.policy.peer_agents, revocable.peer.address
             peer = agents.get(address) if isinstance(address, IPv4Address) else None
