@@ -18,6 +18,7 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECBIT_NOROOT_AND_LOCKED = 0b11
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -78,6 +79,21 @@ def drop_capabilities(keep: frozenset[int]) -> frozenset[int]:
         word.effective |= 1 << number % 32
     _check(_libc.capset(ctypes.byref(header), data))
     return left
+
+
+def keep_across_exec() -> None:
+    """What this process may do, the program that it becomes may do as well.
+
+    For children that do part of our work; call it between fork and exec. Raises OSError.
+    """
+    header = _Header(_CAPABILITY_VERSION_3, 0)
+    data = (_Data * 2)()
+    _check(_libc.capget(ctypes.byref(header), data))
+    for word in data:
+        word.inheritable = word.permitted
+    _check(_libc.capset(ctypes.byref(header), data))
+    for number in permitted():
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
 
 
 def no_new_privileges() -> None:

@@ -54,6 +54,7 @@ IP_MTU_DISCOVER = 10
 IPV6_MTU_DISCOVER = 23
 PMTUDISC_DONT = 0
 SO_RCVBUFFORCE = 33
+SO_MARK = 36
 
 _SELECTOR = struct.Struct("=16s16sHHHHHBBB3xiI")
 _POLICY_REST = struct.Struct("=96xIIBBBB4x")  # lifetimes left at 0, then priority ... share
@@ -72,12 +73,16 @@ class IkeSocket:
 
     __slots__ = ("_family", "_local", "_paths", "_wildcard", "full", "nat", "port", "share", "sock")
 
-    def __init__(self, address: IpAddress, port: int, *, nat: bool, bypass: bool) -> None:
+    def __init__(
+        self, address: IpAddress, port: int, *, nat: bool, bypass: bool, mark: int = 0
+    ) -> None:
         self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._wildcard = address.is_unspecified
         self.nat = nat
         self.sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
+            if mark:
+                self.sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
             self._prepare(address, port, bypass=bypass)
         except BaseException:
             self.sock.close()
@@ -231,7 +236,12 @@ class IkeSockets:
         ike_port: int = 500,
         nat_port: int = 4500,
         bypass: bool = True,
+        mark: int = 0,
     ) -> None:
+        """Bind them all; raises TransportError.
+
+        ``mark`` is the firewall mark of what they send; ESP in UDP has its SA's.
+        """
         self._receive: Callable[[Batch], None] | None = None
         self._sort: Sort | None = None
         self.counters = dict.fromkeys(
@@ -246,7 +256,8 @@ class IkeSockets:
         try:
             for address in addresses:
                 for port, nat in ((ike_port, False), (nat_port, True)):
-                    self._add(IkeSocket(address, port, nat=nat, bypass=bypass), address)
+                    opened = IkeSocket(address, port, nat=nat, bypass=bypass, mark=mark)
+                    self._add(opened, address)
         except BaseException:
             self.close()
             raise
