@@ -76,14 +76,14 @@ class MobileNode:
     home_network: str = ""
     """Where a dynamic home address comes from; empty for the first network with a pool."""
     associations: tuple[SecurityAssociation, ...] = ()
-    login: bool = False
-    """Its key comes with the ticket of a login at the gateway (draft 002, section 4.2.1)."""
-    identity: str = ""
-    """Whose login that is; empty for whoever the ticket names."""
     max_care_of_addresses: int = 3
     """Simultaneous bindings."""
     max_packet_octets: int | None = None
     """Overrides the home agent's."""
+    login: bool = False
+    """Its key comes with the ticket of a login at the gateway (draft 002, section 4.2.1)."""
+    identity: str = ""
+    """Whose login that is; empty for whoever the ticket names."""
 
 
 class MobileNodes(Protocol):
@@ -115,8 +115,6 @@ class HomeAgentPolicy:
     placement: Placement
     networks: tuple[HomeNetwork, ...]
     nodes: MobileNodes
-    tickets: "TicketBox | None" = None
-    """Opens the tickets of nodes with ``login``."""
     pools: Mapping[str, AddressPool] = field(default_factory=dict)
     """Dynamic home addresses by name of the home network."""
     public_addresses: tuple[IPv4Address, ...] = ()
@@ -147,6 +145,8 @@ class HomeAgentPolicy:
     """Requests by way of foreign agents that share no key with us are served."""
     other_home_agents: frozenset[IPv4Address] = frozenset()
     """Of this gateway or beside it: none of them is a care-of address, which would loop."""
+    tickets: "TicketBox | None" = None
+    """Opens the tickets of nodes with ``login``."""
 
 
 @dataclass(frozen=True, slots=True)
