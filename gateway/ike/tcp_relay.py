@@ -162,6 +162,10 @@ class TcpConnection(asyncio.Protocol):
         """When the last whole message came."""
         self.waiting_since: float | None = None
         """Since when half a message waits for its rest."""
+        self.asked = False
+        """Whether a message was sent."""
+        self.heard = False
+        """Whether a message came: the other side speaks the protocol."""
         self.remote: tuple[str, int] = ("", 0)
         self.local: tuple[str, int] = ("", 0)
 
@@ -215,7 +219,7 @@ class TcpConnection(asyncio.Protocol):
             error = wrong
         now = self._loop.time()
         if found:
-            self.heard_at = now
+            self.heard_at, self.heard = now, True
             self._hand_on(found)
         self._counters["keepalives_in"] += self._reader.keepalives - before
         if error is not None:
@@ -262,8 +266,7 @@ class TcpConnection(asyncio.Protocol):
         while messages := relay.read():
             last = next(filter(is_ike, reversed(messages)), last)
         if last and self._transport is not None:
-            self._transport.write(frame(last))
-            self._counters["messages_out"] += 1
+            self._send([frame(last)], self._transport)
 
     def _relay_readable(self, relay: RelaySocket) -> None:
         transport = self._transport
@@ -285,10 +288,14 @@ class TcpConnection(asyncio.Protocol):
             self.end("the peer does not take what is sent to it", broken=True)
             return
         if frames:
-            octets = b"".join(frames)
-            self._counters["messages_out"] += len(frames)
-            self._counters["octets_out"] += len(octets)
-            transport.write(octets)
+            self._send(frames, transport)
+
+    def _send(self, frames: list[bytes], transport: asyncio.Transport) -> None:
+        self.asked = True
+        octets = b"".join(frames)
+        self._counters["messages_out"] += len(frames)
+        self._counters["octets_out"] += len(octets)
+        transport.write(octets)
 
     # -- the end ------------------------------------------------------------------------------
 

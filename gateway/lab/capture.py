@@ -113,10 +113,11 @@ def dissect(
     *,
     ikev2_keys: Sequence[str] = (),
     preferences: Sequence[str] = (),
+    lua: Path | None = None,
 ) -> list[list[str]]:
     """One row of `fields` per packet that matches; raises LabError when tshark does not work.
 
-    `preferences` are Wireshark's, NAME:VALUE.
+    `preferences` are Wireshark's, NAME:VALUE; `lua` is a dissector for what it does not know.
 
     `ikev2_keys` are lines of Wireshark's ikev2_decryption_table (initiator SPI, responder SPI,
     SK_ei, SK_er, encryption name, SK_ai, SK_ar, integrity name), so that SK payloads are read too.
@@ -136,6 +137,7 @@ def dissect(
     argv += [part for field in fields for part in ("-e", field)]
     argv += [part for line in ikev2_keys for part in ("-o", f"uat:ikev2_decryption_table:{line}")]
     argv += [part for preference in preferences for part in ("-o", preference)]
+    argv += ["-X", f"lua_script:{lua}"] if lua is not None else []
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LabError(f"tshark cannot read {pcap}: {done.stderr.strip()}")

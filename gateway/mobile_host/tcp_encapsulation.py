@@ -15,6 +15,8 @@ from gateway.ike.tcp_relay import COUNTERS, RelaySocket, TcpConnection
 
 CONNECT_S = 8.0
 """For one port: a network that drops what it does not like never says so."""
+ANSWER_S = 12.0
+"""From a connection to the first message of the gateway's: some web server may have the port."""
 SO_MARK = 36
 SO_BINDTODEVICE = 25
 
@@ -28,7 +30,8 @@ class TcpTunnel:
 
     The endpoint that stands for the gateway stays the same over all connections, so IKE and child
     SAs live on when one breaks and :meth:`open` makes the next. After that send something
-    authentic, an IKE request is best: it is what brings the gateway to the new connection.
+    authentic, an IKE request is best: it is what brings the gateway to the new connection, which
+    it ends after some seconds of silence. A port where nobody spoke the protocol is tried last.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class TcpTunnel:
         on_down: Callable[[str], None],
         nat_port: int = 4500,
         connect_s: float = CONNECT_S,
+        answer_s: float = ANSWER_S,
     ) -> None:
         """``on_down`` is told why an open connection is over, unless :meth:`close` ended it.
 
@@ -50,12 +54,14 @@ class TcpTunnel:
         if not ports:
             raise ValueError("no port to try")
         self._gateway = gateway
-        self._ports = tuple(ports)
+        self._ports = list(ports)
         self._interface = interface
         self._mark = mark
         self._on_down = on_down
         self._nat_port = nat_port
         self._connect_s = connect_s
+        self._answer_s = answer_s
+        self._patience: asyncio.TimerHandle | None = None
         self._relay: RelaySocket | None = None
         self._connection: TcpConnection | None = None
         self._opening = asyncio.Lock()
@@ -93,7 +99,7 @@ class TcpTunnel:
     async def _connect(self, relay: RelaySocket) -> TcpConnection:
         loop = asyncio.get_running_loop()
         wrong: list[str] = []
-        for port in self._ports:
+        for port in tuple(self._ports):
             connection = TcpConnection(
                 loop, self.counters, accepted=False, relay=relay, ended=self._ended
             )
@@ -109,7 +115,8 @@ class TcpTunnel:
                 wrong.append(f"port {port}: no answer in {self._connect_s:g} s")
             except OSError as error:
                 sock.close()
-                wrong.append(f"port {port}: {error.strerror or error}")
+                why = os.strerror(error.errno) if error.errno else str(error)
+                wrong.append(f"port {port}: {why}")
             except BaseException:
                 sock.close()
                 raise
@@ -118,6 +125,7 @@ class TcpTunnel:
                     connection.end("closed meanwhile")
                     raise TcpTunnelError("the tunnel was closed")
                 self.port = port
+                self._wait_for_an_answer(connection)
                 return connection
         raise TcpTunnelError(f"no TCP connection to {self._gateway}: {'; '.join(wrong)}")
 
@@ -128,26 +136,45 @@ class TcpTunnel:
             name = self._interface.encode() + b"\0"
             sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, name)
 
+    def _wait_for_an_answer(self, connection: TcpConnection) -> None:
+        def judge() -> None:
+            if not connection.open or connection.heard:
+                return
+            if connection.asked:
+                connection.end(f"nobody answered on port {self.port}")
+            else:
+                self._wait_for_an_answer(connection)
+
+        self._patience = asyncio.get_running_loop().call_later(self._answer_s, judge)
+
     def _ended(self, connection: TcpConnection, why: str, _broken: bool) -> None:
-        if connection is not self._connection:
-            return
+        if connection is self._connection:
+            self._forget(connection)
+            if not self._closed:
+                self._on_down(why)
+
+    def _forget(self, connection: TcpConnection) -> None:
+        if self.port in self._ports and not connection.heard:
+            self._ports.remove(self.port)
+            self._ports.append(self.port)
         self._connection = None
         self.port = None
-        if not self._closed:
-            self._on_down(why)
+        if self._patience is not None:
+            self._patience.cancel()
 
     def drop(self, why: str = "given up") -> None:
         """End the connection, without telling ``on_down``; :meth:`open` makes another."""
-        connection, self._connection = self._connection, None
-        self.port = None
+        connection = self._connection
         if connection is not None:
+            self._forget(connection)
             connection.end(why)
 
     def close(self) -> None:
         """End it for good; what waits to be sent still goes out if it can."""
         self._closed = True
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is not None:
+            self._forget(connection)
             connection.end("closed", gently=True)
         if self._relay is not None:
             self._relay.close()

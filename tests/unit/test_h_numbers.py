@@ -14,8 +14,6 @@ TESTS = Path(__file__).parents[1]
 _NAME = re.compile(r"^\s*(?:async )?def (test_(?:h\d\d_)+\w*)\(", re.MULTILINE)
 BUILT = (*range(13, 45), *range(53, 69))
 """IKE and the mobility agents."""
-NOT_BUILT = {35: "IKE and ESP in TCP (RFC 9329)"}
-"""Inputs of what the gateway does not speak."""
 
 
 @cache
@@ -28,12 +26,6 @@ def coverage() -> dict[int, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("number", [one for one in BUILT if one not in NOT_BUILT])
+@pytest.mark.parametrize("number", BUILT)
 def test_every_numbered_input_has_a_test(number: int) -> None:
     assert coverage()[number], f"no test is named after hostile input {number}"
-
-
-def test_what_is_not_built_has_no_code() -> None:
-    """Once TCP encapsulation is there, it needs tests of its own."""
-    source = TESTS.parent / "gateway" / "ike"
-    assert not [one.name for one in source.rglob("*.py") if "IKETCP" in one.read_text()]

@@ -47,8 +47,11 @@ def detect(
     """Whether (we, the peer) are behind a NAT, by the hashes that the peer sent.
 
     A hash of a wrong length matches nothing. A peer that sent none of one kind says nothing
-    about that side.
+    about that side. By TCP nothing of ours is translated, and what the peer sends is always
+    encapsulated (RFC 9329): to us it is behind a NAT.
     """
+    if path.remote.stands_for_tcp:
+        return False, True
     local = bool(destinations) and detection_hash(spi_i, spi_r, path.local) not in destinations
     remote = bool(sources) and detection_hash(spi_i, spi_r, path.remote) not in sources
     return local, remote

@@ -142,7 +142,7 @@ def _receive_request(  # noqa: PLR0917 - one fact each
     except WireError as error:
         _malformed(core, sa, error, request)
         return
-    if moved and not sa.mobike:
+    if moved and (not sa.mobike or path.remote.stands_for_tcp):
         moving.follow(core, sa, path.remote, f"IKE request {header.message_id}", now)
 
 
