@@ -137,6 +137,11 @@ class RegistrationClient(Showing):
         if self._registration is not None:
             self._registration.challenge = challenge
 
+    @property
+    def clock_error_s(self) -> float:
+        """How far the home agent's clock is ahead of ours, as far as it told; else 0."""
+        return self._identifications.clock_error_s
+
     def take_outputs(self) -> list[RegistrationOutput]:
         """Everything since the last call, in order."""
         taken = self._outputs.copy()
@@ -161,7 +166,7 @@ class RegistrationClient(Showing):
         self._counters["requests"] += 1
         self._send(octets, via)
         registration = self._registration
-        if registration is not None and registration.via.attachment == via.attachment:
+        if registration is not None and attempt.scope == (False, registration.via.attachment):
             self._plan_keepalive(registration, now)
 
     def _send(self, octets: bytes, via: Via) -> None:
@@ -199,14 +204,14 @@ class RegistrationClient(Showing):
         self._attempt = None
         outcome = GaveUp(attempt.sent, attempt.since, attempt.via, attempt.deregisters)
         self._outputs += (outcome, events.gave_up(self._policy, outcome))
-        self._plan_another_renewal(now)
+        self._plan_another_renewal(attempt, now)
 
     def _renewal_due(self, now: float) -> None:
         registration = self._registration
         if registration is None:
             return
         if self._attempt is not None:
-            self._plan_another_renewal(now)
+            self._plan_another_renewal(self._attempt, now)
             return
         # It is worth a try for as long as the registration lasts; there is time for it.
         plan = replace(
@@ -216,9 +221,10 @@ class RegistrationClient(Showing):
         )
         self._begin(Attempt(registration.via, registration.next_wish, plan, automatic=True), now)
 
-    def _plan_another_renewal(self, now: float) -> None:
+    def _plan_another_renewal(self, attempt: Attempt, now: float) -> None:
         registration = self._registration
-        if registration is None or registration.expires_at == NEVER:
+        if registration is None or registration.expires_at == NEVER or attempt.deregisters:
+            # What could not be deregistered is left to its end.
             return
         wait_s = max(SHORTEST_WAIT_S, (registration.expires_at - now) / 2)
         self._timers.set("renew", now + wait_s)
@@ -366,7 +372,9 @@ class RegistrationClient(Showing):
             if late or overtaken:
                 return
             if attempt.resynchronises(now):
-                self._identifications.resynchronise(answer.resynchronise)
+                self._identifications.resynchronise(
+                    answer.resynchronise, again=attempt.resynchronisations > 1
+                )
                 self._retry(attempt, answer.code, "the home agent told its clock or nonce", now)
                 return
         if sent.wish != attempt.wish:
@@ -388,4 +396,4 @@ class RegistrationClient(Showing):
             self._outputs += (outcome, events.denied(self._policy, outcome))
         if answer.final:
             self._finish()
-            self._plan_another_renewal(now)
+            self._plan_another_renewal(attempt, now)

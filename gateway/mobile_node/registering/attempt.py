@@ -162,6 +162,7 @@ class Registration:
     sent_at: float
     since: float
     retransmission: Retransmission
+    natted: bool = False
     keepalive_s: int = 0
     keepalives: int = 0
 

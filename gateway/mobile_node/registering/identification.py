@@ -8,6 +8,8 @@ from gateway.mip_agents.replay import LOW_HALF, ntp
 _BITS_64 = 0xFFFF_FFFF_FFFF_FFFF
 _HALF = 1 << 63
 _HALF_SECOND = 1 << 31
+_CLOSE = 3 << 31
+"""A second and a half."""
 _RANDOM_BITS = 0xFFFF
 """The lowest bits of a timestamp, 15 microseconds: random, so that no two starts repeat one."""
 
@@ -55,16 +57,26 @@ class Identifications:
         """Take the nonce of an authentic reply."""
         self._nonce = replied >> 32
 
-    def resynchronise(self, replied: int) -> None:
+    def resynchronise(self, replied: int, *, again: bool) -> None:
         """Take nonce or time of an authentic denial with code 133 (section 5.7.1).
 
-        The reply tells whole seconds; half a second more is the better guess.
+        The reply tells whole seconds; half a second more is the better guess. A clock that is
+        right within that stays as it is: the request was overtaken, maybe by one of ours over
+        another link, and the next one is newer. ``again``: that was tried.
         """
         self.learn(replied)
         told = replied & ~LOW_HALF
-        self._correction = _signed(told + _HALF_SECOND - ntp(self._wall_clock()))
+        ours = ntp(self._wall_clock())
+        if not again and abs(_signed(told + _HALF_SECOND - ours - self._correction)) < _CLOSE:
+            return
+        self._correction = _signed(told + _HALF_SECOND - ours)
         # What was sent with a clock ahead was not accepted: it must not keep us in the future.
         self._last = told
+
+    @property
+    def clock_error_s(self) -> float:
+        """How far the home agent's clock is ahead of ours, as far as it told."""
+        return self._correction / 2**32
 
     def matches(self, asked: int, replied: int, *, accepted: bool) -> bool:
         """Whether a reply's field belongs to a request's.

@@ -15,9 +15,9 @@ from gateway.mip_agents.codec.extensions import (
     ZeroOverheadRequest,
 )
 from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
+from gateway.mip_agents.codec.ticket import ticket_extension
 from gateway.mobile_node.policy import HomeAgentPolicy
 from gateway.mobile_node.registering.outcome import Via
-from gateway.mobile_node.registering.ticket import ticket_extension
 
 _FLAG = {
     Encapsulation.IP_IP: RequestFlag(0),

@@ -24,6 +24,7 @@ def registration(
         sent.sent_at,
         before.since if before is not None and _same_place(before, sent) else now,
         sent.attempt.retransmission,
+        grant.natted,
         grant.keepalive_s,
     )
 

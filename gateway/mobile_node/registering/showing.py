@@ -73,3 +73,8 @@ class Showing:
     def counters(self) -> dict[str, int]:
         """Since the start: requests, keepalives, accepted, denied, revocations, discarded."""
         return dict(self._counters)
+
+    @property
+    def natted(self) -> bool:
+        """The home agent saw another source address than the care-of address."""
+        return self._registration is not None and self._registration.natted

@@ -427,6 +427,41 @@ def test_a_deregistration_that_nobody_hears_is_given_up() -> None:
     assert world.client.registered
 
 
+def test_what_could_not_be_deregistered_is_left_to_its_end() -> None:
+    world = World(nat=True)
+    world.register(lifetime_s=300)
+    world.lose_everything()
+    world.client.deregister(DIRECT, world.now, Retransmission(0.5, 2, 4, 5))
+    world.run(10)
+    before = len(world.sent)
+    world.lose_nothing()
+    world.run(400)
+    assert len(world.sent) == before
+    assert [one.reason for one in world.ended] == [EndReason.EXPIRED]
+    assert not world.bindings
+
+
+def test_two_links_at_once_do_not_push_each_others_clock() -> None:
+    """Requests of one home address by two links overtake each other on their way."""
+    world = World()
+    first, second = world.client, world.new_client(node_policy())
+    slow, fast = [0.3], [0.01]
+    for number in range(20):
+        world.client = first
+        world.way.delays = lambda message: slow
+        first.register(DIRECT, world.now, retransmission=SOON)
+        world.settle()
+        world.client = second
+        world.way.delays = lambda message: fast
+        second.register(DIRECT_2, world.now, retransmission=SOON)
+        world.run(0.1)
+        assert second.registered, number
+        world.client = first
+        world.run(1.9)
+        assert first.registered, number
+        assert first.clock_error_s == second.clock_error_s == 0
+
+
 def test_an_acceptance_that_comes_after_a_deregistration_began_is_none() -> None:
     world = World()
     world.way.delays = lambda message: [0.3]
@@ -510,7 +545,10 @@ def test_h55_the_other_kind_of_replay_protection_is_denied_in_the_end() -> None:
     # A home agent's nonces are no times: three corrections, and it is over.
     world = World(home=home_policy(NONCES))
     world.register(seconds=60)
-    assert world.client.registered or world.denied
+    (denied,) = world.denied
+    assert (denied.code, denied.final) == (133, True)
+    assert "nonces" in denied.hint
+    assert not world.client.registered
     assert len(world.sent) < 10
 
 
