@@ -135,6 +135,11 @@ def _receive_request(  # noqa: PLR0917 - one fact each
         view.inner = (opened.first, opened.plaintext)
         request = replace(request, view=view)
         sa.last_inbound = now
+        if moved and path.remote.stands_for_tcp:
+            # Before the answer: it leaves by the connection that the request came by, and an SA
+            # that the request makes begins there.
+            moved = False
+            moving.follow(core, sa, path.remote, f"IKE request {header.message_id}", now)
         handler(core, sa, request)
     except UnsupportedCriticalPayload as unsupported:
         _unsupported(core, sa, unsupported, request)
@@ -142,7 +147,7 @@ def _receive_request(  # noqa: PLR0917 - one fact each
     except WireError as error:
         _malformed(core, sa, error, request)
         return
-    if moved and (not sa.mobike or path.remote.stands_for_tcp):
+    if moved and not sa.mobike:
         moving.follow(core, sa, path.remote, f"IKE request {header.message_id}", now)
 
 
