@@ -42,8 +42,9 @@ def allowed_selectors(
             else (ANY_IPV4, ANY_IPV6)
         )
         return mine, connection.remote_ts or (ANY_IPV4, ANY_IPV6)
-    if sa.inner_address is not None:
-        return connection.local_ts, (TrafficSelector.of_address(sa.inner_address),)
+    own = [one for one in (sa.inner_address, sa.home_address) if one is not None]
+    if own:
+        return connection.local_ts, tuple(map(TrafficSelector.of_address, own))
     if sa.session_initiator:
         mine = connection.local_ts or (TrafficSelector.of_address(sa.path.local.address),)
         return mine, connection.remote_ts or (ANY_IPV4, ANY_IPV6)

@@ -4,6 +4,7 @@ import enum
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -22,6 +23,9 @@ from gateway.ike.outputs import ActivateOutbound, AskAboutUser, Event, Output, S
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
 from gateway.ike.sa import Child, IkeSa
 from gateway.ike.versions import Version
+
+if TYPE_CHECKING:
+    from gateway.ike.mobility_authority import MobilityAuthority
 
 FIRST_REQID = 0x47000001
 LAST_REQID = 0x47FFFFFF
@@ -71,9 +75,11 @@ class Core:
         last_inbound: Callable[[int], float | None] | None,
         versions: Mapping[int, Version],
         find_user: FindUser,
+        mobility: "MobilityAuthority | None" = None,
     ) -> None:
         self.versions = versions
         self.find_user = find_user
+        self.mobility = mobility
         self.settings = settings
         self.connections = {connection.name: connection for connection in connections}
         self.pools = pools

@@ -10,6 +10,7 @@ from gateway.domain.wire import WireError
 from gateway.ike import commands, first_line, snapshot, timing
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto.sk import IntegrityError
+from gateway.ike.mobility_authority import MobilityAuthority
 from gateway.ike.outputs import Output, Severity
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
 from gateway.ike.sa import IkeSa
@@ -44,12 +45,14 @@ class IkeEngine:
         wall_clock: Callable[[], datetime],
         last_inbound: Callable[[int], float | None] | None = None,
         find_user: FindUser | None = None,
+        mobility: MobilityAuthority | None = None,
     ) -> None:
         """Take the configuration.
 
         ``random`` gives unpredictable octets, ``wall_clock`` the time for certificates,
         ``last_inbound`` the age in seconds of the last ESP packet of an inbound SPI,
-        ``find_user`` a user of the local user base.
+        ``find_user`` a user of the local user base, ``mobility`` the home addresses that a login
+        brings.
         """
         self._core = Core(
             settings,
@@ -60,6 +63,7 @@ class IkeEngine:
             last_inbound,
             _VERSIONS,
             find_user or _nobody,
+            mobility,
         )
 
     # -- datagrams ------------------------------------------------------------------------

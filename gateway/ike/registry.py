@@ -269,6 +269,8 @@ class NotifyType(IntEnum):
     """Private: asks for VPN/FA on the child SA beside it, and grants it (appendix B.3)."""
     USE_ENDPOINT_UPDATE = 41203
     """Private: likewise for SA endpoint update (appendix C.2)."""
+    MOBILITY_GRANTS = 41204
+    """Private: asks which home addresses the login brings, and says so (draft 002, 4.2.1)."""
 
 
 FIRST_STATUS_NOTIFY = 16384

@@ -1,6 +1,7 @@
 """What an IKE SA of either version has, and the child SAs under it."""
 
 import enum
+from ipaddress import IPv4Address
 from typing import ClassVar
 
 from gateway.domain.child_sa import EspSuite, TrafficSelector
@@ -92,6 +93,7 @@ class IkeSa:
         "established_at",
         "fa_advertisement",
         "fragmentation",
+        "home_address",
         "initiator",
         "initiator_spi",
         "inner_address",
@@ -137,6 +139,8 @@ class IkeSa:
         """The pool ``inner_address`` is leased from; None when the peer leased it to us."""
         self.assigned: Assigned | None = None
         """As the initiator: what the gateway told us about its network."""
+        self.home_address: IPv4Address | None = None
+        """As the gateway: the peer's own home address, which its child SAs may have as a side."""
         self.mobility_credentials: tuple[MobilityCredential, ...] = ()
         """As the initiator: what this login lets us register with (draft 002, section 4.2.1)."""
         self.children: dict[int, Child] = {}

@@ -111,7 +111,8 @@ def allow(
     Raises:
         Refused: TS_UNACCEPTABLE, with theirs and ours.
     """
-    if not sa.session_initiator and sa.inner_address is None and connection.pool is not None:
+    given = sa.inner_address is not None or sa.home_address is not None
+    if not sa.session_initiator and not given and connection.pool is not None:
         raise Refused(
             NotifyType.TS_UNACCEPTABLE,
             f"the peer asked for no inner address, connection {connection.name} gives one from"

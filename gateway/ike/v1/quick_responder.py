@@ -9,6 +9,7 @@ from gateway.ike.child_sas import Agreed
 from gateway.ike.core import Core
 from gateway.ike.crypto import dh
 from gateway.ike.draft_features import refuse_held
+from gateway.ike.mobility_authority import settle_home_address
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup
 from gateway.ike.registry import NotifyType as Reason
@@ -121,6 +122,7 @@ def _answer(
             f" at most {child_sas.MAX_CHILDREN} are allowed",
         )
     local, remote = quick_ids.proposed(sa, *(ids or (None, None)))
+    settle_home_address(core, sa, connection, (remote,))
     quick_ids.allow(sa, connection, local, remote)
     chosen = esp_offers.select(sa, connection, offered, (local,), (remote,))
     if chosen.meant.features.vpn_fa:

@@ -93,6 +93,7 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     new.session, old.session = old.session, None
     new.assigned = new.assigned or old.assigned
     new.fa_advertisement = new.fa_advertisement or old.fa_advertisement
+    new.home_address = new.home_address or old.home_address
     client.succeeded(core, old, new)
     new.session_initiator = old.session_initiator
     new.established_at = old.established_at

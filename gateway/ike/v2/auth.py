@@ -17,6 +17,7 @@ from gateway.ike.codec import (
 )
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.draft_features import Features, granted, refuse_held
+from gateway.ike.mobility_authority import settle_home_address
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused, report_refusal
@@ -29,6 +30,7 @@ from gateway.ike.v2 import (
     exchange,
     failing,
     mobike,
+    mobility_login,
     ocsp_questions,
     ppk,
     proof,
@@ -112,6 +114,7 @@ def finish(core: Core, sa: IkeSa, request: Request, view: Payloads, reply: list[
         reply.append(refused.notify())
     reply += mobike.announce(core, sa)
     reply += reauthentication.announce(sa, connection)
+    reply += mobility_login.answer(core, sa, view)
     exchange.respond(core, sa, request, reply)
     established(core, sa, first, now)
     if refused_child is not None:
@@ -260,8 +263,9 @@ def _first_child(
     offered = view.need(SecurityAssociation)
     selection = child.choose_esp(core, connection, offered, with_group=False)
     spi_out = child.spi_of(offered, selection.proposal_number)
-    configuration = config_payload.answer(core, sa, connection, view.get(Configuration))
     theirs = view.need(TrafficSelectorsInitiator)
+    settle_home_address(core, sa, connection, theirs.selectors)
+    configuration = config_payload.answer(core, sa, connection, view.get(Configuration))
     ours = view.need(TrafficSelectorsResponder)
     local_ts, remote_ts = child.narrow(sa, connection, theirs.selectors, ours.selectors)
     suite = selection.suite

@@ -38,6 +38,7 @@ from gateway.ike.v2 import (
     failing,
     init,
     mobike,
+    mobility_login,
     ocsp_questions,
     ppk,
     proof,
@@ -91,6 +92,7 @@ class AuthExchange(exchange.Exchange):
             payloads.append(config_payload.request(former, address=leased))
         if connection.mobike:
             payloads.append(Notify(NotifyType.MOBIKE_SUPPORTED))
+        payloads += mobility_login.ask(sa)
         if handshake.peer_is_childless:
             return payloads
         local, remote = child_sas.allowed_selectors(sa, connection)
@@ -147,6 +149,7 @@ class AuthExchange(exchange.Exchange):
         if ppk.is_used(sa):
             sa.auth += ppk.TITLE
         mobike.note_support(core, sa, view)
+        mobility_login.take(core, sa, view, now)
         transition(core, sa, State.ESTABLISHED, "IKE_AUTH verified")
         first: Child | None = None
         refused_child: Refused | None = None

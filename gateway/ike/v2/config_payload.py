@@ -42,7 +42,7 @@ def answer(
     """
     asked = request is not None and request.type == CfgType.REQUEST
     if not asked or request is None:
-        if connection.pool is not None:
+        if connection.pool is not None and sa.home_address is None:
             raise Refused(
                 NotifyType.FAILED_CP_REQUIRED,
                 f"the peer asked for no inner address, connection {connection.name} gives one"
@@ -52,7 +52,7 @@ def answer(
         return None
     types = {attribute.type for attribute in request.attributes}
     attributes: list[ConfigurationAttribute] = []
-    if types & set(_ADDRESSES.values()):
+    if types & set(_ADDRESSES.values()) and sa.home_address is None:
         families = {version for version, kind in _ADDRESSES.items() if kind in types}
         wanted = _wanted(request, 4) or _wanted(request, 6)
         address = inner_address.assign(core, sa, connection, families, wanted)

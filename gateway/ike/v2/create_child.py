@@ -19,6 +19,7 @@ from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.proposals import EspSelection
 from gateway.ike.draft_features import granted, refuse_held
+from gateway.ike.mobility_authority import settle_home_address
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
@@ -88,6 +89,7 @@ def _answer_child(
         )
     selection = child_sa.choose_esp(core, connection, offered, with_group=True)
     spi_out = child_sa.spi_of(offered, selection.proposal_number)
+    settle_home_address(core, sa, connection, theirs.selectors)
     local_ts, remote_ts = child_sa.narrow(sa, connection, theirs.selectors, ours.selectors)
     public, shared = _key_exchange(view, selection)
     ours_nonce = core.random(NONCE_OCTETS)

@@ -123,6 +123,7 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     new.session, old.session = old.session, None
     new.assigned, new.fa_advertisement = old.assigned, old.fa_advertisement
     new.mobility_credentials = old.mobility_credentials
+    new.home_address = old.home_address
     client.succeeded(core, old, new)
     old.rekeyed_by = new
     waiting, old.exchanges = old.exchanges, None

@@ -143,6 +143,7 @@ class IkeSa(AnyIkeSa):
     version = 2
 
     __slots__ = (
+        "asked_mobility",
         "cipher_in",
         "cipher_out",
         "evidence",
@@ -177,6 +178,8 @@ class IkeSa(AnyIkeSa):
         self.rekeyed_by: IkeSa | None = None
         self.login_again_at: float | None = None
         """Initiator: before the responder's AUTH_LIFETIME is over."""
+        self.asked_mobility = False
+        """Initiator: which home addresses this login brings."""
         self.followup: Followup | None = None
         """The peer's rekeying of this SA, while it waits for additional key exchanges."""
 

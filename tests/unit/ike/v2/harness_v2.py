@@ -14,6 +14,7 @@ from gateway.ike.auth.credentials import PresharedKey
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
 from gateway.ike.engine import IkeEngine
+from gateway.ike.mobility_authority import MobilityAuthority
 from gateway.ike.outputs import (
     ActivateOutbound,
     AskAboutUser,
@@ -125,6 +126,7 @@ def make_engine(
     last_inbound: Callable[[int], float | None] | None = None,
     wall_clock: Callable[[], datetime] = lambda: NOW,
     find_user: FindUser | None = None,
+    mobility: MobilityAuthority | None = None,
 ) -> IkeEngine:
     return IkeEngine(
         settings or EngineSettings(),
@@ -134,6 +136,7 @@ def make_engine(
         wall_clock=wall_clock,
         last_inbound=last_inbound,
         find_user=find_user,
+        mobility=mobility,
     )
 
 
@@ -254,10 +257,15 @@ def pair(
     device_settings: EngineSettings | None = None,
     pools: dict[str, AddressPool] | None = None,
     find_user: FindUser | None = None,
+    mobility: MobilityAuthority | None = None,
 ) -> Network:
     """A gateway and a device that do not know each other yet."""
     ours = make_engine(
-        [gateway or gateway_policy()], settings=settings, pools=pools, find_user=find_user
+        [gateway or gateway_policy()],
+        settings=settings,
+        pools=pools,
+        find_user=find_user,
+        mobility=mobility,
     )
     theirs = make_engine([device or device_policy()], settings=device_settings)
     return Network(Host(ours, "gateway"), Host(theirs, "device"))
