@@ -1,5 +1,6 @@
 """Commands that ask the running mobile node over its control socket."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -23,6 +24,17 @@ def socket_of(socket: Path | None, profile: Path | None) -> Path:
 
         return load_profile(profile, with_files=False).control_socket
     return DEFAULT_SOCKET
+
+
+def state_dir_of(profile: Path | None) -> Path:
+    """Where the node keeps its state; the default also for a profile that cannot be read."""
+    from gateway.config.problem import ConfigError  # noqa: PLC0415 - only then
+    from gateway.config.profile import ProcessPart, load_profile  # noqa: PLC0415
+
+    if profile is not None:
+        with contextlib.suppress(ConfigError):
+            return load_profile(profile, with_files=False).profile.state_dir
+    return ProcessPart().state_dir
 
 
 class _Node:

@@ -16,7 +16,6 @@ from gateway.cli.mn_host_checks import (
     network_manager,
     other_tunnels,
     port_verdicts,
-    reverse_path_verdict,
     service_verdicts,
     split_verdicts,
     switch_verdict,
@@ -36,13 +35,15 @@ _KERNEL = {
     "esp-chacha20": "no tunnel with ChaCha20-Poly1305",
     "udp-encapsulation": "no tunnel from behind a NAT",
     "xfrm-interface": "no tunnel: it ends on one",
+    "nftables-esp-sets": "no protection against spoofed inner addresses",
+    "nft-queue": "no SA follows the gateway to another address",
     "ipip": "no IP-in-IP tunnels of Mobile IPv4",
     "gre": "no GRE and no UDP tunnels of Mobile IPv4",
     "policy-rules": "no layers: each has a route table of its own",
 }
 """What a node needs of the kernel, and what it cannot do without."""
 _NEEDED = {"net-admin", "xfrm", "esp-aes-gcm", "udp-encapsulation", "xfrm-interface"}
-_NEEDED |= {"ipip", "gre", "policy-rules"}
+_NEEDED |= {"nftables-esp-sets", "nft-queue", "ipip", "gre", "policy-rules"}
 
 
 def verdicts(path: Path | None) -> tuple[list[Verdict], int]:
@@ -90,8 +91,7 @@ def _host(profile: Profile | None) -> Iterator[Verdict]:
         yield name_servers(profile)
         yield from gateway_name(profile)
     yield from network_manager()
-    yield forwarding_verdict()
-    yield reverse_path_verdict()
+    yield forwarding_verdict(runs=runs)
     yield from other_tunnels()
 
 

@@ -149,7 +149,9 @@ def release(
         from gateway.cli import mn as node
         from gateway.cli.mn_release import release as run_release
 
-        return run_release(node.socket_of(socket, profile), force=force)
+        path = profile or (DEFAULT_PROFILE if DEFAULT_PROFILE.exists() else None)
+        state = node.state_dir_of(path)
+        return run_release(node.socket_of(socket, path), state, force=force)
 
     finish(command)
 

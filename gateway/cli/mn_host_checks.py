@@ -4,75 +4,32 @@ import errno
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from gateway.cli.host_checks import port_free
-from gateway.cli.sockets_in_use import holder
+from gateway.cli.sockets_in_use import holder, inodes_of_port
 from gateway.cli.verdict import Verdict
 from gateway.config.profile import Profile
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.mobility import MIP_PORT
+from gateway.mobile_host.duties import forwards, open_services
 
 _ANY = IPv4Address("0.0.0.0")  # noqa: S104 - where the node's own sockets are
-_TCP_LISTEN, _UDP_OPEN = "0A", "07"
-_OURS = (MIP_PORT, 500, 4500, 68)
-"""UDP ports of the node itself and of DHCP clients."""
 _TUNNELS = ("tun", "tap", "wg", "ppp", "ipsec", "vti", "nordlynx", "tailscale", "proton", "xfrm")
 _NODE_DEVICES = ("mn0", "mn-")
 _NM_CONF = "/etc/NetworkManager/conf.d/90-gateway-mn.conf"
-MAX_LISTENERS = 32
+MAX_SERVICES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A socket of this host that others could reach."""
-
-    protocol: str
-    port: int
-    inode: str
-
-
-def listeners(proc: Path = Path("/proc")) -> list[Listener]:
-    """Open TCP and UDP sockets that are not bound to loopback, each port once."""
-    found: dict[tuple[str, int], Listener] = {}
-    for protocol in ("tcp", "udp"):
-        wanted = _TCP_LISTEN if protocol == "tcp" else _UDP_OPEN
-        for table in (protocol, f"{protocol}6"):
-            try:
-                lines = (proc / "self/net" / table).read_text().splitlines()[1:]
-            except OSError:
-                continue
-            for line in lines:
-                columns = line.split()
-                if len(columns) < 10 or columns[3] != wanted:
-                    continue
-                address, _, port = columns[1].rpartition(":")
-                one = Listener(protocol, int(port, 16), columns[9])
-                if not _loopback(address):
-                    found.setdefault((protocol, one.port), one)
-    return [found[key] for key in sorted(found)]
-
-
-def _loopback(address: str) -> bool:
-    """Of an address as ``/proc/net`` has it: words in the host's byte order, little-endian."""
-    if len(address) == 8:
-        return address.endswith("7F")
-    mapped = address.startswith("0" * 16 + "FFFF0000") and address.endswith("7F")
-    return mapped or address == "0" * 24 + "01000000"
-
-
-def service_verdicts(profile: Profile | None, proc: Path = Path("/proc")) -> Iterator[Verdict]:
+def service_verdicts(profile: Profile | None, root: Path = Path("/")) -> Iterator[Verdict]:
     """Who listens here, and what the switch does about it."""
-    open_here = listeners(proc)
+    here = sorted({(one.protocol, one.port) for one in open_services(root)})
     accepted = {(a.protocol, a.port): a for a in profile.network.accept_inside} if profile else {}
-    for one in open_here[:MAX_LISTENERS]:
-        if one.protocol == "udp" and one.port in _OURS:
-            continue
-        name = f"{one.protocol} {one.port}"
-        who = holder({one.inode}, proc) or "a process"
-        entry = accepted.get((one.protocol, one.port))
+    for protocol, port in here[:MAX_SERVICES]:
+        name = f"{protocol} {port}"
+        who = _listener(protocol, port, root / "proc")
+        entry = accepted.get((protocol, port))
         if entry is None:
             yield Verdict("host", name, "ok", f"{who} listens; closed while the node runs")
         elif entry.source.prefixlen == 0:
@@ -81,12 +38,19 @@ def service_verdicts(profile: Profile | None, proc: Path = Path("/proc")) -> Ite
             yield Verdict("host", name, "warn", detail, remedy)
         else:
             yield Verdict("host", name, "ok", f"{who} listens, open to {entry.source} inside")
-    here = {(one.protocol, one.port) for one in open_here}
+    if len(here) > MAX_SERVICES:
+        detail = f"{len(here) - MAX_SERVICES} more listen; closed while the node runs"
+        yield Verdict("host", "other services", "ok", detail)
     for key, entry in accepted.items():
         if key not in here:
             detail = f"network.accept_inside opens it to {entry.source}, nothing listens"
             remedy = "start the service, or remove the entry"
             yield Verdict("host", f"{key[0]} {key[1]}", "warn", detail, remedy)
+
+
+def _listener(protocol: str, port: int, proc: Path) -> str:
+    inodes = inodes_of_port("tcp" if protocol == "tcp" else "udp", port, proc)
+    return holder(inodes, proc) or "a process"
 
 
 def port_verdicts(*, ours: bool) -> Iterator[Verdict]:
@@ -101,20 +65,17 @@ def port_verdicts(*, ours: bool) -> Iterator[Verdict]:
         yield found
 
 
-def forwarding_verdict(sysctl: Path = Path("/proc/sys")) -> Verdict:
+def forwarding_verdict(*, runs: bool, root: Path = Path("/")) -> Verdict:
     """A mobile node is no router (draft 000, section 4)."""
-    on = []
-    for switch in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-        try:
-            if (sysctl / switch.replace(".", "/")).read_text().strip() != "0":
-                on.append(switch)
-        except OSError:
-            continue
-    if not on:
+    if not forwards(root):
         return Verdict("network", "forwarding", "ok", "off")
-    detail = f"{', '.join(on)} = 1; the switch drops what is forwarded while the node runs, "
-    detail += "containers and virtual machines as well"
-    return Verdict("network", "forwarding", "warn", detail, f"sysctl -w {on[0]}=0, unless needed")
+    if runs:
+        detail = "somebody turned it on while the node runs; the switch drops what is forwarded"
+        remedy = "sysctl -w net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0"
+        return Verdict("network", "forwarding", "warn", detail, remedy)
+    detail = "on; the node turns it off while it runs: containers and virtual machines are cut off"
+    remedy = "do without what needs it while the node runs"
+    return Verdict("network", "forwarding", "warn", detail, remedy)
 
 
 def other_tunnels(net: Path = Path("/proc/self/net")) -> Iterator[Verdict]:
@@ -137,20 +98,6 @@ def other_tunnels(net: Path = Path("/proc/self/net")) -> Iterator[Verdict]:
         yield Verdict("network", f"interface {interface}", "missing", detail, remedy)
     if not found:
         yield Verdict("network", "other VPNs", "ok", "none has a default route")
-
-
-def reverse_path_verdict(sysctl: Path = Path("/proc/sys")) -> Verdict:
-    """Strict filters drop what comes out of tunnels whose route is another interface."""
-    folder = sysctl / "net/ipv4/conf"
-    try:
-        strict = (folder / "all/rp_filter").read_text().strip() == "1"
-    except OSError:
-        strict = False
-    if not strict:
-        return Verdict("network", "reverse path filters", "ok", "not strict for all interfaces")
-    detail = "net.ipv4.conf.all.rp_filter = 1: packets under way during a handover are dropped"
-    remedy = 'write "net.ipv4.conf.all.rp_filter = 2" into /etc/sysctl.d/90-gateway-mn.conf, then: '
-    return Verdict("network", "reverse path filters", "warn", detail, f"{remedy}sysctl --system")
 
 
 def name_servers(profile: Profile, root: Path = Path("/")) -> Verdict:

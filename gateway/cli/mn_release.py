@@ -20,8 +20,11 @@ def node_runs(socket: Path) -> bool:
     return True
 
 
-def release(socket: Path, *, force: bool) -> int:
-    """Remove what a node left; refuses while one runs. Raises OSError."""
+def release(socket: Path, state_dir: Path, *, force: bool) -> int:
+    """Remove what a node left, also of the host's name servers; refuses while one runs.
+
+    Raises OSError.
+    """
     if node_runs(socket) and not force:
         complain(
             f"a mobile node answers on {socket}: stop it first (systemctl stop gateway-mn); "
@@ -29,8 +32,11 @@ def release(socket: Path, *, force: bool) -> int:
         )
         return exits.FAILED
     from gateway.dataplane.kernel.node.release import release as remove  # noqa: PLC0415
+    from gateway.mobile_host.resolver import restore_dns  # noqa: PLC0415
 
     removed = remove()
+    if restore_dns(state_dir):
+        removed.append("the node's name servers; /etc/resolv.conf is as it was")
     for what in removed:
         print(f"removed {what}")
     if not removed:

@@ -1,4 +1,4 @@
-"""What a mobile node that is no more left in the kernel: seen, taken away; and a trial of it all."""
+"""What a mobile node that is no more left in the kernel: seen, taken away; a trial of it all."""
 
 import errno
 from ipaddress import IPv4Address
