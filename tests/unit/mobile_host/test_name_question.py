@@ -13,7 +13,9 @@ from gateway.mobile_host.name_question import addresses, question
 ASKED = question("gw.example.com", 0x1234)
 
 
-def answer(*records: bytes, flags: int = 0x8180, number: int = 0x1234, asked: bytes = ASKED) -> bytes:
+def answer(
+    *records: bytes, flags: int = 0x8180, number: int = 0x1234, asked: bytes = ASKED
+) -> bytes:
     head = struct.pack("!HHHHHH", number, flags, 1, len(records), 0, 0)
     return head + asked[12:] + b"".join(records)
 
@@ -32,7 +34,9 @@ def test_question_octets() -> None:
 
 
 def test_addresses_behind_an_alias() -> None:
-    found = addresses(answer(record(5, b"\x01x\xc0\x0c"), record(1, A), record(28, bytes(16))), ASKED)
+    found = addresses(
+        answer(record(5, b"\x01x\xc0\x0c"), record(1, A), record(28, bytes(16))), ASKED
+    )
     assert found == [IPv4Address("192.0.2.1")]
 
 

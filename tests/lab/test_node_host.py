@@ -1,0 +1,128 @@
+"""`gateway mn run` on a real host: home, inside, outside and back, signals, and a kill."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.lab import plan as lab_plan
+from gateway.lab.mobility import boxes, plan, profiles
+from gateway.lab.mobility.node import MobileHost
+from gateway.lab.mobility.topology import MobilityLab
+from gateway.lab.processes import wait_until
+
+pytestmark = pytest.mark.kernel
+
+I_HOA = str(plan.INSIDE_HOME_ADDRESS)
+SERVER = str(lab_plan.SERVER)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[MobilityLab]:
+    """The topology with i-HA, x-HA and the gateway."""
+    made = MobilityLab(f"h{os.getpid()}-")
+    with made:
+        agents, started = boxes.agents(), boxes.Boxes(made)
+        started.start({"iha": agents["iha"], "xha": agents["xha"], **boxes.vpn()})
+        yield made
+        started.end()
+
+
+@pytest.fixture
+def node(lab: MobilityLab) -> Iterator[MobileHost]:
+    """A mobile node at home, not started; its log is shown when a test fails."""
+    lab.move("home")
+    node = MobileHost(lab)
+    node.write(profiles.profile)
+    yield node
+    print(node.output()[-8000:])
+    node.stop()
+
+
+def table_exists(lab: MobilityLab) -> bool:
+    """Whether the switch is there."""
+    done = lab.run("device", ["nft", "list", "table", "inet", "gateway_node"], check=False)
+    return done.returncode == 0
+
+
+def reaches(lab: MobilityLab) -> bool:
+    """Whether the user's packets get to the server and back, from the i-HoA."""
+    ping = ["ping", "-n", "-c", "1", "-W", "2", "-I", I_HOA, SERVER]
+    return lab.run("device", ping, check=False).returncode == 0
+
+
+def test_home_plain_outside_home(lab: MobilityLab, node: MobileHost) -> None:
+    """One node, one address, three places and back."""
+    node.start()
+    node.wait_for_mode("home")
+    wait_until(lambda: reaches(lab), 5, "the server from home")
+    lab.move("plain")
+    node.wait_for_mode("c")
+    wait_until(lambda: reaches(lab), 5, "the server in mode c")
+    lab.move("access1")
+    node.wait_for_mode("vc", "vf", "mc", "cvc", "cvf")
+    wait_until(lambda: reaches(lab), 5, "the server through the VPN")
+    lab.move("home")
+    node.wait_for_mode("home")
+    wait_until(lambda: reaches(lab), 5, "the server from home again")
+    assert not node.events("internal_fault")
+
+
+def test_killed_it_leaves_the_switch_closed_and_the_next_start_takes_over(
+    lab: MobilityLab, node: MobileHost
+) -> None:
+    """Without the process nothing of the user's leaves once the permit is over."""
+    node.start()
+    node.wait_for_mode("home")
+    wait_until(lambda: reaches(lab), 5, "the server from home")
+    node.kill()
+    wait_until(lambda: not reaches(lab), profiles.BOUND_S + 3, "the switch to close")
+    assert table_exists(lab)
+    lab.move("plain")
+    assert not reaches(lab)
+    node.start()
+    node.wait_for_mode("c")
+    wait_until(lambda: reaches(lab), 5, "the server in mode c")
+
+
+def test_sigterm_deregisters_and_opens_the_switch(lab: MobilityLab, node: MobileHost) -> None:
+    """An orderly stop leaves the host as it was, unless the profile wants the switch to stay."""
+    lab.move("plain")
+    node.start()
+    node.wait_for_mode("c")
+    node.stop()
+    assert node.process is not None
+    assert node.process.wait(1) == 0
+    assert node.events("stopped")
+    assert not table_exists(lab)
+    assert "mn0" not in lab.run("device", ["ip", "-o", "link"]).stdout
+    node.write(profiles.profile, kill_switch="always")
+    node.start()
+    node.wait_for_mode("c")
+    node.stop()
+    assert table_exists(lab)
+    assert not reaches(lab)
+
+
+def test_sighup_takes_another_profile_and_refuses_a_wrong_one(
+    lab: MobilityLab, node: MobileHost
+) -> None:
+    """The process stays, and says what it made of the file."""
+    node.start()
+    node.wait_for_mode("home")
+    good = node.profile.read_text()
+    node.profile.write_text(good + "\nnonsense = 1\n")
+    node.signal(signal.SIGHUP)
+    wait_until(lambda: node.events("reload_refused"), 10, "the refusal")
+    node.write(profiles.profile, modes=("vc", "vf"))
+    node.signal(signal.SIGHUP)
+    wait_until(lambda: node.events("reloaded"), 10, "the reload")
+    node.wait_for_mode("vc", "vf")
+    assert not node.events("internal_fault")
+
+
+def test_the_process_keeps_three_capabilities(lab: MobilityLab, node: MobileHost) -> None:
+    """CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW."""
+    node.start()
+    (line,) = node.events("started")
+    assert line["capabilities"] == [10, 12, 13]
