@@ -34,6 +34,9 @@ EXTERNAL_TRIES_S = 6.0
 """The x-HA is taken for silent after that."""
 FAREWELL = Retransmission(0.5, 2.0, 4.0, give_up_s=3.0)
 """Of deregistrations: whoever does not hear them forgets us at the end of the lifetime."""
+REVOKED_S = 1.0
+"""A home agent that ends a binding may have been told of another one, through another interface of
+ours: whoever asks at once would take it back."""
 FIRST_RETRY_S, LAST_RETRY_S = 2.0, 60.0
 FIRST_DENIED_S, LAST_DENIED_S = 15.0, 600.0
 FIRST_PROBE_S, LAST_PROBE_S = 5.0, 60.0
@@ -332,15 +335,18 @@ class Place:
         """The x-HA is not needed any more; what it knows of us ends by itself."""
         if self.external is not None and (self.external.trying or self.external.registered):
             self.external.stop()
-        self.external_current = False
+        self.external_current = self.leaving_external = False
 
     def leave_external(self, now: float) -> None:
         """Deregister with the x-HA if it knows us or may have heard our request."""
         client = self.external
         if client is None or self.leaving_external:
             return
-        via = client.via if client.registered else self.external_via()
+        via = self.external_via()
         if via is not None and self.usable and (client.registered or client.trying):
+            if via.co_located:
+                # The home address for a care-of address ends whatever binding there is.
+                via = replace(via, care_of_address=client.policy.home_address)
             client.deregister(via, now, FAREWELL)
             self.leaving_external = True
         else:
@@ -384,8 +390,10 @@ class Place:
                 self._ask_internal_at = now + self.policy.detection.retry_inside_s
             else:
                 self._ask_internal_at = now + self._internal_retry.next_s()
-        elif isinstance(outcome, Ended) and self.proof is not None:
-            self.begin(now)
+        elif isinstance(outcome, Ended):
+            if self.proof is not None:
+                self.begin(now)
+            self._ask_internal_at = now + REVOKED_S
         return False
 
     def _hear_proof(self, outcome: Accepted) -> bool:
@@ -423,13 +431,14 @@ class Place:
                 self.external_silent, self.external_current = True, False
                 self._ask_external_at = now + self._denied.next_s()
         elif isinstance(outcome, GaveUp) and outcome.deregistering:
-            self.leaving_external = False
+            # It forgets us at the end of the lifetime.
+            self.release_external()
         elif isinstance(outcome, GaveUp):
             self.external_silent, self.external_current = True, False
             self._ask_external_at = now + self._external_retry.next_s()
         elif isinstance(outcome, Ended):
             self.external_current = False
-            self._ask_external_at = now
+            self._ask_external_at = now + REVOKED_S
 
     # -- captive portals --------------------------------------------------------------------
 

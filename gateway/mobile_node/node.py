@@ -185,6 +185,20 @@ class MobileNode:
             place.policy = policy
         self.links_changed(links, now)
 
+    def reconnect(self, now: float) -> None:
+        """Somebody does not want to wait: forget every failure, detect and connect anew."""
+        core = self._core
+        if core.locked or core.closed:
+            return
+        core.end_vpn("connecting again on the user's word", now)
+        core.vpn.retry_at, core.vpn.refusal = 0.0, ""
+        core.knowledge = Knowledge()
+        core.blocked_until = now
+        for place in core.places.values():
+            core.forbid(place.interface)
+            place.change(place.link, now)
+        self._go_on(now)
+
     def close(self, now: float) -> None:
         """The end: home agents are told, the VPN is closed, nothing leaves any more."""
         core = self._core
@@ -292,7 +306,13 @@ class MobileNode:
         core = self._core
         heard = False
         for output in place.listener.take_outputs():
-            if isinstance(output, Solicit | Event):
+            if isinstance(output, Solicit):
+                # A link that works without an agent is not searched for one any more.
+                if not (place.settled and place.foothold.own_address is not None):
+                    core.messages["solicitations"] += 1
+                    core.outputs.append(output)
+                continue
+            if isinstance(output, Event):
                 core.outputs.append(output)
                 continue
             heard = True

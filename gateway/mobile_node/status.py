@@ -19,6 +19,7 @@ class LayerStatus:
     detail: str = ""
     """NAT, UDP, zero overhead, suite ..."""
     since_s: float = 0.0
+    """A moment of the engine's clock."""
     expires_in_s: float | None = None
 
 
@@ -47,6 +48,7 @@ class NodeStatus:
     why: str
     """One sentence: the reason for this mode, and what stands in the way of a better one."""
     since_s: float
+    """When this mode began: a moment of the engine's clock."""
     home_address: str
     overhead_octets: int
     locked: bool

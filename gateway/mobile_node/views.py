@@ -22,7 +22,7 @@ def status(core: Core, now: float) -> NodeStatus:
         mode=stack.mode.value,
         place=_place(core),
         why=core.why,
-        since_s=max(0.0, now - core.since),
+        since_s=core.since,
         home_address=str(address) if address is not None else "",
         overhead_octets=layers.overhead_octets(stack, core.vpn.session),
         locked=core.locked,
@@ -89,7 +89,7 @@ def _layers(core: Core, stack: LayerStack, now: float) -> list[LayerStatus]:
         client = place.external if place is not None else None
         found.append(_mobile("x-MIP", stack.external, client, now))
     if core.vpn.state is not VpnState.DOWN:
-        found.append(_vpn(core, now))
+        found.append(_vpn(core))
     if stack.internal is not None or _busy(core.inner):
         inside = stack.mode.inside and place is not None
         client = place.internal if inside and place is not None else core.inner
@@ -132,12 +132,12 @@ def _mobile(
         str(tunnel.home_address),
         overhead.of_tunnel(tunnel),
         ", ".join(detail),
-        max(0.0, now - since) if since is not None else 0.0,
+        since if since is not None else now,
         max(0.0, expires - now) if expires is not None else None,
     )
 
 
-def _vpn(core: Core, now: float) -> LayerStatus:
+def _vpn(core: Core) -> LayerStatus:
     vpn = core.vpn
     gateway = str(core.policy.vpn.gateway) if core.policy.vpn is not None else ""
     session = vpn.session
@@ -149,7 +149,7 @@ def _vpn(core: Core, now: float) -> LayerStatus:
         str(session.inner) if session is not None else "",
         overhead.of_vpn(session),
         _vpn_detail(session),
-        max(0.0, now - vpn.since),
+        vpn.since,
     )
 
 

@@ -164,6 +164,8 @@ class World:
         self.metrics: dict[str, int] = {}
         self.generations: Counter[str] = Counter()
         self.user = 0
+        self.busy = True
+        """The user has traffic all the time."""
         self.outputs: list[tuple[float, NodeOutput]] = []
         self.stack: LayerStack = HELD
         self.permits: dict[str, float] = {}
@@ -211,7 +213,7 @@ class World:
             policy or node_policy(),
             random=self.chance.randbytes,
             wall_clock=wall,
-            user_packets=lambda: self.user,
+            user_packets=lambda: int(self.now * 100) if self.busy else self.user,
         )
         for agent in self.agents.values():
             agent.handle_timer(self.now)
