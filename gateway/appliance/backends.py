@@ -5,7 +5,7 @@ The engine's questions go out here, and their answers come back into the engine.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from gateway.appliance.crl_files import CrlFiles
 from gateway.appliance.revocation import OcspFetcher
 from gateway.appliance.users import UserService
 from gateway.dataplane.interface import Usage
-from gateway.domain.endpoint import IpAddress
+from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.domain.user_auth import Answer, LocalUser
 from gateway.ike.auth.credentials import TrustAnchors
 from gateway.ike.outputs import (
@@ -70,6 +70,8 @@ class Backends:
         self._crls = CrlFiles(emit)
         self._watch: asyncio.Task[None] | None = None
         self._engine: Asking | None = None
+        self.true_remote: Callable[[Endpoint], Endpoint] = _itself
+        """Where a peer really is, see :mod:`gateway.appliance.tcp_encapsulation`."""
         self._flush: Callable[[], None] = _nothing
 
     def join(self, engine: Asking, flush: Callable[[], None]) -> None:
@@ -113,6 +115,11 @@ class Backends:
 
     def ask_about_user(self, question: AskAboutUser) -> None:
         """Answered later, never within this call."""
+        asker = question.question.asker
+        remote = self.true_remote(asker.remote)
+        if remote is not asker.remote:
+            asked = replace(question.question, asker=replace(asker, remote=remote))
+            question = replace(question, question=asked)
         self._users.ask(question)
 
     def ask_ocsp(self, question: AskOcsp) -> None:
@@ -129,7 +136,11 @@ class Backends:
 
     def session_opened(self, output: SessionOpened) -> None:
         """A user logged in."""
-        self._accounting.session_opened(output.session)
+        session = output.session
+        remote = self.true_remote(session.remote)
+        if remote is not session.remote:
+            session = replace(session, remote=remote)
+        self._accounting.session_opened(session)
 
     def session_closed(self, output: SessionClosed) -> None:
         """A user's session is over."""
@@ -157,6 +168,10 @@ def _anchors(policy: ConnectionPolicy) -> list[TrustAnchors]:
         credential.anchors if credential is not None else None,
     )
     return [one for one in found if one is not None]
+
+
+def _itself(endpoint: Endpoint) -> Endpoint:
+    return endpoint
 
 
 def _nothing() -> None:

@@ -154,6 +154,8 @@ class Appliance:
             usage=self._dataplane.usage,
             emit=self._events,
         )
+        if self._tcp is not None:
+            self._backends.true_remote = self._tcp.true_remote
         self._stoppers_async.append(self._backends.stop)
         self._require_crls(config, self._connections)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.appliance import tcp_encapsulation
+from gateway.appliance.backends import Backends, BackendSettings
 from gateway.appliance.tcp_encapsulation import (
     TcpEncapsulation,
     TcpLimits,
@@ -24,7 +25,9 @@ from gateway.appliance.tcp_encapsulation import (
 )
 from gateway.domain.endpoint import TCP_PEERS, Endpoint
 from gateway.domain.event import Event, Severity
+from gateway.domain.user_auth import Asker, PasswordQuestion, Session
 from gateway.ike import tcp_relay
+from gateway.ike.outputs import AskAboutUser, SessionOpened
 from gateway.ike.socket_errors import PortInUseError, TransportError
 from gateway.ike.tcp_stream import KEEPALIVE, STREAM_PREFIX, frame
 from gateway.mobile_host.tcp_encapsulation import TcpTunnel, TcpTunnelError
@@ -435,6 +438,30 @@ def test_interfaces_that_let_loopback_addresses_in_are_named(tmp_path: Path) -> 
         (tmp_path / name).mkdir()
         (tmp_path / name / "route_localnet").write_text(f"{value}\n")
     assert forgeable_interfaces(tmp_path) == ["eth0"]
+
+
+def test_backends_hear_of_the_true_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        backends = Backends(BackendSettings(), usage=lambda _: None, emit=lambda _: None)
+        heard: list[Any] = []
+        monkeypatch.setattr(backends._users, "ask", heard.append)
+        monkeypatch.setattr(backends._accounting, "session_opened", heard.append)
+        here = Endpoint(ip_address("203.0.113.1"), 4500)
+        by_tcp = Endpoint(ip_address("127.70.1.2"), 40_001)
+        true = Endpoint(ip_address("198.51.100.7"), 50_000)
+        backends.true_remote = lambda at: true if at == by_tcp else at
+        for remote in (by_tcp, here):
+            asker = Asker("road", here, remote, "s1")
+            question = PasswordQuestion("local", "anna", b"right", asker)
+            backends.ask_about_user(AskAboutUser(7, question))
+            session = Session("s1", "local", "anna", "road", here, remote, None)
+            backends.session_opened(SessionOpened(session))
+        assert [one.question.asker.remote for one in heard[::2]] == [true, here]
+        assert [one.remote for one in heard[1::2]] == [true, here]
+        assert heard[0].question.password == b"right"
+        await backends.stop()
+
+    asyncio.run(scenario())
 
 
 # -- the device's side ----------------------------------------------------------------------------
