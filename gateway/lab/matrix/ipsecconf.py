@@ -37,6 +37,8 @@ def configuration(row: Row, role: Role, left: str) -> str:
         **_proof(row, role),
         **(_initiator(row) if role is Role.INITIATOR else _responder(row)),
     }
+    if row.fault is not None:  # it shall not try for half a minute what cannot work
+        lines |= {"retransmit-timeout": "6s", "keyingtries": "1"}
     if Event.PEER_PROBES in row.events:
         lines |= {"dpddelay": "2", "dpdtimeout": "20", "dpdaction": "clear"}
     written = "".join(f"    {key}={value}\n" for key, value in lines.items())
