@@ -75,9 +75,6 @@ def _configured(profile: Profile) -> Iterator[Verdict]:
     if profile.sealed is not None:
         detail = "secrets are sealed; at each start: gateway mn unlock"
         yield Verdict("configuration", "login.sealed", "ok", detail)
-    if profile.network.portal_probe is None and gateway is not None:
-        detail = "not set: a captive portal looks like a network without internet"
-        yield Verdict("configuration", "network.portal_probe", "ok", detail)
     yield from split_verdicts(profile.network.direct_networks)
 
 

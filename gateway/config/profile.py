@@ -197,7 +197,8 @@ class NetworkPart(Section):
     force_udp_encapsulation: Flag = False
     """x-MIP and IPsec travel in UDP also where no NAT is seen (draft 002, section 4.2.5)."""
     portal_probe: ProbeUrl | None = None
-    """Asked for without any proof of ours to recognise captive portals; it must answer 204."""
+    """Asked for without any proof of ours to recognise captive portals; it must answer 204.
+    Without it, ports 80 and 443 of the gateway are asked."""
     mtu: Annotated[Whole, Field(ge=576, le=9000)] = 1400
     """Largest packet of the user's in octets."""
 

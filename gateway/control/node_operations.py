@@ -53,5 +53,6 @@ def status_json(status: "NodeStatus", now: float) -> dict[str, object]:
     return found
 
 
-def _ago(since_s: float, now: float) -> float:
-    return round(max(0.0, now - since_s), 3)
+def _ago(since_s: float, now: float) -> float | None:
+    """None where nothing has begun."""
+    return round(max(0.0, now - since_s), 3) if since_s else None
