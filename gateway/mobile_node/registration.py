@@ -24,7 +24,7 @@ from gateway.mobile_node.registering.outcome import (
     Retransmission,
     Via,
 )
-from gateway.mobile_node.registering.request import compose, farewell, first_wish
+from gateway.mobile_node.registering.request import check_policy, compose, farewell, first_wish
 from gateway.mobile_node.registering.revocation import Revocable, agree, hear
 from gateway.mobile_node.registering.showing import Showing
 
@@ -45,7 +45,7 @@ class RegistrationClient(Showing):
     Renewals are its own business once it is registered, at about two thirds of each lifetime
     granted; :meth:`renew` asks for one earlier. Each call may leave outputs behind. ``random``
     yields that many random octets, ``wall_clock`` seconds since 1970; every ``now`` is in seconds
-    of a clock that never goes back.
+    of a clock that never goes back. Raises ValueError for a policy that fits no request.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class RegistrationClient(Showing):
         random: Callable[[int], bytes],
         wall_clock: Callable[[], float],
     ) -> None:
-        super().__init__(policy)
+        check_policy(policy)
+        super().__init__(policy, Identifications(policy.association, random, wall_clock))
         self._random = random
         self._wall_clock = wall_clock
-        self._identifications = Identifications(policy.association, random, wall_clock)
         self._outstanding = Outstanding()
         self._revocable: Revocable | None = None
         self._timers: Timers[_Timer] = Timers()
@@ -70,8 +70,10 @@ class RegistrationClient(Showing):
         """Use another association, ticket or lifetime from the next request on.
 
         Raises:
-            ValueError: it is about another home agent or home address; that takes a new client.
+            ValueError: it fits no request; or it is about another home agent or home address,
+                which takes a new client.
         """
+        check_policy(policy)
         mine = self._policy
         if (policy.home_agent, policy.home_address) != (mine.home_agent, mine.home_address):
             raise ValueError(
@@ -136,11 +138,6 @@ class RegistrationClient(Showing):
             self._attempt.wish = replace(self._attempt.wish, challenge=challenge)
         if self._registration is not None:
             self._registration.challenge = challenge
-
-    @property
-    def clock_error_s(self) -> float:
-        """How far the home agent's clock is ahead of ours, as far as it told; else 0."""
-        return self._identifications.clock_error_s
 
     def take_outputs(self) -> list[RegistrationOutput]:
         """Everything since the last call, in order."""

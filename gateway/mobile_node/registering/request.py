@@ -14,8 +14,9 @@ from gateway.mip_agents.codec.extensions import (
     UdpTunnelRequest,
     ZeroOverheadRequest,
 )
+from gateway.mip_agents.codec.numbers import FIRST_SPI
 from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
-from gateway.mip_agents.codec.ticket import ticket_extension
+from gateway.mip_agents.codec.ticket import MAX_TICKET_OCTETS, ticket_extension
 from gateway.mobile_node.policy import HomeAgentPolicy
 from gateway.mobile_node.registering.outcome import Via
 
@@ -24,6 +25,24 @@ _FLAG = {
     Encapsulation.MINIMAL: RequestFlag.MINIMAL,
     Encapsulation.GRE: RequestFlag.GRE,
 }
+
+
+MAX_NAI_OCTETS = 255
+
+
+def check_policy(policy: HomeAgentPolicy) -> None:
+    """Raise ValueError for what fits no request."""
+    limits = (
+        ("SPI", policy.association.spi, FIRST_SPI, 0xFFFF_FFFF),
+        ("lifetime", policy.lifetime_s, 1, 0xFFFF),
+        ("NAI's octets", len(policy.nai.encode()), 0, MAX_NAI_OCTETS),
+        ("ticket's octets", len(policy.ticket), 0, MAX_TICKET_OCTETS),
+    )
+    for what, given, least, most in limits:
+        if not least <= given <= most:
+            raise ValueError(
+                f"home agent {policy.home_agent}: {what}: {given}; {least} to {most} are allowed"
+            )
 
 
 @dataclass(frozen=True, slots=True)

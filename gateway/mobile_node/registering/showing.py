@@ -5,14 +5,16 @@ from collections import Counter
 from gateway.dataplane.node import NodeTunnel
 from gateway.mobile_node.policy import HomeAgentPolicy
 from gateway.mobile_node.registering.attempt import NEVER, Attempt, Registration
+from gateway.mobile_node.registering.identification import Identifications
 from gateway.mobile_node.registering.outcome import Via
 
 
 class Showing:
     """The state of a registration client, for status and for decisions."""
 
-    def __init__(self, policy: HomeAgentPolicy) -> None:
+    def __init__(self, policy: HomeAgentPolicy, identifications: Identifications) -> None:
         self._policy = policy
+        self._identifications = identifications
         self._attempt: Attempt | None = None
         self._registration: Registration | None = None
         self._counters: Counter[str] = Counter()
@@ -78,3 +80,8 @@ class Showing:
     def natted(self) -> bool:
         """The home agent saw another source address than the care-of address."""
         return self._registration is not None and self._registration.natted
+
+    @property
+    def clock_error_s(self) -> float:
+        """How far the home agent's clock is ahead of ours, as far as it told; else 0."""
+        return self._identifications.clock_error_s

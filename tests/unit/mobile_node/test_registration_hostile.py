@@ -27,6 +27,7 @@ from registration_world import (
 )
 
 from gateway.domain.endpoint import Endpoint
+from gateway.domain.mobility import Encapsulation
 from gateway.mip_agents.authentication import sign
 from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.extensions import (
@@ -43,7 +44,7 @@ from gateway.mip_agents.codec.revocation import Revocation, RevocationAcknowledg
 from gateway.mip_agents.policy import Algorithm, ReplayProtection, SecurityAssociation
 from gateway.mobile_node.outputs import TransmitRegistration
 from gateway.mobile_node.policy import HomeAgentPolicy
-from gateway.mobile_node.registering.outcome import Accepted, Denied, EndReason, Via
+from gateway.mobile_node.registering.outcome import Accepted, Denied, EndReason, Retransmission, Via
 from gateway.mobile_node.registration import RegistrationClient
 
 MALLORY = Endpoint(IPv4Address("192.0.2.66"), 434)
@@ -706,3 +707,111 @@ def test_loss_copies_and_disorder_only_delay(
     assert list(world.bindings.values()) == [(str(via.care_of_address),)]
     assert world.client.confirmed_at is not None
     assert world.client.confirmed_at >= world.now - 21
+
+
+# -- answers that cross ----------------------------------------------------------------------
+
+
+def test_h61_only_a_foreign_agent_that_is_asked_may_make_us_ask_otherwise() -> None:
+    gre = node_policy(encapsulation=Encapsulation.GRE)
+    for code in (69, 72, 104):
+        direct = Asking(policy=gre)
+        direct.hears(direct.reply(code=code, lifetime_s=60, key=None))
+        assert len(direct.sent) == 1
+    for code in (134, 139, 142):
+        for via, source in ((DIRECT, AGENT), (BY_AGENT, RELAY)):
+            unproven = Asking(via, gre)
+            unproven.hears(unproven.reply(code=code, key=None), source)
+            assert len(unproven.sent) == 1
+            assert len(unproven.outcomes) == 1
+
+
+def test_two_denials_for_the_same_reason_are_one() -> None:
+    asking = Asking(policy=node_policy(encapsulation=Encapsulation.GRE))
+    first = asking.reply(code=139)
+    asking.waits()
+    second = asking.reply(code=139)
+    asking.hears(first)
+    assert len(asking.sent) == 3
+    asking.hears(second)
+    assert len(asking.sent) == 3
+    assert not asking.outcomes
+
+
+def test_h55_two_denials_correct_one_clock_once() -> None:
+    asking = Asking()
+    first = asking.reply(code=133, identification=asking.request.identification ^ 1 << 40)
+    asking.waits()
+    second = asking.reply(code=133, identification=asking.request.identification ^ 1 << 40)
+    asking.now += 1.0
+    asking.hears(first)
+    error_s = asking.client.clock_error_s
+    assert len(asking.sent) == 3
+    assert error_s
+    asking.now += 0.1
+    asking.hears(second)
+    assert (len(asking.sent), asking.client.clock_error_s) == (3, error_s)
+
+
+def test_a_denial_of_an_earlier_attempt_does_not_end_this_one(asking: Asking) -> None:
+    denial = asking.reply(code=137)
+    asking.now += 0.1
+    asking.client.register(DIRECT, asking.now, retransmission=SOON)
+    asking.took()
+    assert asking.hears(denial) == []
+    assert asking.client.trying
+
+
+def test_an_answer_to_an_earlier_attempt_does_not_end_this_one(asking: Asking) -> None:
+    """A renewal is asked for because something may have changed since."""
+    early = asking.reply()
+    asking.waits()
+    asking.hears(asking.reply())
+    asking.client.renew(asking.now, SOON)
+    asking.took()
+    asking.hears(early)
+    assert asking.client.trying
+    late = Asking()
+    first = late.reply()
+    late.now += 0.1
+    late.client.register(DIRECT, late.now, retransmission=SOON)
+    late.took()
+    (accepted,) = late.hears(first)
+    assert isinstance(accepted, Accepted)
+    assert accepted.sent_at == 50.0
+    assert late.client.trying
+
+
+def test_h61_no_two_outstanding_requests_have_the_same_lower_half() -> None:
+    """Transmissions a whole second apart differ in the upper half of the timestamp alone."""
+    now = 0.0
+    client = RegistrationClient(
+        node_policy(), random=bytes, wall_clock=lambda: 1_900_000_000.0 + now
+    )
+    client.register(DIRECT, now, retransmission=Retransmission(1.0, 1.0, 1.0))
+    while now < 40:
+        due = client.next_timer()
+        assert due is not None
+        now = due
+        client.handle_timer(now)
+    sent = [one for one in client.take_outputs() if isinstance(one, TransmitRegistration)]
+    lows = [RegistrationRequest.parse(one.message).identification & 0xFFFF_FFFF for one in sent]
+    assert len(set(lows)) == len(lows) == 41
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ticket": bytes(248)},
+        {"nai": "x" * 256},
+        {"association": replace(KEY, spi=255)},
+        {"lifetime_s": 0},
+    ],
+)
+def test_a_policy_that_fits_no_request_is_refused_at_once(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"allowed"):
+        RegistrationClient(node_policy(**wrong), random=bytes, wall_clock=lambda: 0.0)
+    client = RegistrationClient(node_policy(), random=bytes, wall_clock=lambda: 0.0)
+    with pytest.raises(ValueError, match=r"allowed"):
+        client.change_policy(node_policy(**wrong))
+    assert client.policy == node_policy()
