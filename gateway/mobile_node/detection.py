@@ -81,6 +81,8 @@ class Place:
         """The x-HA has answered since the detection began."""
         self.external_current = False
         """The x-HA's registration was confirmed in this generation."""
+        self.external_bound = False
+        """The x-HA may have a binding that we have not ended."""
         self.leaving_external = False
         """A deregistration with the x-HA is under way."""
         self.external_silent = False
@@ -343,7 +345,7 @@ class Place:
         if client is None or self.leaving_external:
             return
         via = self.external_via()
-        if via is not None and self.usable and (client.registered or client.trying):
+        if via is not None and self.usable and (self.external_bound or client.trying):
             if via.co_located:
                 # The home address for a care-of address ends whatever binding there is.
                 via = replace(via, care_of_address=client.policy.home_address)
@@ -415,9 +417,9 @@ class Place:
         """What came of asking the x-HA."""
         if isinstance(outcome, Accepted):
             if outcome.deregistered:
-                self.leaving_external = False
+                self.leaving_external = self.external_bound = False
                 return
-            self.outside_answered = self.external_current = True
+            self.outside_answered = self.external_current = self.external_bound = True
             self.external_silent, self.external_denial = False, ""
             self.portal = Portal.OPEN
             self._external_retry.reset()
@@ -432,12 +434,13 @@ class Place:
                 self._ask_external_at = now + self._denied.next_s()
         elif isinstance(outcome, GaveUp) and outcome.deregistering:
             # It forgets us at the end of the lifetime.
+            self.external_bound = False
             self.release_external()
         elif isinstance(outcome, GaveUp):
             self.external_silent, self.external_current = True, False
             self._ask_external_at = now + self._external_retry.next_s()
         elif isinstance(outcome, Ended):
-            self.external_current = False
+            self.external_current = self.external_bound = False
             self._ask_external_at = now + REVOKED_S
 
     # -- captive portals --------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Nodes:
     def by_home_address(self, address: IPv4Address) -> MobileNode | None:
         return self._node if address == self._node.home_address else None
 
-    def by_nai(self, nai: str) -> MobileNode | None:  # noqa: ARG002
+    def by_nai(self, nai: str) -> MobileNode | None:
         return None
 
 
@@ -149,7 +149,7 @@ class Sent:
 class World:
     """The networks, the agents, the device and what its dataplane was told."""
 
-    def __init__(self, policy: NodePolicy | None = None, *, seed: int = 1, **gateway: object):
+    def __init__(self, policy: NodePolicy | None = None, *, seed: int = 1, **gateway: object) -> None:
         self.now = 1000.0
         self.chance = random.Random(seed)
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -223,13 +223,12 @@ class World:
 
     def plug(self, interface: str, network: str | None) -> None:
         """Into a network, or out of it (None: no carrier)."""
-        was = self.plugs.get(interface)
         if network is None:
             self.plugs.pop(interface, None)
         else:
             self.plugs[interface] = network
         self.generations[interface] += 1
-        self.permits_check(interface, was)
+        self.leaving_inside_since.pop(interface, None)
         self.tell_links()
 
     def swap(self, interface: str, network: str) -> None:
@@ -408,9 +407,6 @@ class World:
                 self.problems.append(f"{self.now}: plaintext outside on {name} since {since}")
         assert not self.problems, self.problems
 
-    def permits_check(self, interface: str, was: str | None) -> None:  # noqa: ARG002
-        self.leaving_inside_since.pop(interface, None)
-
     def _do(self, output: NodeOutput) -> None:
         if isinstance(output, TransmitRegistration):
             self._device_sent(output)
@@ -550,7 +546,9 @@ class World:
         for agent in self.agents.values():
             if agent.policy.care_of_address == far.address:
                 path = Path(far, source)
-                self.later(lambda a=agent: a.receive(message, path, self.now, Link("wan0", b"")))
+                self.later(
+                    lambda a=agent, p=path: a.receive(message, p, self.now, Link("wan0", b""))
+                )
                 return
         session = self.gateway.session
         if session is not None and far.address == session.inner and not session.vpn_fa:

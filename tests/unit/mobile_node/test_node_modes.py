@@ -47,7 +47,8 @@ def test_each_network_has_its_mode(
     assert status.overhead_octets == octets
     assert status.home_address == str(HOME)
     world.run(120)
-    assert world.mode == mode and world.carries()
+    assert world.mode == mode
+    assert world.carries()
 
 
 def test_home_then_office_then_out_then_out_by_the_external_home_agent() -> None:
@@ -82,8 +83,11 @@ def test_the_vpn_connects_from_the_care_of_address_and_asks_for_everything() -> 
     assert connect.home_address == HOME
     stack = world.stack
     assert stack.external is None
-    assert stack.vpn is not None and stack.vpn.gateway == GATEWAY and stack.vpn.inner == HOME
-    assert stack.internal is not None and stack.internal.care_of_address == VPN_FA
+    assert stack.vpn is not None
+    assert stack.vpn.gateway == GATEWAY
+    assert stack.vpn.inner == HOME
+    assert stack.internal is not None
+    assert stack.internal.care_of_address == VPN_FA
     assert not stack.internal.co_located
 
 

@@ -70,7 +70,8 @@ def test_from_any_mode_to_any_other(before: str, after: str) -> None:
         world.wait_for(after, seconds=30)
     else:
         world.wait(world.carries, 30)
-        assert world.mode in MODES and world.mode not in INSIDE
+        assert world.mode in MODES
+        assert world.mode not in INSIDE
     for apply in world.of(Apply, since):
         stack: LayerStack = apply.stack
         assert stack.home_address == HOME
@@ -113,11 +114,13 @@ def test_by_the_external_home_agent_a_move_costs_one_registration_and_no_ike() -
     assert gap <= 2 * world.delay_s + 0.001
     assert world.stack.attachment is not None
     assert str(world.stack.attachment.address) == "203.0.113.150"
-    assert not world.of(ConnectVpn, since) and not world.of(MoveVpn, since)
+    assert not world.of(ConnectVpn, since)
+    assert not world.of(MoveVpn, since)
     assert not world.of(CloseVpn, since)
     world.plug("eth0", "x-fa")
     world.wait_for("fvc")
-    assert not world.of(ConnectVpn, since) and not world.of(MoveVpn, since)
+    assert not world.of(ConnectVpn, since)
+    assert not world.of(MoveVpn, since)
 
 
 @pytest.mark.parametrize(("mobike", "mode"), [(False, "vc"), (True, "mc")])
@@ -130,14 +133,16 @@ def test_without_the_external_home_agent_a_move_costs_nothing_but_the_vpn(
     world.run(5)
     since = world.now
     world.plug("eth0", "hotel")
-    assert world.mode == mode and world.carries()
+    assert world.mode == mode
+    assert world.carries()
     assert world.of(MoveVpn, since) == [MoveVpn(world.stack.attachment.address, mobike)]
     through = [one for one in world.of(TransmitRegistration, since) if one.interface is None]
     assert not through
     # The i-HA is asked from the new place all the same.
     assert [one for one in world.of(TransmitRegistration, since) if one.interface == "eth0"]
     world.run(30)
-    assert world.mode == mode and world.carries()
+    assert world.mode == mode
+    assert world.carries()
     assert not world.of(ConnectVpn, since)
 
 
@@ -154,7 +159,8 @@ def test_the_session_moves_under_and_off_the_external_home_agent() -> None:
     world.wait_for("vf", seconds=3)
     assert not world.of(ConnectVpn, since)
     world.run(30)
-    assert world.mode == "vf" and world.carries()
+    assert world.mode == "vf"
+    assert world.carries()
 
 
 def test_a_link_that_is_gone_for_a_while_does_not_end_the_session() -> None:
@@ -168,7 +174,8 @@ def test_a_link_that_is_gone_for_a_while_does_not_end_the_session() -> None:
     world.run(8)
     world.plug("eth0", "hotel")
     world.wait_for("vf", seconds=0.1)
-    assert not world.of(CloseVpn, since) and not world.of(ConnectVpn, since)
+    assert not world.of(CloseVpn, since)
+    assert not world.of(ConnectVpn, since)
 
 
 def test_coming_inside_the_vpn_closes_after_the_registration_took_over() -> None:
@@ -198,7 +205,8 @@ def test_a_change_of_the_link_forbids_at_once() -> None:
     assert world.permitted("eth0")
     world.delay_s = 1.0
     world.plug("eth0", "office")
-    assert not world.permitted("eth0") and world.mode == "held"
+    assert not world.permitted("eth0")
+    assert world.mode == "held"
     world.run(1.9)
     assert world.mode == "held"
     world.wait_for("c", seconds=0.2)
@@ -224,9 +232,11 @@ def test_inside_wins_whatever_the_metric_says() -> None:
     world.plug("wlan0", "office")
     world.wait_for("c", seconds=1)
     assert world.stack.attachment.interface == "wlan0"
-    assert world.stack.previous is not None and world.stack.previous.interface == "eth0"
+    assert world.stack.previous is not None
+    assert world.stack.previous.interface == "eth0"
     world.run(11)
-    assert world.stack.previous is None and world.mode == "c"
+    assert world.stack.previous is None
+    assert world.mode == "c"
     world.plug("wlan0", None)
     world.wait_for("vf", seconds=8)
 
@@ -242,7 +252,8 @@ def test_of_two_interfaces_inside_the_preferred_one_carries_and_keeps_the_bindin
     assert not [one for one in world.of(Apply, since) if one.stack.mode.value == "held"]
     assert not world.permitted("wlan0")
     world.run(120)
-    assert world.carries() and world.stack.attachment.interface == "eth0"
+    assert world.carries()
+    assert world.stack.attachment.interface == "eth0"
     world.plug("eth0", None)
     world.wait(lambda: world.stack.attachment.interface == "wlan0" and world.carries(), 2)
 
@@ -263,7 +274,8 @@ def test_the_profile_orders_and_excludes_interfaces() -> None:
     world.metrics = {"eth0": 10, "wlan0": 600, "usb0": 1}
     world.plug("usb0", "office")
     world.run(5)
-    assert world.mode == "held" and "no interface fits" in world.status.why
+    assert world.mode == "held"
+    assert "no interface fits" in world.status.why
     world.plug("eth0", "cafe")
     world.wait_for("vf")
     world.plug("wlan0", "hotel")
@@ -298,11 +310,13 @@ def test_a_better_link_that_leads_nowhere_is_not_taken() -> None:
         world.wait_for("vf")
         world.plug("eth0", "dead")
         world.run(40)
-        assert world.stack.attachment.interface == "wlan0" and world.carries()
+        assert world.stack.attachment.interface == "wlan0"
+        assert world.carries()
         world.plug("eth0", "portal")
         world.networks["portal"].portal = world.networks["portal"].portal.CAPTIVE
         world.run(40)
-        assert world.stack.attachment.interface == "wlan0" and world.carries()
+        assert world.stack.attachment.interface == "wlan0"
+        assert world.carries()
 
 
 def test_a_link_whose_upstream_dies_is_left_for_another() -> None:
