@@ -10,6 +10,9 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
+from gateway.dataplane.kernel.mobility.constants import FOU_PORT
+from gateway.domain.mobility import MIP_PORT
+
 MAX_LINES: Final = 4096
 _LISTENING: Final = "0A"
 _BOUND: Final = "07"
@@ -19,7 +22,7 @@ _FORWARDING: Final = (
     "net/ipv6/conf/all/forwarding",
 )
 _TABLES: Final = (("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp"))
-OUR_PORTS: Final = frozenset({("udp", 434), ("udp", 500), ("udp", 4500), ("udp", 68), ("udp", 546)})
+OUR_PORTS: Final = frozenset(("udp", port) for port in (MIP_PORT, 500, 4500, FOU_PORT, 68, 546))
 """Of the node itself and of DHCP clients."""
 
 

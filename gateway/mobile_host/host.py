@@ -368,6 +368,7 @@ class Host:
 
     def reconnect(self) -> None:
         """See :class:`gateway.mobile_host.control.Node`."""
+        self._engine.reconnect(self._loop.time())
         self._links_changed(self._links.refresh())
 
     # -- reload ----------------------------------------------------------------------------

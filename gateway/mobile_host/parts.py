@@ -42,6 +42,9 @@ class ManagedEngine(NodeEngine, Protocol):
     def unlock(self, now: float) -> None:
         """Work again."""
 
+    def reconnect(self, now: float) -> None:
+        """Take nothing as proven any more."""
+
     def close(self, now: float) -> None:
         """Say goodbye."""
 

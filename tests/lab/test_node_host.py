@@ -1,6 +1,8 @@
 """`gateway mn run` on a real host: home, inside, outside and back, signals, and a kill."""
 
+import itertools
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.kernel
 
 I_HOA = str(plan.INSIDE_HOME_ADDRESS)
 SERVER = str(lab_plan.SERVER)
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def lab() -> Iterator[MobilityLab]:
 def node(lab: MobilityLab) -> Iterator[MobileHost]:
     """A mobile node at home, not started; its log is shown when a test fails."""
     lab.move("home")
-    node = MobileHost(lab)
+    node = MobileHost(lab, name=f"mobile-node-{next(NUMBERS)}")
     node.write(profiles.profile)
     yield node
     print(node.output()[-8000:])

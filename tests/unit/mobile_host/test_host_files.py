@@ -96,9 +96,9 @@ def test_services_that_others_can_reach(tmp_path: Path) -> None:
         + "   1: 00000000:14E9 00000000:0000 07 00000000\n",
     )
     assert open_services(tmp_path) == [
-        OpenService("tcp", 22, "0.0.0.0"),  # noqa: S104
+        OpenService("tcp", 22, "0.0.0.0"),
         OpenService("tcp", 22, "::"),
-        OpenService("udp", 5353, "0.0.0.0"),  # noqa: S104
+        OpenService("udp", 5353, "0.0.0.0"),
     ]
 
 

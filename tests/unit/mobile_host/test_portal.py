@@ -112,9 +112,8 @@ def test_without_a_url_the_gateways_own_address_is_asked() -> None:
     async def run(*, listens: bool) -> Found:
         answer = b"HTTP/1.1 302 F\r\nLocation: http://hotel.example/\r\n\r\n"
         async with server(answer, []) as port:
-            if not listens:
-                port = 1
-            asker = PortalProbe(asyncio.get_running_loop(), 0, http_port=port)
+            http = port if listens else 1
+            asker = PortalProbe(asyncio.get_running_loop(), 0, http_port=http)
             return await asker.probe("", ProbeTarget(None, LOOPBACK), ())
 
     assert asyncio.run(run(listens=True)).redirect_host == "hotel.example"
