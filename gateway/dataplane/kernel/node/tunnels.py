@@ -93,7 +93,8 @@ class TunnelDevice:
         kind, data = (b"gre", self._gre()) if self.gre else (b"ipip", self._ip_ip())
         return (
             _INFO.pack(0, 0, index, _IFF_UP, _IFF_UP)
-            + attribute(_IFLA_IFNAME, self.name.encode() + b"\0")
+            # Not even its own name is taken by a device that is up.
+            + (b"" if index else attribute(_IFLA_IFNAME, self.name.encode() + b"\0"))
             + attribute(_IFLA_MTU, _U32.pack(self.mtu))
             + attribute(_IFLA_GROUP, _U32.pack(constants.DEVICE_GROUP))
             + nested(_IFLA_LINKINFO, attribute(_INFO_KIND, kind), nested(_INFO_DATA, *data))
