@@ -71,7 +71,7 @@ class Backends:
         self._watch: asyncio.Task[None] | None = None
         self._engine: Asking | None = None
         self.true_remote: Callable[[Endpoint], Endpoint] = _itself
-        """Where a peer really is, see :mod:`gateway.appliance.tcp_encapsulation`."""
+        """Where a peer really is, see :mod:`gateway.appliance.tcp_names`."""
         self._flush: Callable[[], None] = _nothing
 
     def join(self, engine: Asking, flush: Callable[[], None]) -> None:

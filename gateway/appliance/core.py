@@ -155,7 +155,7 @@ class Appliance:
             emit=self._events,
         )
         if self._tcp is not None:
-            self._backends.true_remote = self._tcp.true_remote
+            self._backends.true_remote = self._tcp.names.true_remote
         self._stoppers_async.append(self._backends.stop)
         self._require_crls(config, self._connections)
 
@@ -189,7 +189,7 @@ class Appliance:
             reload=self._reload_by_control,
             failures=self._failures,
             agents=lambda: self._mobility,
-            **({} if self._tcp is None else {"named": self._tcp.named_view}),
+            **({} if self._tcp is None else {"named": self._tcp.names.in_view}),
         )
         self._events.record = self._failures
         self._events.publish = self._publish

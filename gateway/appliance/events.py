@@ -21,7 +21,7 @@ class EventLog:
         self.record: Callable[[Event], None] | None = None
         """Told of every event, those included that the log leaves out."""
         self.rename: Callable[[Event], Event] | None = None
-        """Puts the true addresses in; see :mod:`gateway.appliance.tcp_encapsulation`."""
+        """Puts the true addresses in; see :mod:`gateway.appliance.tcp_names`."""
         self.counters: dict[str, int] = {"lines_suppressed": 0}
         self._clock = clock
         self._limit = RateLimit()

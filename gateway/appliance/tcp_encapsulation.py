@@ -10,29 +10,31 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import resource
 import socket
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from gateway.appliance.events import EventLog
+from gateway.appliance.tcp_names import TcpNames
 from gateway.config.document import Config
 from gateway.domain.endpoint import TCP_PEERS, Endpoint, IpAddress
 from gateway.domain.event import Event, Severity
+from gateway.ike.half_open import PerSecond
 from gateway.ike.socket_errors import PortInUseError, TransportDeniedError, TransportError
 from gateway.ike.tcp_relay import COUNTERS, RelaySocket, TcpConnection
 
 BACKLOG = 128
 SWEEP_S = 2.0
-MAX_NAMES = 8192
-"""Endpoints whose true address is remembered, also after their connections have ended."""
+ESTABLISHED_S = 0.5
+"""How old our knowledge of who has an IKE SA may be: a flood must not make it costly."""
+EVENTS_PER_S = 5
+"""Of connections that end or are refused; all are counted."""
 SPARE_DESCRIPTORS = 256
 """Of the process's, left for everything else."""
-_NAMED = re.compile(r"\b127\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.\d{1,3}\.\d{1,3}(?::\d{1,5})?\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,9 @@ class TcpEncapsulation:
         self._open: dict[TcpConnection, int] = {}
         """With the number of the source of each, the oldest first."""
         self._by_source: Counter[int] = Counter()
-        self._names: OrderedDict[str, str] = OrderedDict()
+        self.names = TcpNames()
+        self._proven: tuple[float, Collection[Endpoint]] = (float("-inf"), frozenset())
+        self._may_report = PerSecond(EVENTS_PER_S)
         self._established: Callable[[], Collection[Endpoint]] = frozenset
         self._sweeping: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -193,11 +197,22 @@ class TcpEncapsulation:
         where = _text(connection.remote)
         fields: dict[str, object] = {"remote": where, "reason": why}
         text = f"TCP connection of {where} refused: {why}"
-        self._emit(Event("tcp_refused", text, Severity.WARNING, fields))
+        self._report(Event("tcp_refused", text, Severity.WARNING, fields))
+
+    def _report(self, event: Event) -> None:
+        if self._may_report.may(asyncio.get_running_loop().time()):
+            self._emit(event)
+
+    def _with_ike_sa(self) -> Collection[Endpoint]:
+        """Where the peers of IKE SAs are, as of a moment ago."""
+        now = asyncio.get_running_loop().time()
+        if now - self._proven[0] > ESTABLISHED_S:
+            self._proven = (now, self._established())
+        return self._proven[1]
 
     def _make_room(self, newcomer: int) -> bool:
         """End the oldest connection without an IKE SA of the source that has the most of them."""
-        proven = self._established()
+        proven = self._with_ike_sa()
         strangers = [one for one in self._open if one.endpoint not in proven]
         crowds = Counter(self._open[one] for one in strangers)
         most = max(crowds.values(), default=0)
@@ -216,14 +231,7 @@ class TcpEncapsulation:
             self._stand_in(_source(connection.remote[0])),
             engine=Endpoint(engine, self._nat_port),
         )
-        address, true = str(relay.endpoint), _text(connection.remote)
-        self._names.pop(address, None)
-        self._names[address] = true
-        # Without a port it stands for the source; a later source of the same digest wins.
-        self._names[str(relay.endpoint.address)] = connection.remote[0]
-        self._names.move_to_end(str(relay.endpoint.address))
-        while len(self._names) > MAX_NAMES:
-            self._names.popitem(last=False)
+        self.names.add(relay.endpoint, _text(connection.remote), connection.remote[0])
         return relay
 
     def _stand_in(self, source: int) -> IPv4Address:
@@ -240,13 +248,15 @@ class TcpEncapsulation:
             self._by_source[source] -= 1
             if self._by_source[source] <= 0:
                 del self._by_source[source]
+        if connection.endpoint is not None:
+            self.names.ended(connection.endpoint)
         where = _text(connection.remote)
         if broken:
             self.counters["protocol_errors"] += 1
         text = f"TCP connection of {where} ended: {why}"
         severity = Severity.WARNING if broken else Severity.DEBUG
         name = "tcp_protocol_error" if broken else "tcp_closed"
-        self._emit(Event(name, text, severity, {"remote": where, "reason": why}))
+        self._report(Event(name, text, severity, {"remote": where, "reason": why}))
 
     # -- time -----------------------------------------------------------------------------------
 
@@ -257,14 +267,17 @@ class TcpEncapsulation:
 
     def sweep(self, now: float) -> None:
         """End the connections of those whose time is over."""
-        late = [(one, why) for one in self._open if (why := self._objection(one, now))]
-        if not late:
+        if not self._open:
             return
         proven = self._established()
+        late = []
+        for one in self._open:
+            one.trusted = one.endpoint in proven
+            if not one.trusted and (why := self._objection(one, now)):
+                late.append((one, why))
         for one, why in late:
-            if one.endpoint is None or one.endpoint not in proven:
-                self.counters["timeouts"] += 1
-                one.end(why)
+            self.counters["timeouts"] += 1
+            one.end(why)
 
     def _objection(self, one: TcpConnection, now: float) -> str | None:
         limits = self.limits
@@ -288,39 +301,6 @@ class TcpEncapsulation:
             "limit": self.limits.connections,
         }
 
-    def named(self, value: object) -> object:
-        """A JSON-like value with the true addresses of TCP peers in its texts."""
-        if isinstance(value, str):
-            return _NAMED.sub(self._true_name, value) if "127." in value else value
-        if isinstance(value, Mapping):
-            return {key: self.named(one) for key, one in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.named(one) for one in value]
-        return value
-
-    def named_view(self, view: dict[str, object]) -> dict[str, object]:
-        """A view of the control socket with the true addresses of TCP peers."""
-        return {key: self.named(one) for key, one in view.items()}
-
-    def named_event(self, event: Event) -> Event:
-        """An event with the true addresses of TCP peers."""
-        text = self.named(event.text)
-        fields = {key: self.named(one) for key, one in event.fields.items()}
-        if text == event.text and fields == event.fields:
-            return event
-        return replace(event, text=str(text), fields=fields)
-
-    def true_remote(self, endpoint: Endpoint) -> Endpoint:
-        """Where a peer really is: address and port of its TCP connection."""
-        known = self._names.get(str(endpoint)) if endpoint.stands_for_tcp else None
-        if known is None:
-            return endpoint
-        host, _, port = known.rpartition(":")
-        return Endpoint(ip_address(host.strip("[]")), int(port))
-
-    def _true_name(self, found: re.Match[str]) -> str:
-        return self._names.get(found[0], found[0])
-
 
 def open_tcp(config: Config, events: EventLog) -> TcpEncapsulation | None:
     """What the configuration wants, its ports taken; None where it wants nothing.
@@ -339,7 +319,7 @@ def open_tcp(config: Config, events: EventLog) -> TcpEncapsulation | None:
         random=os.urandom,
     )
     made.bind()
-    events.rename = made.named_event
+    events.rename = made.names.in_event
     return made
 
 

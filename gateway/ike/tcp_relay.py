@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.wire import WireError
+from gateway.ike.half_open import PerSecond
 from gateway.ike.tcp_stream import (
     KEEPALIVE,
     MAX_MESSAGE_OCTETS,
@@ -28,6 +29,8 @@ ESP_BUFFER_OCTETS = 256 * 1024
 """What may wait for a slow reader; ESP beyond it is dropped, as a full queue would."""
 IKE_BUFFER_OCTETS = 1024 * 1024
 """IKE messages wait beyond that, but a connection that does not take even them ends here."""
+STRANGERS_MESSAGES_PER_S = 200
+"""Of a connection without an IKE SA: each costs us a datagram, whatever is in it."""
 RELAY_BUFFER_OCTETS = 1024 * 1024
 TCP_KEEPALIVE_IDLE_S = 20
 """Keeps the mapping of NATs open, as keepalives of RFC 3948 do for UDP."""
@@ -42,6 +45,7 @@ COUNTERS = (
     "keepalives_in",
     "esp_dropped",
     "relay_dropped",
+    "strangers_dropped",
 )
 
 
@@ -162,6 +166,9 @@ class TcpConnection(asyncio.Protocol):
         """When the last whole message came."""
         self.waiting_since: float | None = None
         """Since when half a message waits for its rest."""
+        self.trusted = not accepted
+        """Whether the other side has an SA with us; strangers may send less."""
+        self._allowance = PerSecond(STRANGERS_MESSAGES_PER_S)
         self.asked = False
         """Whether a message was sent."""
         self.heard = False
@@ -241,6 +248,10 @@ class TcpConnection(asyncio.Protocol):
         if relay is None:
             return
         self._counters["messages_in"] += len(messages)
+        if not self.trusted:
+            now, every = self._loop.time(), len(messages)
+            messages = [one for one in messages if self._allowance.may(now)]
+            self._counters["strangers_dropped"] += every - len(messages)
         lost = sum(not relay.send(message) for message in messages)
         self._counters["relay_dropped"] += lost
 
@@ -278,9 +289,11 @@ class TcpConnection(asyncio.Protocol):
         for message in messages:
             if message == KEEPALIVE:
                 continue  # TCP has its own
-            if waiting > ESP_BUFFER_OCTETS and not is_ike(message):
-                self._counters["esp_dropped"] += 1
-                continue
+            if not is_ike(message):
+                self.trusted = True  # the kernel sends ESP to those who have an SA only
+                if waiting > ESP_BUFFER_OCTETS:
+                    self._counters["esp_dropped"] += 1
+                    continue
             framed = frame(message)
             waiting += len(framed)
             frames.append(framed)

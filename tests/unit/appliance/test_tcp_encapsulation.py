@@ -162,19 +162,19 @@ def test_events_and_views_show_where_a_peer_really_is() -> None:
             true = "127.0.0.1:{}".format(writer.get_extra_info("sockname")[1])
             fields = {"remote": f"{host}:{port}", "seen": [f"{host}:{port}"], "count": 3}
             event = Event("x", f"ann at {host}:{port}, {host} too", Severity.INFO, fields)
-            named = gate.relay.named_event(event)
+            named = gate.relay.names.in_event(event)
             assert named.text == f"ann at {true}, 127.0.0.1 too"
             assert named.fields == {"remote": true, "seen": [true], "count": 3}
             plain = Event("x", "ann at 192.0.2.1:4500, 127.0.0.1", Severity.INFO, {})
-            assert gate.relay.named_event(plain) is plain
-            where = gate.relay.true_remote(Endpoint(ip_address(host), port))
+            assert gate.relay.names.in_event(plain) is plain
+            where = gate.relay.names.true_remote(Endpoint(ip_address(host), port))
             assert str(where) == true
-            assert gate.relay.named_view({"last_move": {"old": f"{host}:{port}"}}) == {
+            assert gate.relay.names.in_view({"last_move": {"old": f"{host}:{port}"}}) == {
                 "last_move": {"old": true}
             }
             writer.close()
             await until(lambda: not gate.relay.facts()["connections"])
-            assert gate.relay.named(f"{host}:{port}") == true
+            assert gate.relay.names.of(f"{host}:{port}") == true
 
     asyncio.run(scenario())
 
@@ -346,6 +346,42 @@ def test_h35_a_flood_of_many_sources_crowds_out_strangers_and_nobody_else() -> N
             assert gate.counters["refused"] == 1
             for _, writer in single:
                 assert not writer.is_closing()
+
+    asyncio.run(scenario())
+
+
+def test_h35_a_stranger_cannot_keep_us_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every message costs a datagram; who has an SA may send as many as it likes."""
+    monkeypatch.setattr(tcp_relay, "STRANGERS_MESSAGES_PER_S", 10)
+
+    async def scenario() -> None:
+        async with gateway() as gate:
+            _, writer, sender = await gate.peer()
+            writer.write(frame(ESP) * 50)
+            await until(lambda: gate.counters["messages_in"] == 51)
+            dropped = gate.counters["strangers_dropped"]
+            assert dropped in {40, 41}  # by whether a new second began
+            gate.engine.sendto(ESP, sender)
+            await until(lambda: gate.counters["messages_out"] == 1)
+            writer.write(frame(ESP) * 50)
+            await until(lambda: gate.counters["messages_in"] == 101)
+            assert gate.counters["strangers_dropped"] == dropped
+            gate.relay.sweep(0.0)  # its SA is not here, or no longer
+            (connection,) = gate.relay._open
+            assert not connection.trusted
+
+    asyncio.run(scenario())
+
+
+def test_h35_a_flood_costs_some_lines_only() -> None:
+    async def scenario() -> None:
+        async with gateway() as gate:
+            for _ in range(20):
+                reader, writer = await gate.connect()
+                writer.write(b"GET")
+                await ended(reader)
+            assert gate.counters["protocol_errors"] == 20
+            assert len(gate.events) <= 2 * tcp_encapsulation.EVENTS_PER_S
 
     asyncio.run(scenario())
 
