@@ -73,9 +73,15 @@ class Network:
     nat: bool = False
     udp: bool = True
     tcp: bool = True
+    ip_ip: bool = True
+    """Whether protocols other than UDP and TCP pass."""
     portal: Portal = Portal.OPEN
     domain: str = ""
     mac: bytes = b""
+
+    @property
+    def passes_udp(self) -> bool:
+        return self.udp and self.portal is not Portal.CAPTIVE
 
 
 NETWORKS = {
@@ -149,7 +155,9 @@ class Sent:
 class World:
     """The networks, the agents, the device and what its dataplane was told."""
 
-    def __init__(self, policy: NodePolicy | None = None, *, seed: int = 1, **gateway: object) -> None:
+    def __init__(
+        self, policy: NodePolicy | None = None, *, seed: int = 1, **gateway: object
+    ) -> None:
         self.now = 1000.0
         self.chance = random.Random(seed)
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -369,6 +377,8 @@ class World:
             tunnel, binding = stack.external, self.outside_ha.binding(OUTSIDE_HOME)
             if tunnel is None or binding is None or not self.outside_ha_up:
                 return False
+            if not network.ip_ip and not tunnel.udp_port:
+                return False
             here = network.agent or network.address.split("/")[0]
             return str(tunnel.care_of_address) == here == binding.care_of_addresses[-1]
         return str(outer) == network.address.split("/")[0]
@@ -489,9 +499,8 @@ class World:
         path = Path(Endpoint(home_agent, MIP_PORT), source)
         if home_agent == INSIDE_HA and network.inside and self.inside_ha_up:
             self.later(lambda: self.inside_ha.receive(message, path, self.now))
-        elif home_agent == OUTSIDE_HA and self.outside_ha_up:
-            if network.udp and network.portal is not Portal.CAPTIVE:
-                self.later(lambda: self.outside_ha.receive(message, path, self.now))
+        elif home_agent == OUTSIDE_HA and self.outside_ha_up and network.passes_udp:
+            self.later(lambda: self.outside_ha.receive(message, path, self.now))
 
     def _from_vpn(self, sent: TransmitRegistration) -> None:
         if sent.destination == VPN_FA:
