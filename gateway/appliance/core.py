@@ -144,6 +144,7 @@ class Appliance:
         self._stoppers.append(self._dataplane.close)
         self._connections = self._factory.connections(config)
         self._sessions = VpnFaSessions(self._loop.time, self._loop.call_soon)
+        self._login = self._factory.mobility_login(config)
         plan = self._factory.mobility(config)
         if plan is not None:
             self._mobility = self._factory.mobility_agents(plan, self._sessions, self._events)
@@ -168,6 +169,7 @@ class Appliance:
             self._backends.find_user,
             debug=self._events.debug,
         )
+        self._engine.mobility = self._login
         self._service = IkeService(
             self._engine,
             dataplane,
@@ -304,6 +306,7 @@ class Appliance:
             # Ten thousand mobile nodes take seconds to read, which nobody else shall wait.
             wanted = await asyncio.to_thread(self._factory.load, self._config.path)
             plan = await asyncio.to_thread(self._factory.mobility, wanted)
+            login = await asyncio.to_thread(self._factory.mobility_login, wanted)
             connections = self._factory.connections(wanted)
             backends = await asyncio.to_thread(self._factory.backends, wanted)
             self._require_crls(wanted, connections)
@@ -329,6 +332,7 @@ class Appliance:
         except OSError as error:
             self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
         self._reload_mobility(plan)
+        self._engine.mobility = login
         self._backends.reload(backends)
         self._engine.reconfigure(connections, now, self._factory.pools(self._config))
         self._open(connections)

@@ -16,6 +16,7 @@ from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event
 from gateway.domain.pools import AddressPool
+from gateway.ike.mobility_authority import MobilityAuthority
 from gateway.ike.policy import ConnectionPolicy, FindUser
 from gateway.ike.transport import IkeSockets
 
@@ -28,6 +29,8 @@ class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
 
     trace: bool
     """Whether it makes debug events."""
+    mobility: MobilityAuthority | None
+    """The home addresses that logins bring."""
 
     def close_all(self, now: float) -> None:
         """Say goodbye to every peer."""
@@ -83,6 +86,9 @@ class Factory(Protocol):
 
     def backends(self, config: Config) -> BackendSettings:
         """The users of the configuration, read."""
+
+    def mobility_login(self, config: Config) -> MobilityAuthority | None:
+        """The home addresses that logins bring; None where there are none."""
 
     def mobility(self, config: Config) -> MobilityPlan | None:
         """What is wanted of the mobility agents; None when none is configured."""

@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.appliance.backends import BackendSettings
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import with_local_addresses
 from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.config import to_dataplane, to_mobility, to_policy, to_users
+from gateway.config.credential_files import FileRefusedError
 from gateway.config.document import Config
 from gateway.config.loader import load
 from gateway.config.problem import ConfigError, Problem, shown
@@ -20,6 +21,7 @@ from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.event import Event
 from gateway.domain.pools import AddressPool
 from gateway.ike.engine import IkeEngine
+from gateway.ike.mobility_authority import MobilityAuthority
 from gateway.ike.policy import ConnectionPolicy, FindUser
 from gateway.ike.transport import IkeSockets
 from gateway.users.document import UserFileError
@@ -27,6 +29,19 @@ from gateway.users.store import UserBase
 
 if TYPE_CHECKING:
     from gateway.appliance.mobility import Mobility
+
+
+T = TypeVar("T")
+
+
+def _without_os_errors(config: Config, make: Callable[[Config], T]) -> T:
+    """What needs the key of tickets, which may have to be made first."""
+    try:
+        return make(config)
+    except (OSError, FileRefusedError) as error:
+        key, folder = "mobility.state_dir", config.mobility.state_dir
+        why = f"the key of tickets cannot be kept here: {error}"
+        raise ConfigError([Problem(config.path, key, why, shown(folder))]) from None
 
 
 class Parts:
@@ -103,13 +118,24 @@ class Parts:
         engine.trace = debug
         return engine
 
+    def mobility_login(self, config: Config) -> MobilityAuthority | None:
+        """The home addresses that logins bring; None where there are none."""
+        if not config.home_agents or not config.connections:
+            return None
+        from gateway.appliance.mobility_login import mobility_login  # noqa: PLC0415 - see the class
+
+        return _without_os_errors(config, mobility_login)
+
     def mobility(self, config: Config) -> MobilityPlan | None:
         """What is wanted of the mobility agents; None when none is configured."""
         settings = to_mobility.mobility_settings(config)
         if settings is None:
             return None
+        from gateway.appliance.mobility_login import ticket_box  # noqa: PLC0415 - see the class
+
+        tickets = _without_os_errors(config, ticket_box) if config.own_home_agents else None
         return MobilityPlan(
-            to_mobility.home_agents(config),
+            to_mobility.home_agents(config, tickets),
             to_mobility.foreign_agents(config),
             settings,
             config.mobility.state_dir,

@@ -67,7 +67,7 @@ def _about_validity(warning: Problem) -> bool:
 def _configured(config: Config) -> Iterator[Verdict]:
     counts = f"connections: {len(config.connections)}, pools: {len(config.pools)}"
     if config.has_mobility_agents:
-        counts += f", home agents: {len(config.home_agents)}"
+        counts += f", home agents: {len(config.own_home_agents)}"
         counts += f", foreign agents: {len(config.foreign_agents)}"
     yield Verdict("configuration", str(config.path), "ok", counts)
     for warning in config.warnings:

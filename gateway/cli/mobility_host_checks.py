@@ -42,7 +42,8 @@ def mobility_verdicts(config: Config, routes: Iterable[Route], *, ours: bool) ->
 
 def _addresses(config: Config) -> Iterator[Verdict]:
     agents = [
-        (agent.address, f"home_agents.{name}.address") for name, agent in config.home_agents.items()
+        (agent.address, f"home_agents.{name}.address")
+        for name, agent in config.own_home_agents.items()
     ]
     agents += [
         (agent.care_of_address, f"foreign_agents.{name}.care_of_address")
@@ -84,7 +85,7 @@ def _interfaces(config: Config) -> Iterator[Verdict]:
 
 def _state(config: Config) -> Iterator[Verdict]:
     """Whether bindings can be kept; the gateway makes the folder itself."""
-    if not config.home_agents:
+    if not config.own_home_agents:
         return
     folder = config.mobility.state_dir
     name = f"folder {folder}"
@@ -129,7 +130,7 @@ def reverse_path(config: Config, sysctl: Path = Path("/proc/sys")) -> Iterator[V
 def _tunnels_come_by(config: Config, interfaces: Iterable[str]) -> set[str]:
     """Interfaces that tunnels may come in by: the outside ones alone if nothing is inside."""
     outside = set(config.dataplane.outside_interfaces)
-    inside = any(agent.placement == "inside" for agent in config.home_agents.values())
+    inside = any(agent.placement == "inside" for agent in config.own_home_agents.values())
     if outside and not inside and not config.foreign_agents:
         return outside
     ours = {config.dataplane.xfrm_interface}

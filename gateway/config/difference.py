@@ -14,6 +14,8 @@ APPLIED_LIVE = {
     "gateway.log_level": "from now on",
     "mobility.mobile_nodes_file": "its devices can register at once, others no longer",
     "mobility.inside_home_agents": "protected from now on",
+    "mobility.ticket_key_file": "tickets of other keys are worthless; devices log in again",
+    "mobility.ticket_lifetime_s": "the next logins use it",
     "mobility.relays": "relayed from now on",
 }
 """Keys of the tables that exist once which a reload applies; all others need a restart."""

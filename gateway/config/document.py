@@ -1,5 +1,6 @@
 """The whole file."""
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from pydantic import Field, PrivateAttr
@@ -72,12 +73,24 @@ class Config(Section):
     @property
     def has_mobility_agents(self) -> bool:
         """Whether a home agent or foreign agent runs here."""
-        return bool(self.home_agents or self.foreign_agents)
+        return bool(self.own_home_agents or self.foreign_agents)
+
+    @property
+    def own_home_agents(self) -> dict[str, HomeAgentSection]:
+        """The home agents that run here, by name."""
+        return {name: agent for name, agent in self.home_agents.items() if not agent.remote}
+
+    @property
+    def others_inside(self) -> tuple[IPv4Address, ...]:
+        """Inside home agents in other boxes: registrations from outside do not reach them."""
+        remote = [a for a in self.home_agents.values() if a.remote and a.placement == "inside"]
+        found = (*self.mobility.inside_home_agents, *(agent.address for agent in remote))
+        return tuple(dict.fromkeys(found))
 
     @property
     def needs_mobility(self) -> bool:
         """Whether there is anything to do for Mobile IPv4: agents of ours, or others' behind us."""
-        others = self.mobility.inside_home_agents or self.mobility.relays
+        others = self.others_inside or self.mobility.relays
         return self.has_mobility_agents or bool(others)
 
     @property

@@ -1,15 +1,16 @@
 """The tables of the mobility agents: home networks, home agents, mobile nodes, foreign agents."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, WrapValidator
 
 from gateway.config.fields import (
     Address4,
     FeatureWord,
     FilePath,
     Flag,
+    IdentityText,
     InterfaceName,
     Name,
     Number,
@@ -23,12 +24,14 @@ from gateway.config.mobility_fields import (
     EncapsulationWord,
     KeyText,
     LifetimeSeconds,
+    LoginKeys,
     Nai,
     Network4,
     Networks4,
     PacketOctets,
     ReplayWord,
     Spi,
+    keys_or_login,
 )
 
 _ALL: tuple[EncapsulationWord, ...] = ("ip-ip", "minimal", "gre")
@@ -78,10 +81,17 @@ class MobileNodeSection(Section):
     algorithm: AlgorithmWord = "hmac-md5"
     replay: ReplayWord = "timestamps"
     replay_window_s: Number = Field(default=7.0, ge=1, le=3600)
-    keys: tuple[NodeKeySection, ...] = ()
-    """In place of, or besides, the key here."""
+    keys: Annotated[tuple[NodeKeySection, ...], WrapValidator(keys_or_login)] = ()
+    """In place of, or besides, the key here. ``"login"``: they come with a login at the gateway."""
+    identity: IdentityText | None = None
+    """Whose login at the gateway brings this home address."""
     max_packet_octets: PacketOctets | None = None
     max_care_of_addresses: Whole = Field(default=3, ge=1, le=16)
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether its keys come with a login at the gateway."""
+        return isinstance(self.keys, LoginKeys)
 
 
 class HomeNetworkSection(Section):
@@ -102,6 +112,8 @@ class HomeAgentSection(Section):
     address: Address4
     placement: Literal["inside", "outside"]
     home_networks: tuple[Name, ...] = Field(min_length=1)
+    remote: Flag = False
+    """It is in another box; logins here bring home addresses of it all the same."""
     public_addresses: tuple[Address4, ...] = ()
     """How nodes name it when its address is translated on the way."""
     lifetime_s: LifetimeSeconds = 1800
@@ -178,6 +190,10 @@ class MobilitySection(Section):
     queue_length: Whole = Field(default=4096, ge=1, le=65_535)
     inside_home_agents: tuple[Address4, ...] = ()
     """i-HAs of others behind us: registrations from outside do not reach them."""
+    ticket_key_file: FilePath | None = None
+    """Keys that gateway and home agents share: logins are told by tickets sealed with the first."""
+    ticket_lifetime_s: Whole = Field(default=7 * 86_400, ge=300, le=366 * 86_400)
+    """How long a login lets a device register."""
     relays: tuple[RelaySection, ...] = ()
 
 

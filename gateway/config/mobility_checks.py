@@ -144,7 +144,17 @@ def _two_home_agents(
             findings.refuse(f"home_agents.{two}.home_networks", network, why)
 
 
+def _remote(key: str, section: HomeAgentSection, findings: Findings) -> None:
+    """One in another box: what it is told to do stands there."""
+    told = {"address", "placement", "home_networks", "remote", "public_addresses"}
+    for field in sorted(section.model_fields_set - told):
+        why = "is for home agents of this box, and this one is remote; set it there, remove it here"
+        findings.refuse(f"{key}.{field}", None, why)
+
+
 def _home_agent(config: Config, key: str, section: HomeAgentSection, findings: Findings) -> None:
+    if section.remote:
+        _remote(key, section, findings)
     _address(f"{key}.address", section.address, findings)
     for address in section.public_addresses:
         _address(f"{key}.public_addresses", address, findings)

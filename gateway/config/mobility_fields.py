@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    ValidatorFunctionWrapHandler,
+)
 
 from gateway.config.fields import Whole, address4, network, refused, text_of
 from gateway.domain.child_sa import IpNetwork
@@ -138,6 +145,35 @@ def _nai(value: object) -> str:
     if not user or (at and not realm):
         raise refused("not a network access identifier; it needs a name, and a realm behind @")
     return text
+
+
+class LoginKeys(tuple[object, ...]):
+    """``keys = "login"``: no key here, each comes with the ticket of a login."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        """It is not the same as having no keys."""
+        return isinstance(other, LoginKeys)
+
+    def __hash__(self) -> int:
+        return hash(LoginKeys)
+
+    def __repr__(self) -> str:
+        return LOGIN
+
+
+LOGIN = "login"
+"""What says so in the file."""
+
+
+def keys_or_login(value: object, tables: ValidatorFunctionWrapHandler) -> object:
+    """Tables of keys, or the word for keys that come with a login."""
+    if value == LOGIN or isinstance(value, LoginKeys):
+        return LoginKeys()
+    if isinstance(value, str):
+        raise refused('give tables with spi and key_file, or "login" for keys that a login brings')
+    return tables(value)
 
 
 Network4 = Annotated[IPv4Network, PlainValidator(_network4)]

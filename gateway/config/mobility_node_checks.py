@@ -12,18 +12,22 @@ from gateway.config.mobility import (
     PeerAgentSection,
 )
 from gateway.config.mobility_fields import decode_key, is_text_in_disguise
+from gateway.config.mobility_logins import identity_text
 from gateway.config.mobility_nodes import (
     NodeKey,
     agents_serving,
+    all_nodes,
     has_dynamic,
     key_octets,
     network_of,
     network_with,
     node_keys,
     nodes_of_file,
+    read_ticket_keys,
 )
 from gateway.config.problem import ConfigError
 from gateway.config.to_mobility import folded_nai
+from gateway.mip_agents.ticket import MAX_IDENTITY_OCTETS
 
 MAX_NODE_PROBLEMS = 20
 """Of one file; the first ones tell enough."""
@@ -64,6 +68,7 @@ class NodeChecks:
         self._addresses: dict[IPv4Address, str] = {}
         self._nais: dict[tuple[str, str], str] = {}
         self._keys: dict[bytes, str] = {}
+        self._logins: dict[tuple[str, str], str] = {}
 
     def check(self, name: str, node: MobileNodeSection) -> None:
         """One node."""
@@ -161,8 +166,47 @@ class NodeChecks:
                 self.findings.refuse(f"{key}.nai", node.nai, f"{why}; give each its own")
                 return
 
+    def _login(self, name: str, node: MobileNodeSection) -> None:
+        key, config = f"mobile_nodes.{name}", self._config
+        for field in ("spi", "key", "key_file"):
+            if getattr(node, field) is not None:
+                why = 'excludes keys = "login", which brings keys; remove one of them'
+                self.findings.refuse(f"{key}.{field}", None, why)
+        if node.home_address is None:
+            why = 'is required with keys = "login": it is what the login brings'
+            self.findings.refuse(f"{key}.home_address", None, why)
+        if node.identity is None:
+            if config.connections:
+                why = 'is required with keys = "login"; give the identity that logs in here, such '
+                self.findings.refuse(f"{key}.identity", None, f'{why}as "ann@example.com"')
+            return
+        try:
+            text = identity_text(node.identity)
+        except ValueError as error:
+            self.findings.refuse(f"{key}.identity", node.identity, str(error))
+            return
+        if "*" in text or len(text.encode()) > MAX_IDENTITY_OCTETS:
+            why = f"must be one identity, of at most {MAX_IDENTITY_OCTETS} octets, without *"
+            self.findings.refuse(f"{key}.identity", node.identity, why)
+        for agent in agents_serving(config, node):
+            other = self._logins.setdefault((agent, text.lower()), name)
+            if other != name:
+                why = f"is that of mobile_nodes.{other} as well, at home_agents.{agent}; one login"
+                why += " brings one home address of each home agent"
+                self.findings.refuse(f"{key}.identity", node.identity, why)
+
     def _node_keys(self, name: str, node: MobileNodeSection) -> None:
         key = f"mobile_nodes.{name}"
+        if node.logs_in:
+            self._login(name, node)
+            return
+        if node.identity is not None:
+            why = 'is never used without keys = "login"; remove it, or set that'
+            self.findings.refuse(f"{key}.identity", node.identity, why)
+        for agent in node.home_agents:
+            if agent in self._config.home_agents and self._config.home_agents[agent].remote:
+                why = f'is never used: home_agents.{agent} is remote and has its own; set "login"'
+                self.findings.refuse(f"{key}.keys", None, why)
         for field in ("key", "key_file"):
             if node.spi is None and getattr(node, field) is not None:
                 why = f"needs spi, the number that stands for it; give one from 256, with {field}"
@@ -200,10 +244,35 @@ def check_mobility_files(config: Config, findings: Findings) -> None:
             check_key_file(f"foreign_agents.{name}.known_home_agents.{other}", peer, findings)
         for number, one in enumerate(visited.visitor_keys):
             check_key_file(f"foreign_agents.{name}.visitor_keys[{number}]", one, findings)
+    _ticket_keys(config, findings)
     _readable(config, findings)
     file = config.mobility.mobile_nodes_file
     if file is not None and config.home_agents:
         findings.add(_nodes_file(config, file))
+
+
+def _ticket_keys(config: Config, findings: Findings) -> None:
+    where, file = "mobility.ticket_key_file", config.mobility.ticket_key_file
+    if file is not None:
+        try:
+            read_ticket_keys(file)
+        except FileRefusedError as error:
+            findings.refuse(where, file, str(error))
+            return
+        if _others_read(file):
+            findings.warn(where, file, f"readable by others; run: chmod 600 {file}")
+        return
+    try:
+        logins = [(name, one) for name, one in all_nodes(config).items() if one.logs_in]
+    except ConfigError:
+        return  # told of the file itself
+    for name, node in logins:
+        remote = [a for a in agents_serving(config, node) if config.home_agents[a].remote]
+        if remote or not config.connections:
+            other = f"home_agents.{remote[0]} is" if remote else "the gateway of these logins is"
+            why = f"is required by mobile_nodes.{name}: {other} in another box, and both need the"
+            findings.refuse(where, None, f"{why} same file; make it with: openssl rand -hex 32")
+            return
 
 
 def _key_files(key: str, node: MobileNodeSection, findings: Findings) -> None:

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,12 @@ from gateway.config.problem import ConfigError, Problem, shown
 
 MAX_NODES_OCTETS = 64 * 1024 * 1024
 """Of the file: more than two hundred thousand nodes."""
+
+
+MAX_TICKET_KEYS = 4
+MIN_TICKET_KEY_OCTETS = 16
+MAX_TICKET_KEYS_OCTETS = 4096
+_TICKET_KEYS_HOW = "give one key a line, the newest first; make one with: openssl rand -hex 32"
 
 
 class Keyed(Protocol):
@@ -66,6 +73,27 @@ def node_keys(node: MobileNodeSection) -> Iterator[tuple[str, NodeKey]]:
         yield f"keys[{number}]", _node_key(section.spi, section)
 
 
+def read_ticket_keys(file: Path) -> tuple[bytes, ...]:
+    """The keys of a ticket key file, one a line, the newest first.
+
+    Raises :class:`FileRefusedError`.
+    """
+    try:
+        text = read_file(file, MAX_TICKET_KEYS_OCTETS).decode("ascii")
+        lines = [one.strip() for one in text.splitlines()]
+        keys = tuple(decode_key(one) for one in lines if one and not one.startswith("#"))
+    except UnicodeDecodeError:
+        raise FileRefusedError(f"holds no keys; {_TICKET_KEYS_HOW}") from None
+    except ValueError as error:
+        raise FileRefusedError(str(error)) from None
+    if not 1 <= len(keys) <= MAX_TICKET_KEYS:
+        why = f"holds {len(keys)} keys, 1 to {MAX_TICKET_KEYS} are allowed; {_TICKET_KEYS_HOW}"
+        raise FileRefusedError(why)
+    if any(len(key) < MIN_TICKET_KEY_OCTETS for key in keys):
+        raise FileRefusedError(f"a key of it is too short; {_TICKET_KEYS_HOW}")
+    return keys
+
+
 def _node_key(spi: int, section: MobileNodeSection | NodeKeySection) -> NodeKey:
     return NodeKey(
         spi,
@@ -94,12 +122,28 @@ def nodes_of_file(path: Path) -> dict[str, MobileNodeSection]:
         raise ConfigError(problems_of(error, path, MobileNodesFile)) from None
 
 
+def _state_of(path: Path) -> tuple[int, ...]:
+    """What changes whenever a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache(1)
+def _nodes_of_unchanged_file(path: Path, state: tuple[int, ...]) -> dict[str, MobileNodeSection]:
+    """The nodes of a file that several parts of a start ask for; reading many takes seconds."""
+    del state
+    return nodes_of_file(path)
+
+
 def all_nodes(config: Config) -> dict[str, MobileNodeSection]:
     """Every mobile node by name. Raises :class:`ConfigError` where the file cannot be used."""
     file = config.mobility.mobile_nodes_file
     if file is None:
         return config.mobile_nodes
-    more = nodes_of_file(file)
+    more = _nodes_of_unchanged_file(file, _state_of(file))
     twice = [
         Problem(file, f"mobile_nodes.{name}", f"is in {shown(config.path)} as well; remove one")
         for name in more

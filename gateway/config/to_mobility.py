@@ -12,6 +12,7 @@ from gateway.config.mobility import (
     MobileNodeSection,
     PeerAgentSection,
 )
+from gateway.config.mobility_logins import identity_text
 from gateway.config.mobility_nodes import (
     Keyed,
     agents_serving,
@@ -34,6 +35,7 @@ from gateway.mip_agents.policy import (
     ReplayProtection,
     SecurityAssociation,
 )
+from gateway.mip_agents.ticket import TicketBox
 
 WHOLE_NETWORK_ADDRESSES = 65_536
 """Up to this size, a home network's pool spans all of it, less what is not dynamic."""
@@ -71,12 +73,13 @@ def folded_nai(nai: str) -> str:
     return f"{user}@{realm.lower()}" if at else nai
 
 
-def home_agents(config: Config) -> tuple[HomeAgentPolicy, ...]:
-    """The home agents in the order of the file. Reads the keys and the file of mobile nodes.
+def home_agents(config: Config, tickets: TicketBox | None = None) -> tuple[HomeAgentPolicy, ...]:
+    """The home agents of this box in the order of the file. Reads the keys and the file of nodes.
 
-    Raises :class:`ConfigError` where a file cannot be used (any more).
+    ``tickets`` opens what logins bring. Raises :class:`ConfigError` where a file cannot be used
+    (any more).
     """
-    if not config.home_agents:
+    if not config.own_home_agents:
         return ()
     sections = all_nodes(config)
     served: dict[str, list[MobileNode]] = {name: [] for name in config.home_agents}
@@ -87,8 +90,8 @@ def home_agents(config: Config) -> tuple[HomeAgentPolicy, ...]:
     fixed = frozenset(s.home_address for s in sections.values() if s.home_address is not None)
     ours = fixed | {agent.address for agent in config.home_agents.values()}
     return tuple(
-        _home_agent(config, name, agent, NodeTable(served[name]), ours)
-        for name, agent in config.home_agents.items()
+        _home_agent(config, name, agent, NodeTable(served[name]), ours, tickets=tickets)
+        for name, agent in config.own_home_agents.items()
     )
 
 
@@ -98,6 +101,8 @@ def _home_agent(
     section: HomeAgentSection,
     nodes: NodeTable,
     taken: frozenset[IPv4Address],
+    *,
+    tickets: TicketBox | None,
 ) -> HomeAgentPolicy:
     networks = {one: config.home_networks[one] for one in section.home_networks}
     return HomeAgentPolicy(
@@ -106,6 +111,7 @@ def _home_agent(
         placement=Placement(section.placement),
         networks=tuple(_network(one, network) for one, network in networks.items()),
         nodes=nodes,
+        tickets=tickets,
         pools={n: pool(n, network, taken) for n, network in networks.items() if network.dynamic},
         public_addresses=section.public_addresses,
         peer_agents=_peers(config, f"home_agents.{name}.foreign_agents", section.foreign_agents),
@@ -131,7 +137,7 @@ def _known_home_agents(config: Config) -> Iterator[IPv4Address]:
     """Every address that is a home agent's, as far as the configuration says."""
     for agent in config.home_agents.values():
         yield from (agent.address, *agent.public_addresses)
-    yield from config.mobility.inside_home_agents
+    yield from config.others_inside
     yield from (relay.home_agent for relay in config.mobility.relays)
 
 
@@ -186,6 +192,8 @@ def _node(config: Config, name: str, section: MobileNodeSection) -> MobileNode:
         ),
         max_care_of_addresses=section.max_care_of_addresses,
         max_packet_octets=section.max_packet_octets,
+        login=section.logs_in,
+        identity=identity_text(section.identity) if section.identity else "",
     )
 
 
@@ -274,12 +282,12 @@ def mobility_settings(config: Config) -> MobilitySettings | None:
     inside = tuple(_inside(config))
     links = (a.interface for a in config.foreign_agents.values() if not a.through_vpn)
     return MobilitySettings(
-        home_agents=tuple(agent.address for agent in config.home_agents.values()),
+        home_agents=tuple(agent.address for agent in config.own_home_agents.values()),
         inside_home_agents=inside,
         care_of_addresses=tuple(a.care_of_address for a in config.foreign_agents.values()),
         home_networks=tuple(
             _network(name, config.home_networks[name])
-            for agent in config.home_agents.values()
+            for agent in config.own_home_agents.values()
             for name in agent.home_networks
         ),
         visited_interfaces=tuple(dict.fromkeys(link for link in links if link is not None)),
@@ -301,10 +309,10 @@ def mobility_settings(config: Config) -> MobilitySettings | None:
 
 
 def _inside(config: Config) -> Iterator[IPv4Address]:
-    found = [a.address for a in config.home_agents.values() if a.placement == "inside"]
-    yield from dict.fromkeys([*found, *config.mobility.inside_home_agents])
+    found = [a.address for a in config.own_home_agents.values() if a.placement == "inside"]
+    yield from dict.fromkeys([*found, *config.others_inside])
 
 
 def _packet_sizes(config: Config) -> Iterator[int]:
-    yield from (agent.max_packet_octets for agent in config.home_agents.values())
+    yield from (agent.max_packet_octets for agent in config.own_home_agents.values())
     yield from (agent.max_packet_octets for agent in config.foreign_agents.values())

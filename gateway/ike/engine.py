@@ -158,6 +158,15 @@ class IkeEngine:
         self._core.trace = on
 
     @property
+    def mobility(self) -> MobilityAuthority | None:
+        """The home addresses that a login brings."""
+        return self._core.mobility
+
+    @mobility.setter
+    def mobility(self, authority: MobilityAuthority | None) -> None:
+        self._core.mobility = authority
+
+    @property
     def counters(self) -> dict[str, int]:
         """What happened how often, by name."""
         return self._core.counters

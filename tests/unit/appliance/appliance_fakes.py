@@ -14,6 +14,7 @@ class FakeEngine:
         self.outputs = []
         self.timer = None
         self.trace = False
+        self.mobility = None
         self.reactions = {}
         self.counters = {"messages_in": 3}
         self.ike = []

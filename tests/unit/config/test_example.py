@@ -169,8 +169,9 @@ def test_every_commented_table_can_be_used(tmp_path: Path) -> None:
 def test_every_commented_table_of_the_mobility_agents_can_be_used(tmp_path: Path) -> None:
     text = uncommented(example_text(), "[mobility]", ("#mobile_nodes_file",))
     headers = ("[home_", "[mobile_nodes.", "[foreign_agents.", "[[")
+    others = ("#key = ", "#interface", "#public_addresses", "#identity")
     for header in headers:
-        text = uncommented(text, header, ("#key = ", "#interface", "#public_addresses"))
+        text = uncommented(text, header, others)
     text = text.replace('#interface = "eth2"', 'interface = "eth2"')
     text = text.replace("#outside_interfaces", "outside_interfaces")
     path = tmp_path / "gateway.toml"
@@ -180,6 +181,18 @@ def test_every_commented_table_of_the_mobility_agents_can_be_used(tmp_path: Path
     assert list(config.home_agents["office"].foreign_agents) == ["branch"]
     assert [one.spi for one in config.mobile_nodes["ann"].keys] == [257]
     assert [one.public_port for one in config.mobility.relays] == [4434]
+
+
+def test_the_commented_device_can_log_in_instead(tmp_path: Path) -> None:
+    text = uncommented(example_text(), "[home_networks.", ("#interface",))
+    text = uncommented(text, "[home_agents.office]", ("#public_addresses",))
+    text = uncommented(text, "[mobile_nodes.ann]", ("#key", "#spi", "#algorithm", "#replay"))
+    text = text.replace("[mobile_nodes.ann]", '[mobile_nodes.ann]\nkeys = "login"')
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    config = load(path, with_files=False)
+    assert config.mobile_nodes["ann"].logs_in
+    assert config.mobile_nodes["ann"].identity == "ann@example.com"
 
 
 def uncommented(text: str, header: str, skipped: tuple[str, ...] = ()) -> str:
