@@ -36,6 +36,8 @@ TCP_KEEPALIVE_IDLE_S = 20
 """Keeps the mapping of NATs open, as keepalives of RFC 3948 do for UDP."""
 TCP_KEEPALIVE_TRIES = 6
 TCP_GIVE_UP_MS = 120_000
+UNSENT_OCTETS = 128 * 1024
+"""What the kernel may hold beyond what is under way, or seconds of old packets queue up there."""
 SO_RCVBUFFORCE = 33
 COUNTERS = (
     "octets_in",
@@ -118,13 +120,14 @@ class RelaySocket:
 
 
 def prepare(sock: socket.socket) -> None:
-    """Options of a TCP socket that carries a tunnel: no delay, and a dead peer is noticed."""
+    """Options of a TCP socket that carries a tunnel: no delays, and a dead peer is noticed."""
     for option, value in (
         (socket.TCP_NODELAY, 1),
         (socket.TCP_KEEPIDLE, TCP_KEEPALIVE_IDLE_S),
         (socket.TCP_KEEPINTVL, TCP_KEEPALIVE_IDLE_S),
         (socket.TCP_KEEPCNT, TCP_KEEPALIVE_TRIES),
         (socket.TCP_USER_TIMEOUT, TCP_GIVE_UP_MS),
+        (socket.TCP_NOTSENT_LOWAT, UNSENT_OCTETS),
     ):
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
