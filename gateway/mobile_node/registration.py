@@ -196,6 +196,8 @@ class RegistrationClient(Showing):
         if attempt is None:
             return
         if now < attempt.gives_up_at:
+            # Forged refusals may have used them up.
+            attempt.remedies = 0
             self._transmit(attempt, now)
             return
         self._attempt = None
@@ -300,6 +302,8 @@ class RegistrationClient(Showing):
             self._counters["revocations"] += 1
             self._send(heard.acknowledgment, revocable.via)
         if heard.ends:
+            # What was granted before and arrives after it is no more.
+            self._outstanding.clear()
             self._end(EndReason.REVOKED)
         return heard.ours
 
@@ -310,8 +314,6 @@ class RegistrationClient(Showing):
         if attempt is not None:
             attempt.discarded += 1
         self._outputs.append(events.discarded(self._policy, str(source), why, logged=logged))
-
-    # -- believing ---------------------------------------------------------------------------
 
     def _accept(self, answer: Answer, source: Endpoint, now: float) -> None:
         sent = answer.sent

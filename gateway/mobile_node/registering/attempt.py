@@ -14,7 +14,8 @@ LATE_S = 60.0
 MAX_OUTSTANDING = 64
 MAX_RESYNCHRONISATIONS = 3
 MAX_REMEDIES = 5
-"""Of one attempt; whoever denies on and on does not make us send on and on."""
+"""Between two transmissions of the plan; whoever denies on and on does not make us send on and
+on."""
 RENEW_AFTER = 2 / 3
 """Of a lifetime; up to a tenth of it earlier, so that not all nodes come at once."""
 RENEW_JITTER = 0.1

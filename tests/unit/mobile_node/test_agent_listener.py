@@ -186,6 +186,12 @@ def test_a_silent_agent_is_asked_before_it_is_given_up(link: Link0) -> None:
     assert solicitations(link.passes(29)) == [pytest.approx(120.0)]
 
 
+def test_h62_many_silent_agents_are_asked_once(link: Link0) -> None:
+    for number in range(10):
+        link.hear(mac=bytes([number]))
+    assert len(solicitations(link.passes(29))) == 1
+
+
 def test_an_agent_that_says_goodbye_is_gone_at_once(link: Link0) -> None:
     link.hear()
     said = link.hear(replace(PLAIN, sequence=2, lifetime_s=0))

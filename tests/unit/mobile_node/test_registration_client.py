@@ -14,6 +14,7 @@ from registration_world import (
     HOME_AGENT,
     KEY,
     SOON,
+    Nodes,
     World,
     foreign_policy,
     home_policy,
@@ -28,8 +29,8 @@ from gateway.mip_agents.codec.extensions import (
     ZeroOverheadRequest,
 )
 from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
-from gateway.mip_agents.policy import Allowance, ReplayProtection
-from gateway.mobile_node.registering.outcome import EndReason, Retransmission
+from gateway.mip_agents.policy import Allowance, MobileNode, ReplayProtection
+from gateway.mobile_node.registering.outcome import EndReason, Retransmission, Via
 
 NONCES = replace(KEY, replay=ReplayProtection.NONCES)
 
@@ -104,6 +105,15 @@ def test_a_co_located_address_by_way_of_a_foreign_agent() -> None:
     assert udp.from_foreign_agent
 
 
+def test_udp_is_not_forced_by_way_of_a_foreign_agent() -> None:
+    """The home agent would have to deny it (RFC 3519 section 4.11)."""
+    world = World(node_policy(force_udp=True))
+    via = replace(DIRECT, destination=BY_AGENT.destination, link_address=BY_AGENT.link_address)
+    world.register(via)
+    assert world.client.registered
+    assert not world.accepted[0].udp
+
+
 def test_a_nat_shows_and_is_kept_open() -> None:
     world = World(home=home_policy(keepalive_s=50), nat=True)
     world.register()
@@ -161,6 +171,24 @@ def test_zero_overhead_is_confirmed_or_not_there() -> None:
     world = World(node_policy(zero_overhead=True))
     world.register(BY_AGENT, default_destination=GATEWAY)
     assert requests(world)[0].first(ZeroOverheadRequest) is None
+
+
+def test_a_foreign_agent_behind_a_nat_needs_nothing_of_us() -> None:
+    world = World(foreign=foreign_policy(udp_tunnelling=Allowance.ALLOWED))
+    world.register(BY_AGENT)
+    (accepted,) = world.accepted
+    assert not accepted.udp
+    world.run(600)
+    assert {one.message[0] for one in world.sent} == {1}
+
+
+@pytest.mark.parametrize("via", [DIRECT, BY_AGENT], ids=["direct", "by-agent"])
+def test_a_node_with_a_name(via: Via) -> None:
+    node = MobileNode("laptop", HOME, "laptop@example.org", associations=(KEY,))
+    world = World(node_policy(nai="laptop@example.org"), home_policy(nodes=Nodes(node)))
+    world.register(via)
+    assert world.client.registered
+    assert not world.denied
 
 
 # -- retransmission --------------------------------------------------------------------------

@@ -467,6 +467,17 @@ def test_challenges_that_never_end_are_not_followed_for_ever(code: int) -> None:
     assert asking.client.trying
 
 
+def test_forged_challenges_do_not_make_us_deaf_to_the_true_one() -> None:
+    asking = Asking(BY_AGENT)
+    for number in range(20):
+        forged = Challenge(b"forged%02d" % number)
+        asking.hears(asking.reply(code=106, key=None, behind=(forged,)), RELAY)
+    asking.waits()
+    true = Challenge(b"the true one")
+    asking.hears(asking.reply(code=104, key=None, behind=(true,)), RELAY)
+    assert asking.request.first(Challenge) == true
+
+
 @pytest.mark.parametrize("value", [b"a", b"abc"])
 def test_a_challenge_that_is_too_short_is_none(value: bytes) -> None:
     asking = Asking(BY_AGENT)
@@ -573,6 +584,20 @@ def test_h64_nothing_is_revoked_that_was_not_agreed_to_be() -> None:
     assert not world.accepted[0].revocable
     assert not world.hear(revocation(int(world.wall()) + 1))
     assert world.client.registered
+
+
+def test_h64_a_grant_of_before_the_revocation_is_no_more() -> None:
+    """The reply to a renewal was slower than the revocation that followed it."""
+    world = World()
+    world.register()
+    world.way.delays = lambda message: [5.0] if message[0] == 3 else [0.01]
+    world.client.renew(world.now, Retransmission(10, 1, 10, 3))
+    world.run(1)
+    world.home.revoke(HOME, world.now)
+    world.run(10)
+    assert len(world.ended) == 1
+    assert not world.bindings
+    assert not world.client.registered
 
 
 def test_h64_the_attachment_before_cannot_be_revoked_any_more() -> None:
