@@ -20,7 +20,9 @@ from gateway.domain.wire import Reader, WireError
 
 VERSION = 1
 MAX_GRANTS = 8
-MAX_OCTETS = 2 + MAX_GRANTS * (19 + 255)
+MAX_TICKET_OCTETS = 247
+"""What a device can show to a home agent: an extension of Mobile IP carries no more."""
+MAX_OCTETS = 2 + MAX_GRANTS * (19 + MAX_TICKET_OCTETS)
 FIRST_SPI = 256
 _GRANT = struct.Struct("!BBIIIIB")
 _INSIDE = 1
@@ -47,8 +49,9 @@ def serialize(grants: Sequence[TicketedGrant]) -> bytes:
         raise ValueError(f"{len(grants)} grants; 1 to {MAX_GRANTS} are allowed")
     parts = [bytes([VERSION, len(grants)])]
     for one in grants:
-        if not 1 <= len(one.ticket) <= 255:
-            raise ValueError(f"ticket of {len(one.ticket)} octets; 1 to 255 are allowed")
+        if not 1 <= len(one.ticket) <= MAX_TICKET_OCTETS:
+            size = len(one.ticket)
+            raise ValueError(f"ticket of {size} octets; 1 to {MAX_TICKET_OCTETS} are allowed")
         grant = one.grant
         parts.append(
             _GRANT.pack(
@@ -86,7 +89,7 @@ def parse(octets: bytes) -> tuple[TicketedGrant, ...]:
 
 def _parse_one(reader: Reader) -> TicketedGrant:
     flags, prefix, agent, home, spi, lifetime_s, size = _GRANT.unpack(reader.take(_GRANT.size))
-    if flags & ~_INSIDE or prefix > 32 or not size:
+    if flags & ~_INSIDE or prefix > 32 or not 1 <= size <= MAX_TICKET_OCTETS:
         raise WireError(f"mobility grant with flags {flags}, prefix {prefix}, ticket of {size}")
     if spi < FIRST_SPI:
         raise WireError(f"mobility grant with the reserved SPI {spi}")

@@ -27,6 +27,7 @@ from gateway.ike.auth.identity import Identity
 from gateway.ike.codec import Notify
 from gateway.ike.codec.mobility_grants import (
     MAX_GRANTS,
+    MAX_TICKET_OCTETS,
     TicketedGrant,
     parse,
     serialize,
@@ -214,6 +215,7 @@ def test_grants_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         GOOD[:2] + b"\x80" + GOOD[3:],
         GOOD[:3] + b"\x21" + GOOD[4:],
         bytes(5000),
+        GOOD[:20] + b"\xf8" + bytes(248),
         GOOD[:12] + bytes(4) + GOOD[16:],
     ],
 )
@@ -386,7 +388,7 @@ def ticketed(draw: st.DrawFn) -> TicketedGrant:
         MobilityGrant(draw(st.booleans()), draw(addresses), home, network),
         draw(st.integers(256, 2**32 - 1)),
         draw(st.integers(0, 2**32 - 1)),
-        draw(st.binary(min_size=1, max_size=255)),
+        draw(st.binary(min_size=1, max_size=MAX_TICKET_OCTETS)),
     )
 
 
@@ -417,6 +419,6 @@ def test_bounds_of_what_is_written() -> None:
         serialize([])
     with pytest.raises(ValueError, match="grants"):
         serialize([one] * (MAX_GRANTS + 1))
-    for ticket in (b"", bytes(256)):
+    for ticket in (b"", bytes(MAX_TICKET_OCTETS + 1)):
         with pytest.raises(ValueError, match="ticket"):
             serialize([replace(one, ticket=ticket)])
