@@ -28,6 +28,7 @@ BENCHMARKS = (
     "handover",
     "mip_kernel",
     "mip_forwarding",
+    "node_handover",
 )
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
 NATIVE = ("ike_memory", "ike_flood", "mip_registrations")

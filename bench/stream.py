@@ -44,8 +44,9 @@ class End:
 
     def signalled(self, number: int, _frame: FrameType | None) -> None:
         """Signal handler."""
-        self.asked = number == signal.SIGHUP
-        self.ended = number == signal.SIGTERM
+        # Signals that came together are handled together: one must not undo another.
+        self.asked |= number == signal.SIGHUP
+        self.ended |= number == signal.SIGTERM
         if number in {signal.SIGUSR1, signal.SIGUSR2}:
             self.sending = number == signal.SIGUSR1
             self._next = time.monotonic()

@@ -51,9 +51,9 @@ class Direction:
 class Streams:
     """1,000 datagrams per second each way between device and server."""
 
-    def __init__(self, lab: Lab, name: str = "stream") -> None:
+    def __init__(self, lab: Lab, name: str = "stream", *, device: str = INNER) -> None:
         self._lab = lab
-        ends = {"device": INNER, "server": str(plan.SERVER)}
+        ends = {"device": device, "server": str(plan.SERVER)}
         self._files: dict[str, Path] = {}
         self._processes: list[Process] = []
         for host, other in (("device", "server"), ("server", "device")):
