@@ -30,8 +30,6 @@ from gateway.mobile_node.registering.showing import Showing
 
 RegistrationOutput = TransmitRegistration | Outcome | Event
 
-RENEWAL_MAX_S: Final = 30.0
-"""Between two transmissions of a renewal of our own."""
 SHORTEST_WAIT_S: Final = 5.0
 """Between a renewal that came to nothing and the next."""
 OVERTAKEN_S: Final = 2.0
@@ -61,6 +59,8 @@ class RegistrationClient(Showing):
         self._wall_clock = wall_clock
         self._outstanding = Outstanding()
         self._revocable: Revocable | None = None
+        self._left: tuple[object, ...] = ()
+        """Where it was deregistered last: again is nothing new."""
         self._timers: Timers[_Timer] = Timers()
         self._outputs: list[RegistrationOutput] = []
 
@@ -128,6 +128,7 @@ class RegistrationClient(Showing):
     def stop(self) -> None:
         """Forget attempt and registration, send nothing; what is outstanding no longer counts."""
         self._attempt = self._registration = self._revocable = None
+        self._left = ()
         self._outstanding.clear()
         for timer in ("transmit", "renew", "expire", "keepalive"):
             self._timers.cancel(timer)
@@ -212,13 +213,7 @@ class RegistrationClient(Showing):
         if self._attempt is not None:
             self._plan_another_renewal(self._attempt, now)
             return
-        # It is worth a try for as long as the registration lasts; there is time for it.
-        plan = replace(
-            registration.retransmission,
-            max_s=max(registration.retransmission.max_s, RENEWAL_MAX_S),
-            give_up_s=None,
-        )
-        self._begin(Attempt(registration.via, registration.next_wish, plan, automatic=True), now)
+        self._begin(registration.renewal(), now)
 
     def _plan_another_renewal(self, attempt: Attempt, now: float) -> None:
         registration = self._registration
@@ -329,7 +324,7 @@ class RegistrationClient(Showing):
         if registration.expires_at <= now:
             self._discard(source, "what it grants is over already")
             return
-        self._registration = registration
+        self._registration, self._left = registration, ()
         self._revocable = agree(
             self._policy, sent.via, sent.association, grant.revocation_timestamp, self._revocable
         )
@@ -354,7 +349,9 @@ class RegistrationClient(Showing):
                 self._revocable = None
             else:
                 registration = None
-        outcome = result.deregistered(policy, sent, registration)
+        again = self._left == sent.via.attachment
+        self._left = sent.via.attachment
+        outcome = result.deregistered(policy, sent, registration, again=again)
         self._outputs += (outcome, events.accepted(policy, outcome))
 
     def _refused(self, answer: Answer, now: float) -> None:

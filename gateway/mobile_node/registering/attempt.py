@@ -19,6 +19,8 @@ on."""
 RENEW_AFTER = 2 / 3
 """Of a lifetime; up to a tenth of it earlier, so that not all nodes come at once."""
 RENEW_JITTER = 0.1
+RENEWAL_MAX_S = 30.0
+"""Between two transmissions of a renewal of our own."""
 NEVER = float("inf")
 
 
@@ -176,6 +178,12 @@ class Registration:
     def next_wish(self) -> Wish:
         """What its renewal asks for."""
         return replace(self.wish, challenge=self.challenge)
+
+    def renewal(self) -> Attempt:
+        """Ours: there is time for it, for as long as the registration lasts."""
+        plan = self.retransmission
+        plan = replace(plan, max_s=max(plan.max_s, RENEWAL_MAX_S), give_up_s=None)
+        return Attempt(self.via, self.next_wish, plan, automatic=True)
 
     def renew_at(self, jitter: float) -> float:
         """When to ask for more; ``jitter`` is between 0 and 1."""

@@ -35,9 +35,10 @@ def accepted(policy: HomeAgentPolicy, outcome: Accepted) -> Event:
         "zero_overhead": str(tunnel.zero_overhead or ""),
         "encapsulation": tunnel.encapsulation.value,
     }
+    severity = Severity.DEBUG if outcome.renewed else Severity.INFO
     if outcome.deregistered:
         text = f"deregistered {_where(outcome.via)} from home agent {policy.home_agent}"
-        return Event("deregistered", text, Severity.INFO, fields)
+        return Event("deregistered", text, severity, fields)
     lasting = "for ever" if outcome.lifetime_s == 0xFFFF else f"for {outcome.lifetime_s} s"
     how = [tunnel.encapsulation.value]
     if outcome.udp:
@@ -48,7 +49,6 @@ def accepted(policy: HomeAgentPolicy, outcome: Accepted) -> Event:
         f"{'renewed' if outcome.renewed else 'registered'} {_where(outcome.via)} with home agent"
         f" {policy.home_agent} {lasting}, {', '.join(how)}"
     )
-    severity = Severity.DEBUG if outcome.renewed else Severity.INFO
     return Event("registered", text, severity, fields)
 
 

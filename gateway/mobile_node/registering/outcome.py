@@ -73,7 +73,8 @@ class Accepted:
     zero_overhead: bool = False
     deregistered: bool = False
     renewed: bool = False
-    """There was a registration already, and its tunnel is the same."""
+    """Nothing is new: the registration was there already, with the same tunnel; or it was
+    deregistered from here before."""
     revocable: bool = False
     """The home agent will say so when it ends the binding (RFC 3543)."""
     code: int = 0

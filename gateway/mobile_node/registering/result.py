@@ -46,12 +46,19 @@ def accepted(answer: Answer, grant: Grant, before: Registration | None) -> Accep
     )
 
 
-def deregistered(policy: HomeAgentPolicy, sent: Sent, ended: Registration | None) -> Accepted:
+def deregistered(
+    policy: HomeAgentPolicy, sent: Sent, ended: Registration | None, *, again: bool
+) -> Accepted:
     """A deregistration; ``ended`` is what was ours of it."""
     via = sent.via
     tunnel = NodeTunnel(policy.home_address, policy.home_agent, via.care_of_address, via.co_located)
     return Accepted(
-        via, tunnel if ended is None else ended.tunnel, 0, sent.sent_at, deregistered=True
+        via,
+        tunnel if ended is None else ended.tunnel,
+        0,
+        sent.sent_at,
+        deregistered=True,
+        renewed=again,
     )
 
 

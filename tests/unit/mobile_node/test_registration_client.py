@@ -21,6 +21,7 @@ from registration_world import (
     node_policy,
 )
 
+from gateway.domain.event import Severity
 from gateway.domain.mobility import Encapsulation
 from gateway.mip_agents.codec.extensions import (
     Challenge,
@@ -434,6 +435,22 @@ def test_deregistering_at_home_ends_everything() -> None:
     assert world.accepted[-1].deregistered
     assert not world.bindings
     assert not world.client.registered
+
+
+def test_deregistering_again_is_nothing_new() -> None:
+    """At home that is how the home agent proves, again and again, that it is there."""
+    world = World()
+    at_home = replace(DIRECT, source=HOME, care_of_address=HOME)
+    for _ in range(3):
+        world.client.deregister(at_home, world.now, SOON)
+        world.run(30)
+    assert [one.renewed for one in world.accepted] == [False, True, True]
+    told = [one.severity for one in world.events if one.name == "deregistered"]
+    assert told == [Severity.INFO, Severity.DEBUG, Severity.DEBUG]
+    world.register()
+    world.client.deregister(at_home, world.now, SOON)
+    world.run(30)
+    assert not world.accepted[-1].renewed
 
 
 def test_deregistering_what_was_never_registered_here() -> None:
