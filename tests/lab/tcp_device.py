@@ -1,7 +1,8 @@
 """A device with our own engine, kernel dataplane and TCP tunnel, run on a host of the lab.
 
 ``python tcp_device.py FOLDER``: takes ``device.toml`` there, opens the tunnel and keeps it open,
-and writes what happens to ``events`` as lines of JSON.
+and writes what happens to ``events`` as lines of JSON. With a file ``silent`` there, IKE says
+nothing when the tunnel is made anew.
 """
 
 import asyncio
@@ -83,6 +84,8 @@ async def run(folder: Path) -> None:
                     await asyncio.sleep(REOPEN_S)
             emit(Event("tcp_up", str(tunnel.port)))
             # The gateway follows what is authentic; it may be long until there is traffic.
+            if (folder / "silent").exists():
+                continue
             for spis, _ in engine.ike_sa_names():
                 spi, local = bytes.fromhex(spis.partition("_")[0]), Endpoint(ours, 4500)
                 engine.local_address_changed(spi, local, loop.time())

@@ -101,3 +101,12 @@ def test_peer_that_takes_all_traffic(workshop: Workshop) -> None:
     assert "would get all our traffic; name its networks" in warned(workshop.load(text))
     opened = text.replace("[connections.staff]", '[connections.staff]\nremote = "192.0.2.9"')
     assert workshop.load(opened).warnings == ()
+
+
+def test_one_source_may_take_all_tcp_connections(workshop: Workshop) -> None:
+    text = "[ike]\ntcp_connections = 50\n"
+    assert workshop.load(text + MINIMAL).warnings == ()
+    both = text + "tcp_connections_per_source = 60\n" + MINIMAL
+    assert "ike.tcp_connections_per_source = 60: above tcp_connections" in warned(
+        workshop.load(both)
+    )
