@@ -34,16 +34,16 @@ def front_runner(core: Core, ranked: list[Place]) -> Place | None:
 def _ready(core: Core, place: Place, now: float) -> bool:
     """Whether the session can go over to a better interface without a gap."""
     if core.policy.external is not None:
-        if place.outside_answered:
+        if place.external.answered:
             return True
-        if not place.external_silent:
+        if not place.external.silent:
             return False
     if not place.period_over(core.alarm):
         return False
     # Without an answer of the x-HA something else has to tell that the link leads anywhere.
-    if place.portal_answered and place.portal in (Portal.OPEN, Portal.UNKNOWN):
+    if place.portals.answered and place.portals.found in (Portal.OPEN, Portal.UNKNOWN):
         return True
-    if place.may_probe(now, core.alarm):
+    if place.portals.may_probe(now, core.alarm):
         core.outputs.append(ProbePortal(place.interface))
     return False
 
@@ -65,14 +65,14 @@ def ask(core: Core, chosen: Place | None, now: float) -> None:
         external = not inside and (place is chosen or place is front)
         if external and place is chosen and working and not _needs_external(core, place):
             # The session goes straight to the gateway: an answer would only say "outside".
-            external = not place.outside_answered
-            if place.outside_answered:
-                place.release_external()
+            external = not place.external.answered
+            if place.external.answered:
+                place.external.release()
         elif not external and not inside:
-            place.release_external()
+            place.external.release()
         place.ask(now, core.alarm, internal=internal, external=external)
 
 
 def _needs_external(core: Core, place: Place) -> bool:
     outer = core.vpn.outer
-    return outer is None or outer != place.foothold.own_address
+    return outer is None or outer != place.own_address

@@ -107,8 +107,8 @@ class Core:
         for place in self.places.values():
             if place.internal is not None:
                 yield "i-MIP", place, place.internal
-            if place.external is not None:
-                yield "x-MIP", place, place.external
+            if place.external.client is not None:
+                yield "x-MIP", place, place.external.client
         if self.inner is not None:
             yield "i-MIP", None, self.inner
 
@@ -198,6 +198,14 @@ class Core:
             self.outputs.append(CloseVpn(reason))
             self.vpn.down(now)
         self.forget_inner()
+
+    def pass_on(self, event: Event, *, quietly: bool = False) -> None:
+        """An event of a part; ``quietly``: it is good news that were expected."""
+        if quietly and event.severity is Severity.INFO:
+            event = replace(event, severity=Severity.DEBUG)
+        if event.severity is not Severity.DEBUG:
+            self.recent.append(event.text)
+        self.outputs.append(event)
 
     def tell(
         self, name: str, text: str, severity: Severity = Severity.INFO, **fields: object

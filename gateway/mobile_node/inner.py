@@ -31,7 +31,10 @@ def carry(core: Core, now: float) -> NodeTunnel | None:
         if core.inner_via is not None:
             client.stop()
         core.inner_via, core.inner_current, core.inner_retry_at = via, False, now
-    if not core.inner_current and not client.trying and core.alarm.reached(core.inner_retry_at):
+    if client.trying or (core.inner_current and not core.inner_silent):
+        return client.tunnel if core.inner_current else None
+    if core.alarm.reached(core.inner_retry_at):
+        # Also a renewal that nobody answered: what stands is not left to run out.
         client.register(via, now, retransmission=THROUGH_VPN)
     return client.tunnel if core.inner_current else None
 

@@ -27,7 +27,7 @@ def settle(core: Core, place: Place, now: float) -> None:
     for other in core.places.values():
         if other is not place:
             other.proof = None
-        other.leave_external(now)
+        other.external.leave(other.foothold, now)
     _watch(core, place, now)
 
 

@@ -19,7 +19,7 @@ def leave(core: Core, reason: str, now: float) -> None:
         internal = place.internal
         if internal is not None and internal.via is not None and place.proof is not None:
             internal.deregister(internal.via, now, ONCE)
-        place.leave_external(now)
+        place.external.leave(place.foothold, now)
         place.proof = None
     # What is sent through the VPN has to be sent before it closes.
     for layer, _, one in core.clients():

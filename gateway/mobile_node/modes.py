@@ -54,15 +54,23 @@ def plans(policy: NodePolicy, foothold: Foothold, knowledge: Knowledge) -> list[
     fa = vpn.vpn_fa and policy.internal is not None and not knowledge.refuses_vpn_fa
     direct = direct_plan(policy, knowledge)
     own = foothold.own_address is not None
-    if own and direct is not None and not knowledge.lacks_mobility:
-        found.append(direct)
     letter = "f" if foothold.by_agent else "c"
+    straight = [direct] if own and direct is not None and not knowledge.lacks_mobility else []
+    if letter == "c":
+        found += straight
     if policy.external is not None and _external_allowed(policy, letter):
         vpn_fa = fa and allows(policy, _EXTERNAL_FA[letter])
-        by_home_agent = Plan("x-HA", letter, vpn_fa)
-        found.append(by_home_agent)
         if letter == "c":
+            found.append(Plan("x-HA", letter, vpn_fa))
             found.append(Plan("x-HA in UDP", letter, vpn_fa, forced_udp=True))
+        else:
+            # A session that begins here may go on where there is an address of our own.
+            mobile = direct if direct is not None and not knowledge.lacks_mobility else Plan("")
+            update, mobike = mobile.endpoint_update, mobile.mobike
+            found.append(Plan("x-HA", letter, vpn_fa, update, mobike))
+    if letter == "f":
+        # An agent that insists on registrations lets others pass only by grace.
+        found += straight
     # The draft's fallback is the x-HA; without one, or if it is down, a session that ends with
     # the next move is still better than none.
     if own and (knowledge.lacks_mobility or direct is None) and _direct_allowed(policy):

@@ -45,3 +45,8 @@ def detecting(detection: Detection, give_up_s: float) -> Retransmission:
         detection.retransmit_max_s,
         give_up_s=give_up_s,
     )
+
+
+def looking_again(listen_s: float) -> Retransmission:
+    """Of a look that is taken now and then while the node works: two requests, no more."""
+    return Retransmission(listen_s, 1.0, listen_s, give_up_s=2 * listen_s)

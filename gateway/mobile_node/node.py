@@ -14,12 +14,14 @@ from gateway.mobile_node.inputs import LinkState, Portal, VpnSession
 from gateway.mobile_node.modes import Knowledge
 from gateway.mobile_node.outputs import NodeOutput, Solicit, TransmitRegistration
 from gateway.mobile_node.policy import NodePolicy
-from gateway.mobile_node.registering.outcome import GaveUp, Outcome
+from gateway.mobile_node.registering.outcome import Denied, GaveUp, Outcome
 from gateway.mobile_node.status import NodeStatus
 from gateway.mobile_node.vpn_layer import VpnState
 
 MAX_PASSES = 16
 """Of one call. What is left then is done at the next one, which follows at once."""
+PASSED_OVER_S = 60.0
+"""A foreign agent that refused is not asked in this time where there is another one."""
 
 
 class MobileNode:
@@ -295,8 +297,7 @@ class MobileNode:
                     core.messages[layer] += 1
                     core.outputs.append(output)
                 elif isinstance(output, Event):
-                    core.recent.append(output.text)
-                    core.outputs.append(output)
+                    core.pass_on(output, quietly=_is_monitoring(where))
                 else:
                     news = True
                     self._hear(layer, where, output, now)
@@ -308,12 +309,12 @@ class MobileNode:
         for output in place.listener.take_outputs():
             if isinstance(output, Solicit):
                 # A link that works without an agent is not searched for one any more.
-                if not (place.settled and place.foothold.own_address is not None):
+                if not (place.settled and place.own_address is not None):
                     core.messages["solicitations"] += 1
                     core.outputs.append(output)
                 continue
             if isinstance(output, Event):
-                core.outputs.append(output)
+                core.pass_on(output)
                 continue
             heard = True
             if isinstance(output, AgentHeard) and output.restarted:
@@ -333,6 +334,8 @@ class MobileNode:
 
     def _hear(self, layer: str, place: Place | None, outcome: Outcome, now: float) -> None:
         core = self._core
+        if place is not None and isinstance(outcome, Denied) and outcome.by_foreign_agent:
+            self._pass_over_agent(place, now)
         if place is None:
             inner.hear(core, outcome, now)
         elif layer == "x-MIP":
@@ -341,6 +344,12 @@ class MobileNode:
             self._proven(place, now)
         elif isinstance(outcome, GaveUp) and core.vpn.state is VpnState.UP:
             inner.confirm(core, now)
+
+    def _pass_over_agent(self, place: Place, now: float) -> None:
+        """A foreign agent refuses: take another one, if there is any."""
+        agent = place.foothold.agent
+        if agent is not None and sum(one.foreign for one in place.listener.agents(now)) > 1:
+            place.listener.pass_over(agent, now + PASSED_OVER_S)
 
     def _proven(self, place: Place, now: float) -> None:
         """An answer of the i-HA has moved the binding to this interface."""
@@ -353,8 +362,16 @@ class MobileNode:
             used.confirm(now)
 
 
+def _is_monitoring(place: Place | None) -> bool:
+    """Whether what a client tells is the same as half a minute ago."""
+    return place is not None and place.proof is not None
+
+
 def _same_connection(before: LinkState, after: LinkState) -> bool:
     """Whether nothing has changed that a proof rests on."""
+    routers = {before.router_link_address, after.router_link_address} - {b""}
+    if len(routers) > 1:
+        return False
     return (before.generation, before.carrier, before.address, before.router) == (
         after.generation,
         after.carrier,

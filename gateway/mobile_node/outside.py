@@ -52,7 +52,7 @@ def _carry(core: Core, place: Place, now: float) -> bool:
     mobile = modes.moves_by(core.policy, core.knowledge, session)
     bottom = _bottom(core, place, mobile)
     if bottom is None:
-        if _external_possible(core, place, mobile) and not place.external_silent:
+        if _external_possible(core, place, mobile) and not place.external.silent:
             core.use(place, now)
             core.hold(
                 "moved; waiting for the x-HA to know the new address", now, _attachment(core, place)
@@ -91,8 +91,13 @@ def _carry(core: Core, place: Place, now: float) -> bool:
 
 def _bottom(core: Core, place: Place, mobile: str) -> Bottom | None:
     """How the session is carried from an interface; None if it is not, or not yet."""
-    own, outer = place.foothold.own_address, core.vpn.outer
-    if own is not None and (own == outer or (mobile and "direct" not in place.failed)):
+    own, outer = place.own_address, core.vpn.outer
+    insists = place.foothold.by_agent and _external_possible(core, place, mobile)
+    if (
+        own is not None
+        and not insists
+        and (own == outer or (mobile and "direct" not in place.failed))
+    ):
         direct = modes.direct_plan(core.policy, core.knowledge)
         if own == outer or direct is not None:
             return Bottom("", own, None, place.foothold.attachment(None, direct=True))
@@ -109,7 +114,7 @@ def _external_bottom(core: Core, place: Place, tunnel: NodeTunnel) -> Bottom:
 
 def _external_possible(core: Core, place: Place, mobile: str) -> bool:
     external = core.policy.external
-    if external is None or place.external_via() is None:
+    if external is None or place.external.via(place.foothold) is None:
         return False
     if not mobile and core.vpn.outer != external.home_address:
         return False
@@ -127,7 +132,7 @@ def _wait(core: Core, place: Place, now: float) -> bool:
         return False
     bottom = _bottom_of_plan(core, place, plan)
     if plan.external:
-        overtaken = place.external_silent and bottom is None
+        overtaken = place.external.silent and bottom is None
         vpn.interface, vpn.generation = place.interface, place.link.generation
     else:
         goes = (place.interface, place.link.generation, vpn.outer)
@@ -155,14 +160,14 @@ def gave_up(core: Core, reason: str, now: float) -> None:
     place = core.places.get(vpn.interface)
     if place is not None and vpn.plan is not None:
         place.failed.add(vpn.plan.name)
-        place.probe_at = min(place.probe_at, now)
+        place.portals.hurry(now)
 
 
 def _bottom_of_plan(core: Core, place: Place, plan: Plan) -> Bottom | None:
     if plan.external:
         tunnel = place.external_tunnel
         return None if tunnel is None else _external_bottom(core, place, tunnel)
-    own = place.foothold.own_address
+    own = place.own_address
     if own is None:
         return None
     return Bottom("", own, None, place.foothold.attachment(None, direct=True))
@@ -208,8 +213,8 @@ def _try(core: Core, place: Place, plan: Plan, now: float) -> bool:
         if plan.forced_udp and not _force_udp(place, now):
             place.failed.add(plan.name)
             return False
-        if place.external_tunnel is None or not place.external_current:
-            if place.external_silent:
+        if place.external_tunnel is None or not place.external.current:
+            if place.external.silent:
                 place.failed.add(plan.name)
                 return False
             core.hold(words.waiting_for_external(core, place), now, _attachment(core, place))
@@ -242,20 +247,19 @@ def _try(core: Core, place: Place, plan: Plan, now: float) -> bool:
 
 def _force_udp(place: Place, now: float) -> bool:
     """Make the x-HA's tunnel one in UDP; False when it is, and that did not help."""
-    if place.force_external_udp:
+    if place.external.forced_udp:
         return True
     tunnel = place.external_tunnel
     if tunnel is None or tunnel.udp_port:
         return False
-    place.force_external_udp = True
-    place.ask_external_anew(now)
+    place.external.force_udp(now)
     return True
 
 
 def _suspect(core: Core, place: Place, now: float) -> None:
     """Where nobody answers, look for a captive portal."""
-    doubtful = place.failed or place.captive or (place.external_silent and not place.proof)
-    if doubtful and not place.outside_answered and place.may_probe(now, core.alarm):
+    doubtful = place.failed or place.captive or (place.external.silent and not place.proof)
+    if doubtful and not place.external.answered and place.portals.may_probe(now, core.alarm):
         core.outputs.append(ProbePortal(place.interface))
 
 

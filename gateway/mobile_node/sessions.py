@@ -36,7 +36,14 @@ def came_up(core: Core, session: VpnSession, now: float) -> None:
     )
     if session.credentials:
         core.outputs.append(KeepCredentials(session.credentials))
-        learn(core, session.credentials)
+        try:
+            learn(core, session.credentials)
+        except ValueError as problem:
+            core.tell(
+                "credentials_refused",
+                f"what the login taught cannot be used: {problem}; ask your administrator",
+                Severity.WARNING,
+            )
 
 
 def _without_mobility(core: Core, session: VpnSession, now: float) -> bool:
@@ -50,7 +57,7 @@ def _without_mobility(core: Core, session: VpnSession, now: float) -> bool:
     core.knowledge.lacks_mobility = True
     core.knowledge.mobility_again_at = now + MOBILITY_AGAIN_S
     ways = modes.plans(core.policy, place.foothold, core.knowledge)
-    if not any(one.external for one in ways) or place.external_silent:
+    if not any(one.external for one in ways) or place.external.silent:
         return False
     core.tell(
         "vpn_without_mobility",

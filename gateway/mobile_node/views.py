@@ -41,7 +41,7 @@ def _place(core: Core) -> str:
         return "inside"
     if core.place is None:
         return "nowhere"
-    if mode.through_vpn or core.place.outside_answered:
+    if mode.through_vpn or core.place.external.answered:
         return "outside"
     return "unknown"
 
@@ -79,14 +79,14 @@ def verdict(core: Core, place: Place) -> str:
     if core.place is not None and core.place.proof is not None:
         return "standby"
     up = core.vpn.state is VpnState.UP and place is core.place
-    return "outside" if place.outside_answered or up else "unknown"
+    return "outside" if place.external.answered or up else "unknown"
 
 
 def _layers(core: Core, stack: LayerStack, now: float) -> list[LayerStatus]:
     found = [_link(stack)] if stack.attachment is not None else []
     place = core.place
-    if stack.external is not None or (place is not None and _busy(place.external)):
-        client = place.external if place is not None else None
+    if stack.external is not None or (place is not None and _busy(place.external.client)):
+        client = place.external.client if place is not None else None
         found.append(_mobile("x-MIP", stack.external, client, now))
     if core.vpn.state is not VpnState.DOWN:
         found.append(_vpn(core))

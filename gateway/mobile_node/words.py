@@ -31,7 +31,7 @@ def no_vpn(core: Core, place: Place) -> str:
 def detecting(core: Core, place: Place) -> str:
     """The i-HA has its chance."""
     agent = core.policy.internal.home_agent if core.policy.internal is not None else ""
-    if place.outside_answered:
+    if place.external.answered:
         return f"the x-HA answered through {place.interface}; waiting a moment for the i-HA {agent}"
     return f"asking the i-HA {agent} through {place.interface} whether this is the inside"
 
@@ -53,8 +53,8 @@ def connecting(core: Core, plan: Plan) -> str:
 def waiting_for_external(core: Core, place: Place) -> str:
     """No x-HoA, no IKE."""
     agent = core.policy.external.home_agent if core.policy.external is not None else ""
-    if place.external_denial:
-        return f"the x-HA {agent} refuses: {place.external_denial}"
+    if place.external.denial:
+        return f"the x-HA {agent} refuses: {place.external.denial}"
     return f"registering with the x-HA {agent} through {place.interface}"
 
 
@@ -81,7 +81,7 @@ def vpn_waits(core: Core) -> str:
 def resting(core: Core, place: Place) -> str:
     """Every way was tried."""
     vpn = core.vpn
-    reason = place.external_denial or vpn.last_failure or "nobody answers"
+    reason = place.external.denial or vpn.last_failure or "nobody answers"
     return (
         f"no way out through {place.interface} ({reason}); it is tried again in a moment, "
         "or use another network"
@@ -90,7 +90,7 @@ def resting(core: Core, place: Place) -> str:
 
 def no_way(core: Core, place: Place) -> str:
     """The profile leaves nothing to try here."""
-    if place.foothold.own_address is None and core.policy.external is None:
+    if place.own_address is None and core.policy.external is None:
         return (
             f"{place.interface} has only a foreign agent, and the profile has no x-HA; "
             "use a network that gives an address"
@@ -116,9 +116,9 @@ def _inside(core: Core, place: Place) -> str:
     agent = core.policy.internal.home_agent if core.policy.internal is not None else None
     if agent is None:
         return f"outside through {place.interface}: the profile has no i-HA"
-    if place.internal_denial:
-        return f"not inside: the i-HA {agent} refuses directly ({place.internal_denial})"
-    if place.outside_answered:
+    if place.denial:
+        return f"not inside: the i-HA {agent} refuses directly ({place.denial})"
+    if place.external.answered:
         return f"outside: the x-HA answered through {place.interface}, the i-HA {agent} did not"
     return f"outside: the i-HA {agent} did not answer through {place.interface}"
 
@@ -160,6 +160,6 @@ def _immobile(core: Core, place: Place) -> str:
     text = "the gateway has neither endpoint update nor MOBIKE"
     if core.policy.external is None:
         return f"{text}, and the profile has no x-HA: a move ends the session and connects again"
-    if place.external_silent:
+    if place.external.silent:
         return f"{text}, and the x-HA gives no answer: a move ends the session"
     return f"{text}: a move ends the session and connects again"
