@@ -9,7 +9,7 @@ from gateway.mobile_node.status import NodeStatus
 
 
 class Node(Protocol):
-    """What can be asked of the node: :class:`gateway.mobile_host.host.Host`."""
+    """What can be asked of the node: :class:`gateway.mobile_host.running.RunningNode`."""
 
     def status(self) -> NodeStatus:
         """Where it is, and why."""

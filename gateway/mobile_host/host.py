@@ -8,8 +8,6 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from gateway.appliance.events import EventLog
@@ -26,26 +24,21 @@ from gateway.control.node_operations import NODE_OPERATIONS
 from gateway.control.peer import Access
 from gateway.control.server import ControlServer
 from gateway.dataplane.kernel.node import constants
-from gateway.dataplane.node import LayerStack
-from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event, Severity
 from gateway.domain.log import Log
-from gateway.domain.mobility_credential import MobilityCredential
 from gateway.mobile_host.address_command import AddressCommand
 from gateway.mobile_host.control import NodeControl
 from gateway.mobile_host.credential_store import CredentialStore
 from gateway.mobile_host.duties import OpenService, forwards, open_services
 from gateway.mobile_host.gateway_name import GatewayName
 from gateway.mobile_host.leases import Leases
-from gateway.mobile_host.node_service import NodeService, watch_held
 from gateway.mobile_host.parts import HostParts
-from gateway.mobile_host.portal import PortalProbe, ProbeTarget
-from gateway.mobile_host.resolver import Names, Resolver
-from gateway.mobile_host.signalling import Signalling
+from gateway.mobile_host.portal import PortalProbe
+from gateway.mobile_host.resolver import Resolver
+from gateway.mobile_host.running import Environment, RunningNode
+from gateway.mobile_host.suspend import SuspendWatch
 from gateway.mobile_host.terms import Terms
 from gateway.mobile_host.unlock import Lock
-from gateway.mobile_node.inputs import LinkState, VpnSession
-from gateway.mobile_node.status import NodeStatus
 
 FAREWELL_POLL_S = 0.02
 FAREWELL_S = 1.5
@@ -76,14 +69,10 @@ class Host:
         self._lock = Lock(profile, loop.time)
         learnt = self._store.load(time.time()) if profile.sealed is None else ()
         self._terms = Terms(profile, self._lock, time.time, learnt)
-        self._leases = Leases(root)
-        self._probe = PortalProbe(loop, constants.NODE_PROBE)
-        self._probes: dict[str, asyncio.Task[None]] = {}
-        self._session: VpnSession | None = None
         self._stoppers: list[Callable[[], object]] = []
         self._stoppers_async: list[Callable[[], Awaitable[object]]] = []
-        self._tasks: set[asyncio.Task[object]] = set()
         self._reloading = asyncio.Lock()
+        self._reload_task: asyncio.Task[None] | None = None
 
     @property
     def _profile(self) -> Profile:
@@ -109,10 +98,12 @@ class Host:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         self._open_control()
-        self._name = GatewayName(self._terms, self._probe, self._leases, self._events)
+        leases = Leases(self._root)
+        probe = PortalProbe(self._loop, constants.NODE_PROBE)
+        self._name = GatewayName(self._terms, probe, leases, self._events)
         await self._name.look_up()
         self._close_switch()
-        self._build()
+        self._join(self._surround(leases, probe))
         left = drop_capabilities(CORE_CAPABILITIES)
         no_new_privileges()
         not_dumpable()
@@ -148,57 +139,72 @@ class Host:
         keep = self._profile.profile.kill_switch == "always"
         self._dataplane.close(keep_switch=keep)
 
-    def _build(self) -> None:
-        """Everything else that needs privileges, and the engine."""
-        profile, loop = self._profile, self._loop
-        self._resolver = Resolver(
+    def _surround(self, leases: Leases, probe: PortalProbe) -> Environment:
+        """What needs no engine."""
+        profile = self._profile
+        resolver = Resolver(
             profile.network.dns,
             constants.HOLD,
             profile.profile.state_dir,
             self._events,
             root=self._root,
         )
-        self._resolver.recover()
-        self._stoppers_async.append(self._resolver.stop)
+        resolver.recover()
+        self._stoppers_async.append(resolver.stop)
         self._commands = AddressCommand(profile.network.dhcp_command, self._events)
         self._stoppers_async.append(self._commands.stop)
-        self._links = self._parts.links(self._events, self._leases.domain)
-        first = self._links.start()
+        self._links = self._parts.links(self._events, leases.domain)
+        self._links.start()
         self._stoppers.append(self._links.close)
-        self._vpn = self._parts.vpn(profile, self, self._events, debug=self._events.debug)
+        return Environment(
+            events=self._events,
+            terms=self._terms,
+            store=self._store,
+            dataplane=self._dataplane,
+            links=self._links,
+            leases=leases,
+            probe=probe,
+            name=self._name,
+            resolver=resolver,
+            commands=self._commands,
+        )
+
+    def _join(self, around: Environment) -> None:
+        """The engine, and what listens for it."""
+        loop = self._loop
+        node = self._node = RunningNode(loop, around)
+        self._vpn = self._parts.vpn(self._profile, node, self._events, debug=self._events.debug)
         self._stoppers.append(self._vpn.stop)
         self._vpn.use(self._terms.connection_policy(), self._terms.tcp_ports)
         self._engine = self._parts.engine(self._terms.node_policy(), self._dataplane.user_packets)
         if self._lock.locked:
             self._engine.lock(loop.time())
-        self._signalling = Signalling(
-            loop, self, link_mark=constants.NODE_LINK, inner_mark=constants.NODE_INNER
-        )
-        self._stoppers.append(self._signalling.close)
-        self._signalling.open_inner(constants.XFRM_INTERFACE)
-        self.service = NodeService(
-            self._engine,
-            self._dataplane,
-            signals=self._signalling,
-            vpn=self._vpn,
-            host=self,
-            clock=loop.time,
-            call_at=loop.call_at,
-            emit=self._events,
-        )
-        self._stoppers.append(self.service.stop)
-        self._listen_on(first)
+        signalling = self._parts.signalling(node)
+        self._stoppers.append(signalling.close)
+        self._service = node.join(self._engine, self._vpn, signalling)
+        self._stoppers.append(node.stop)
 
     async def _serve(self) -> None:
-        loop = self._loop
+        loop, node = self._loop, self._node
         self._vpn.start()
-        loop.add_reader(self._links.fileno(), self._links_readable)
-        self._stoppers.append(lambda: loop.remove_reader(self._links.fileno()))
-        self._stoppers.append(watch_held(loop, self._dataplane, self.service))
-        await self._control.start(NodeControl(self, loop.time).handle)
+        self._watch(self._links.fileno(), node.links_readable)
+        self._watch(self._dataplane.hold_fd(), self._service.held_readable)
+        suspend = SuspendWatch()
+        self._stoppers.append(suspend.close)
+        self._watch(suspend.fileno(), lambda: self._clock_set(suspend))
+        await self._control.start(NodeControl(node, loop.time).handle)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
-        self._links_changed(self._links.states)
+        node.links_changed(self._links.states)
         self._watchdog()
+
+    def _watch(self, descriptor: int, readable: Callable[[], None]) -> None:
+        self._loop.add_reader(descriptor, readable)
+        self._stoppers.append(lambda: self._loop.remove_reader(descriptor))
+
+    def _clock_set(self, suspend: SuspendWatch) -> None:
+        slept_s = suspend.read()
+        if slept_s:
+            self._node.slept(slept_s)
 
     def _tell_ready(self, capabilities: list[int]) -> None:
         for warning in self._profile.warnings:
@@ -223,158 +229,10 @@ class Host:
             self._manager.alive()
             self._loop.call_later(interval, self._watchdog)
 
-    # -- links -----------------------------------------------------------------------------
-
-    def _links_readable(self) -> None:
-        found = self._links.read()
-        if found is not None:
-            self._links_changed(found)
-
-    def _links_changed(self, links: list[LinkState]) -> None:
-        self._listen_on(links)
-        # The engine first: what a change forbids must not wait for anything.
-        self.service.links_changed(links)
-        self._commands.links(links)
-        if self._name.missing and any(one.carrier and one.address for one in links):
-            self._spawn(self._ask_for_gateway(links))
-
-    def _listen_on(self, links: list[LinkState]) -> None:
-        indices = {one.interface: self._links.index(one.interface) for one in links}
-        for name, error in self._signalling.use_links(indices).items():
-            text = f"cannot listen on {name}: {error.strerror}"
-            fields: dict[str, object] = {"interface": name, "reason": str(error.strerror)}
-            self._events(Event("link_unusable", text, Severity.DEBUG, fields))
-
-    async def _ask_for_gateway(self, links: list[LinkState]) -> None:
-        usable = [(self._links.index(one.interface), one) for one in links if one.address]
-        if await self._name.ask_on(usable):
-            self._use_terms()
-
-    # -- what comes in from the parts ------------------------------------------------------
-
-    def registration(self, message: bytes, interface: str | None, source: Endpoint) -> None:
-        """See :class:`gateway.mobile_host.signalling.Receiver`."""
-        self.service.registration(message, interface, source)
-
-    def advertisement(
-        self, interface: str, source: IPv4Address, link_address: bytes, octets: bytes
-    ) -> None:
-        """See :class:`gateway.mobile_host.signalling.Receiver`."""
-        self.service.advertisement(interface, source, link_address, octets)
-
-    def vpn_up(self, session: VpnSession) -> None:
-        """See :class:`gateway.mobile_host.vpn.VpnListener`."""
-        session = replace(session, credentials=self._terms.wanted(session.credentials))
-        self._session = session
-        self.service.vpn_up(session)
-
-    def vpn_failed(self, reason: str, hint: str, *, refused: bool) -> None:
-        """See :class:`gateway.mobile_host.vpn.VpnListener`."""
-        self._session = None
-        self.service.vpn_failed(reason, hint, refused=refused)
-
-    def vpn_down(self, reason: str) -> None:
-        """See :class:`gateway.mobile_host.vpn.VpnListener`."""
-        self._session = None
-        self.service.vpn_down(reason)
-
-    # -- what the engine asks of the host --------------------------------------------------
-
-    def probe_portal(self, interface: str) -> None:
-        """See :class:`gateway.mobile_host.node_service.Surroundings`."""
-        running = self._probes.get(interface)
-        if running is not None and not running.done():
-            return
-        self._probes[interface] = self._loop.create_task(self._probed(interface))
-
-    async def _probed(self, interface: str) -> None:
-        target = ProbeTarget(self._profile.network.portal_probe, self._name.address)
-        servers = self._leases.name_servers(self._links.index(interface), interface)
-        found = await self._probe.probe(interface, target, servers)
-        fields: dict[str, object] = {"interface": interface, "verdict": found.verdict.value}
-        if found.redirect_host:
-            fields["redirect_host"] = found.redirect_host
-        text = f"{interface}: {found.text}"
-        self._events(Event("portal_probed", text, Severity.INFO, fields))
-        self.service.portal(interface, found.verdict)
-
-    def keep_credentials(self, credentials: tuple[MobilityCredential, ...]) -> None:
-        """See :class:`gateway.mobile_host.node_service.Surroundings`."""
-        if not self._terms.learn(credentials):
-            return
-        if self._terms.keeps_on_disk:
-            try:
-                self._store.keep(self._terms.credentials)
-            except OSError as error:
-                text = f"{self._store.path}: cannot be written: {error.strerror}"
-                self._events(Event("credentials_unsaved", text, Severity.WARNING))
-        # At once: the next output may be a registration with a home agent that is new.
-        self._use_settings()
-
-    def stack_applied(self, stack: LayerStack) -> None:
-        """See :class:`gateway.mobile_host.node_service.Surroundings`."""
-        session = self._session
-        if stack.mode.through_vpn and session is not None:
-            domains = self._profile.network.split_domains or session.domains
-            self._resolver.use(Names(session.dns, domains))
-        elif stack.mode.inside:
-            self._resolver.use(Names())
-
-    def _use_terms(self) -> None:
-        """Give every part its share of the terms as they are now."""
-        try:
-            policy, connection = self._terms.node_policy(), self._terms.connection_policy()
-        except ConfigError as error:
-            for problem in error.problems:
-                self._events.log.error("profile_unusable", text=str(problem))
-            return
-        self._use_settings()
-        self._vpn.use(connection, self._terms.tcp_ports)
-        now = self._loop.time()
-        self._engine.reconfigure(policy, now)
-        self.service.flush(now)
-
-    def _use_settings(self) -> None:
-        try:
-            self._dataplane.reconfigure(self._terms.node_settings())
-        except OSError as error:
-            text = f"the kernel refused other peers: {error.strerror}"
-            self._events(Event("dataplane_refused", text, Severity.WARNING))
-
-    # -- what the user asks for ------------------------------------------------------------
-
-    def status(self) -> NodeStatus:
-        """See :class:`gateway.mobile_host.control.Node`."""
-        return self._engine.status(self._loop.time())
-
-    async def unlock(self, password: str) -> None:
-        """See :class:`gateway.mobile_host.control.Node`."""
-        await self._lock.open(password)
-        self._use_terms()
-        now = self._loop.time()
-        self._engine.unlock(now)
-        self.service.flush(now)
-        self._events(Event("unlocked", "the profile's secrets are unlocked"))
-
-    def lock(self) -> None:
-        """See :class:`gateway.mobile_host.control.Node`."""
-        self._lock.close()
-        now = self._loop.time()
-        # First with the keys that are known: it deregisters and logs out.
-        self._engine.lock(now)
-        self.service.flush(now)
-        self._use_terms()
-        self._events(Event("locked", "locked: nothing of the user's leaves"))
-
-    def reconnect(self) -> None:
-        """See :class:`gateway.mobile_host.control.Node`."""
-        self._engine.reconnect(self._loop.time())
-        self._links_changed(self._links.refresh())
-
     # -- reload ----------------------------------------------------------------------------
 
     def _reload_by_signal(self) -> None:
-        self._spawn(self._reload())
+        self._reload_task = self._loop.create_task(self._reload())
 
     async def _reload(self) -> None:
         async with self._reloading:
@@ -406,7 +264,7 @@ class Host:
         self._lock.use(wanted)
         await self._name.look_up()
         self._commands.use(wanted.network.dhcp_command)
-        self._use_terms()
+        self._node.use_terms()
         self._events.log.info("reloaded", text="profile reloaded")
 
     # -- stop ------------------------------------------------------------------------------
@@ -416,7 +274,7 @@ class Host:
         self._manager.stopping()
         now = self._loop.time()
         self._engine.close(now)
-        self.service.flush(now)
+        self._service.flush(now)
         end = now + FAREWELL_S
         while self._engine.next_timer() is not None:
             if self._loop.time() >= end:
@@ -426,8 +284,8 @@ class Host:
         self._events.log.info("stopped", text="mobile node stopped")
 
     async def _shut_down(self) -> None:
-        for task in (*self._probes.values(), *self._tasks):
-            task.cancel()
+        if self._reload_task is not None:
+            self._reload_task.cancel()
         for end in reversed(self._stoppers_async):
             try:
                 await end()
@@ -441,11 +299,6 @@ class Host:
 
     def _stop_failed(self, error: Exception) -> None:
         self._events.log.error("stop_failed", text=f"stopping: {type(error).__name__}: {error}")
-
-    def _spawn(self, work: Awaitable[object]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """A callback raised: a fault of ours, one line of it, and the node goes on.

@@ -4,7 +4,6 @@ Everything happens on the event loop's thread, and nothing here waits. What a ca
 leads to comes back in a later call, never while the outputs of one round are worked through.
 """
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address
@@ -108,7 +107,7 @@ class VpnLayer(Protocol):
 
 
 class Surroundings(Protocol):
-    """What only the whole host can do: :class:`gateway.mobile_host.host.Host`."""
+    """What only the whole host can do: :class:`gateway.mobile_host.running.RunningNode`."""
 
     def probe_portal(self, interface: str) -> None:
         """Begin a probe."""
@@ -330,16 +329,3 @@ class NodeService:
         """Call the timer off."""
         self._stopped = True
         self._timer.stop()
-
-
-def watch_held(
-    loop: asyncio.AbstractEventLoop, dataplane: NodeDataplane, service: NodeService
-) -> Callable[[], None]:
-    """Hear of held packets from now on; returns what ends that."""
-    descriptor = dataplane.hold_fd()
-    loop.add_reader(descriptor, service.held_readable)
-
-    def unwatch() -> None:
-        loop.remove_reader(descriptor)
-
-    return unwatch

@@ -21,6 +21,7 @@ from gateway.ike.engine import IkeEngine
 from gateway.ike.transport import IkeSockets
 from gateway.mobile_host.links import LinkMonitor
 from gateway.mobile_host.node_service import NodeEngine
+from gateway.mobile_host.signalling import Receiver, Signalling
 from gateway.mobile_host.vpn import CLIENT_TIMING, ClientEngine, Vpn, VpnListener
 from gateway.mobile_node.node import MobileNode
 from gateway.mobile_node.policy import NodePolicy
@@ -86,6 +87,9 @@ class HostParts(Protocol):
     ) -> Vpn:
         """The VPN layer with its sockets and its share of the kernel, not started."""
 
+    def signalling(self, receiver: Receiver) -> Signalling:
+        """The sockets of port 434, open inside the VPN, on no link yet."""
+
 
 class Parts:
     """The parts of a mobile node on Linux."""
@@ -141,6 +145,17 @@ class Parts:
             emit=emit,
             mark=constants.NODE_VPN,
         )
+
+    def signalling(self, receiver: Receiver) -> Signalling:
+        """Raises OSError."""
+        signalling = Signalling(
+            asyncio.get_running_loop(),
+            receiver,
+            link_mark=constants.NODE_LINK,
+            inner_mark=constants.NODE_INNER,
+        )
+        signalling.open_inner(constants.XFRM_INTERFACE)
+        return signalling
 
 
 def kernel_settings(profile: Profile) -> KernelSettings:

@@ -100,6 +100,8 @@ class Vpn:
         self._policy: ConnectionPolicy | None = None
         self._order: ConnectVpn | None = None
         self._up: ClientUp | None = None
+        self._outer = IPv4Address(0)
+        """Our end of the session, wherever it has moved to."""
         self._tunnel: TcpTunnel | None = None
         self._task: asyncio.Task[None] | None = None
         self.service = IkeService(
@@ -203,14 +205,14 @@ class Vpn:
             )
         )
         if self._up is not None:
-            self._reopen_tcp(self._up, Endpoint(self._up.outer, CLIENT_TIMING.nat_port))
+            self._reopen_tcp(self._up)
 
-    def _reopen_tcp(self, up: ClientUp, local: Endpoint) -> None:
+    def _reopen_tcp(self, up: ClientUp) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._task = self._loop.create_task(self._reopened(up, local))
+        self._task = self._loop.create_task(self._reopened(up))
 
-    async def _reopened(self, up: ClientUp, local: Endpoint) -> None:
+    async def _reopened(self, up: ClientUp) -> None:
         tunnel = self._tunnel
         if tunnel is None:
             return
@@ -223,24 +225,25 @@ class Vpn:
             return
         if self._up is up:
             # The message that proves who we are brings the gateway to the new connection.
-            self._engine.local_address_changed(up.ike_spi, local, self._loop.time())
-            self.service.flush()
+            local = Endpoint(self._outer, CLIENT_TIMING.nat_port)
+            self._tell_where(up, local, mobike=up.mobike)
 
     def move(self, order: MoveVpn) -> None:
         """See :class:`MoveVpn`. Without a session nothing happens."""
         up = self._up
         if up is None:
             return
+        self._outer = order.outer
         if self._tunnel is not None:
             self._tunnel.drop("we moved")
-            self._reopen_tcp(up, Endpoint(order.outer, CLIENT_TIMING.nat_port))
+            self._reopen_tcp(up)
             return
-        self._moved(up, order)
-
-    def _moved(self, up: ClientUp, order: MoveVpn) -> None:
-        now = self._loop.time()
         local = Endpoint(order.outer, self._local_port())
-        if order.mobike:
+        self._tell_where(up, local, mobike=order.mobike)
+
+    def _tell_where(self, up: ClientUp, local: Endpoint, *, mobike: bool) -> None:
+        now = self._loop.time()
+        if mobike:
             self._engine.local_address_changed(up.ike_spi, local, now)
         elif not self._engine.move_local(up.ike_spi, local, now):
             self._loop.call_soon(self._lost, up, "the gateway does not follow our packets")
@@ -290,7 +293,7 @@ class Vpn:
                 self._without_address, order, "the gateway gave no IPv4 address for the inside"
             )
             return
-        self._up = up
+        self._up, self._outer = up, outer
         self._loop.call_soon(self._tell_up, up, _session(up, outer, inner, tcp=order.tcp))
 
     def _tell_up(self, up: ClientUp, session: VpnSession) -> None:
