@@ -91,15 +91,17 @@ class TcpEncapsulation:
         limits: TcpLimits,
         emit: Callable[[Event], None],
         random: Callable[[int], bytes],
-        bind_loopback: bool = True,
     ) -> None:
-        """Without ``bind_loopback``, all relay sockets have the address 127.0.0.1, for tests."""
+        """Prepare; nothing is opened before :meth:`bind`.
+
+        ``ike_listen`` and ``nat_port`` are of our own IKE sockets, ``random`` gives unpredictable
+        octets. Half of the process's file descriptors bound the connections as well.
+        """
         self._listen = listen
         self._ike_listen = ike_listen
         self._nat_port = nat_port
         self._emit = emit
         self._key = random(32)
-        self._bind_loopback = bind_loopback
         spare = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
         self.limits = replace(limits, connections=max(min(limits.connections, spare // 2), 1))
         self._sockets: list[socket.socket] = []
@@ -235,8 +237,6 @@ class TcpEncapsulation:
         return relay
 
     def _stand_in(self, source: int) -> IPv4Address:
-        if not self._bind_loopback:
-            return IPv4Address("127.0.0.1")
         digest = hashlib.blake2s(source.to_bytes(17, "big"), key=self._key, digest_size=4).digest()
         # The first and the last one look like a network's and a broadcast address.
         room = TCP_PEERS.num_addresses - 2

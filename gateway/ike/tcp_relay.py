@@ -29,6 +29,8 @@ ESP_BUFFER_OCTETS = 256 * 1024
 """What may wait for a slow reader; ESP beyond it is dropped, as a full queue would."""
 IKE_BUFFER_OCTETS = 1024 * 1024
 """IKE messages wait beyond that, but a connection that does not take even them ends here."""
+STRANGERS_BUFFER_OCTETS = 64 * 1024
+"""Likewise, of a connection without an IKE SA: there may be many of them."""
 STRANGERS_MESSAGES_PER_S = 200
 """Of a connection without an IKE SA: each costs us a datagram, whatever is in it."""
 RELAY_BUFFER_OCTETS = 1024 * 1024
@@ -300,7 +302,7 @@ class TcpConnection(asyncio.Protocol):
             framed = frame(message)
             waiting += len(framed)
             frames.append(framed)
-        if waiting > IKE_BUFFER_OCTETS:
+        if waiting > (IKE_BUFFER_OCTETS if self.trusted else STRANGERS_BUFFER_OCTETS):
             self.end("the peer does not take what is sent to it", broken=True)
             return
         if frames:

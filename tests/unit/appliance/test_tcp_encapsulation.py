@@ -386,6 +386,25 @@ def test_h35_a_flood_costs_some_lines_only() -> None:
     asyncio.run(scenario())
 
 
+def test_h35_a_stranger_that_does_not_read_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_relay, "IKE_BUFFER_OCTETS", 1 << 40)
+    body = bytes(9_000)
+    big_ike = IKE[:28] + struct.pack("!I", 28 + len(body)) + body
+
+    async def scenario() -> None:
+        async with gateway() as gate:
+            _, writer, sender = await gate.peer()
+            writer.transport.pause_reading()
+            async with asyncio.timeout(20):
+                while gate.relay.facts()["connections"]:
+                    with contextlib.suppress(OSError):
+                        await asyncio.get_running_loop().sock_sendto(gate.engine, big_ike, sender)
+                    await asyncio.sleep(0)
+            assert "does not take" in gate.events[-1].text
+
+    asyncio.run(scenario())
+
+
 def test_a_slow_reader_loses_esp_and_then_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_relay, "ESP_BUFFER_OCTETS", 20_000)
     monkeypatch.setattr(tcp_relay, "IKE_BUFFER_OCTETS", 60_000)
