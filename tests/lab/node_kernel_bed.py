@@ -18,6 +18,7 @@ from typing import Any
 from dataplane_bed import entered, inside, run
 from mobility_kernel_bed import ETH_P_IP, Capture
 
+from gateway.dataplane.kernel.mobility.constants import FOU_PORT
 from gateway.dataplane.kernel.node import constants
 from gateway.dataplane.kernel.node.node import KernelNode, remove_switch
 from gateway.dataplane.node import (
@@ -102,6 +103,7 @@ class NodeBed:
     def __init__(self) -> None:
         self.node: KernelNode | None = None
         self.captures: list[Capture] = []
+        self._with_vpn: set[str] = set()
 
     def up(self) -> None:
         self.down()
@@ -161,7 +163,8 @@ class NodeBed:
     def apply(self, stack: LayerStack) -> None:
         assert self.node is not None
         with entered(NODE):
-            assert self.node.apply(stack) == []
+            refused = self.node.apply(stack)
+        assert refused == []
 
     def permit(self, interface: str, lifetime_s: float = 30.0) -> None:
         assert self.node is not None
@@ -197,17 +200,17 @@ class NodeBed:
         encapsulation: Encapsulation = Encapsulation.IP_IP,
         *,
         udp: bool = False,
-        checksum: bool = True,
-        mtu: int = 1400,
+        checksum: bool = False,
     ) -> None:
         """A home agent's tunnel for ``address``."""
         inside(PEERS, "ip", "link", "del", name, check=False)
         kind = "ipip" if encapsulation is Encapsulation.IP_IP and not udp else "gre"
+        mtu = 1400 if address == EXTERNAL_HOME else 1300
         words = f"link add {name} mtu {mtu} type {kind} local {local} remote {remote} ttl 64"
         if udp:
             csum = "encap-csum" if checksum else "noencap-csum"
             words += f" encap fou encap-sport 434 encap-dport 434 {csum}"
-            inside(PEERS, "ip", "fou", "add", "port", 434, "ipproto", 47, check=False)
+            inside(PEERS, "ip", "fou", "add", "port", FOU_PORT, "ipproto", 47, check=False)
             with entered(PEERS):
                 run("nft", "-f", "-", stdin=_PEER_UDP)
         inside(PEERS, "ip", *words.split())
@@ -218,25 +221,26 @@ class NodeBed:
         """Both ends of the VPN layer, as the IPsec dataplane would make the node's."""
         for name, mark in ((NODE, f"output-mark {constants.NODE_VPN:#x}"), (PEERS, "")):
             interface = constants.XFRM_INTERFACE if name == NODE else "vg"
-            if f" {interface}@" not in inside(name, "ip", "link"):
-                words = f"link add {interface} mtu 1400 type xfrm dev lo if_id 7"
-                inside(name, "ip", *words.split())
-                inside(name, "ip", "link", "set", interface, "up")
-            inside(name, "ip", "xfrm", "state", "flush")
-            inside(name, "ip", "xfrm", "policy", "flush")
-            out = f"src {outer} dst {GATEWAY}" if name == NODE else f"src {GATEWAY} dst {outer}"
-            back = f"src {GATEWAY} dst {outer}" if name == NODE else f"src {outer} dst {GATEWAY}"
+            ends = (outer, GATEWAY) if name == NODE else (GATEWAY, outer)
+            out, back = (f"src {a} dst {b}" for a, b in (ends, ends[::-1]))
             spi_out, spi_in = ("0x1001", "0x1002") if name == NODE else ("0x1002", "0x1001")
             aead = f"aead rfc4106(gcm(aes)) {KEY} 128 if_id 7"
-            for words in (
-                f"state add {out} proto esp spi {spi_out} mode tunnel {aead} {mark}",
-                f"state add {back} proto esp spi {spi_in} mode tunnel {aead}",
-                f"policy add dir out if_id 7 tmpl {out} proto esp mode tunnel",
-                f"policy add dir in if_id 7 tmpl {back} proto esp mode tunnel",
-                f"policy add dir fwd if_id 7 tmpl {back} proto esp mode tunnel",
-            ):
-                inside(name, "ip", "xfrm", *words.split())
-        inside(PEERS, "ip", "route", "replace", f"{VPN_INNER}/32", "dev", "vg")
+            lines = [
+                "xfrm state flush",
+                "xfrm policy flush",
+                f"xfrm state add {out} proto esp spi {spi_out} mode tunnel {aead} {mark}",
+                f"xfrm state add {back} proto esp spi {spi_in} mode tunnel {aead}",
+                f"xfrm policy add dir out if_id 7 tmpl {out} proto esp mode tunnel",
+                f"xfrm policy add dir in if_id 7 tmpl {back} proto esp mode tunnel",
+                f"xfrm policy add dir fwd if_id 7 tmpl {back} proto esp mode tunnel",
+            ]
+            if name not in self._with_vpn:
+                self._with_vpn.add(name)
+                lines.append(f"link add {interface} mtu 1400 type xfrm dev lo if_id 7")
+                lines.append(f"link set {interface} up")
+            if name == PEERS:
+                lines.append(f"route replace {VPN_INNER}/32 dev vg")
+            run("ip", "-n", name, "-batch", "-", stdin="\n".join(lines))
 
     def foreign_agent(self, home_address: IPv4Address) -> bytes:
         """Make the router the foreign agent of an address; its link-layer address."""
@@ -279,17 +283,17 @@ class NodeBed:
         return made
 
 
-_PEER_UDP = """
+_PEER_UDP = f"""
 add table ip peer
 delete table ip peer
-table ip peer {
-  chain out { type filter hook output priority raw;
+table ip peer {{
+  chain out {{ type filter hook output priority raw;
     udp sport 434 @th,64,32 0x00000800 @th,64,32 set 0x04040000
-  }
-  chain in { type filter hook prerouting priority raw;
-    udp dport 434 @th,64,32 0x04040000 @th,64,32 set 0x00000800
-  }
-}
+  }}
+  chain in {{ type filter hook prerouting priority raw;
+    udp dport 434 @th,64,32 0x04040000 @th,64,32 set 0x00000800 @th,16,16 set {FOU_PORT}
+  }}
+}}
 """
 
 
