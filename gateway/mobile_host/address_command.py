@@ -39,6 +39,7 @@ class AddressCommand:
         self._longest_s, self._pause_s = longest_s, pause_s
         self._needy: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self.counters = dict.fromkeys(("runs", "failures"), 0)
 
     def use(self, argv: Sequence[str]) -> None:
@@ -53,9 +54,14 @@ class AddressCommand:
             one.interface for one in links if one.carrier and one.address is None and self._argv
         }
         for name in [name for name in self._tasks if name not in self._needy]:
-            self._tasks.pop(name).cancel()
+            self._end(self._tasks.pop(name))
         for name in sorted(self._needy - self._tasks.keys())[:MAX_RUNNING]:
             self._tasks[name] = asyncio.get_running_loop().create_task(self._serve(name))
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        task.cancel()
 
     async def _serve(self, interface: str) -> None:
         while interface in self._needy:
@@ -97,12 +103,10 @@ class AddressCommand:
 
     async def stop(self) -> None:
         """End every run."""
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
         self._needy.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for name in list(self._tasks):
+            self._end(self._tasks.pop(name))
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -3,6 +3,9 @@
 Of a link, everything is read by its :class:`LinkListener`: a reply may be addressed to a home
 address that the host does not have there, from an agent that routing would expect elsewhere. The
 link's UDP socket sends, and its being there keeps the kernel from calling the port unreachable.
+
+The one inside the VPN is not bound to the VPN's interface: an ESP packet belongs to the socket of
+what it carries, and would be bound as well. It is its mark that leads inside.
 """
 
 import asyncio
@@ -46,20 +49,25 @@ class Receiver(Protocol):
 class RegistrationSocket:
     """UDP port 434 of one interface. Raises OSError from the constructor."""
 
-    def __init__(self, interface: str, mark: int, *, reads: bool) -> None:
+    def __init__(self, interface: str, mark: int, *, inner: bool) -> None:
+        """``inner``: reads as well, and is led to the interface by its mark alone."""
+        self._index = socket.if_nametoindex(interface)
         self._socket = socket.socket(
             socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
         sock = self._socket
         try:
-            name = interface.encode() + b"\0"
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if inner:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            else:
+                name = interface.encode() + b"\0"
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+                attach_filter(sock, _DROP_ALL)
             sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
             sock.setsockopt(socket.IPPROTO_IP, _IP_TOS, _CS6)
             sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
-            if not reads:
-                attach_filter(sock, _DROP_ALL)
-            sock.bind(("0.0.0.0", MIP_PORT))  # noqa: S104 - of this interface only
+            sock.bind(("0.0.0.0", MIP_PORT))  # noqa: S104 - others are told apart
         except OSError:
             sock.close()
             raise
@@ -91,15 +99,22 @@ class RegistrationSocket:
         found = []
         for _ in range(PACKETS_PER_WAKE_UP):
             try:
-                data, (host, port) = self._socket.recvfrom(MAX_OCTETS)
+                data, control, _, (host, port) = self._socket.recvmsg(MAX_OCTETS, 64)
             except BlockingIOError:
                 break
             except OSError:
                 count("receive_errors")
                 continue
-            if data and data[0] != TUNNEL_DATA:
+            if data and data[0] != TUNNEL_DATA and self._came_inside(control):
                 found.append((data, Endpoint(IPv4Address(host), port)))
         return found
+
+    def _came_inside(self, control: list[tuple[int, int, bytes]]) -> bool:
+        """Whether it came through our interface: this socket hears of all that have no other."""
+        for level, kind, value in control:
+            if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+                return bool(_PKTINFO.unpack(value)[0] == self._index)
+        return False
 
 
 class Signalling:
@@ -128,7 +143,7 @@ class Signalling:
 
     def open_inner(self, interface: str) -> None:
         """Listen inside the VPN, too. Raises OSError."""
-        self._inner = RegistrationSocket(interface, self._inner_mark, reads=True)
+        self._inner = RegistrationSocket(interface, self._inner_mark, inner=True)
         self._loop.add_reader(self._inner.fileno(), self._inner_readable)
 
     def use_links(self, indices: dict[str, int]) -> dict[str, OSError]:
@@ -153,7 +168,7 @@ class Signalling:
     def _join(self, name: str, index: int) -> None:
         listener = LinkListener(name)
         try:
-            sender = RegistrationSocket(name, self._link_mark, reads=False)
+            sender = RegistrationSocket(name, self._link_mark, inner=False)
         except OSError:
             listener.close()
             raise

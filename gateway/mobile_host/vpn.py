@@ -358,11 +358,13 @@ class Vpn:
 def _as_ordered(policy: ConnectionPolicy, order: ConnectVpn) -> ConnectionPolicy:
     """The connection with what the node chose this time."""
     allowed = {True: Feature.ALLOWED, False: Feature.OFF}
+    # Before the first login taught one there is nothing that VPN/FA could be agreed on for.
+    home_address = order.home_address if order.vpn_fa else None
     return replace(
         policy,
         local=Endpoint(order.outer, _IKE_PORT),
-        home_address=order.home_address if order.vpn_fa else None,
-        vpn_fa=allowed[order.vpn_fa and policy.vpn_fa is not Feature.OFF],
+        home_address=home_address,
+        vpn_fa=allowed[home_address is not None and policy.vpn_fa is not Feature.OFF],
         endpoint_update=allowed[
             order.endpoint_update and policy.endpoint_update is not Feature.OFF
         ],

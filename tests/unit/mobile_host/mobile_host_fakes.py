@@ -126,7 +126,7 @@ class FakeNodeEngine:
         self.inputs.append(("close",))
 
     def status(self, now: float) -> NodeStatus:
-        return NodeStatus("node", "held", "unknown", "a test", 0.0, "", 0, False, (), ())
+        return NodeStatus("node", "held", "unknown", "a test", 4.0, "", 0, False, (), ())
 
     def next_timer(self) -> float | None:
         return self.timer

@@ -133,6 +133,15 @@ def test_what_the_node_does_not_want_is_off() -> None:
     run(test)
 
 
+def test_without_a_home_address_there_is_no_vpn_fa() -> None:
+    async def test(bed: Bed) -> None:
+        bed.vpn.connect(replace(CONNECT, home_address=None))
+        (made,) = bed.engine.connections
+        assert (made.home_address, made.vpn_fa) == (None, Feature.OFF)
+
+    run(test)
+
+
 def test_what_the_profile_has_off_stays_off() -> None:
     async def test(bed: Bed) -> None:
         bed.vpn.use(replace(policy(), vpn_fa=Feature.OFF, mobike=False))
