@@ -1,6 +1,6 @@
 """Which interface carries the stack, and who is asked through which one."""
 
-from gateway.mobile_node import modes
+from gateway.mobile_node import modes, outside
 from gateway.mobile_node.core import Core
 from gateway.mobile_node.detection import Place
 from gateway.mobile_node.inputs import Portal
@@ -33,6 +33,8 @@ def front_runner(core: Core, ranked: list[Place]) -> Place | None:
 
 def _ready(core: Core, place: Place, now: float) -> bool:
     """Whether the session can go over to a better interface without a gap."""
+    if not outside.can_carry(core, place):
+        return False
     if core.policy.external is not None:
         if place.external.answered:
             return True

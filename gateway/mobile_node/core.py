@@ -23,6 +23,8 @@ from gateway.mobile_node.vpn_layer import VpnConnection, VpnState
 PREVIOUS_S = 10.0
 """For so long packets that are under way to the link used before are accepted."""
 RECENT_EVENTS = 16
+CLOCK_STEP_S = 1.0
+"""A clock that goes back by more was set, and is followed."""
 FIRST_INNER_S, LAST_INNER_S = 2.0, 120.0
 FIRST_BLOCKED_S, LAST_BLOCKED_S = 2.0, 60.0
 
@@ -81,8 +83,11 @@ class Core:
 
     def wall_clock(self) -> float:
         """Strictly increasing: requests of all clients to one home agent are told apart by it."""
-        self._last_wall = max(self._wall_clock(), self._last_wall + 1e-6)
-        return self._last_wall
+        wall_s = self._wall_clock()
+        if self._last_wall - CLOCK_STEP_S < wall_s <= self._last_wall:
+            wall_s = self._last_wall + 1e-6
+        self._last_wall = wall_s
+        return wall_s
 
     def new_inner(self) -> None:
         """A client for the i-MIP registration through the VPN, by the policy as it is."""

@@ -41,17 +41,16 @@ def _watch(core: Core, place: Place, now: float) -> None:
 def fall_asleep(core: Core, place: Place, now: float) -> None:
     """Nobody has used the network for a while: stop proving, and hold."""
     place.proof = None
+    for client in place.clients:
+        # Not even the binding is kept up: it ends by itself, and the next proof makes a new one.
+        client.stop()
     core.tell("idle", f"{place.interface} is idle: it is proven again before the next packet")
     rest(core, now)
 
 
 def rest(core: Core, now: float) -> None:
     """Asleep: nothing is asked, nothing leaves."""
-    place = core.place
     attachment = core.stack.attachment if core.stack is not None else None
-    if place is not None and place.internal is not None and place.internal.trying:
-        # The binding is left to end, or to be renewed by what comes.
-        place.internal.stop()
     core.hold(
         "idle inside; the next packet waits until the i-HA has answered again", now, attachment
     )

@@ -89,6 +89,20 @@ def _carry(core: Core, place: Place, now: float) -> bool:
     return True
 
 
+def can_carry(core: Core, place: Place) -> bool:
+    """Whether the session could go on from another interface now.
+
+    One that cannot move at all comes up anew there: a short gap for the better link.
+    """
+    session, external = core.vpn.session, core.policy.external
+    if session is None:
+        return True
+    mobile = modes.moves_by(core.policy, core.knowledge, session)
+    if not mobile and (external is None or core.vpn.outer != external.home_address):
+        return True
+    return _bottom(core, place, mobile) is not None
+
+
 def _bottom(core: Core, place: Place, mobile: str) -> Bottom | None:
     """How the session is carried from an interface; None if it is not, or not yet."""
     own, outer = place.own_address, core.vpn.outer
@@ -140,7 +154,7 @@ def _wait(core: Core, place: Place, now: float) -> bool:
     if overtaken:
         core.end_vpn("the device moved before the VPN was up", now)
         return False
-    if core.alarm.reached(vpn.gives_up_at):
+    if core.alarm.reached(vpn.gives_up_at(sooner=place.external.silent)):
         gave_up(core, f"the gateway gave no answer ({plan.name})", now)
         core.end_vpn("no answer in time", now)
         return False
@@ -161,6 +175,10 @@ def gave_up(core: Core, reason: str, now: float) -> None:
     if place is not None and vpn.plan is not None:
         place.failed.add(vpn.plan.name)
         place.portals.hurry(now)
+        others = (one for one in core.ranked() if one is not place and not one.captive)
+        if any(now >= one.rest_until for one in others):
+            # Another link is tried before another way over this one.
+            place.rest_until = now + place.retry.next_s()
 
 
 def _bottom_of_plan(core: Core, place: Place, plan: Plan) -> Bottom | None:
@@ -192,10 +210,11 @@ def _start(core: Core, place: Place, now: float) -> None:
     if not core.alarm.reached(place.rest_until):
         core.hold(words.resting(core, place), now, attachment)
         return
+    ways = modes.plans(core.policy, place.foothold, core.knowledge)
     if place.rest_until:
         place.rest_until = 0.0
-        place.failed.clear()
-    ways = modes.plans(core.policy, place.foothold, core.knowledge)
+        if all(plan.name in place.failed for plan in ways):
+            place.failed.clear()
     if not ways:
         core.hold(words.no_way(core, place), now, attachment)
         return
@@ -225,7 +244,7 @@ def _try(core: Core, place: Place, plan: Plan, now: float) -> bool:
         return False
     link = place.link
     core.vpn.connecting(plan, link.interface, link.generation, bottom.outer, now)
-    core.alarm.want(core.vpn.gives_up_at)
+    core.alarm.want(core.vpn.gives_up_at(sooner=place.external.silent))
     core.why = words.connecting(core, plan)
     layer = layers.vpn(core.policy, bottom.outer)
     core.apply(layers.outside(core.policy, bottom.attachment, bottom.tunnel, layer), now)

@@ -10,6 +10,7 @@ from gateway.mobile_node.core import Core
 from gateway.mobile_node.inputs import VpnSession
 from gateway.mobile_node.outputs import CloseVpn, KeepCredentials
 from gateway.mobile_node.policy import HomeAgentPolicy, NodePolicy
+from gateway.mobile_node.registration import RegistrationClient
 from gateway.mobile_node.vpn_layer import VpnState
 
 MOBILITY_AGAIN_S = 3600.0
@@ -103,11 +104,18 @@ def went_down(core: Core, reason: str, now: float) -> None:
 
 
 def learn(core: Core, credentials: tuple[MobilityCredential, ...]) -> None:
-    """Use what the login taught, from the next request on; what stands goes on."""
+    """Use what the login taught, from the next request on; what stands goes on.
+
+    Raises ValueError for a credential that no request could carry.
+    """
     policy = taught(core.policy, credentials)
-    before, core.policy = core.policy, policy
-    if policy == before:
+    if policy == core.policy:
         return
+    for layer in (policy.internal, policy.external):
+        if layer is not None:
+            # What no client can use changes nothing.
+            RegistrationClient(layer, random=core.random, wall_clock=core.wall_clock)
+    before, core.policy = core.policy, policy
     for place in core.places.values():
         place.teach(policy)
     if core.inner is None or before.internal is None or policy.internal is None:

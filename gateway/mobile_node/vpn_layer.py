@@ -10,6 +10,7 @@ from gateway.mobile_node.modes import Plan
 
 UDP_TRIES_S = 15.0
 """A connection that is not up by then goes another way."""
+DOUBTFUL_TRIES_S = 8.0
 TCP_TRIES_S = 25.0
 FIRST_REFUSED_S, LAST_REFUSED_S = 30.0, 900.0
 """A gateway that says no is asked again, but not often: somebody has to change something."""
@@ -74,8 +75,11 @@ class VpnConnection:
         self.session = self.outer = self.plan = None
         self.since = now
 
-    @property
-    def gives_up_at(self) -> float:
-        """When a connection that is coming up has taken too long."""
-        tcp = self.plan is not None and self.plan.tcp
-        return self.since + (TCP_TRIES_S if tcp else UDP_TRIES_S)
+    def gives_up_at(self, *, sooner: bool) -> float:
+        """When a connection that is coming up has taken too long.
+
+        ``sooner``: the x-HA gives no answer over UDP either.
+        """
+        if self.plan is not None and self.plan.tcp:
+            return self.since + TCP_TRIES_S
+        return self.since + (DOUBTFUL_TRIES_S if sooner else UDP_TRIES_S)
