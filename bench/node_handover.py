@@ -37,6 +37,9 @@ RTT_MS = 40.0
 ROUNDS = 12
 SETTLE_S = 1.2
 AFTER_S = 1.5
+FLOWS_S = 0.5
+LONGEST_S = 20.0
+"""A subject that does not come back by then has this gap."""
 RATIO = 1.05
 """No worse than either: what single moves scatter by on one processor is left out."""
 IDLE_S = 100.0
@@ -150,10 +153,19 @@ class Mover:
         begin = time.time()
         self._move()
         time.sleep(AFTER_S)
+        while not self._flows() and time.time() < begin + LONGEST_S:
+            time.sleep(FLOWS_S)
+        end = time.time()
         self._streams.pause()
         time.sleep(0.2)
-        end = time.time()
         return max(way.gap_ms(begin, end) for way in self._streams.so_far())
+
+    def _flows(self) -> bool:
+        """Whether something has just arrived at both ends."""
+        now = time.time()
+        return all(
+            way.received and now - way.received[-1][1] < FLOWS_S for way in self._streams.so_far()
+        )
 
     def _move(self) -> None:
         old, new = self._now, self._next
