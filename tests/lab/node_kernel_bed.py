@@ -20,7 +20,8 @@ from mobility_kernel_bed import ETH_P_IP, Capture
 
 from gateway.dataplane.kernel.mobility.constants import FOU_PORT
 from gateway.dataplane.kernel.node import constants
-from gateway.dataplane.kernel.node.node import KernelNode, remove_switch
+from gateway.dataplane.kernel.node.node import KernelNode
+from gateway.dataplane.kernel.node.release import release
 from gateway.dataplane.node import (
     Attachment,
     LayerStack,
@@ -181,9 +182,9 @@ class NodeBed:
         with entered(NODE):
             return self.node.counters()
 
-    def remove_switch(self) -> None:
+    def release(self) -> None:
         with entered(NODE):
-            remove_switch()
+            release()
 
     def capture(self, name: str, interface: str, protocol: int = ETH_P_IP) -> Capture:
         self.captures.append(Capture(name, interface, protocol))

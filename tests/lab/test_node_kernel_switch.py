@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import struct
@@ -368,6 +369,43 @@ def test_a_killed_process_leaves_the_switch_and_its_successor_takes_over(bed: No
     capture.wait(lambda packet: b"goes on" in packet.octets)
 
 
+def test_a_flushed_ruleset_is_put_back_without_permits(bed: NodeBed) -> None:
+    node = bed.start()
+    bed.apply(stack_c())
+    bed.agent_end("it", INTERNAL_AGENT, CARE_OF, HOME)
+    bed.permit("w0")
+    assert bed.ping()
+    inside(NODE, "nft", "flush", "ruleset")
+    assert select.select([node.hold_fd()], [], [], 5)[0]
+    with entered(NODE):
+        assert node.read_held() == 0
+    with bed.udp(interface="w0") as made, pytest.raises(PermissionError):
+        made.sendto(b"plaintext of the user", (str(STRANGER), 9999))
+    assert not bed.ping()
+    inside(NODE, "nft", "flush", "ruleset")
+    bed.permit("w0")
+    assert bed.ping()
+    assert bed.counters()["switch_restored"] == 2
+
+
+def test_peers_are_exchanged_and_permits_stay(bed: NodeBed) -> None:
+    node = bed.start()
+    bed.apply(AT_HOME_STACK)
+    bed.permit("e0")
+    capture = bed.capture(NODE, "w0")
+    with bed.udp(interface="w0") as made:
+        with pytest.raises(PermissionError):
+            made.sendto(b"an IKE message", (str(STRANGER), 500))
+        peers = replace(SETTINGS.peers, gateways=(STRANGER,))
+        with entered(NODE):
+            node.reconfigure(replace(SETTINGS, peers=peers))
+        made.sendto(b"an IKE message", (str(STRANGER), 500))
+        with pytest.raises(PermissionError):
+            made.sendto(b"an IKE message", (str(GATEWAY), 500))
+    capture.wait(lambda packet: b"an IKE message" in packet.octets)
+    assert bed.ping()
+
+
 def test_closing_keeps_the_switch_or_leaves_nothing(bed: NodeBed) -> None:
     def state() -> list[str]:
         return [
@@ -385,6 +423,6 @@ def test_closing_keeps_the_switch_or_leaves_nothing(bed: NodeBed) -> None:
     assert [line.split("valid_lft")[0] for line in state()] == [
         line.split("valid_lft")[0] for line in before
     ]
-    bed.remove_switch()
+    bed.release()
     assert "gateway_node" not in inside(NODE, "nft", "list", "tables")
     assert bed.ping(STRANGER)

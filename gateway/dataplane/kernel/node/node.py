@@ -28,6 +28,7 @@ from gateway.dataplane.kernel.node.host import Host
 from gateway.dataplane.kernel.node.leftovers import clear
 from gateway.dataplane.kernel.node.plan import MissingInterfaceError, Neighbour, Place
 from gateway.dataplane.kernel.node.tunnels import NoSuchTunnelError, TunnelDevice
+from gateway.dataplane.kernel.node.watch import Watch
 from gateway.dataplane.kernel.routing import Address, Route, Rule, addresses, delete_route
 from gateway.dataplane.node import EVERYTHING, HELD, LayerStack, NodeRefusal, NodeSettings
 from gateway.domain.access_mode import AccessMode
@@ -64,6 +65,8 @@ class KernelNode:
         self._announced = ""
         self._refused: list[NodeRefusal] = []
         self._open = False
+        self.restored = 0
+        """How often somebody else had taken the switch away."""
 
     # -- coming and going ------------------------------------------------------------------
 
@@ -85,6 +88,8 @@ class KernelNode:
             undo.callback(self._host.restore)
             self._hold = Hold()
             undo.callback(lambda: self._hold.close(remove=False))
+            self._watch = Watch(self._hold.fileno())
+            undo.callback(self._watch.close)
             self._build()
             undo.pop_all()
         self._open = True
@@ -128,6 +133,7 @@ class KernelNode:
             switch.forbid()
         with contextlib.suppress(OSError):
             clear(self._route, self._devices, keep=(), home_address=self._home_address)
+        self._watch.close()
         self._hold.close(remove=True)
         if not keep_switch:
             with contextlib.suppress(OSError):
@@ -163,6 +169,7 @@ class KernelNode:
         return refused
 
     def _apply(self, stack: LayerStack) -> None:
+        self._ensure_switch()
         indexes = self._indexes()
         place = self._place(indexes)
         wanted = plan.tunnel_devices(stack, place)
@@ -274,12 +281,30 @@ class KernelNode:
 
     # -- the switch ------------------------------------------------------------------------
 
+    def reconfigure(self, settings: NodeSettings) -> None:
+        """Use other peers, ports and openings; permits and the stack stay. Raises OSError."""
+        self._ensure_switch()
+        switch.update(settings)
+        self.settings = settings
+
+    def _ensure_switch(self) -> bool:
+        """Put the switch back if somebody took it away, with no permit; whether it was there."""
+        if self._watch.in_place():
+            return True
+        switch.load(self.settings, self._xfrm_interface)
+        elements, self._elements = self._elements, {}
+        self._learn(elements)
+        self.restored += 1
+        return False
+
     def permit(self, interface: str, lifetime_s: float) -> None:
         """See :meth:`NodeDataplane.permit`. Raises OSError or ValueError."""
+        self._ensure_switch()
         switch.permit(interface, lifetime_s)
 
     def forbid(self, interface: str | None = None) -> None:
         """See :meth:`NodeDataplane.forbid`. Raises OSError."""
+        self._ensure_switch()
         switch.forbid(interface)
 
     def user_packets(self) -> int:
@@ -292,16 +317,19 @@ class KernelNode:
     def counters(self) -> dict[str, int]:
         """See :meth:`NodeDataplane.counters`."""
         found = counters.read(self._netfilter, constants.TABLE, NFPROTO_INET)
-        return {**found, "held_dropped": self._hold.dropped}
+        return {**found, "held_dropped": self._hold.dropped, "switch_restored": self.restored}
 
     # -- packets that wait -----------------------------------------------------------------
 
     def hold_fd(self) -> int:
-        """See :meth:`NodeDataplane.hold_fd`."""
-        return self._hold.fileno()
+        """See :meth:`NodeDataplane.hold_fd`. Readable too when the ruleset was touched."""
+        return self._watch.fileno()
 
     def read_held(self) -> int:
-        """See :meth:`NodeDataplane.read_held`."""
+        """See :meth:`NodeDataplane.read_held`. Puts a switch back that was taken away."""
+        if self._watch.disturbed():
+            with contextlib.suppress(OSError):
+                self._ensure_switch()
         return self._hold.read()
 
     def release_held(self) -> int:
@@ -337,23 +365,3 @@ class KernelNode:
             what, _, fine = listed[refusal.index]
             if refusal.errno not in fine:
                 self._refused.append(NodeRefusal(what, str(refusal)))
-
-
-def remove_switch() -> None:
-    """Take away all that a node has left, the switch last. Raises OSError."""
-    route, devices = NetlinkSocket(NETLINK_ROUTE), Devices()
-    try:
-        home_address = None
-        hold = devices.every().get(constants.HOLD)
-        if hold is not None:
-            for address in addresses(route):
-                if address.device == hold.index:
-                    home_address = address.address
-        clear(route, devices, keep=(), home_address=home_address)
-        if hold is not None:
-            # In use by a live node it is not deleted, but loses its persistence.
-            Hold().close(remove=True)
-    finally:
-        devices.close()
-        route.close()
-    switch.remove()

@@ -8,7 +8,7 @@ What was learnt (Linux 6.1, nft 1.0.6):
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from string import Template
@@ -64,22 +64,30 @@ def _open(settings: NodeSettings) -> list[str]:
     ]
 
 
+def _contents(settings: NodeSettings) -> dict[str, Sequence[object]]:
+    """What the sets hold that settings fill, by name. Raises ValueError naming a field."""
+    peers = settings.peers
+    agents = peers.external_home_agents + peers.internal_home_agents
+    return {
+        "gateways": [*peers.gateways],
+        "external_agents": [*peers.external_home_agents],
+        "internal_agents": [*peers.internal_home_agents],
+        "gateway_octets": _octets(peers.gateways),
+        "external_octets": _octets(peers.external_home_agents),
+        "peer_octets": _octets(peers.gateways + agents),
+        "tcp_ports": [*settings.tcp_ports],
+        "open": _open(settings),
+    }
+
+
 def render(settings: NodeSettings, xfrm_interface: str = constants.XFRM_INTERFACE) -> str:
     """The ruleset for these settings. Raises ValueError naming a field."""
     if not _INTERFACE.fullmatch(xfrm_interface):
         raise ValueError(f"xfrm_interface: {xfrm_interface!r} is not an interface name of the node")
     text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
-    peers = settings.peers
-    agents = peers.external_home_agents + peers.internal_home_agents
+    sets = {name.upper(): _elements(found) for name, found in _contents(settings).items()}
     return Template(text).substitute(
-        GATEWAYS=_elements(peers.gateways),
-        EXTERNAL_AGENTS=_elements(peers.external_home_agents),
-        INTERNAL_AGENTS=_elements(peers.internal_home_agents),
-        GATEWAY_OCTETS=_elements(_octets(peers.gateways)),
-        EXTERNAL_OCTETS=_elements(_octets(peers.external_home_agents)),
-        PEER_OCTETS=_elements(_octets(peers.gateways + agents)),
-        TCP_PORTS=_elements(settings.tcp_ports),
-        OPEN=_elements(_open(settings)),
+        sets,
         MARKS=f"{constants.MARKS:#x}",
         NODE_LINK=f"{constants.NODE_LINK:#x}",
         NODE_VPN=f"{constants.NODE_VPN:#x}",
@@ -114,6 +122,20 @@ def load(settings: NodeSettings, xfrm_interface: str = constants.XFRM_INTERFACE)
     Raises :class:`RulesetRefusedError`, or ValueError naming a field.
     """
     _run(render(settings, xfrm_interface))
+
+
+def update(settings: NodeSettings) -> None:
+    """Use other peers, ports and openings, atomically; permits and what was learnt stay.
+
+    Raises :class:`RulesetRefusedError`, or ValueError naming a field.
+    """
+    lines = []
+    for name, values in _contents(settings).items():
+        lines.append(f"flush set inet {constants.TABLE} {name}")
+        if values:
+            listed = ", ".join(dict.fromkeys(map(str, values)))
+            lines.append(f"add element inet {constants.TABLE} {name} {{ {listed} }}")
+    _run("\n".join(lines))
 
 
 def change(before: Elements, after: Elements) -> str:
