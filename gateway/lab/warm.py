@@ -120,13 +120,15 @@ class WarmStart:
 
 
 _started: list[WarmStart] = []
+_starting = threading.Lock()
 
 
 def warm_start() -> WarmStart:
     """The one of this process; it ends with it."""
-    if not _started or not _started[0].alive():
-        _started[:] = [WarmStart()]
-    return _started[0]
+    with _starting:
+        if not _started or not _started[0].alive():
+            _started[:] = [WarmStart()]
+        return _started[0]
 
 
 # -- the other side --------------------------------------------------------------------------------
@@ -138,8 +140,12 @@ IMPORTED = (
     "gateway.appliance.mobility",
     "gateway.appliance.mobility_service",
     "gateway.dataplane.kernel.mobility.dataplane",
+    "gateway.cli.mn_run",
+    "gateway.mobile_host.start",
+    "gateway.mobile_host.host",
+    "gateway.dataplane.kernel.node.node",
 )
-"""What `gateway run` loads in every role."""
+"""What `gateway run` loads in every role, and `gateway mn run`."""
 
 
 def _import_everything() -> None:
