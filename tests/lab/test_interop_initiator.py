@@ -79,6 +79,44 @@ connections {{
       }}
     }}
   }}
+  whole {{
+    version = 2
+    proposals = aes256gcm16-prfsha256-ecp256,aes256gcm16-prfsha256-x25519
+    pools = inner
+    local {{
+      auth = psk
+      id = {peer_id}
+    }}
+    remote {{
+      auth = psk
+      id = whole@example.com
+    }}
+    children {{
+      net {{
+        local_ts = 0.0.0.0/0
+        esp_proposals = aes256gcm16
+      }}
+    }}
+  }}
+  part {{
+    version = 2
+    proposals = aes256gcm16-prfsha256-ecp256,aes256gcm16-prfsha256-x25519
+    pools = inner
+    local {{
+      auth = psk
+      id = {peer_id}
+    }}
+    remote {{
+      auth = psk
+      id = part@example.com
+    }}
+    children {{
+      net {{
+        local_ts = 10.77.0.0/24
+        esp_proposals = aes256gcm16
+      }}
+    }}
+  }}
 }}
 pools {{
   inner {{
@@ -136,6 +174,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
         local_subnets=[],
         request_inner_address=True,
     )
+    for name in ("part", "whole"):
+        connections += to_branch(
+            name,
+            local_id=f"{name}@example.com",
+            local_subnets=[],
+            remote_subnets=["0.0.0.0/0"],
+            request_inner_address=True,
+        )
     connections += to_branch("trapped", remote_subnets=["10.78.0.0/24"], start="trap")
     connections += to_branch("wrong", psk=PSK + "!")
     limits = "retransmit_first_s = 0.5\nretransmit_tries = 4"
@@ -206,6 +252,19 @@ def test_an_inner_address_for_us(bed: Bed) -> None:
     assert child["local_ts"] == [f"{address}/32"]
     (theirs,) = bed.device.established()
     assert theirs.children[0].remote_selectors == (f"{address}/32",)
+
+
+@pytest.mark.parametrize(("name", "given"), [("part", "10.77.0.0/24"), ("whole", "0.0.0.0/0")])
+def test_an_inner_address_and_whatever_the_peer_gives(bed: Bed, name: str, given: str) -> None:
+    """As a mobile node asks: everything, which the gateway narrows or not."""
+    opened(bed, name)
+    (ike,), (child,) = bed.ike_sas(), bed.child_sas()
+    (address,) = ike["inner_addresses"]
+    assert child["local_ts"] == [f"{address}/32"]
+    assert child["remote_ts"] == [given]
+    # Private notifies are for those who sent our vendor ids.
+    assert "N(41" not in bed.device.log()
+    assert "(41204)" not in bed.device.log()
 
 
 def test_traffic_opens_a_trapped_connection(bed: Bed) -> None:
