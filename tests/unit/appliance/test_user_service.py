@@ -219,7 +219,9 @@ def test_radius_over_real_sockets_with_failover() -> None:
             assert await bench.answer_of(ticket) == Accepted(f"u{ticket}", ("staff",))
         assert len(set(good.sources)) == 2
         assert bench.service.facts()["radius"]["office"]["dead"] == [str(dead.endpoint)]
-        assert [event.name for event in bench.events] == ["radius_server_down"]
+        # On a busy machine questions are repeated, and the second answer is for nobody.
+        names = [event.name for event in bench.events if event.name != "radius_datagram_ignored"]
+        assert names == ["radius_server_down"]
         bench.service.stop()
         dead.transport.close()
         good.transport.close()
