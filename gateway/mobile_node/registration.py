@@ -153,14 +153,14 @@ class RegistrationClient(Showing):
         self._attempt = attempt
         self._transmit(attempt, now)
 
-    def _transmit(self, attempt: Attempt, now: float) -> None:
+    def _transmit(self, attempt: Attempt, now: float, *, planned: bool = True) -> None:
         policy, via = self._policy, attempt.via
         identification = self._identifications.next()
         while identification in self._outstanding:
             identification = self._identifications.next()
         octets = compose(policy, via, attempt.wish, identification, self._wall_clock())
         self._outstanding.add(Sent(identification, now, attempt, attempt.wish, policy.association))
-        self._timers.set("transmit", attempt.transmitted(now))
+        self._timers.set("transmit", attempt.transmitted(now, planned=planned))
         self._counters["requests"] += 1
         self._send(octets, via)
         registration = self._registration
@@ -197,8 +197,7 @@ class RegistrationClient(Showing):
         if attempt is None:
             return
         if now < attempt.gives_up_at:
-            # Forged refusals may have used them up.
-            attempt.remedies = 0
+            attempt.renew_hope()
             self._transmit(attempt, now)
             return
         self._attempt = None
@@ -371,19 +370,22 @@ class RegistrationClient(Showing):
                 self._identifications.resynchronise(
                     answer.resynchronise, again=attempt.resynchronisations > 1
                 )
-                self._retry(attempt, answer.code, "the home agent told its clock or nonce", now)
+                self._retry(attempt, answer, "the home agent told its clock or nonce", now)
                 return
         if sent.wish != attempt.wish:
             return
-        if answer.remedy is not None and attempt.mends(answer.remedy):
-            self._retry(attempt, answer.code, "asking for something else", now)
+        sure = answer.authentic and not answer.by_foreign_agent
+        if answer.remedy is not None and attempt.mends(answer.remedy, sure=sure):
+            self._retry(attempt, answer, "asking for something else", now)
             return
         self._deny(answer, attempt, now)
 
-    def _retry(self, attempt: Attempt, code: int, what: str, now: float) -> None:
-        self._outputs.append(events.retried(self._policy, attempt.via, code, what))
-        attempt.interval_s = 0.0
-        self._transmit(attempt, now)
+    def _retry(self, attempt: Attempt, answer: Answer, what: str, now: float) -> None:
+        self._outputs.append(events.retried(self._policy, attempt.via, answer.code, what))
+        if answer.challenge:
+            # The one before is used up.
+            attempt.wish = replace(attempt.wish, challenge=answer.challenge)
+        self._transmit(attempt, now, planned=False)
 
     def _deny(self, answer: Answer, attempt: Attempt, now: float) -> None:
         if (answer.code, answer.authentic) not in attempt.reported:

@@ -33,6 +33,11 @@ from gateway.mobile_node.registering.request import Wish, direct
 
 _ACCEPTED = (ReplyCode.ACCEPTED, ReplyCode.ACCEPTED_NO_SIMULTANEOUS)
 
+_NOT_OUR_TIME = (
+    "its identification is another request's; if this lasts, the home agent takes nonces: set"
+    " replay to nonces"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -144,9 +149,10 @@ def _proven(
 ) -> Answer:
     accepted = reply.code in _ACCEPTED
     if not identifications.matches(sent.identification, reply.identification, accepted=accepted):
-        return Answer(sent, discarded="its identification is another request's")
+        return Answer(sent, discarded=_NOT_OUR_TIME)
+    # Any proven reply gives out the next nonce, a denial too.
+    identifications.learn(reply.identification)
     if accepted:
-        identifications.learn(reply.identification)
         return _accepted(reply, proof, policy, sent)
     if reply.code < FIRST_DENIAL:
         return Answer(sent, discarded=f"code {reply.code} is not known here")
@@ -202,6 +208,7 @@ def _denied(
         text=describe(code),
         hint=hint,
         remedy=remedy(reply, sent.wish),
+        challenge=next_challenge(reply, sent.wish.challenge),
         resynchronise=reply.identification if mismatch else None,
         seconds_off=seconds_off,
     )

@@ -59,15 +59,25 @@ class Attempt:
         give_up_s = self.retransmission.give_up_s
         return NEVER if give_up_s is None else self.since + give_up_s
 
-    def transmitted(self, now: float) -> float:
-        """Count a transmission; when to look after it again."""
+    def transmitted(self, now: float, *, planned: bool) -> float:
+        """Count a transmission; when to look after it again.
+
+        Not ``planned`` is what a refusal made us send: it does not lengthen the interval.
+        """
         plan = self.retransmission
         if not self.sent:
             self.since = now
-        waited_s = self.interval_s
-        self.interval_s = min(waited_s * plan.factor if waited_s else plan.first_s, plan.max_s)
+            self.interval_s = min(plan.first_s, plan.max_s)
+        elif planned:
+            self.interval_s = min(self.interval_s * plan.factor, plan.max_s)
         self.sent += 1
         return min(now + self.interval_s, self.gives_up_at)
+
+    def renew_hope(self) -> None:
+        """The plan's next transmission is due, whatever was tried in between."""
+        # Forged refusals may have used up all of them.
+        self.remedies = 0
+        self.resynchronisations = min(self.resynchronisations, MAX_RESYNCHRONISATIONS - 1)
 
     def resynchronises(self, now: float) -> bool:
         """Whether the home agent's clock or nonce may be taken once more; then it is."""
@@ -77,11 +87,15 @@ class Attempt:
         self.resynchronised_at = now
         return True
 
-    def mends(self, wish: Wish) -> bool:
-        """Whether another wish may be tried; then it is the attempt's."""
-        if self.remedies >= MAX_REMEDIES:
-            return False
-        self.remedies += 1
+    def mends(self, wish: Wish, *, sure: bool) -> bool:
+        """Whether another wish may be tried; then it is the attempt's.
+
+        ``sure``: the home agent itself leaves nothing else; it takes from a wish only once.
+        """
+        if not sure:
+            if self.remedies >= MAX_REMEDIES:
+                return False
+            self.remedies += 1
         self.wish = wish
         return True
 

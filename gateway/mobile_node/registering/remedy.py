@@ -20,8 +20,14 @@ SHORTEST_LIFETIME_S = 10
 """A foreign agent's offer is nobody's word: it does not make us register all the time."""
 FEWEST_CHALLENGE_OCTETS = 4
 """RFC 4721 section 2."""
-TRANSIENT: Final = frozenset({ReplyCode.HA_UNSPECIFIED, ReplyCode.HA_INSUFFICIENT_RESOURCES})
-"""What the same request may get in a moment."""
+TRANSIENT: Final = frozenset(
+    {
+        ReplyCode.HA_UNSPECIFIED,
+        ReplyCode.HA_INSUFFICIENT_RESOURCES,
+        ReplyCode.HA_IDENTIFICATION_MISMATCH,
+    }
+)
+"""What the next request may not get any more; on a bad net nonces cross for a while."""
 
 
 def by_foreign_agent(code: int) -> bool:

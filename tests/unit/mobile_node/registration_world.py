@@ -122,6 +122,7 @@ class World:
         )
         self.client = self.new_client(node or node_policy())
         self.sent: list[TransmitRegistration] = []
+        self.sent_at: list[float] = []
         self.answers: list[bytes] = []
         """Everything that came to the node."""
         self.outcomes: list[Outcome] = []
@@ -151,6 +152,7 @@ class World:
         for one in self.client.take_outputs():
             if isinstance(one, TransmitRegistration):
                 self.sent.append(one)
+                self.sent_at.append(self.now)
                 self._carry(one.message, lambda one=one: self._to_agent(one))  # type: ignore[misc]
             elif isinstance(one, Event):
                 self.events.append(one)

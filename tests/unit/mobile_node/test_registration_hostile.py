@@ -52,7 +52,11 @@ AGENT = Endpoint(HOME_AGENT, 434)
 RELAY = Endpoint(FOREIGN_AGENT, 434)
 FINAL_AT_HOME_AGENTS = sorted(
     {int(code) for code in ReplyCode if 128 <= code < 193}
-    - {ReplyCode.HA_UNSPECIFIED, ReplyCode.HA_INSUFFICIENT_RESOURCES}
+    - {
+        ReplyCode.HA_UNSPECIFIED,
+        ReplyCode.HA_INSUFFICIENT_RESOURCES,
+        ReplyCode.HA_IDENTIFICATION_MISMATCH,
+    }
 )
 
 
@@ -390,7 +394,7 @@ def test_every_authentic_denial_has_an_end(code: int) -> None:
     assert denied.text
     assert denied.hint
     assert denied.final is not asking.client.trying
-    assert denied.final is (code not in {128, 130})
+    assert denied.final is (code not in {128, 130, 133})
     assert not asking.client.registered
     assert len(asking.sent) <= 6
 
@@ -718,7 +722,7 @@ def test_loss_copies_and_disorder_only_delay(
     world.register(via, seconds=40, lifetime_s=120)
     world.client.renew(world.now, SOON)
     world.run(40)
-    assert not [one for one in world.denied if one.final and one.code != 133]
+    assert not [one for one in world.denied if one.final]
     for one in world.accepted:
         assert 0 < one.lifetime_s <= 120
         assert one.sent_at <= world.now
