@@ -7,19 +7,23 @@ profile allows the modes of inside and one or two of outside, so that each is re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.lab import plan as lab_plan
 from gateway.lab.mobility import plan, profiles
 from gateway.lab.mobility.stage import MODE_S, Stage
 from gateway.lab.processes import LabError
+from gateway.lab.tap import ETH_P_IP, Frame, Tap
 from gateway.lab.tour_traffic import LiveSession
 
 PREFIX = "gwtour-"
 SETTLE_S = 0.6
 """After the mode is there, so that pauses behind the move are seen as well."""
+GATEWAY_WIRE = ("gw", "outside")
+UDP, IKE_PORT, NAT_PORT, NON_ESP = 17, 500, 4500, bytes(4)
 ON_THE_WAY_S = 0.1
 """A datagram younger than that is not lost yet."""
 
@@ -31,8 +35,8 @@ class Place:
     name: str
     link: str
     """Of the device."""
-    overlapping: bool = False
-    """The new interface is there before the old one goes."""
+    before: str = ""
+    """The link that is left only when the new one is there (make before break)."""
 
 
 HOME = Place("home", "home")
@@ -41,7 +45,7 @@ CO_LOCATED = Place("inside, own address", "plain")
 BEHIND_NAT = Place("outside, NAT", "nat")
 OUTSIDE_AGENT = Place("outside, foreign agent", "xfalink")
 OUTSIDE = Place("outside", "access1")
-SECOND = Place("outside, second interface", "access2", overlapping=True)
+SECOND = Place("outside, second interface", "access2", before="access1")
 RETURN = Place("home again", "home")
 
 
@@ -111,7 +115,7 @@ class StepResult:
     shell_gap_ms: float
     download_octets: int
     messages: dict[str, int]
-    """Signalling the node sent for the move, by layer."""
+    """Of the device, by layer: registrations it sent, IKE messages that reached the gateway."""
 
 
 @dataclass(slots=True)
@@ -160,11 +164,12 @@ class Tour:
         node = self._stage.node
         before = node.status()["messages"]
         begin = time.time()
-        self._stage.enter(place.link, overlapping=place.overlapping)
-        status = node.wait_for_mode(mode, timeout_s=MODE_S)
-        session.goes_on()
-        time.sleep(SETTLE_S)
-        window = session.window(begin, time.time() - ON_THE_WAY_S)
+        with Tap(self._stage.lab, [GATEWAY_WIRE]) as tap:
+            self._move(place)
+            status = self._there(place, mode)
+            session.goes_on()
+            time.sleep(SETTLE_S)
+            window = session.window(begin, time.time() - ON_THE_WAY_S)
         after = node.status()["messages"]
         session.pause_download(paused=True)
         time.sleep(SETTLE_S / 2)  # what is on the way arrives
@@ -181,11 +186,47 @@ class Tour:
             shell_gap_ms=window.shell_gap_ms,
             download_octets=window.download_octets,
             messages={
-                layer: count - before.get(layer, 0)
-                for layer, count in after.items()
-                if count > before.get(layer, 0)
+                **{
+                    layer: after[layer] - before.get(layer, 0)
+                    for layer in ("x-MIP", "i-MIP")
+                    if layer in after
+                },
+                "IKE": ike_messages(tap.frames),
             },
         )
+
+    def _move(self, place: Place) -> None:
+        if not place.before:
+            self._stage.enter(place.link)
+            return
+        self._stage.join(place.link)
+        self._stage.leave(place.before)
+
+    def _there(self, place: Place, mode: str) -> dict[str, Any]:
+        """Wait until the node is in the mode, on the place's own link."""
+        return self._stage.node.wait_for(
+            lambda found: found["mode"] == mode and in_use(found) == place.link,
+            f"{mode} on {place.link}",
+            MODE_S,
+        )
+
+
+def in_use(status: Mapping[str, Any]) -> str:
+    """The device's link that the node works by."""
+    return next((str(one["interface"]) for one in status["interfaces"] if one["in_use"]), "")
+
+
+def ike_messages(frames: Iterable[Frame]) -> int:
+    """IKE messages of the device that reached the gateway."""
+    count = 0
+    for frame in frames:
+        packet = frame.packet
+        if not frame.arriving or frame.ethertype != ETH_P_IP or packet[9] != UDP:
+            continue
+        at = (packet[0] & 15) * 4
+        port = int.from_bytes(packet[at + 2 : at + 4], "big")
+        count += port == IKE_PORT or (port == NAT_PORT and packet[at + 8 : at + 12] == NON_ESP)
+    return count
 
 
 def tour(

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from gateway.lab.tour import LEGS, Leg, Place, StepResult, TourResult, tour
 
-HEADINGS = ("mode", "overhead", "gap ms", "lost", "of", "shell ms", "messages by layer")
+LAYERS = ("x-MIP", "IKE", "i-MIP")
+HEADINGS = ("mode", "octets", "gap ms", "lost", "of", "shell ms", *LAYERS)
 
 
 def show_tour(legs: Sequence[Leg] = LEGS, *, as_json: bool = False) -> TourResult:
@@ -49,17 +50,16 @@ def line(step: StepResult) -> str:
     )
 
 
-def messages(step: StepResult) -> str:
-    """Signalling by layer, in words."""
-    return ", ".join(f"{layer} {count}" for layer, count in step.messages.items()) or "none"
-
-
 def table(steps: Sequence[StepResult]) -> Table:
     """The steps of all legs."""
-    shown = Table(title="One session: a shell, a download, and a call of 50 packets/s each way")
+    shown = Table(
+        title="One session: a shell, a download, and a call of 50 packets/s each way",
+        caption="octets: overhead on the device's wire; gap and losses: of the call; x-MIP, IKE,"
+        " i-MIP: the device's messages of each layer",
+    )
     shown.add_column("place", no_wrap=True)
     for heading in HEADINGS:
-        shown.add_column(heading, justify="left" if "layer" in heading else "right")
+        shown.add_column(heading, justify="right")
     leg = ""
     for step in steps:
         if step.leg != leg:
@@ -74,7 +74,7 @@ def table(steps: Sequence[StepResult]) -> Table:
             str(step.lost),
             str(step.sent),
             f"{step.shell_gap_ms:.0f}",
-            messages(step),
+            *(str(step.messages.get(layer, 0)) for layer in LAYERS),
         )
     return shown
 

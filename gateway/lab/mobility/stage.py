@@ -14,6 +14,7 @@ from gateway.lab.mobility.roles import POOL
 from gateway.lab.mobility.topology import MobilityLab
 
 MODE_S = 30.0
+KNOWN = frozenset({"inside", "outside"})
 NAT = """
 table ip everywhere {{
     chain out {{
@@ -38,6 +39,11 @@ def translated(lab: MobilityLab, *hosts: str) -> Iterator[None]:
     finally:
         for host in hosts:
             lab.nft(host, NO_NAT)
+
+
+def _verdict(found: Mapping[str, Any], link: str) -> str:
+    links = [one for one in found["interfaces"] if one["interface"] == link]
+    return str(links[0]["verdict"]) if links else ""
 
 
 class Stage:
@@ -75,12 +81,21 @@ class Stage:
         self.node.start()
         self.node.wait_for_mode(mode, timeout_s=MODE_S)
 
-    def enter(self, link: str, *, overlapping: bool = False) -> None:
-        """Move the device onto one of its links; `overlapping` before it leaves the last one."""
+    def enter(self, link: str) -> None:
+        """Move the device onto one of its links; it leaves the last one first."""
         if link in plan.FOREIGN_LINKS:
             self.lab.enter_link(link)
         else:
-            self.lab.move(link, make_before_break=overlapping)
+            self.lab.move(link)
+
+    def join(self, link: str) -> None:
+        """Bring one more link up, and wait until the node knows what it is good for."""
+        self.lab.attach(link)
+        self.node.wait_for(lambda found: _verdict(found, link) in KNOWN, f"a verdict on {link}")
+
+    def leave(self, link: str) -> None:
+        """Take a link away; the device is on another one, too."""
+        self.lab.detach(link)
 
     def octets(self, link: str) -> int:
         """The most that a datagram of the user's has beyond itself on the device's wire."""
