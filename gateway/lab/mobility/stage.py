@@ -14,7 +14,7 @@ from gateway.lab.mobility.roles import POOL
 from gateway.lab.mobility.topology import MobilityLab
 
 MODE_S = 30.0
-KNOWN = frozenset({"inside", "outside"})
+UNUSABLE = frozenset({"", "no carrier", "no address"})
 NAT = """
 table ip everywhere {{
     chain out {{
@@ -89,9 +89,11 @@ class Stage:
             self.lab.move(link)
 
     def join(self, link: str) -> None:
-        """Bring one more link up, and wait until the node knows what it is good for."""
+        """Bring one more link up, and wait until the node sees that it could be used."""
         self.lab.attach(link)
-        self.node.wait_for(lambda found: _verdict(found, link) in KNOWN, f"a verdict on {link}")
+        self.node.wait_for(
+            lambda found: _verdict(found, link) not in UNUSABLE, f"{link} to be usable"
+        )
 
     def leave(self, link: str) -> None:
         """Take a link away; the device is on another one, too."""
