@@ -86,7 +86,7 @@ class PortalProbe:
             else:
                 found = Found(Portal.UNKNOWN, "there is nothing to ask: set network.portal_probe")
         except (OSError, TimeoutError) as error:
-            found = Found(Portal.SILENT, f"nobody answers: {error or 'no answer in time'}")
+            found = Found(Portal.SILENT, f"nobody answers: {error.strerror or 'not in time'}")
         self.counters["captive"] += found.verdict is Portal.CAPTIVE
         return found
 

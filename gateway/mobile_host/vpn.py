@@ -115,8 +115,17 @@ class Vpn:
         )
 
     def use(self, policy: ConnectionPolicy | None, tcp_ports: tuple[int, ...] = ()) -> None:
-        """Log in like this from the next time on; None while the secrets are locked."""
-        self._policy, self._tcp_ports = policy, tcp_ports
+        """Log in like this from the next time on; None while the secrets are locked.
+
+        A session that was made with another gateway or identity ends, and the node hears of it.
+        """
+        before, self._policy, self._tcp_ports = self._policy, policy, tcp_ports
+        order = self._order
+        if order is None or policy is None or policy == before:
+            return
+        stand_in = self._tunnel.endpoint if self._tunnel is not None else None
+        self._engine.reconfigure([_as_ordered(policy, order, stand_in)], self._loop.time())
+        self.service.flush()
 
     def start(self) -> None:
         """Listen."""
@@ -141,11 +150,10 @@ class Vpn:
             )
             return
         self._order = order
-        ordered = _as_ordered(policy, order)
         if order.tcp:
-            self._task = self._loop.create_task(self._connect_by_tcp(order, ordered))
+            self._task = self._loop.create_task(self._connect_by_tcp(order, policy))
         else:
-            self._initiate(ordered)
+            self._initiate(_as_ordered(policy, order))
 
     def _fail_unless_ordered(self, reason: str, hint: str) -> None:
         if self._order is None:
@@ -177,15 +185,7 @@ class Vpn:
             return
         if self._order is not order:
             return
-        nat_port = CLIENT_TIMING.nat_port
-        self._initiate(
-            replace(
-                policy,
-                remote=endpoint,
-                local=Endpoint(order.outer, nat_port),
-                force_encapsulation=True,
-            )
-        )
+        self._initiate(_as_ordered(policy, order, endpoint))
 
     def _failed(self, order: ConnectVpn, reason: str, *, refused: bool, hint: str = "") -> None:
         if self._order is not order:
@@ -355,21 +355,24 @@ class Vpn:
         }
 
 
-def _as_ordered(policy: ConnectionPolicy, order: ConnectVpn) -> ConnectionPolicy:
-    """The connection with what the node chose this time."""
+def _as_ordered(
+    policy: ConnectionPolicy, order: ConnectVpn, stand_in: Endpoint | None = None
+) -> ConnectionPolicy:
+    """The connection with what the node chose this time; ``stand_in`` is the gateway by TCP."""
     allowed = {True: Feature.ALLOWED, False: Feature.OFF}
     # Before the first login taught one there is nothing that VPN/FA could be agreed on for.
     home_address = order.home_address if order.vpn_fa else None
     return replace(
         policy,
-        local=Endpoint(order.outer, _IKE_PORT),
+        remote=stand_in or policy.remote,
+        local=Endpoint(order.outer, CLIENT_TIMING.nat_port if stand_in else _IKE_PORT),
         home_address=home_address,
         vpn_fa=allowed[home_address is not None and policy.vpn_fa is not Feature.OFF],
         endpoint_update=allowed[
             order.endpoint_update and policy.endpoint_update is not Feature.OFF
         ],
         mobike=order.mobike and policy.mobike,
-        force_encapsulation=order.force_udp or policy.force_encapsulation,
+        force_encapsulation=order.force_udp or policy.force_encapsulation or stand_in is not None,
     )
 
 

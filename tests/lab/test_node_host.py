@@ -7,16 +7,21 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.config.profile_sealing import Sealed
+from gateway.control.protocol import ControlError
 from gateway.lab import plan as lab_plan
 from gateway.lab.mobility import boxes, plan, profiles
 from gateway.lab.mobility.node import MobileHost
+from gateway.lab.mobility.roles import PSK
 from gateway.lab.mobility.topology import MobilityLab
 from gateway.lab.processes import wait_until
+from gateway.users.settings import ScryptCost
 
 pytestmark = pytest.mark.kernel
 
 I_HOA = str(plan.INSIDE_HOME_ADDRESS)
 SERVER = str(lab_plan.SERVER)
+PASSWORD = "a good password of the user"
 NUMBERS = itertools.count(1)
 
 
@@ -111,21 +116,41 @@ def test_sighup_takes_another_profile_and_refuses_a_wrong_one(
     lab: MobilityLab, node: MobileHost
 ) -> None:
     """The process stays, and says what it made of the file."""
+    lab.move("access1")
     node.start()
-    node.wait_for_mode("home")
+    node.wait_for_mode("vf")
     good = node.profile.read_text()
     node.profile.write_text(good + "\nnonsense = 1\n")
     node.signal(signal.SIGHUP)
     wait_until(lambda: node.events("reload_refused"), 10, "the refusal")
-    node.write(profiles.profile, modes=("vc", "vf"))
+    login, gateway = {"identity": profiles.identity("vc")}, {"vpn_fa": False}
+    node.write(profiles.profile, login=login, gateway=gateway)
     node.signal(signal.SIGHUP)
     wait_until(lambda: node.events("reloaded"), 10, "the reload")
-    node.wait_for_mode("vc", "vf")
+    node.wait_for_mode("vc")
     assert not node.events("internal_fault")
 
 
-def test_the_process_keeps_three_capabilities(lab: MobilityLab, node: MobileHost) -> None:
-    """CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW."""
+def test_a_password_unlocks_and_three_capabilities_are_kept(
+    lab: MobilityLab, node: MobileHost
+) -> None:
+    """Locked, nothing leaves and nobody logs in; the process has what its sockets need."""
+    lab.move("access1")
+    sealed = node.folder / "profile.sealed"
+    sealed.touch(mode=0o600)
+    sealed.write_text(str(Sealed.of({"login.psk": PSK}, PASSWORD, os.urandom, ScryptCost(10))))
+    text = node.profile.read_text().replace(f'psk = "{PSK}"', f'sealed = "{sealed}"')
+    node.profile.write_text(text)
     node.start()
     (line,) = node.events("started")
     assert line["capabilities"] == [10, 12, 13]
+    assert node.status()["locked"]
+    with pytest.raises(ControlError, match="wrong"):
+        node.call("node-unlock", password="guess")
+    assert node.mode() == "held"
+    node.call("node-unlock", password=PASSWORD)
+    node.wait_for_mode("vf")
+    wait_until(lambda: reaches(lab), 5, "the server through the VPN")
+    node.call("node-lock")
+    assert node.mode() == "held"
+    assert not reaches(lab)

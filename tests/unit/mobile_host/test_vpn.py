@@ -271,3 +271,18 @@ def test_farewell_says_goodbye_and_tells_nothing() -> None:
         assert [one[0] for one in bed.news] == ["up"]
 
     run(test)
+
+
+def test_another_login_is_given_to_the_engine_which_ends_what_does_not_fit() -> None:
+    async def test(bed: Bed) -> None:
+        bed.vpn.connect(CONNECT)
+        await bed.tells(UP)
+        changed = replace(policy(), liveness_s=7.0)
+        bed.vpn.use(changed)
+        (made,) = bed.engine.connections
+        assert made.liveness_s == 7.0
+        assert made.local == Endpoint(OUTER, 500)
+        await bed.tells(down(was_up=True))
+        assert bed.news[-1] == ("down", "silence")
+
+    run(test)
