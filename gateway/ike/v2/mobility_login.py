@@ -158,6 +158,14 @@ def answer(core: Core, sa: IkeSa, view: Payloads) -> list[Payload]:
     if not grants:
         return []
     core.count("mobility_grants_given")
+    addresses = ", ".join(str(one.grant.home_address) for one in grants)
+    core.emit(
+        "mobility_granted",
+        f"{sa.peer_name} ({sa.connection_name}) got home addresses with its login: {addresses}",
+        peer=sa.peer_name,
+        connection=sa.connection_name,
+        home_addresses=addresses,
+    )
     return [Notify(NotifyType.MOBILITY_GRANTS, serialize(grants))]
 
 

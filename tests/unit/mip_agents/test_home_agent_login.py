@@ -266,6 +266,27 @@ def test_newest_login_is_known_long_after_the_binding_is_gone() -> None:
     assert not at.records, "no ticket is left that could be outdated"
 
 
+def test_records_of_before_there_were_logins() -> None:
+    """They are as those of nodes with keys of their own are still."""
+    at = World()
+    assert at.register().code == 0
+    ((key, record),) = at.records.items()
+    assert record[0] == 2
+    at.records[key] = b"\x01" + record[1:]
+    at.restart(1)
+    assert at.agent.binding(HOME, at.now) is not None
+
+
+def test_records_with_logins_that_are_cut_off() -> None:
+    at = world()
+    assert register(at, login(at)).code == 0
+    ((key, record),) = at.records.items()
+    for size in range(len(record)):
+        at.records[key] = record[:size]
+        at.restart(1)
+        assert at.agent.counters["internal_errors"] == 0
+
+
 def test_renewals_are_not_written_down_each_time() -> None:
     at = world()
     ticket = login(at)

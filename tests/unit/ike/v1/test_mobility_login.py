@@ -106,6 +106,8 @@ def test_both_ends_derive_the_same_keys() -> None:
     assert all(one.spi >= 256 for one in credentials)
     now_s = network.device.engine._core.wall_clock().timestamp()
     assert {one.expires_at for one in credentials} == {now_s + LIFETIME_S}
+    (event,) = network.gateway.named("mobility_granted")
+    assert event.fields["home_addresses"] == f"{HOME}, {OUTSIDE.home_address}"
 
 
 def test_keys_and_tickets_are_not_shown() -> None:
