@@ -132,7 +132,8 @@ class Place:
         self._asked_before = False
         # A hint that we are inside leaves the i-HA the first word (draft 001, section 4.4).
         delayed = self.hint is Hint.INSIDE and self.internal is not None
-        self.external.begin(now + (self.policy.detection.inside_hint_s if delayed else 0.0))
+        delay_s = self.policy.detection.inside_hint_s if delayed else 0.0
+        self.external.begin(now, delay_s=delay_s)
 
     def look_around(self, now: float) -> bool:
         """Take the agent that is heard now; whether it is another one."""
@@ -306,8 +307,8 @@ class Place:
 
     def hear_external(self, outcome: Outcome, now: float) -> None:
         """What came of asking the x-HA."""
-        self.external.hear(outcome, now)
-        if isinstance(outcome, Accepted):
+        self.external.hear(outcome, self.foothold, now)
+        if isinstance(outcome, Accepted) and self.external.answered:
             self.portals.found = Portal.OPEN
 
     def hear_portal(self, portal: Portal, now: float) -> None:

@@ -57,6 +57,9 @@ class ExternalLayer:
         """It may have a binding that we have not ended."""
         self._leaving = False
         """A deregistration is under way."""
+        self._began_at = 0.0
+        self._asked: Via | None = None
+        """How it is being asked since the detection began."""
         self._ask_at = 0.0
         self._retry = Backoff(FIRST_RETRY_S, LAST_RETRY_S, random)
         self._denied = Backoff(FIRST_DENIED_S, LAST_DENIED_S, random)
@@ -74,11 +77,13 @@ class ExternalLayer:
         self._use_policy()
         self._retry.reset()
 
-    def begin(self, ask_at: float) -> None:
+    def begin(self, now: float, *, delay_s: float) -> None:
         """A detection begins; what the x-HA knows of us stays until it is told otherwise."""
+        self._began_at = now
+        self._asked = None
         self.answered = self.current = self.silent = False
         self.denial = ""
-        self._ask_at = ask_at
+        self._ask_at = now + delay_s
 
     def teach(self, policy: NodePolicy) -> None:
         """An x-HA as a login taught it; what stands goes on."""
@@ -133,9 +138,12 @@ class ExternalLayer:
         client, via = self.client, self.via(foothold)
         if client is None or via is None or self.current:
             return
-        if (client.trying and not self._leaving) or not alarm.reached(self._ask_at):
+        # An attempt that began before, or goes another way, is replaced.
+        way = replace(via, challenge=b"")
+        under_way = client.trying and not self._leaving and way == self._asked
+        if under_way or not alarm.reached(self._ask_at):
             return
-        self._leaving = False
+        self._leaving, self._asked = False, way
         client.register(
             via,
             now,
@@ -169,10 +177,10 @@ class ExternalLayer:
 
     # -- hearing ----------------------------------------------------------------------------
 
-    def hear(self, outcome: Outcome, now: float) -> None:
+    def hear(self, outcome: Outcome, foothold: Foothold, now: float) -> None:
         """What came of it."""
         if isinstance(outcome, Accepted):
-            self._accepted(outcome)
+            self._accepted(outcome, foothold)
         elif isinstance(outcome, Denied):
             self._refused(outcome, now)
         elif isinstance(outcome, GaveUp) and outcome.deregistering:
@@ -186,11 +194,16 @@ class ExternalLayer:
             self.current = self._bound = False
             self._ask_at = now + REVOKED_S
 
-    def _accepted(self, outcome: Accepted) -> None:
+    def _accepted(self, outcome: Accepted, foothold: Foothold) -> None:
         if outcome.deregistered:
             self._leaving = self._bound = False
             return
-        self.answered = self.current = self._bound = True
+        self._bound = True
+        if outcome.sent_at < self._began_at or self.tunnel(foothold) is None:
+            # An answer to what was asked from the link of before: it is asked again from this one.
+            self.current = False
+            return
+        self.answered = self.current = True
         self.silent, self.denial = False, ""
         self._retry.reset()
         self._denied.reset()

@@ -7,7 +7,7 @@ from gateway.dataplane.node import NodeRefusal
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event, Severity
 from gateway.mobile_node import choosing, inner, inside, leaving, outside, sessions, views, words
-from gateway.mobile_node.agents import AgentHeard
+from gateway.mobile_node.agents import AgentHeard, ChallengeHeard
 from gateway.mobile_node.core import Core
 from gateway.mobile_node.detection import Place
 from gateway.mobile_node.inputs import LinkState, Portal, VpnSession
@@ -317,6 +317,9 @@ class MobileNode:
                 core.pass_on(output)
                 continue
             heard = True
+            if isinstance(output, ChallengeHeard):
+                for client in place.clients:
+                    client.hear_challenge(output.agent.challenge)
             if isinstance(output, AgentHeard) and output.restarted:
                 self._agent_restarted(place, now)
         before = place.foothold

@@ -146,3 +146,19 @@ def test_answers_of_another_interface_are_not_taken() -> None:
     )
     world.flush()
     assert len(world.of(TransmitRegistration)) == before
+
+
+def test_agents_that_make_challenges_are_answered_inside_and_outside() -> None:
+    world = World(**ALL)
+    for agent in (world.agents["i-fa"], world.agents["x-fa"]):
+        agent.reconfigure(replace(agent.policy, challenge=True), world.now)
+    world.flush()
+    world.plug("eth0", "i-fa")
+    world.wait_for("f", seconds=20)
+    world.run(600)
+    assert world.mode == "f"
+    world.plug("eth0", "x-fa")
+    world.wait_for("fvf", seconds=30)
+    world.run(3000)
+    assert world.mode == "fvf"
+    assert world.carries()

@@ -338,3 +338,27 @@ def test_the_detection_period_delays_the_first_vpn_only() -> None:
     assert 3.0 <= world.wait_for("vf") <= 3.2
     world.plug("eth0", "hotel")
     assert world.mode == "vf"
+
+
+def test_answers_of_the_outside_home_agent_to_an_earlier_address_do_not_count() -> None:
+    for again in ("hotel", "cafe"):
+        world = World(**NONE)
+        world.delay_s = 1.0
+        world.plug("eth0", "cafe")
+        world.run(0.5)
+        world.plug("eth0", again)
+        world.delay_s = 0.01
+        world.wait_for("cvc", seconds=5)
+
+
+def test_of_many_quick_moves_the_last_one_counts() -> None:
+    for offers in (ALL, NONE, {**NONE, "mobike": True}):
+        world = World(**offers)
+        world.delay_s, world.jitter_s = 0.05, 0.3
+        for _ in range(15):
+            for network in ("cafe", "hotel", "nat", "x-fa", "cafe"):
+                world.plug("eth0", network)
+                world.run(world.chance.random())
+        world.wait(world.carries, 30)
+        world.run(30)
+        assert world.carries()
