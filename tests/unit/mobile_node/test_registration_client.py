@@ -654,6 +654,17 @@ def test_challenges_of_the_foreign_agent_are_followed() -> None:
     assert len({one.value for one in values if one is not None}) == len(values)
 
 
+def test_a_home_agents_refusal_brings_the_next_challenge_too() -> None:
+    world = World(
+        node_policy(encapsulation=Encapsulation.GRE),
+        home_policy(encapsulations=frozenset({Encapsulation.IP_IP})),
+        foreign_policy(challenge=True),
+    )
+    world.register(BY_AGENT)
+    assert world.client.registered
+    assert len(world.sent) == 3
+
+
 def test_challenges_survive_retransmissions() -> None:
     world = World(foreign=foreign_policy(challenge=True))
     world.lose_answers()

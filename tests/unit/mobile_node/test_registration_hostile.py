@@ -39,7 +39,11 @@ from gateway.mip_agents.codec.extensions import (
     VendorExtension,
     ZeroOverheadConfirmation,
 )
-from gateway.mip_agents.codec.registration import RegistrationReply, RegistrationRequest
+from gateway.mip_agents.codec.registration import (
+    RegistrationReply,
+    RegistrationRequest,
+    RequestFlag,
+)
 from gateway.mip_agents.codec.revocation import Revocation, RevocationAcknowledgment
 from gateway.mip_agents.policy import Algorithm, ReplayProtection, SecurityAssociation
 from gateway.mobile_node.outputs import TransmitRegistration
@@ -480,6 +484,22 @@ def test_forged_challenges_do_not_make_us_deaf_to_the_true_one() -> None:
     true = Challenge(b"the true one")
     asking.hears(asking.reply(code=104, key=None, behind=(true,)), RELAY)
     assert asking.request.first(Challenge) == true
+
+
+def test_forged_refusals_leave_the_home_agents_own_to_be_heeded() -> None:
+    asking = Asking(BY_AGENT, node_policy(encapsulation=Encapsulation.GRE))
+    for number in range(20):
+        forged = Challenge(b"forged%02d" % number)
+        asking.hears(asking.reply(code=106, key=None, behind=(forged,)), RELAY)
+    sent = len(asking.sent)
+    asking.hears(asking.reply(code=139), RELAY)
+    assert len(asking.sent) == sent + 1
+    assert not asking.request.flags & RequestFlag.GRE
+
+
+def test_a_refusal_does_not_slow_the_next_try(asking: Asking) -> None:
+    asking.hears(asking.reply(code=133, identification=asking.request.identification ^ 1 << 40))
+    assert asking.client.next_timer() == asking.now + SOON.first_s
 
 
 @pytest.mark.parametrize("value", [b"a", b"abc"])
