@@ -1,0 +1,47 @@
+"""What a dead mobile node left is seen and taken away; the trial of `gateway mn check`."""
+
+from ipaddress import IPv4Address
+
+import pytest
+
+from gateway.cli.mn_check import verdicts
+from gateway.dataplane.kernel.node import constants
+from gateway.dataplane.kernel.node.node import KernelNode
+from gateway.dataplane.kernel.node.release import is_left, release, try_start
+from gateway.dataplane.kernel.scratch import in_scratch_namespace
+from gateway.dataplane.node import NodeSettings, Peers
+
+pytestmark = pytest.mark.kernel
+
+
+def test_the_trial_leaves_nothing() -> None:
+    before = is_left()
+    assert try_start() is None
+    assert is_left() == before
+
+
+def _left_and_released() -> list[object]:
+    before = is_left(), release()
+    node = KernelNode(NodeSettings(Peers((IPv4Address("192.0.2.1"),))))
+    node.open()
+    # Nothing is closed: as after SIGKILL, but for the descriptors, which keep no device.
+    there = is_left()
+    return [before, there, release(), is_left(), release()]
+
+
+def test_what_is_left_is_named_and_removed_once() -> None:
+    found = in_scratch_namespace(_left_and_released)
+    assert isinstance(found, list)
+    before, there, removed, still, again = found
+    assert before == [False, []]
+    assert there is True
+    assert removed == [f"interface {constants.HOLD}", "the kill switch"]
+    assert still is False
+    assert again == []
+
+
+def test_check_finds_what_a_node_needs_of_the_kernel() -> None:
+    found, _ = verdicts(None)
+    kernel = {one.name: one for one in found if one.area == "kernel"}
+    assert {"xfrm", "ipip", "gre", "policy-rules", "mobile node"} <= set(kernel)
+    assert [one for one in kernel.values() if one.state == "missing"] == []
