@@ -21,6 +21,7 @@ SERVER, GATEWAY = lab_plan.SERVER, lab_plan.GATEWAY_OUTSIDE
 I_HOA, I_HA = plan.INSIDE_HOME_ADDRESS, plan.INSIDE_HOME_AGENT
 X_HOA, X_HA = plan.OUTSIDE_HOME_ADDRESS, plan.OUTSIDE_HOME_AGENT
 
+OUTSIDE_LINKS = ("access1", "access2", "nat", "xfalink")
 PORTAL_PROBES = ((GATEWAY, 80),)
 """Without a URL in the profile, the gateway's own address is asked for a page."""
 
@@ -113,6 +114,11 @@ class Watch:
     def leaks(self, begin: float = 0.0, end: float = float("inf")) -> list[Leak]:
         """The user's packets on any wire in a span of time."""
         return leaks(self.tap.since(begin, end), probes=self._probes)
+
+    def leaks_outside(self, begin: float) -> list[Leak]:
+        """Those since a moment on links that lead outside: none is allowed, at no time."""
+        outside = {DEVICE_WIRES[link] for link in OUTSIDE_LINKS}
+        return [leak for leak in self.leaks(begin) if (leak.host, leak.interface) in outside]
 
     def plaintext_flows(self) -> None:
         """Wait until a packet of the user's is seen: inside, where it may."""

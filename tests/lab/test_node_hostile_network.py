@@ -79,7 +79,7 @@ def test_a_captive_portal_is_recognised_and_waited_out(bed: NodeBed, url: str | 
             bed.node.wait_for(lambda found: found["mode"] == "held", "waiting")
         portal.let_in()
         bed.node.wait_for_mode("vf", "cvf", timeout_s=60)
-        assert watch.leaks(moved_at) == []
+        assert watch.leaks_outside(moved_at) == []
     assert bed.ping("device", SERVER)
 
 
@@ -96,7 +96,7 @@ def test_a_network_that_passes_only_tcp_443(bed: NodeBed) -> None:
         assert found["mode"] == "vf"
         session.goes_on(60)
         watch.tries(200)
-        assert watch.leaks(moved_at) == []
+        assert watch.leaks_outside(moved_at) == []
         bed.go(HOTEL)
         bed.node.wait_for_mode("vf", "cvf", timeout_s=60)
         session.goes_on(60)

@@ -6,6 +6,7 @@ product's, or strongSwan's where guidelines speak of what exists already.
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from node_bed import GATEWAY, I_HA, I_HOA, SERVER, X_HOA, NodeBed, Watch, node_bed
@@ -81,6 +82,12 @@ def lives(bed: NodeBed, *moves: tuple[str, str]) -> None:
         assert session.broken == []
 
 
+def youngest(bed: NodeBed) -> dict[str, Any]:
+    """The IKE SA of this run; one of an earlier run may not have timed out yet."""
+    items: list[dict[str, Any]] = bed.boxes["gw"].call("ike-sas")["items"]
+    return min(items, key=lambda one: float(one["age_s"]))
+
+
 # -- section 2 -----------------------------------------------------------------------------------
 
 
@@ -99,7 +106,7 @@ def test_2_1_a_foreign_agent_outside_cannot_help_without_a_home_agent_outside(be
         bed.node.wait_for_mode("held")
         watch.tries()
         assert bed.node.mode() == "held"
-        assert watch.leaks(moved_at) == []
+        assert watch.leaks_outside(moved_at) == []
 
 
 def test_2_2_home_agent_on_the_border_beside_the_vpn_gateway(bed: NodeBed) -> None:
@@ -107,11 +114,11 @@ def test_2_2_home_agent_on_the_border_beside_the_vpn_gateway(bed: NodeBed) -> No
     bed.run_node("v", inside_agent=False, gateway=BASIC, login=VC)
     bed.move("access1", "v")
     assert bed.ping("device", SERVER)
-    (sa,) = bed.boxes["gw"].call("ike-sas")["items"]
+    sa = youngest(bed)
     assert str(sa["remote"]).startswith(str(X_HOA))
     bed.move("nat", "v")
     assert bed.ping("device", SERVER)
-    assert [one["id"] for one in bed.boxes["gw"].call("ike-sas")["items"]] == [sa["id"]]
+    assert youngest(bed)["id"] == sa["id"]
 
 
 def test_2_3_vpn_gateway_and_home_agent_in_one_box(bed: NodeBed) -> None:
@@ -245,7 +252,7 @@ def test_5_5_mobile_ipv4_is_the_standard_s(bed: NodeBed) -> None:
     pcap = capture.stop()
     assert judge(pcap) == []
     kinds = {row[0] for row in dissect(pcap, "mip", ["mip.type"])}
-    assert kinds == {"1", "3"}
+    assert {"1", "3"} <= kinds <= {"1", "3", "7"}  # 7: a revocation (RFC 3543)
     codes = {row[0] for row in dissect(pcap, "mip.type == 3", ["mip.code"])}
     assert codes <= {"0", "1"}
 
@@ -284,7 +291,7 @@ def test_5_8_no_entity_but_the_known_ones_is_needed(bed: NodeBed) -> None:
 
 def test_5_9_nat_gateways_on_the_way(bed: NodeBed) -> None:
     """RFC 3519 and RFC 3947 as they are, at every layer, while the session lives."""
-    with translated(bed.lab, "xha", "core"):
+    with translated(bed.lab, "internet", "core"):
         three_layers(bed)
         lives(bed, ("nat", "cvc"), ("access1", "cvc"))
 
@@ -297,7 +304,7 @@ def test_5_10_nothing_is_less_safe_than_ipsec_alone(bed: NodeBed) -> None:
         bed.go("access1")
         bed.node.wait_for_mode("cvc")
         watch.tries()
-        assert watch.leaks(moved_at) == []
+        assert watch.leaks_outside(moved_at) == []
     denied = [line for line in bed.boxes["iha"].events("registered") if line["code"] != 0]
     assert denied == []
     assert not bed.ping("server", I_HOA, count=1)  # nobody asked for it

@@ -24,7 +24,7 @@ table ip everywhere {{
 }}
 """
 NO_NAT = "add table ip everywhere; delete table ip everywhere"
-BETWEEN = {"xha": (str(plan.OUTSIDE_HOME_NETWORK), "uplink"), "core": (POOL, "iha")}
+BETWEEN = {"internet": (str(plan.OUTSIDE_HOME_NETWORK), "dmz"), "core": (POOL, "iha")}
 """Where further NATs can translate: between x-HA and gateway, and between gateway and i-HA."""
 
 
