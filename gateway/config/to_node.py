@@ -43,6 +43,7 @@ __all__ = [
     "NOTHING",
     "Unlocked",
     "WrongPasswordError",
+    "acceptable",
     "connection_policy",
     "gateway_address",
     "is_locked",
@@ -75,6 +76,24 @@ def unlock(profile: Profile, password: str) -> Unlocked:
     return sealed.open(password)
 
 
+def acceptable(
+    profile: Profile, credentials: Credentials, *, gateway: IPv4Address | None = None
+) -> tuple[MobilityCredential, ...]:
+    """What a login taught, without what may not be believed.
+
+    A side that the profile names by hand is left out, and an i-HA at the address of the gateway or
+    of an x-HA: it would answer everywhere, and every network would be the inside (draft 001,
+    section 4.4).
+    """
+    by_hand = {True: profile.inside.by_hand, False: profile.outside.by_hand}
+    given = [one for one in credentials if not by_hand[one.grant.inside]]
+    everywhere = {_address(profile, gateway), profile.outside.home_agent}
+    everywhere |= {one.grant.home_agent for one in given if not one.grant.inside}
+    return tuple(
+        one for one in given if not (one.grant.inside and one.grant.home_agent in everywhere)
+    )
+
+
 def node_policy(
     profile: Profile,
     credentials: Credentials = (),
@@ -89,8 +108,8 @@ def node_policy(
     it and without an address in the profile there is no VPN layer. A home agent whose key is
     still sealed is left out. Raises :class:`ConfigError` where a key cannot be read (any more).
     """
-    learnt = _newest(credentials)
     address = _address(profile, gateway)
+    learnt = _newest(acceptable(profile, credentials, gateway=gateway))
     network, hints = profile.network, profile.hints
     return NodePolicy(
         name=profile.name,
@@ -112,8 +131,8 @@ def peers(
     profile: Profile, credentials: Credentials = (), *, gateway: IPv4Address | None = None
 ) -> Peers:
     """With whom the node may speak before anything is proven."""
-    learnt = _newest(credentials)
     address = _address(profile, gateway)
+    learnt = _newest(acceptable(profile, credentials, gateway=gateway))
     return Peers(
         gateways=() if address is None else (address,),
         external_home_agents=_agent_of(profile.outside, learnt.get(False)),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 
 from gateway.config.profile import Profile
-from gateway.config.to_node import connection_policy, node_policy, node_settings
+from gateway.config.to_node import acceptable, connection_policy, node_policy, node_settings
 from gateway.dataplane.node import NodeSettings
 from gateway.domain.mobility_credential import MobilityCredential
 from gateway.ike.policy import ConnectionPolicy
@@ -47,9 +47,8 @@ class Terms:
         return set(before) != set(self.credentials)
 
     def wanted(self, credentials: Iterable[MobilityCredential]) -> tuple[MobilityCredential, ...]:
-        """Those for home agents that the profile does not name by hand."""
-        by_hand = {True: self.profile.inside.by_hand, False: self.profile.outside.by_hand}
-        return tuple(one for one in credentials if not by_hand[one.grant.inside])
+        """Those that count, see :func:`gateway.config.to_node.acceptable`."""
+        return acceptable(self.profile, credentials, gateway=self.gateway)
 
     @property
     def keeps_on_disk(self) -> bool:

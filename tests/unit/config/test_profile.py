@@ -1,5 +1,6 @@
 """Profiles of mobile nodes: what they become, and what refuses them."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gateway.config.profile import Profile, load_profile
 from gateway.config.profile_fields import Acceptance
 from gateway.config.profile_sealing import Sealed, Unlocked, WrongPasswordError
 from gateway.config.to_node import (
+    acceptable,
     connection_policy,
     gateway_address,
     is_locked,
@@ -141,6 +143,29 @@ def test_what_is_said_by_hand_goes_first(workshop: Workshop) -> None:
     assert policy.external is not None
     assert policy.external.home_network == IPv4Network("198.51.100.77/32")
     assert policy.external.association.replay is ReplayProtection.NONCES
+
+
+def granted(*, inside: bool, home_agent: str) -> MobilityCredential:
+    one = credential(inside=inside)
+    return replace(one, grant=replace(one.grant, home_agent=IPv4Address(home_agent)))
+
+
+@pytest.mark.parametrize("home_agent", ["192.0.2.1", "198.51.100.1"])
+def test_an_i_ha_that_answers_everywhere_is_not_believed(
+    workshop: Workshop, home_agent: str
+) -> None:
+    profile = load(workshop, PSK)
+    outside = credential(inside=False)
+    taught = [outside, granted(inside=True, home_agent=home_agent)]
+    assert acceptable(profile, taught) == (outside,)
+    assert node_policy(profile, taught).internal is None
+    assert peers(profile, taught).internal_home_agents == ()
+
+
+def test_an_i_ha_beside_the_x_ha_by_hand(workshop: Workshop) -> None:
+    profile = load(workshop, PSK + OUTSIDE)
+    good, bad = (granted(inside=True, home_agent=a) for a in ("10.20.0.1", "198.51.100.2"))
+    assert acceptable(profile, [bad, credential(inside=False), good]) == (good,)
 
 
 def test_settings_of_the_dataplane(workshop: Workshop) -> None:
