@@ -5,7 +5,7 @@ from dataclasses import replace
 from gateway.domain.event import Severity
 from gateway.domain.mobility_credential import MobilityCredential
 from gateway.mip_agents.policy import Algorithm, SecurityAssociation
-from gateway.mobile_node import modes, outside
+from gateway.mobile_node import inner, modes, outside
 from gateway.mobile_node.core import Core
 from gateway.mobile_node.inputs import VpnSession
 from gateway.mobile_node.outputs import CloseVpn, KeepCredentials
@@ -14,6 +14,8 @@ from gateway.mobile_node.registration import RegistrationClient
 from gateway.mobile_node.vpn_layer import VpnState
 
 MOBILITY_AGAIN_S = 3600.0
+_SELECTORS = ("TS_UNACCEPTABLE", "INVALID_ID_INFORMATION", "traffic selectors", "the child SA")
+"""What a refusal of the SA, after the login, has in its text."""
 STEADY_S = 60.0
 """A session that lasted so long ended for another reason than the one before."""
 
@@ -36,9 +38,9 @@ def came_up(core: Core, session: VpnSession, now: float) -> None:
         suite=session.suite,
     )
     if session.credentials:
-        core.outputs.append(KeepCredentials(session.credentials))
         try:
             learn(core, session.credentials)
+            core.outputs.append(KeepCredentials(session.credentials))
         except ValueError as problem:
             core.tell(
                 "credentials_refused",
@@ -75,7 +77,10 @@ def failed(core: Core, reason: str, hint: str, refused: bool, now: float) -> Non
         return
     text = f"{reason}; {hint}" if hint else reason
     core.tell("vpn_failed", f"the VPN did not come up: {text}", Severity.WARNING, refused=refused)
-    if refused:
+    if refused and _refuses_home_address(core, reason):
+        # It knows the feature, but has another address for us than the i-HoA.
+        inner.without_vpn_fa(core, text, now)
+    elif refused:
         # Another way to the same gateway would be refused as well.
         vpn.refusal = text
         vpn.retry_at = now + vpn.refused.next_s()
@@ -83,6 +88,11 @@ def failed(core: Core, reason: str, hint: str, refused: bool, now: float) -> Non
         outside.gave_up(core, text, now)
     vpn.down(now)
     core.forget_inner()
+
+
+def _refuses_home_address(core: Core, reason: str) -> bool:
+    plan = core.vpn.plan
+    return plan is not None and plan.vpn_fa and any(one in reason for one in _SELECTORS)
 
 
 def went_down(core: Core, reason: str, now: float) -> None:
@@ -111,6 +121,7 @@ def learn(core: Core, credentials: tuple[MobilityCredential, ...]) -> None:
     policy = taught(core.policy, credentials)
     if policy == core.policy:
         return
+    _check(policy)
     for layer in (policy.internal, policy.external):
         if layer is not None:
             # What no client can use changes nothing.
@@ -125,6 +136,22 @@ def learn(core: Core, credentials: tuple[MobilityCredential, ...]) -> None:
         core.new_inner()
     else:
         core.inner.change_policy(policy.internal)
+
+
+def _check(policy: NodePolicy) -> None:
+    """An i-HA that can be reached from outside would prove nothing (draft 001, section 4.1)."""
+    internal = policy.internal
+    if internal is None:
+        return
+    for other, name in ((policy.external, "x-HA"), (policy.vpn, "gateway")):
+        if other is None:
+            continue
+        address = other.home_agent if isinstance(other, HomeAgentPolicy) else other.gateway
+        if address == internal.home_agent:
+            raise ValueError(
+                f"the i-HA has the address {address} of the {name}, which is outside; "
+                "give the i-HA one that only the inside reaches"
+            )
 
 
 def taught(policy: NodePolicy, credentials: tuple[MobilityCredential, ...]) -> NodePolicy:

@@ -1,11 +1,13 @@
 """What the node does when something on the way refuses, is silent, or wants a login."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 from node_world import GATEWAY, HOME, OUTSIDE_HOME, VPN_POOL, World, node_policy
 
 from gateway.dataplane.node import NodeRefusal
+from gateway.domain.event import Event
 from gateway.domain.mobility_credential import MobilityCredential, MobilityGrant
 from gateway.mip_agents.policy import Algorithm
 from gateway.mobile_node.inputs import Portal
@@ -201,6 +203,16 @@ def test_an_inside_home_agent_that_is_dead_is_named() -> None:
     world.wait(lambda: world.mode != "held" and world.carries(), 130)
 
 
+def test_a_gateway_that_has_another_address_for_us_is_asked_without_its_foreign_agent() -> None:
+    world = World(**ALL, refuses="the peer refused the child SA with TS_UNACCEPTABLE")
+    world.plug("eth0", "cafe")
+    world.wait(lambda: len(world.of(ConnectVpn)) == 2, 5)
+    assert not world.of(ConnectVpn)[-1].vpn_fa
+    assert world.of(ConnectVpn)[-1].endpoint_update
+    world.gateway.refuses = ""
+    world.wait_for("vc", seconds=60)
+
+
 # -- what a login teaches -------------------------------------------------------------------
 
 
@@ -235,6 +247,44 @@ def test_a_profile_with_only_a_gateway_learns_the_rest() -> None:
     # And the inside is known from then on.
     world.plug("eth0", "office")
     world.wait_for("c", seconds=2)
+
+
+@pytest.mark.parametrize("address", [GATEWAY, node_policy().external.home_agent])
+def test_an_inside_that_the_outside_reaches_is_not_learnt(address: IPv4Address) -> None:
+    policy = node_policy()
+    world = World(replace(policy, internal=None), **ALL)
+    grant = MobilityCredential(
+        MobilityGrant(True, address, HOME, policy.internal.home_network), 300, b"k" * 32
+    )
+    up = world.node.vpn_up
+    world.node.vpn_up = lambda session, now: up(  # type: ignore[method-assign]
+        replace(session, credentials=(grant,)), now
+    )
+    world.plug("eth0", "cafe")
+    world.wait_for("v", seconds=10)
+    assert not world.of(KeepCredentials)
+    assert world.node.policy.internal is None
+    assert [one for one in world.of(Event) if one.name == "credentials_refused"]
+
+
+@pytest.mark.parametrize("octets", [300, 5000])
+def test_a_credential_that_no_request_carries_changes_nothing(octets: int) -> None:
+    policy = node_policy()
+    world = World(**ALL)
+    grant = MobilityCredential(
+        MobilityGrant(True, policy.internal.home_agent, HOME, policy.internal.home_network),
+        300,
+        b"k" * 32,
+        bytes(octets),
+    )
+    up = world.node.vpn_up
+    world.node.vpn_up = lambda session, now: up(  # type: ignore[method-assign]
+        replace(session, credentials=(grant,)), now
+    )
+    world.plug("eth0", "cafe")
+    world.wait_for("vf", seconds=10)
+    assert world.node.policy == policy
+    assert not world.of(KeepCredentials)
 
 
 # -- the dataplane --------------------------------------------------------------------------
