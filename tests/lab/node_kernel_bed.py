@@ -100,6 +100,20 @@ def stack_cvc(outer: NodeTunnel | None = None, inner: NodeTunnel | None = None) 
     )
 
 
+_ADDRESSES = {
+    "w0": (f"{CARE_OF}/24",),
+    "r0": (f"{ROUTER_ADDRESS}/24",),
+    "r1": ("198.51.100.1/24",),
+    "h0": (f"{EXTERNAL_AGENT}/24", f"{GATEWAY}/24", f"{STRANGER}/24"),
+    "h1": (f"{INTERNAL_AGENT}/24",),
+    "c0": (f"{HOST}/32",),
+}
+_LINK_UP = {
+    link: (*(f"address add {address} dev {link}" for address in addresses), f"link set {link} up")
+    for link, addresses in _ADDRESSES.items()
+}
+
+
 class NodeBed:
     def __init__(self) -> None:
         self.node: KernelNode | None = None
@@ -114,32 +128,42 @@ class NodeBed:
             link add e0 netns {NODE} type veth peer name h1 netns {PEERS}
             link add c0 netns {PEERS} type dummy
         """)  # fmt: skip
-        for name, links, more in (
-            (NODE, {"w0": [f"{CARE_OF}/24"], "e0": []}, f"route add default via {ROUTER_ADDRESS}"),
-            (
-                ROUTER,
-                {"r0": [f"{ROUTER_ADDRESS}/24"], "r1": ["198.51.100.1/24"]},
-                f"route add 10.1.0.0/16 via {EXTERNAL_AGENT}",
-            ),
-            (
-                PEERS,
-                {
-                    "h0": [f"{EXTERNAL_AGENT}/24", f"{GATEWAY}/24", f"{STRANGER}/24"],
-                    "h1": [f"{INTERNAL_AGENT}/24"],
-                    "c0": [f"{HOST}/32"],
-                },
-                "route add default via 198.51.100.1",
-            ),
-        ):
-            lines = ["link set lo up"]
-            for link, addresses in links.items():
-                lines += [f"address add {address} dev {link}" for address in addresses]
-                lines += [f"link set {link} up"]
-            run("ip", "-n", name, "-batch", "-", stdin="\n".join([*lines, more]))
+        self._batch(ROUTER, "link set lo up", *_LINK_UP["r0"], *_LINK_UP["r1"])
+        self._batch(ROUTER, f"route add 10.1.0.0/16 via {EXTERNAL_AGENT}")
+        self._batch(PEERS, "link set lo up", *_LINK_UP["h0"], *_LINK_UP["h1"], *_LINK_UP["c0"])
+        self._batch(PEERS, "route add default via 198.51.100.1")
+        self._batch(NODE, "link set lo up", "link set e0 up", *_LINK_UP["w0"])
+        self._batch(NODE, f"route add default via {ROUTER_ADDRESS}")
         for name in (ROUTER, PEERS):
             with entered(name):
                 Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
                 Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0")
+
+    def clean(self) -> None:
+        """As it was after :meth:`up`."""
+        self.stop()
+        while self.captures:
+            self.captures.pop().close()
+        # It is not the IPsec dataplane's own: release() would not touch it.
+        self._batch(NODE, f"link del {constants.XFRM_INTERFACE}", force=True)
+        with entered(NODE):
+            release()
+        xfrm = ("xfrm state flush", "xfrm policy flush")
+        gone = ("link del w9",)
+        away = ("address flush dev w0", "address flush dev e0", "neighbour flush all")
+        back = (*_LINK_UP["w0"], f"route add default via {ROUTER_ADDRESS}")
+        self._batch(NODE, *xfrm, *gone, *away, *back, force=True)
+        homes = (EXTERNAL_HOME, HOME, VPN_INNER)
+        routes = [f"route del {home}/32" for home in homes]
+        self._batch(ROUTER, *routes, "neighbour flush dev r0 nud permanent", force=True)
+        links = ("link del xt", "link del it", "link del vg", "neighbour flush all")
+        self._batch(PEERS, *xfrm, *links, *routes, force=True)
+        inside(PEERS, "nft", "flush", "ruleset")
+        self._with_vpn.clear()
+
+    def _batch(self, name: str, *lines: str, force: bool = False) -> None:
+        words = ["ip", "-n", name, *(["-force"] if force else []), "-batch", "-"]
+        run(*words, stdin="\n".join(lines), check=not force)
 
     def down(self) -> None:
         self.stop()

@@ -37,10 +37,16 @@ pytestmark = pytest.mark.kernel
 ECHO = 84
 
 
-@pytest.fixture
-def bed() -> Iterator[NodeBed]:
+@pytest.fixture(scope="module")
+def namespaces() -> Iterator[NodeBed]:
     with node_bed() as made:
         yield made
+
+
+@pytest.fixture
+def bed(namespaces: NodeBed) -> Iterator[NodeBed]:
+    yield namespaces
+    namespaces.clean()
 
 
 def seen(bed: NodeBed, shape: str, interface: str = "w0") -> list[object]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.dataplane.kernel.mobility.sysctls import Sysctls, filtered
 
+_IPV4: Final = Path("/proc/sys/net/ipv4/conf")
 _IPV6: Final = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -17,11 +18,18 @@ class Host:
         self._forwarding6 = ""
 
     def guard(self) -> None:
-        """Forwarding and redirects off. Raises OSError."""
+        """Forwarding and redirects off; neighbours hear of a link's own addresses only.
+
+        Addresses of host scope are not told to them, nor used in questions to them, on any link.
+        Raises OSError.
+        """
         # First: it resets the others.
         self._sysctls.write("ip_forward", "0")
-        for name in ("all", "default"):
-            self._no_redirects(name)
+        # Of a host each interface's own switch counts beside that of all.
+        for folder in sorted(_IPV4.iterdir()):
+            self._no_redirects(folder.name)
+        self._sysctls.write("conf/all/arp_ignore", "3")
+        self._sysctls.write("conf/all/arp_announce", "2")
         path = _IPV6 / "all/forwarding"
         with contextlib.suppress(OSError):
             before = path.read_text("ascii").strip()
@@ -34,18 +42,15 @@ class Host:
             self._sysctls.write(f"conf/{name}/{switch}", "0")
 
     def link(self, interface: str) -> None:
-        """A link that the node uses. Raises OSError.
-
-        Addresses of host scope are not told to neighbours, nor used in questions to them; packets
-        come from home agents and gateways whose routes lead elsewhere.
-        """
+        """A link that the node uses. Raises OSError."""
         self._no_redirects(interface)
-        self._sysctls.write(f"conf/{interface}/arp_ignore", "3")
-        self._sysctls.write(f"conf/{interface}/arp_announce", "2")
         self.tunnel(interface)
 
     def tunnel(self, interface: str) -> None:
-        """A device whose packets no route of the main table leads back to. Raises OSError."""
+        """Packets come here from home agents and gateways whose routes lead elsewhere.
+
+        Raises OSError.
+        """
         self._sysctls.write(f"conf/{interface}/rp_filter", "2" if filtered() else "0")
 
     @staticmethod
