@@ -1,12 +1,12 @@
 """Where the gateway is: an address in the profile, or what its name leads to.
 
-Once the switch is closed, the system's resolver gets no answer. A name that nothing is known of is
-then asked for on a link, as the probe for captive portals asks: whoever answers wrongly gains
-nothing, for IKE proves the gateway.
+The switch is closed before any name is asked for, and behind it the system's resolver gets no
+answer. So the last known address counts, and a name is asked for on a link, as the probe for
+captive portals asks, while nothing is known or nobody answers at what is. Whoever answers wrongly
+gains nothing: IKE proves the gateway; and the next network is asked anew.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Final
@@ -18,13 +18,8 @@ from gateway.mobile_host.portal import PortalProbe
 from gateway.mobile_host.terms import Terms
 from gateway.mobile_node.inputs import LinkState
 
-LOOK_UP_S: Final = 5.0
-
-
-def by_system(name: str) -> list[IPv4Address]:
-    """As the system resolves names. Raises OSError."""
-    found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_DGRAM)
-    return [IPv4Address(one[4][0]) for one in found]
+PAUSE_S: Final = 15.0
+"""Between two questions; a link that changed may ask at once while nothing is known."""
 
 
 class GatewayName:
@@ -42,6 +37,8 @@ class GatewayName:
         self._leases = leases
         self._emit = emit
         self._asking = False
+        self._doubted = False
+        self._asked_at: float | None = None
 
     @property
     def address(self) -> IPv4Address | None:
@@ -49,55 +46,62 @@ class GatewayName:
         return self._terms.gateway
 
     @property
-    def missing(self) -> bool:
-        """Whether there is a gateway of whose address nothing is known."""
-        return self._terms.profile.gateway is not None and self._terms.gateway is None
+    def _named(self) -> str | None:
+        gateway = self._terms.profile.gateway
+        return gateway.address if gateway and isinstance(gateway.address, str) else None
 
-    async def look_up(self) -> None:
-        """Ask the system, or remember. Never raises; bounded in time."""
-        profile = self._terms.profile
+    def recall(self) -> None:
+        """What the profile says or an earlier run found out. Asks nobody, never raises."""
         try:
-            async with asyncio.timeout(LOOK_UP_S):
-                found = await asyncio.to_thread(gateway_address, profile, by_system)
-        except TimeoutError:
-            found = self._remembered()
-        except OSError as error:
-            self._emit(Event("gateway_unknown", str(error), Severity.WARNING))
-            found = None
-        self._terms.gateway = found
+            self._terms.gateway = gateway_address(self._terms.profile, lambda _name: ())
+        except OSError:
+            self._terms.gateway = None
 
-    def _remembered(self) -> IPv4Address | None:
-        def nobody(_name: str) -> Sequence[IPv4Address]:
-            return ()
+    def doubted(self) -> None:
+        """Nobody answered at the address that is known."""
+        self._doubted = True
 
-        try:
-            return gateway_address(self._terms.profile, nobody)
-        except OSError as error:
-            self._emit(Event("gateway_unknown", str(error), Severity.WARNING))
-            return None
+    def confirmed(self) -> None:
+        """The gateway is there."""
+        self._doubted = False
+
+    def wanted(self, now: float) -> bool:
+        """Whether to ask now; if so, not again for a while."""
+        if self._asking or self._named is None:
+            return False
+        if self._terms.gateway is not None:
+            if not self._doubted:
+                return False
+            if self._asked_at is not None and now - self._asked_at < PAUSE_S:
+                return False
+        self._asked_at = now
+        return True
 
     async def ask_on(self, links: Sequence[tuple[int, LinkState]]) -> bool:
-        """Ask on these links (number and state), one after the other; whether one knew."""
-        if self._asking or not self.missing:
+        """Ask on these links (number and state) until one knows; whether that is news."""
+        name = self._named
+        if self._asking or name is None:
             return False
         self._asking = True
         try:
             for index, link in links:
-                found = await self._ask(index, link.interface)
+                servers = self._leases.name_servers(index, link.interface)
+                found = await self._probe.resolve(link.interface, name, servers)
                 if found is not None:
-                    self._terms.gateway = found
-                    return True
+                    return await self._take(name, found)
+        except ValueError:
+            self._emit(Event("gateway_unknown", f"{name} is no host name", Severity.WARNING))
         finally:
             self._asking = False
         return False
 
-    async def _ask(self, index: int, interface: str) -> IPv4Address | None:
-        profile = self._terms.profile
-        if profile.gateway is None:
-            return None
-        servers = self._leases.name_servers(index, interface)
-        found = await self._probe.resolve(interface, str(profile.gateway.address), servers)
-        if found is None:
-            return None
-        # It remembers what it is given.
-        return await asyncio.to_thread(gateway_address, profile, lambda _name: [found])
+    async def _take(self, name: str, found: Sequence[IPv4Address]) -> bool:
+        before, profile = self._terms.gateway, self._terms.profile
+        # It remembers what it is given, and keeps to what it knows where that is among it.
+        chosen = await asyncio.to_thread(gateway_address, profile, lambda _name: found)
+        if chosen == before or self._named != name:
+            return False
+        self._terms.gateway = chosen
+        fields: dict[str, object] = {"name": name, "address": str(chosen)}
+        self._emit(Event("gateway_found", f"{name} is at {chosen}", Severity.INFO, fields))
+        return True

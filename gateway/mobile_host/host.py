@@ -39,6 +39,7 @@ from gateway.mobile_host.running import Environment, RunningNode
 from gateway.mobile_host.suspend import SuspendWatch
 from gateway.mobile_host.terms import Terms
 from gateway.mobile_host.unlock import Lock
+from gateway.mobile_host.wireless import RadioWatch
 
 FAREWELL_POLL_S = 0.02
 FAREWELL_S = 1.5
@@ -71,6 +72,7 @@ class Host:
         self._terms = Terms(profile, self._lock, time.time, learnt)
         self._stoppers: list[Callable[[], object]] = []
         self._stoppers_async: list[Callable[[], Awaitable[object]]] = []
+        self._found_closed = self._serving = self._orderly = False
         self._reloading = asyncio.Lock()
         self._reload_task: asyncio.Task[None] | None = None
 
@@ -89,6 +91,7 @@ class Host:
             await self._start()
             await self._stop.wait()
             await self._farewell()
+            self._orderly = True
         finally:
             await self._shut_down()
 
@@ -101,13 +104,14 @@ class Host:
         leases = Leases(self._root)
         probe = PortalProbe(self._loop, constants.NODE_PROBE)
         self._name = GatewayName(self._terms, probe, leases, self._events)
-        await self._name.look_up()
+        self._name.recall()
         self._close_switch()
         self._join(self._surround(leases, probe))
         left = drop_capabilities(CORE_CAPABILITIES)
         no_new_privileges()
         not_dumpable()
         await self._serve()
+        self._serving = True
         self._tell_ready(sorted(left))
 
     def _open_control(self) -> None:
@@ -130,14 +134,17 @@ class Host:
         if forwards(self._root):
             text = "IP forwarding is on; it is off while this host is a mobile node"
             self._events(Event("forwarding_off", text, Severity.WARNING))
+        self._found_closed = self._parts.switch_left()
         dataplane = self._parts.dataplane(self._terms.node_settings())
         dataplane.open()
         self._dataplane = dataplane
         self._stoppers.append(self._open_switch)
 
     def _open_switch(self) -> None:
-        keep = self._profile.profile.kill_switch == "always"
-        self._dataplane.close(keep_switch=keep)
+        """Only an orderly end opens it; a start that fails leaves it as it found it."""
+        wanted_closed = self._profile.profile.kill_switch == "always"
+        failed_closed = not self._orderly and (self._serving or self._found_closed)
+        self._dataplane.close(keep_switch=wanted_closed or failed_closed)
 
     def _surround(self, leases: Leases, probe: PortalProbe) -> Environment:
         """What needs no engine."""
@@ -189,6 +196,7 @@ class Host:
         self._vpn.start()
         self._watch(self._links.fileno(), node.links_readable)
         self._watch(self._dataplane.hold_fd(), self._service.held_readable)
+        self._watch_radios()
         suspend = SuspendWatch()
         self._stoppers.append(suspend.close)
         self._watch(suspend.fileno(), lambda: self._clock_set(suspend))
@@ -196,6 +204,14 @@ class Host:
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         node.links_changed(self._links.states)
         self._watchdog()
+
+    def _watch_radios(self) -> None:
+        try:
+            radios = RadioWatch()
+        except OSError:
+            return  # this host has none
+        self._stoppers.append(radios.close)
+        self._watch(radios.fileno(), lambda: self._node.radios_moved(radios))
 
     def _watch(self, descriptor: int, readable: Callable[[], None]) -> None:
         self._loop.add_reader(descriptor, readable)
@@ -262,7 +278,7 @@ class Host:
         self._events.debug = wanted.profile.log_level == "debug"
         self._terms.profile = wanted
         self._lock.use(wanted)
-        await self._name.look_up()
+        self._name.recall()
         self._commands.use(wanted.network.dhcp_command)
         self._node.use_terms()
         self._events.log.info("reloaded", text="profile reloaded")

@@ -135,6 +135,12 @@ class LinkTable:
             kept = {a: m for a, m in link.neighbours.items() if a in routers}
             link.neighbours = kept
 
+    def moved(self, index: int) -> None:
+        """A radio went to another access point, or to none."""
+        link = self._links.get(index)
+        if link is not None:
+            link.generation = self._next()
+
     def forget_routes(self) -> None:
         """For another dump of the routes; what differs then changes its link's generation."""
         self.routes_doubtful = False

@@ -1,7 +1,7 @@
 """Watches links, addresses, default routes and routers, and tells of every change at once."""
 
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, messages
@@ -38,6 +38,14 @@ class LinkMonitor:
             raise
         self._dump()
         return self._states
+
+    def radios_moved(self, indices: Iterable[int], *, lost: bool = False) -> list[LinkState] | None:
+        """Radios went to other access points; the links if anything changed by that."""
+        if lost:
+            self._lost()
+        for index in indices:
+            self._table.moved(index)
+        return self.read()
 
     def fileno(self) -> int:
         """Readable when something changed."""

@@ -30,6 +30,7 @@ from gateway.mobile_node.outputs import (
     TransmitRegistration,
 )
 
+AFTER_FAULT_S = 1.0
 MAX_ROUNDS = 16
 """Rounds of outputs per wake-up: nothing can keep us here."""
 
@@ -235,11 +236,22 @@ class NodeService:
                 if not outputs:
                     break
                 for output in outputs:
-                    self._carry_out(output, now)
+                    self._carry_out_surely(output, now)
         finally:
             self._busy = False
-        if not self._stopped:
-            self._timer.arm(self._engine.next_timer())
+            if not self._stopped:
+                self._timer.arm(self._engine.next_timer())
+
+    def _carry_out_surely(self, output: NodeOutput, now: float) -> None:
+        """A fault of ours in one output must not cost the others: a Forbid may be among them."""
+        try:
+            self._carry_out(output, now)
+        except Exception as error:  # noqa: BLE001 - the one place that keeps the round alive
+            what = type(output).__name__
+            text = f"internal fault in {what}: {type(error).__name__}: {error}"
+            self._emit(Event("internal_fault", text, Severity.WARNING, {"output": what}))
+            if isinstance(output, Forbid):
+                self._forbid_all(now)
 
     def _carry_out(self, output: NodeOutput, now: float) -> None:
         match output:
@@ -251,7 +263,8 @@ class NodeService:
                 act = partial(self._dataplane.permit, permitted, lifetime_s)
                 self._guarded("permit", act, now)
             case Forbid(interface=forbidden):
-                self._guarded("forbid", partial(self._dataplane.forbid, forbidden), now)
+                if not self._guarded("forbid", partial(self._dataplane.forbid, forbidden), now):
+                    self._forbid_all(now)
             case Solicit(interface=interface):
                 # A link without a mobility agent, or that just went away: nothing to tell.
                 self._signals.solicit(interface, self._addresses.get(interface))
@@ -292,8 +305,8 @@ class NodeService:
     def _apply(self, stack: LayerStack, now: float) -> None:
         try:
             refusals = self._dataplane.apply(stack)
-        except OSError as error:
-            refusals = [NodeRefusal("the layers", str(error.strerror or error))]
+        except (OSError, ValueError) as error:
+            refusals = [NodeRefusal("the layers", _words(error))]
         self.counters["stacks_applied"] += 1
         self._holding = stack.mode is AccessMode.HELD
         for refusal in refusals:
@@ -302,11 +315,17 @@ class NodeService:
             self.counters["packets_released"] += self._dataplane.release_held()
         self._host.stack_applied(stack)
 
-    def _guarded(self, what: str, act: Callable[[], None], now: float) -> None:
+    def _guarded(self, what: str, act: Callable[[], None], now: float) -> bool:
         try:
             act()
-        except OSError as error:
-            self._refused(NodeRefusal(what, str(error.strerror or error)), now)
+        except (OSError, ValueError) as error:
+            self._refused(NodeRefusal(what, _words(error)), now)
+            return False
+        return True
+
+    def _forbid_all(self, now: float) -> None:
+        """One permit could not be ended alone: end them all. What fails now ends by itself."""
+        self._guarded("forbid", self._dataplane.forbid, now)
 
     def _refused(self, refusal: NodeRefusal, now: float) -> None:
         self.counters["stacks_refused"] += 1
@@ -322,10 +341,19 @@ class NodeService:
 
     def _due(self) -> None:
         now = self._clock()
-        self._engine.handle_timer(now)
+        try:
+            self._engine.handle_timer(now)
+        except Exception:
+            # Whatever it was that is due: it is tried again, and until then nothing is lost.
+            self._timer.arm(now + AFTER_FAULT_S)
+            raise
         self.flush(now)
 
     def stop(self) -> None:
         """Call the timer off."""
         self._stopped = True
         self._timer.stop()
+
+
+def _words(error: OSError | ValueError) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -14,6 +14,7 @@ from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.node import constants
 from gateway.dataplane.kernel.node.node import KernelNode
+from gateway.dataplane.kernel.node.release import is_left
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.node import NodeDataplane, NodeSettings
 from gateway.domain.event import Event
@@ -66,6 +67,9 @@ class HostParts(Protocol):
     def load(self, path: Path) -> Profile:
         """Read the profile."""
 
+    def switch_left(self) -> bool:
+        """Whether an earlier process left the switch closed. Raises OSError."""
+
     def dataplane(self, settings: NodeSettings) -> ManagedDataplane:
         """Not opened yet."""
 
@@ -97,6 +101,10 @@ class Parts:
     def load(self, path: Path) -> Profile:
         """Read and check the profile; raises :class:`gateway.config.ConfigError`."""
         return load_profile(path)
+
+    def switch_left(self) -> bool:
+        """Whether the switch's table is there."""
+        return is_left()
 
     def dataplane(self, settings: NodeSettings) -> ManagedDataplane:
         """The kernel."""

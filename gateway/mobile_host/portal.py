@@ -87,6 +87,8 @@ class PortalProbe:
                 found = Found(Portal.UNKNOWN, "there is nothing to ask: set network.portal_probe")
         except (OSError, TimeoutError) as error:
             found = Found(Portal.SILENT, f"nobody answers: {error.strerror or 'not in time'}")
+        except ValueError as error:
+            found = Found(Portal.UNKNOWN, str(error))
         self.counters["captive"] += found.verdict is Portal.CAPTIVE
         return found
 
@@ -99,7 +101,7 @@ class PortalProbe:
             named = await self.resolve(interface, host, servers)
             if named is None:
                 return Found(Portal.SILENT, f"no name server of the link knows {host}")
-            address = named
+            address = named[0]
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         head = await self._get(interface, address, port, host, path)
         return judge(head, host, expected=NO_CONTENT)
@@ -161,8 +163,11 @@ class PortalProbe:
 
     async def resolve(
         self, interface: str, name: str, servers: Sequence[IPv4Address]
-    ) -> IPv4Address | None:
-        """Ask name servers on a link for a name; None when none of them knows it."""
+    ) -> list[IPv4Address] | None:
+        """Ask name servers on a link for a name; None when none of them knows it.
+
+        Raises ValueError for what is no host name.
+        """
         asked = question(name, secrets.randbits(16))
         for server in servers[:MAX_SERVERS]:
             try:
@@ -170,7 +175,7 @@ class PortalProbe:
             except (OSError, TimeoutError):
                 continue
             if found:
-                return found[0]
+                return found
         return None
 
     async def _ask(self, interface: str, asked: bytes, server: IPv4Address) -> list[IPv4Address]:

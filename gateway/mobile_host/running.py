@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
@@ -27,6 +27,7 @@ from gateway.mobile_host.resolver import Names, Resolver
 from gateway.mobile_host.signalling import Signalling
 from gateway.mobile_host.terms import Terms
 from gateway.mobile_host.vpn import Vpn
+from gateway.mobile_host.wireless import RadioWatch
 from gateway.mobile_node.inputs import LinkState, VpnSession
 from gateway.mobile_node.status import NodeStatus
 
@@ -87,14 +88,20 @@ class RunningNode:
         if found is not None:
             self.links_changed(found)
 
+    def radios_moved(self, radios: RadioWatch) -> None:
+        """Radios went to other access points."""
+        indices, lost = radios.read()
+        found = self._around.links.radios_moved(indices, lost=lost)
+        if found is not None:
+            self.links_changed(found)
+
     def links_changed(self, links: list[LinkState]) -> None:
         """The links as they are now."""
         # First what the engine needs to act at once, and nothing that could wait.
         self._listen_on(links)
         self._service.links_changed(links)
         self._around.commands.links(links)
-        if self._around.name.missing and any(one.carrier and one.address for one in links):
-            self._spawn(self._ask_for_gateway(links))
+        self._ask_for_gateway()
 
     def _listen_on(self, links: list[LinkState]) -> None:
         index = self._around.links.index
@@ -104,9 +111,15 @@ class RunningNode:
             fields: dict[str, object] = {"interface": name, "reason": str(error.strerror)}
             self._events(Event("link_unusable", text, Severity.DEBUG, fields))
 
-    async def _ask_for_gateway(self, links: list[LinkState]) -> None:
-        usable = [(self._around.links.index(one.interface), one) for one in links if one.address]
-        if await self._around.name.ask_on(usable):
+    def _ask_for_gateway(self) -> None:
+        links = self._around.links
+        usable = [one for one in links.states if one.carrier and one.address is not None]
+        if usable and self._around.name.wanted(self._loop.time()):
+            numbered = [(links.index(one.interface), one) for one in usable]
+            self._spawn(self._asked_for_gateway(numbered))
+
+    async def _asked_for_gateway(self, links: Sequence[tuple[int, LinkState]]) -> None:
+        if await self._around.name.ask_on(links):
             self.use_terms()
 
     # -- what comes in from the parts ------------------------------------------------------
@@ -125,11 +138,15 @@ class RunningNode:
         """See :class:`gateway.mobile_host.vpn.VpnListener`."""
         session = replace(session, credentials=self._terms.wanted(session.credentials))
         self._session = session
+        self._around.name.confirmed()
         self._service.vpn_up(session)
 
     def vpn_failed(self, reason: str, hint: str, *, refused: bool) -> None:
         """See :class:`gateway.mobile_host.vpn.VpnListener`."""
         self._session = None
+        if not refused:
+            self._around.name.doubted()
+            self._ask_for_gateway()
         self._service.vpn_failed(reason, hint, refused=refused)
 
     def vpn_down(self, reason: str) -> None:
@@ -232,7 +249,11 @@ class RunningNode:
 
     def slept(self, slept_s: float) -> None:
         """The machine woke up, perhaps somewhere else, after so long."""
-        self._dataplane.forbid()
+        try:
+            self._dataplane.forbid()
+        except OSError as error:
+            text = f"the kernel refused to end permits: {error.strerror}"
+            self._events(Event("dataplane_refused", text, Severity.WARNING))
         text = f"the machine slept for {slept_s:.0f} s: everything is proven anew"
         self._events(Event("slept", text, Severity.INFO, {"slept_s": round(slept_s, 3)}))
         self.reconnect()

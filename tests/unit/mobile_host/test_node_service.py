@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface
 
+import pytest
 from mobile_host_fakes import FakeNodeDataplane, FakeNodeEngine
 
 from gateway.dataplane.node import HELD, LayerStack, NodeRefusal
@@ -152,8 +153,54 @@ def test_an_error_of_the_kernel_never_ends_the_round() -> None:
     bed.dataplane.error = OSError(12, "no memory")
     bed.engine.outputs = [Apply(HELD), Permit("eth0", 5.0), Forbid(), REQUEST]
     bed.service.flush()
-    assert [one[0] for one in bed.engine.inputs] == ["refused"] * 3
+    assert [one[0] for one in bed.engine.inputs] == ["refused"] * 4
     assert bed.told[-1].startswith("send")
+
+
+def test_a_permit_that_cannot_be_ended_alone_ends_all() -> None:
+    bed = Bed()
+    before = bed.dataplane.forbid
+
+    def forbid(interface: str | None = None) -> None:
+        before(interface)
+        if interface is not None:
+            raise ValueError(interface)
+
+    bed.dataplane.forbid = forbid  # type: ignore[method-assign]
+    bed.engine.outputs = [Forbid("lan#1"), REQUEST]
+    bed.service.flush()
+    assert bed.told[:2] == ["forbid lan#1", "forbid None"]
+    assert bed.told[-1].startswith("send")
+
+
+def test_a_fault_of_ours_costs_one_output() -> None:
+    bed = Bed()
+    bed.engine.timer = 107.0
+
+    def fails(order: ConnectVpn) -> None:
+        raise RuntimeError(str(order.outer))
+
+    bed.connect = fails  # type: ignore[method-assign]
+    bed.engine.outputs = [CONNECT, Forbid("eth0")]
+    bed.service.flush()
+    assert bed.told == ["forbid eth0"]
+    assert [one.name for one in bed.events] == ["internal_fault"]
+    assert [at for at, _ in bed.armed] == [107.0]
+
+
+def test_after_a_fault_of_the_engine_it_is_woken_again() -> None:
+    bed = Bed()
+
+    def fails(now: float) -> None:
+        raise RuntimeError
+
+    bed.engine.handle_timer = fails  # type: ignore[method-assign]
+    bed.engine.timer = 107.0
+    bed.service.flush()
+    ((_, due),) = bed.armed
+    with pytest.raises(RuntimeError):
+        due()
+    assert [at for at, _ in bed.armed] == [107.0, 101.0]
 
 
 def test_a_message_that_cannot_be_sent_is_a_debug_line() -> None:
