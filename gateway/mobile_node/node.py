@@ -201,6 +201,22 @@ class MobileNode:
             place.change(place.link, now)
         self._go_on(now)
 
+    def doubt(self, now: float) -> None:
+        """Time was lost, or a link may be another one: nothing proven counts any more.
+
+        Unlike :meth:`reconnect` the VPN lives on, and the gateway is told where it is now.
+        """
+        core = self._core
+        if core.closed:
+            return
+        for place in core.places.values():
+            core.forbid(place.interface)
+            place.change(place.link, now)
+        if core.idle.asleep:
+            core.idle.used(now)
+        core.vpn.generation = -1
+        self._go_on(now)
+
     def close(self, now: float) -> None:
         """The end: home agents are told, the VPN is closed, nothing leaves any more."""
         core = self._core

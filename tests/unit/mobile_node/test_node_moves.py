@@ -362,3 +362,22 @@ def test_of_many_quick_moves_the_last_one_counts() -> None:
         world.wait(world.carries, 30)
         world.run(30)
         assert world.carries()
+
+
+def test_in_doubt_everything_is_proven_again_and_the_session_told() -> None:
+    world = World(**ALL)
+    world.plug("eth0", "cafe")
+    world.wait_for("vf")
+    since = world.run(1).now
+    world.node.doubt(world.now)
+    world.flush()
+    assert world.mode == "vf"
+    assert len(world.of(MoveVpn, since)) == 1
+    assert not world.of(ConnectVpn, since)
+    world.plug("eth0", "office")
+    world.wait_for("c")
+    world.node.doubt(world.now)
+    world.flush()
+    assert not world.permitted("eth0")
+    assert world.mode == "held"
+    world.wait_for("c", seconds=0.1)
