@@ -89,20 +89,24 @@ class Watch:
     """A user who keeps trying, and taps on every wire of the device's."""
 
     def __init__(
-        self, bed: NodeBed, probes: tuple[tuple[IPv4Address, int], ...] = PORTAL_PROBES
+        self,
+        bed: NodeBed,
+        probes: tuple[tuple[IPv4Address, int], ...] = PORTAL_PROBES,
+        links: tuple[str, ...] = ("plain", "access1", "access2"),
     ) -> None:
-        self._bed, self._probes = bed, probes
+        """`links` are those that the user tries straight, whatever the routes say."""
+        self._bed, self._probes, self._links = bed, probes, links
         self._ends = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self.tap = self._ends.enter_context(Tap(self._bed.lab, DEVICE_WIRES.values()))
-        self.user = self._ends.enter_context(Persistent(self._bed.lab, tuple(DEVICE_WIRES)))
+        self.user = self._ends.enter_context(Persistent(self._bed.lab, self._links))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
-    def tries(self, count: int = 600) -> None:
+    def tries(self, count: int = 400) -> None:
         """Wait until the user has tried that many times more."""
         before = self.user.sent + self.user.refused
         wait_until(lambda: self.user.sent + self.user.refused >= before + count, 60, "the user")

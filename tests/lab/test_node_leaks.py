@@ -45,19 +45,22 @@ def shared() -> Iterator[NodeBed]:
 
 
 @pytest.fixture
-def bed(shared: NodeBed) -> Iterator[NodeBed]:
+def bed(shared: NodeBed) -> NodeBed:
     shared.lab.nft("core", RESTORE)
     shared.lab.run("core", ["ip", "link", "set", PLAIN, "up"])
-    yield shared
-    shared.node.stop()
+    return shared
 
 
 @pytest.fixture
 def watch(bed: NodeBed) -> Iterator[Watch]:
     """The node is inside by proof, and plaintext flows: the leak that must end can be seen."""
+    bed.lab.leave_everything()  # what was found out there is void
     bed.lab.move(PLAIN)
     with_ipv6(bed, PLAIN)
-    bed.run_node("vf", "cvf", at="c")
+    if bed.node.running():
+        bed.node.wait_for_mode("c")
+    else:
+        bed.run_node("vf", "cvf", at="c")
     with Watch(bed) as watch:
         watch.plaintext_flows()
         yield watch
@@ -124,21 +127,19 @@ def test_the_process_is_killed_inside(bed: NodeBed, watch: Watch) -> None:
 
 
 def test_the_process_is_killed_outside(bed: NodeBed) -> None:
+    """IPsec goes on as long as its SAs do; nothing leaves without it, not on another link either."""
     bed.lab.move(OUT)
     with_ipv6(bed, OUT)
-    with Watch(bed) as watch:
-        began = time.time()
+    if not bed.node.running():
         bed.run_node("vf", "cvf")
-        bed.node.wait_for_mode("vf", "cvf")
+    bed.node.wait_for_mode("vf", "cvf")
+    with Watch(bed) as watch:
         bed.node.kill()
         watch.tries()
         bed.lab.move("access2")
         with_ipv6(bed, "access2")
         watch.tries()
-        # Before the process has begun there is no mobile node yet.
-        ready = [line for line in bed.node.log() if "started" in line.get("event", "")]
-        assert ready
-        assert watch.leaks(began + 3.0) == []
+        assert watch.leaks() == []
 
 
 def test_the_process_is_suspended(bed: NodeBed, watch: Watch) -> None:

@@ -100,7 +100,7 @@ def test_2_1_home_agent_inside_the_intranet_behind_a_vpn_gateway(bed: NodeBed) -
 def test_2_1_a_foreign_agent_outside_cannot_help_without_a_home_agent_outside(bed: NodeBed) -> None:
     """It sees nothing but IPsec; the node waits, and nothing of the user's leaves."""
     bed.run_node("vf", outside_agent=None, at="home")
-    with Watch(bed) as watch:
+    with Watch(bed, links=("xfalink",)) as watch:
         moved_at = time.time()
         bed.go("xfalink")
         bed.node.wait_for_mode("held")

@@ -1,6 +1,7 @@
 """`gateway lab tour`: one session through places and modes, and what it prints as JSON."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -15,10 +16,13 @@ OWN, BY_AGENT = LEGS[0].own, LEGS[0].by_agent
 WITHOUT_NAT = {"home": 0, "f": 0, "c": 20, OWN: 57, BY_AGENT: 57}
 
 
+ARGV = [sys.executable, "-c", "from gateway.cli.app import main; main()", "lab", "tour"]
+
+
 def tour(*arguments: str) -> subprocess.CompletedProcess[str]:
-    main = "import sys; from gateway.cli.app import main; main()"
-    argv = [sys.executable, "-c", main, "lab", "tour", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=240)
+    return subprocess.run(
+        [*ARGV, *arguments], capture_output=True, text=True, check=False, timeout=240
+    )
 
 
 def test_a_round_of_the_tour_as_json() -> None:
@@ -43,6 +47,22 @@ def test_a_round_of_the_tour_as_json() -> None:
     # Two interfaces: registrations at most, and the session hardly notices.
     second = next(step for step in steps if step["place"] == "outside, second interface")
     assert second["messages"]["IKE"] <= 4
+    assert netns.existing(PREFIX) == []
+
+
+def test_ctrl_c_leaves_nothing_behind() -> None:
+    process = subprocess.Popen(
+        [*ARGV, "--leg", OWN, "--json"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process, process.stderr:
+        shown = process.stderr.readline()
+        assert "octets, gap" in shown, shown
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
     assert netns.existing(PREFIX) == []
 
 

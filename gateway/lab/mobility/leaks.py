@@ -158,7 +158,7 @@ SECRET = b"this is the user's and must not be read by anybody on the way "
 TARGETS = (lab_plan.SERVER, plan.NEIGHBOUR, plan.DEVICE_2, lab_plan.GATEWAY_OUTSIDE)
 TARGET6 = "2001:db8:77::1"
 PORT = 9999
-PAUSE_S = 0.02
+PAUSE_S = 0.03
 
 
 def give_ipv6(lab: MobilityLab, link: str, router: tuple[str, str]) -> None:
@@ -180,7 +180,7 @@ def give_ipv6(lab: MobilityLab, link: str, router: tuple[str, str]) -> None:
 class Persistent:
     """A user who keeps trying, on `device`: a context manager.
 
-    Every 20 ms a datagram to each of several hosts inside and outside, one by IPv6, one on each
+    Every 30 ms a datagram to each of several hosts inside and outside, one by IPv6, one on each
     link that `links` names whatever the routes say, and now and then a connection by TCP.
     """
 
