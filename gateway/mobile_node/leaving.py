@@ -31,3 +31,4 @@ def leave(core: Core, reason: str, now: float) -> None:
     core.hold(reason, now)
     core.end_vpn(reason, now)
     core.use(None, now)
+    core.idle.used(now)

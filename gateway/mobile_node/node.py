@@ -83,6 +83,7 @@ class MobileNode:
             client.stop()
         place.proof = None
         if place is core.place:
+            core.idle.used(now)
             core.use(None, now)
 
     def advertisement(
@@ -196,6 +197,7 @@ class MobileNode:
         core.vpn.retry_at, core.vpn.refusal = 0.0, ""
         core.knowledge = Knowledge()
         core.blocked_until = now
+        core.idle.used(now)
         for place in core.places.values():
             core.forbid(place.interface)
             place.change(place.link, now)
@@ -212,8 +214,7 @@ class MobileNode:
         for place in core.places.values():
             core.forbid(place.interface)
             place.change(place.link, now)
-        if core.idle.asleep:
-            core.idle.used(now)
+        core.idle.used(now)
         core.vpn.generation = -1
         self._go_on(now)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from node_world import (
     INSIDE_HA,
+    INSIDE_KEY,
     OUTSIDE_HA,
     OUTSIDE_HOME,
     ROGUE_HA,
@@ -236,6 +237,24 @@ def test_a_denial_of_the_inside_is_no_proof() -> None:
     assert not list(world.of(Permit, since + 35))
 
 
+def test_an_authentic_denial_ends_plaintext_at_once() -> None:
+    world = World(**ALL)
+    world.plug("eth0", "office")
+    world.wait_for("c")
+    world.inside_ha_up = False
+    since = world.now
+    world.wait(lambda: requests(world, INSIDE_HA, since), 40)
+    assert world.permitted("eth0")
+    denial = answer(requests(world, INSIDE_HA)[-1], INSIDE_KEY, code=129)
+    world.node.receive(denial, "eth0", Endpoint(INSIDE_HA, 434), world.now)
+    world.flush()
+    assert not world.permitted("eth0")
+    assert world.mode == "held"
+    world.run(5)
+    assert not world.of(Permit, world.now - 5)
+    assert "refuses" in world.status.why
+
+
 # -- lies -----------------------------------------------------------------------------------
 
 
@@ -395,6 +414,33 @@ def test_moved_while_idle_a_waiting_packet_goes_out_by_the_vpn_only() -> None:
     world.flush()
     world.wait_for("vf", seconds=8)
     assert not world.of(Permit, since)
+
+
+def test_nothing_but_the_inside_is_idle() -> None:
+    """Whatever ends the inside while it is idle ends the idleness as well."""
+    for end in ("remove", "lock", "reconnect", "doubt", "unplug"):
+        world = World(**ALL)
+        world.busy = False
+        world.plug("eth0", "lab")
+        world.wait_for("c")
+        world.run(500)
+        assert world.node._core.idle.asleep
+        world.networks["lab"].inside = False
+        if end == "remove":
+            world.node.links_changed([], world.now)
+            world.flush()
+        elif end == "unplug":
+            world.plug("eth0", None)
+        elif end == "lock":
+            world.node.lock(world.now)
+            world.node.unlock(world.now)
+            world.flush()
+        else:
+            getattr(world.node, end)(world.now)
+            world.flush()
+        world.run(1)
+        world.plug("eth0", "cafe")
+        world.wait_for("vf", seconds=8)
 
 
 def test_messages_per_hour_when_idle_outside() -> None:
