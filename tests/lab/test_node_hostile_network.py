@@ -73,7 +73,7 @@ def test_a_captive_portal_is_recognised_and_waited_out(bed: NodeBed, url: str | 
         wait_until(lambda: "captive" in verdict(bed, HOTEL), 30, "the portal to be recognised")
         assert bed.node.mode() == "held"
         assert portal.pages >= 1
-        assert "portal" in str(bed.node.status()["why"])
+        assert "login" in str(bed.node.status()["why"])
         watch.tries()
         if url is not None:  # whoever it is: let him answer as the probe wants it
             bed.node.wait_for(lambda found: found["mode"] == "held", "waiting")

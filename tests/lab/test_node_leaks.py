@@ -127,7 +127,7 @@ def test_the_process_is_killed_inside(bed: NodeBed, watch: Watch) -> None:
 
 
 def test_the_process_is_killed_outside(bed: NodeBed) -> None:
-    """IPsec goes on as long as its SAs do; nothing leaves without it, not on another link either."""
+    """IPsec goes on as long as its SAs do; nothing leaves without it, on no other link either."""
     bed.lab.move(OUT)
     with_ipv6(bed, OUT)
     if not bed.node.running():

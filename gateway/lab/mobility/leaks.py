@@ -38,6 +38,8 @@ GATEWAYS = frozenset({lab_plan.GATEWAY_OUTSIDE})
 EXTERNAL_AGENTS = frozenset({plan.OUTSIDE_HOME_AGENT, plan.GATEWAY_HOME_AGENT})
 INTERNAL_AGENTS = frozenset({plan.INSIDE_HOME_AGENT})
 FOREIGN_AGENTS = frozenset(plan.FOREIGN_LINKS.values())
+PROTECTED = GATEWAYS | EXTERNAL_AGENTS
+"""Where IPsec goes: the gateways, also by address switching at an x-HA (draft 001, appendix D)."""
 PORTS = struct.Struct(">HH")
 
 
@@ -92,7 +94,7 @@ def _users4(packet: bytes, probes: Collection[tuple[IPv4Address, int]]) -> str:
     if int.from_bytes(packet[6:8], "big") & 0x1FFF:
         at = len(packet)  # a later fragment shows no ports; only ESP's may be fragmented
     if protocol == ESP:
-        return "" if destination in GATEWAYS | FOREIGN_AGENTS else what
+        return "" if destination in PROTECTED else what
     if protocol == IP_IP and destination in EXTERNAL_AGENTS and at < len(packet):
         return _protected(packet[at:], what)
     if protocol == ICMP and at < len(packet):
@@ -117,12 +119,12 @@ def _by_port(
     if (destination, there) in probes:
         return ""
     if packet[9] == TCP:
-        return "" if destination in GATEWAYS and there in TCP_PORTS else what
+        return "" if destination in PROTECTED and there in TCP_PORTS else what
     if {here, there} <= DHCP_PORTS:
         return ""
     if there == MIP_PORT:
         return _by_mobile_ip(packet, at + 8, destination, what)
-    return "" if destination in GATEWAYS and there in IKE_PORTS else what
+    return "" if destination in PROTECTED and there in IKE_PORTS else what
 
 
 def _by_mobile_ip(packet: bytes, at: int, destination: IPv4Address, what: str) -> str:
