@@ -13,9 +13,9 @@ BAD_CONFIG = 78
 
 MEANING = {
     OK: "done",
-    FAILED: "a check failed, or the gateway refused",
+    FAILED: "a check failed, or the gateway, or the mobile node, refused",
     USAGE: "wrong arguments",
-    UNAVAILABLE: "a kernel feature is missing, or no gateway is running",
+    UNAVAILABLE: "a kernel feature is missing, or no gateway, or no mobile node, is running",
     OS_ERROR: "the system refused, a port is in use for example",
     NO_PERMISSION: "not permitted; run as root",
     BAD_CONFIG: "the configuration is wrong",
