@@ -11,6 +11,7 @@ from typing import Final
 from gateway.domain.event import Event, Severity
 from gateway.domain.mobility import Encapsulation
 from gateway.domain.timers import Timers
+from gateway.domain.token_bucket import TokenBucket
 from gateway.domain.wire import WireError
 from gateway.mip_agents.advertisement import (
     FIRST_SEQUENCE_AFTER_ROLLOVER,
@@ -31,6 +32,8 @@ JITTER: Final = 0.1
 ASK_AGAIN_AFTER: Final = 2 / 3
 """Of an advertisement's lifetime without a newer one, the agent is asked whether it is there."""
 MAX_AGENTS: Final = 16
+LINES_PER_MINUTE: Final = 6.0
+"""In the log, of agents that come and go on a link; further ones are of level debug."""
 LONGEST_LIFETIME_S: Final = 9000
 """RFC 1256 section 4.1."""
 OVERTAKEN: Final = 16
@@ -161,6 +164,7 @@ class AgentListener:
         self._solicited = 0
         self._solicited_at: float | None = None
         self._interval_s = FIRST_INTERVAL_S
+        self._lines = TokenBucket(LINES_PER_MINUTE / 60, LINES_PER_MINUTE)
 
     # -- the link ----------------------------------------------------------------------------
 
@@ -207,7 +211,7 @@ class AgentListener:
         self._watch(key, agent, now)
         if agent.foreign:
             self._timers.cancel("solicit")
-        self._tell(before, agent)
+        self._tell(before, agent, now)
         return True
 
     def _make_room(self) -> bool:
@@ -221,23 +225,26 @@ class AgentListener:
         self._forget(soonest)
         return True
 
-    def _tell(self, before: Agent | None, agent: Agent) -> None:
+    def _tell(self, before: Agent | None, agent: Agent, now: float) -> None:
         restarted = before is not None and agent.advertisement.restarted_since(before.advertisement)
         if before is None or restarted:
             self._outputs.append(AgentHeard(agent, restarted))
             what = "has restarted" if restarted else "is here"
-            self._log("agent_heard", agent, f"{what}{', and busy' if agent.busy else ''}")
+            busy = ", and busy" if agent.busy else ""
+            self._log("agent_heard", agent, f"{what}{busy}", now)
         elif agent.challenge != before.challenge and agent.challenge:
             self._outputs.append(ChallengeHeard(agent))
 
-    def _log(self, name: str, agent: Agent, what: str) -> None:
+    def _log(self, name: str, agent: Agent, what: str, now: float) -> None:
+        # A neighbour can make any number of agents up: they must not fill a disk.
+        worth = agent.foreign and self._lines.take(now)
         role = "foreign agent" if agent.foreign else "home agent" if agent.home else "agent"
         nai = f" ({agent.nai})" if agent.nai else ""
         self._outputs.append(
             Event(
                 name,
                 f"{self.interface}: {role} {agent.address}{nai} {what}",
-                Severity.INFO if agent.foreign else Severity.DEBUG,
+                Severity.INFO if worth else Severity.DEBUG,
                 {
                     "interface": self.interface,
                     "agent": str(agent.address),
@@ -321,7 +328,7 @@ class AgentListener:
             return
         self._forget(key)
         self._outputs.append(AgentLost(agent))
-        self._log("agent_lost", agent, "is gone")
+        self._log("agent_lost", agent, "is gone", now)
         if not any(one.foreign for one in self._agents.values()):
             self._seek(now)
 

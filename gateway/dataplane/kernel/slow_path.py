@@ -17,7 +17,7 @@ from gateway.dataplane.kernel.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from gateway.dataplane.packet import esp_evidence
 from gateway.dataplane.packet.esp import EspCipher
 from gateway.dataplane.packet.esp_evidence import OuterEsp, Proven
-from gateway.dataplane.packet.token_bucket import TokenBucket
+from gateway.domain.token_bucket import TokenBucket
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.wire import WireError
 

@@ -7,7 +7,7 @@ from typing import Final
 from gateway.dataplane.packet import fragments, icmp, marks
 from gateway.dataplane.packet.fragments import FragmentationNeededError
 from gateway.dataplane.packet.mobility_tables import Guest, Home
-from gateway.dataplane.packet.token_bucket import TokenBucket
+from gateway.domain.token_bucket import TokenBucket
 from gateway.dataplane.packet.tunnel_errors import TunnelErrors
 
 ERRORS_PER_S: Final = 200.0

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.domain.event import Event, Severity
 from gateway.domain.mobility import Encapsulation
 from gateway.mip_agents.advertisement import (
     AgentAdvertisement,
@@ -21,6 +22,7 @@ from gateway.mip_agents.foreign_agent.engine import ForeignAgent
 from gateway.mip_agents.outputs import Link, TransmitAdvertisement
 from gateway.mip_agents.policy import ForeignAgentPolicy
 from gateway.mobile_node.agents import (
+    LINES_PER_MINUTE,
     MAX_AGENTS,
     Agent,
     AgentHeard,
@@ -393,3 +395,13 @@ def test_h62_a_flipped_octet_is_noticed(at: int, flip: int) -> None:
     octets = bytearray(PLAIN.serialize())
     octets[at % len(octets)] ^= flip
     assert not link.listener.receive(bytes(octets), AGENT, MAC, link.now)
+
+
+def test_h62_made_up_agents_do_not_fill_the_log(link: Link0) -> None:
+    said = []
+    for number in range(300):
+        said += link.hear(mac=number.to_bytes(6, "big"))
+    lines = [one for one in of(said, Event) if one.severity is not Severity.DEBUG]
+    assert 0 < len(lines) <= LINES_PER_MINUTE
+    link.passes(120)
+    assert of(link.hear(mac=b"\x02later"), Event)[-1].severity is Severity.INFO

@@ -8,7 +8,8 @@ for the one of RFC 3519; zero-overhead packets are rewritten there too.
 
 import contextlib
 import errno
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
@@ -30,13 +31,18 @@ from gateway.dataplane.kernel.node.plan import MissingInterfaceError, Neighbour,
 from gateway.dataplane.kernel.node.tunnels import NoSuchTunnelError, TunnelDevice
 from gateway.dataplane.kernel.node.watch import Watch
 from gateway.dataplane.kernel.routing import Address, Route, Rule, addresses, delete_route
-from gateway.dataplane.node import EVERYTHING, HELD, LayerStack, NodeRefusal, NodeSettings
+from gateway.dataplane.node import EVERYTHING, LayerStack, NodeRefusal, NodeSettings
 from gateway.domain.access_mode import AccessMode
 
 _GONE: Final = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 _COUNTED: Final = ("user_out", "user_taken")
 Request = tuple[str, bytes, tuple[int, ...]]
 """What it is, the message, and the errnos that are fine."""
+
+
+def _since_boot() -> float:
+    """Seconds, those asleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class KernelNode:
@@ -51,10 +57,13 @@ class KernelNode:
         settings: NodeSettings,
         *,
         xfrm_interface: str = constants.XFRM_INTERFACE,
+        clock: Callable[[], float] = _since_boot,
     ) -> None:
         self.settings = settings
         self._xfrm_interface = xfrm_interface
-        self._stack = HELD
+        self._clock = clock
+        self._permits: dict[str, float] = {}
+        """When each permit that was given ends, by the clock."""
         self._home_address: IPv4Address | None = None
         self._elements: switch.Elements = {}
         self._tunnels: dict[str, TunnelDevice] = {}
@@ -165,7 +174,6 @@ class KernelNode:
                 users = [net for table, net in self._routes if table == constants.USER_TABLE]
                 self._wait(users or stack.networks)
             self._refused = []
-        self._stack = stack
         return refused
 
     def _apply(self, stack: LayerStack) -> None:
@@ -288,12 +296,18 @@ class KernelNode:
         self.settings = settings
 
     def _ensure_switch(self) -> bool:
-        """Put the switch back if somebody took it away, with no permit; whether it was there."""
+        """Put the switch back if somebody took it away; whether it was there.
+
+        What was permitted still is, until its old end: the proof behind it is as good as before.
+        """
         if self._watch.in_place():
             return True
         switch.load(self.settings, self._xfrm_interface)
         elements, self._elements = self._elements, {}
         self._learn(elements)
+        now = self._clock()
+        for interface, end in self._permits.items():
+            switch.permit(interface, max(0.0, end - now))
         self.restored += 1
         return False
 
@@ -301,9 +315,14 @@ class KernelNode:
         """See :meth:`NodeDataplane.permit`. Raises OSError or ValueError."""
         self._ensure_switch()
         switch.permit(interface, lifetime_s)
+        self._permits[interface] = self._clock() + lifetime_s
 
     def forbid(self, interface: str | None = None) -> None:
         """See :meth:`NodeDataplane.forbid`. Raises OSError."""
+        if interface is None:
+            self._permits.clear()
+        else:
+            self._permits.pop(interface, None)
         self._ensure_switch()
         switch.forbid(interface)
 
