@@ -17,8 +17,8 @@ from gateway.dataplane.kernel.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from gateway.dataplane.packet import esp_evidence
 from gateway.dataplane.packet.esp import EspCipher
 from gateway.dataplane.packet.esp_evidence import OuterEsp, Proven
-from gateway.domain.token_bucket import TokenBucket
 from gateway.domain.endpoint import Endpoint
+from gateway.domain.token_bucket import TokenBucket
 from gateway.domain.wire import WireError
 
 PACKETS_PER_TURN: Final = 64

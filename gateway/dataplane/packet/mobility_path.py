@@ -19,9 +19,9 @@ from gateway.dataplane.packet.ipv4 import OuterHeader
 from gateway.dataplane.packet.mobility_tables import Guest, Home, MobilityTables
 from gateway.dataplane.packet.outbound import Outbound, Send
 from gateway.dataplane.packet.reassembly import Reassembly
-from gateway.domain.token_bucket import TokenBucket
 from gateway.dataplane.packet.tunnel_errors import TunnelErrors
 from gateway.domain.mobility import HomeNetwork, MobilityBinding, Visitor
+from gateway.domain.token_bucket import TokenBucket
 from gateway.domain.wire import WireError
 
 DROP: Final = 0

@@ -7,8 +7,8 @@ from typing import Final
 from gateway.dataplane.packet import fragments, icmp, marks
 from gateway.dataplane.packet.fragments import FragmentationNeededError
 from gateway.dataplane.packet.mobility_tables import Guest, Home
-from gateway.domain.token_bucket import TokenBucket
 from gateway.dataplane.packet.tunnel_errors import TunnelErrors
+from gateway.domain.token_bucket import TokenBucket
 
 ERRORS_PER_S: Final = 200.0
 """ICMP errors of ours (RFC 1812 section 4.3.2.8)."""
