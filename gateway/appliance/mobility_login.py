@@ -5,7 +5,7 @@ Joins the IKE engine, which asks, to the mobility agents' tickets, which it know
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
@@ -29,11 +29,12 @@ class MobilityLogin:
     def __init__(
         self,
         grants: Iterable[tuple[Identity, MobilityGrant]],
-        tickets: TicketBox,
+        tickets: Mapping[IPv4Address, TicketBox],
         *,
         lifetime_s: int,
         wall_clock: Callable[[], float],
     ) -> None:
+        """``tickets`` are those of each home agent, by the address that its grants name."""
         self._tickets, self._lifetime_s, self._wall_clock = tickets, lifetime_s, wall_clock
         self._last_us = 0
         self._grants: dict[_Key, list[MobilityGrant]] = {}
@@ -67,7 +68,7 @@ class MobilityLogin:
             issued_at_us=self._last_us,
             expires_at_s=int(now_s) + self._lifetime_s,
         )
-        return self._tickets.seal(ticket), self._lifetime_s
+        return self._tickets[grant.home_agent].seal(ticket), self._lifetime_s
 
 
 def _folded(identity: Identity) -> _Key:
@@ -77,16 +78,19 @@ def _folded(identity: Identity) -> _Key:
     return identity.type, identity.data
 
 
-def ticket_box(config: Config) -> TicketBox | None:
-    """What seals and opens tickets; None where no login brings home addresses.
+def ticket_boxes(config: Config) -> dict[str, TicketBox]:
+    """What seals and opens tickets, by home agent; none where no login brings home addresses.
 
     Makes a key in ``mobility.state_dir`` where none is configured: then this box is gateway and
     home agent. Raises :class:`gateway.config.ConfigError` and OSError.
     """
     if not mobility_logins.has_logins(config):
-        return None
-    keys = mobility_logins.ticket_keys(config) or _own_keys(config.mobility.state_dir)
-    return TicketBox(keys, os.urandom)
+        return {}
+    boxes = {}
+    for name in config.home_agents:
+        keys = mobility_logins.ticket_keys(config, name) or _own_keys(config.mobility.state_dir)
+        boxes[name] = TicketBox(keys, os.urandom)
+    return boxes
 
 
 def _own_keys(folder: Path) -> tuple[bytes, ...]:
@@ -107,9 +111,11 @@ def mobility_login(config: Config) -> MobilityLogin | None:
     Raises :class:`gateway.config.ConfigError` and OSError.
     """
     grants = mobility_logins.grants(config)
-    tickets = ticket_box(config) if grants else None
-    if tickets is None:
+    if not grants:
         return None
+    agents = config.home_agents
+    boxes = ticket_boxes(config)
+    tickets = {mobility_logins.reached_at(agents[name]): box for name, box in boxes.items()}
     return MobilityLogin(
         grants,
         tickets,

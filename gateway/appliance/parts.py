@@ -131,9 +131,9 @@ class Parts:
         settings = to_mobility.mobility_settings(config)
         if settings is None:
             return None
-        from gateway.appliance.mobility_login import ticket_box  # noqa: PLC0415 - see the class
+        from gateway.appliance.mobility_login import ticket_boxes  # noqa: PLC0415 - see the class
 
-        tickets = _without_os_errors(config, ticket_box) if config.own_home_agents else None
+        tickets = _without_os_errors(config, ticket_boxes) if config.own_home_agents else {}
         return MobilityPlan(
             to_mobility.home_agents(config, tickets),
             to_mobility.foreign_agents(config),

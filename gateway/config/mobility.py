@@ -114,6 +114,8 @@ class HomeAgentSection(Section):
     home_networks: tuple[Name, ...] = Field(min_length=1)
     remote: Flag = False
     """It is in another box; logins here bring home addresses of it all the same."""
+    ticket_key_file: FilePath | None = None
+    """As that of ``[mobility]``, for this home agent alone."""
     public_addresses: tuple[Address4, ...] = ()
     """How nodes name it when its address is translated on the way."""
     lifetime_s: LifetimeSeconds = 1800

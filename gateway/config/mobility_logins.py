@@ -1,6 +1,7 @@
 """Which login brings which home addresses (draft 002, section 4.2.1)."""
 
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from gateway.config.credential_files import FileRefusedError
 from gateway.config.document import Config
@@ -52,16 +53,26 @@ def reached_at(agent: HomeAgentSection) -> IPv4Address:
     return agent.address
 
 
-def ticket_keys(config: Config) -> tuple[bytes, ...]:
-    """The keys of the file that the configuration names; none where it names none.
+def ticket_key_file(config: Config, agent: str) -> tuple[str, Path | None]:
+    """The file of a home agent's tickets, its own or the common one, and the key that names it.
+
+    Whoever has it can make tickets of the home agent, and open those that travel in the clear.
+    """
+    own = config.home_agents[agent].ticket_key_file
+    if own is not None:
+        return f"home_agents.{agent}.ticket_key_file", own
+    return "mobility.ticket_key_file", config.mobility.ticket_key_file
+
+
+def ticket_keys(config: Config, agent: str) -> tuple[bytes, ...]:
+    """The keys of a home agent's tickets; none where the configuration names no file.
 
     Raises :class:`ConfigError`.
     """
-    file = config.mobility.ticket_key_file
+    key, file = ticket_key_file(config, agent)
     if file is None:
         return ()
     try:
         return read_ticket_keys(file)
     except FileRefusedError as error:
-        key = "mobility.ticket_key_file"
         raise ConfigError([Problem(config.path, key, str(error), shown(file))]) from None

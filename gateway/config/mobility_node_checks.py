@@ -12,7 +12,7 @@ from gateway.config.mobility import (
     PeerAgentSection,
 )
 from gateway.config.mobility_fields import decode_key, is_text_in_disguise
-from gateway.config.mobility_logins import identity_text
+from gateway.config.mobility_logins import identity_text, ticket_key_file
 from gateway.config.mobility_nodes import (
     NodeKey,
     agents_serving,
@@ -252,27 +252,53 @@ def check_mobility_files(config: Config, findings: Findings) -> None:
 
 
 def _ticket_keys(config: Config, findings: Findings) -> None:
-    where, file = "mobility.ticket_key_file", config.mobility.ticket_key_file
-    if file is not None:
+    common = ("mobility.ticket_key_file", config.mobility.ticket_key_file)
+    named = [common, *(ticket_key_file(config, agent) for agent in config.home_agents)]
+    for where, file in dict.fromkeys(named):
+        if file is None:
+            continue
         try:
             read_ticket_keys(file)
         except FileRefusedError as error:
             findings.refuse(where, file, str(error))
-            return
+            continue
         if _others_read(file):
             findings.warn(where, file, f"readable by others; run: chmod 600 {file}")
-        return
+    _shared_ticket_keys(config, findings)
+    _missing_ticket_keys(config, findings)
+
+
+def _shared_ticket_keys(config: Config, findings: Findings) -> None:
+    """Who has the outside home agent's box could else speak for the inside one."""
+    agents = config.home_agents.items()
+    for one, inside in agents:
+        for other, outside in agents:
+            if (inside.placement, outside.placement) != ("inside", "outside"):
+                continue
+            if not (inside.remote or outside.remote):
+                continue
+            where, file = ticket_key_file(config, other)
+            if file is not None and file == ticket_key_file(config, one)[1]:
+                why = f"is that of home_agents.{one} as well: whoever breaks into the outside home"
+                why += " agent could answer as the inside one; give each a file of its own"
+                findings.warn(where, file, why)
+
+
+def _missing_ticket_keys(config: Config, findings: Findings) -> None:
     try:
         logins = [(name, one) for name, one in all_nodes(config).items() if one.logs_in]
     except ConfigError:
         return  # told of the file itself
     for name, node in logins:
-        remote = [a for a in agents_serving(config, node) if config.home_agents[a].remote]
-        if remote or not config.connections:
-            other = f"home_agents.{remote[0]} is" if remote else "the gateway of these logins is"
-            why = f"is required by mobile_nodes.{name}: {other} in another box, and both need the"
-            findings.refuse(where, None, f"{why} same file; make it with: openssl rand -hex 32")
-            return
+        for agent in agents_serving(config, node):
+            remote = config.home_agents[agent].remote
+            where, file = ticket_key_file(config, agent)
+            if file is None and (remote or not config.connections):
+                other = f"home_agents.{agent} is" if remote else "the gateway of these logins is"
+                why = f"is required by mobile_nodes.{name}: {other} in another box, and both need"
+                why += " the same file; make it with: openssl rand -hex 32"
+                findings.refuse(where, None, why)
+                return
 
 
 def _key_files(key: str, node: MobileNodeSection, findings: Findings) -> None:

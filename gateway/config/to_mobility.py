@@ -73,15 +73,17 @@ def folded_nai(nai: str) -> str:
     return f"{user}@{realm.lower()}" if at else nai
 
 
-def home_agents(config: Config, tickets: TicketBox | None = None) -> tuple[HomeAgentPolicy, ...]:
+def home_agents(
+    config: Config, tickets: Mapping[str, TicketBox] | None = None
+) -> tuple[HomeAgentPolicy, ...]:
     """The home agents of this box in the order of the file. Reads the keys and the file of nodes.
 
-    ``tickets`` opens what logins bring. Raises :class:`ConfigError` where a file cannot be used
-    (any more).
+    ``tickets`` open what logins bring, by home agent. Raises :class:`ConfigError` where a file
+    cannot be used (any more).
     """
     if not config.own_home_agents:
         return ()
-    sections = all_nodes(config)
+    sections, boxes = all_nodes(config), tickets or {}
     served: dict[str, list[MobileNode]] = {name: [] for name in config.home_agents}
     for name, section in sections.items():
         node = _node(config, name, section)
@@ -90,7 +92,7 @@ def home_agents(config: Config, tickets: TicketBox | None = None) -> tuple[HomeA
     fixed = frozenset(s.home_address for s in sections.values() if s.home_address is not None)
     ours = fixed | {agent.address for agent in config.home_agents.values()}
     return tuple(
-        _home_agent(config, name, agent, NodeTable(served[name]), ours, tickets=tickets)
+        _home_agent(config, name, agent, NodeTable(served[name]), ours, tickets=boxes.get(name))
         for name, agent in config.own_home_agents.items()
     )
 

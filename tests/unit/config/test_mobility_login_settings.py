@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 from config_workshop import MINIMAL, Workshop
 
-from gateway.appliance.mobility_login import KEY_FILE_NAME, mobility_login, ticket_box
+from gateway.appliance.mobility_login import KEY_FILE_NAME, mobility_login, ticket_boxes
 from gateway.appliance.parts import Parts
 from gateway.config import Config, ConfigError, difference
 from gateway.config.mobility_logins import grants, has_logins
 from gateway.config.to_mobility import home_agents, mobility_settings
 from gateway.domain.mobility_credential import MobilityGrant
+from gateway.domain.wire import WireError
 from gateway.ike.auth.identity import Identity
-from gateway.mip_agents.ticket import MAX_IDENTITY_OCTETS
+from gateway.mip_agents.ticket import MAX_IDENTITY_OCTETS, TicketBox
 
 KEY = "8f1d03c6a94e57b2e06f7c12d5983ba4c2b90e7745d1f86a3390ae6d1c5b42f7"
 OLD_KEY = "c2b90e7745d1f86a3390ae6d1c5b42f78f1d03c6a94e57b2e06f7c12d5983ba4"
@@ -71,6 +72,15 @@ def with_ticket_key(workshop: Workshop, *lines: str) -> tuple[str, str]:
     return "[dataplane]\n", f'[mobility]\nticket_key_file = "{file}"\n\n[dataplane]\n'
 
 
+def of_inside(workshop: Workshop) -> tuple[str, str]:
+    """A key for the inside home agent alone."""
+    file = workshop.directory / "inside.key"
+    file.write_text(OLD_KEY + "\n")
+    file.chmod(0o600)
+    header = "[home_agents.inside]\n"
+    return header, f'{header}ticket_key_file = "{file}"\n'
+
+
 def state_in(folder: Path) -> tuple[str, str]:
     return "[dataplane]\n", f'[mobility]\nstate_dir = "{folder}"\n\n[dataplane]\n'
 
@@ -121,8 +131,7 @@ def test_authority_of_a_gateway_that_is_its_own_home_agent(
     assert file.stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700
     ticket, lifetime_s = authority.seal(ANN, inside, 4711, bytes(32))
-    box = ticket_box(config)
-    assert box is not None
+    box = ticket_boxes(config)["inside"]
     opened = box.open(ticket)
     assert (opened.identity, opened.home_address, opened.home_agent, opened.spi) == (
         "ann@example.com",
@@ -177,7 +186,7 @@ def test_nothing_is_made_without_logins(workshop: Workshop, tmp_path: Path) -> N
 
 def test_remote_home_agent(workshop: Workshop) -> None:
     """Its addresses are granted and it is protected; it does not run here."""
-    config = workshop.load(text(REMOTE, with_ticket_key(workshop)))
+    config = workshop.load(text(REMOTE, of_inside(workshop)))
     assert config.warnings == ()
     assert [one.name for one in home_agents(config)] == ["outside"]
     assert len(grants(config)) == 2
@@ -206,9 +215,33 @@ def test_outside_home_agent_goes_by_its_public_address(workshop: Workshop) -> No
     assert grants(config)[1][1].home_agent == IPv4Address("8.8.8.8")
 
 
+def test_outside_home_agent_cannot_open_tickets_of_the_inside_one(workshop: Workshop) -> None:
+    config = workshop.load(text(REMOTE, with_ticket_key(workshop), of_inside(workshop)))
+    assert config.warnings == ()
+    authority = Parts().mobility_login(config)
+    assert authority is not None
+    inside, outside = authority.grants(ANN)
+    boxes = ticket_boxes(config)
+    for grant, name in ((inside, "inside"), (outside, "outside")):
+        ticket, _ = authority.seal(ANN, grant, 300, bytes(32))
+        assert boxes[name].open(ticket).home_agent == grant.home_agent
+    ticket, _ = authority.seal(ANN, inside, 300, bytes(32))
+    assert isinstance(boxes["outside"], TicketBox)
+    with pytest.raises(WireError):
+        boxes["outside"].open(ticket)
+    (agent,) = home_agents(config, boxes)
+    assert agent.tickets == boxes["outside"]
+
+
+def test_one_key_for_both_in_different_boxes_is_warned_of(workshop: Workshop) -> None:
+    config = workshop.load(text(REMOTE, with_ticket_key(workshop)))
+    assert any("could answer as the inside one" in str(one) for one in config.warnings)
+
+
 def test_two_keys_while_they_are_changed(workshop: Workshop) -> None:
-    old = ticket_box(workshop.load(text(with_ticket_key(workshop, OLD_KEY))))
-    new = ticket_box(workshop.load(text(with_ticket_key(workshop, "# new", KEY, "", OLD_KEY))))
+    old = ticket_boxes(workshop.load(text(with_ticket_key(workshop, OLD_KEY))))["inside"]
+    two = text(with_ticket_key(workshop, "# new", KEY, "", OLD_KEY))
+    new = ticket_boxes(workshop.load(two))["inside"]
     assert old is not None
     assert new is not None
     assert old != new
@@ -221,7 +254,7 @@ def test_home_agent_whose_gateway_is_elsewhere(workshop: Workshop) -> None:
         'identity = "ann@example.com"\n', ""
     )
     config = workshop.load(lines.replace(*with_ticket_key(workshop)))
-    inside, outside = home_agents(config, ticket_box(config))
+    inside, outside = home_agents(config, ticket_boxes(config))
     ann = inside.nodes.by_home_address(IPv4Address("10.20.0.10"))
     assert ann is not None
     assert (ann.login, ann.identity) == (True, "")
