@@ -147,7 +147,7 @@ def _two_home_agents(
 def _remote(key: str, section: HomeAgentSection, findings: Findings) -> None:
     """One in another box: what it is told to do stands there."""
     told = {"address", "placement", "home_networks", "remote", "public_addresses"}
-    told.add("ticket_key_file")
+    told |= {"ticket_key_file"}
     for field in sorted(section.model_fields_set - told):
         why = "is for home agents of this box, and this one is remote; set it there, remove it here"
         findings.refuse(f"{key}.{field}", None, why)
