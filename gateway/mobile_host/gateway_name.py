@@ -50,6 +50,11 @@ class GatewayName:
         gateway = self._terms.profile.gateway
         return gateway.address if gateway and isinstance(gateway.address, str) else None
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is a name of which no address is known."""
+        return self._named is not None and self._terms.gateway is None
+
     def recall(self) -> None:
         """What the profile says or an earlier run found out. Asks nobody, never raises."""
         try:

@@ -195,7 +195,7 @@ class Host:
         loop, node = self._loop, self._node
         self._vpn.start()
         self._watch(self._links.fileno(), node.links_readable)
-        self._watch(self._dataplane.hold_fd(), self._service.held_readable)
+        self._watch(self._dataplane.hold_fd(), node.held_readable)
         self._watch_radios()
         suspend = SuspendWatch()
         self._stoppers.append(suspend.close)
@@ -289,8 +289,7 @@ class Host:
         """Deregister, log out, and wait a little for the answers."""
         self._manager.stopping()
         now = self._loop.time()
-        self._engine.close(now)
-        self._service.flush(now)
+        self._service.drive(self._engine.close)
         end = now + FAREWELL_S
         while self._engine.next_timer() is not None:
             if self._loop.time() >= end:

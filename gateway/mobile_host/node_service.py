@@ -145,6 +145,8 @@ class NodeService:
         self._timer = OneTimer(call_at, self._due)
         self._addresses: dict[str, IPv4Address] = {}
         self._busy = False
+        self._rest_until = 0.0
+        """After a fault the timer waits a little: what is due may fail again."""
         self._holding = True
         self._stopped = False
         self.counters = dict.fromkeys(
@@ -158,6 +160,25 @@ class NodeService:
             0,
         )
 
+    def drive(self, call: Callable[[float], None]) -> None:
+        """Call the engine with the time now, and carry out what follows.
+
+        When it fails, what it had already decided is carried out, and nothing stays permitted.
+        """
+        now = self._clock()
+        try:
+            call(now)
+        except Exception as error:  # noqa: BLE001 - the switch must not rest on what failed
+            where = error.__traceback__
+            while where is not None and where.tb_next is not None:
+                where = where.tb_next
+            at = f" at {where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else ""
+            text = f"internal fault: {type(error).__name__}: {error}{at}"
+            self._emit(Event("internal_fault", text, Severity.WARNING))
+            self._rest_until = now + AFTER_FAULT_S
+            self._forbid_all(now)
+        self.flush(now)
+
     # -- what comes in ---------------------------------------------------------------------
 
     def links_changed(self, links: list[LinkState]) -> None:
@@ -165,47 +186,34 @@ class NodeService:
         self._addresses = {
             one.interface: one.address.ip for one in links if one.address is not None
         }
-        now = self._clock()
-        self._engine.links_changed(links, now)
-        self.flush(now)
+        self.drive(partial(self._engine.links_changed, links))
 
     def registration(self, message: bytes, interface: str | None, source: Endpoint) -> None:
         """See :class:`gateway.mobile_host.signalling.Receiver`."""
-        now = self._clock()
-        self._engine.receive(message, interface, source, now)
-        self.flush(now)
+        self.drive(partial(self._engine.receive, message, interface, source))
 
     def advertisement(
         self, interface: str, source: IPv4Address, link_address: bytes, octets: bytes
     ) -> None:
         """See :class:`gateway.mobile_host.signalling.Receiver`."""
-        now = self._clock()
-        self._engine.advertisement(octets, source, interface, link_address, now)
-        self.flush(now)
+        heard = partial(self._engine.advertisement, octets, source, interface, link_address)
+        self.drive(heard)
 
     def vpn_up(self, session: VpnSession) -> None:
         """See :class:`gateway.mobile_host.vpn.VpnListener`."""
-        now = self._clock()
-        self._engine.vpn_up(session, now)
-        self.flush(now)
+        self.drive(partial(self._engine.vpn_up, session))
 
     def vpn_failed(self, reason: str, hint: str, *, refused: bool) -> None:
         """See :class:`gateway.mobile_host.vpn.VpnListener`."""
-        now = self._clock()
-        self._engine.vpn_failed(reason, hint, refused, now)
-        self.flush(now)
+        self.drive(partial(self._engine.vpn_failed, reason, hint, refused))
 
     def vpn_down(self, reason: str) -> None:
         """See :class:`gateway.mobile_host.vpn.VpnListener`."""
-        now = self._clock()
-        self._engine.vpn_down(reason, now)
-        self.flush(now)
+        self.drive(partial(self._engine.vpn_down, reason))
 
     def portal(self, interface: str, verdict: Portal) -> None:
         """A probe is over."""
-        now = self._clock()
-        self._engine.portal(interface, verdict, now)
-        self.flush(now)
+        self.drive(partial(self._engine.portal, interface, verdict))
 
     def held_readable(self) -> None:
         """Packets of the user's came that may not leave yet."""
@@ -217,9 +225,7 @@ class NodeService:
             # They were under way to the device when the stack was applied.
             self.counters["packets_released"] += self._dataplane.release_held()
             return
-        now = self._clock()
-        self._engine.traffic_waiting(now)
-        self.flush(now)
+        self.drive(self._engine.traffic_waiting)
 
     # -- what goes out ---------------------------------------------------------------------
 
@@ -240,7 +246,8 @@ class NodeService:
         finally:
             self._busy = False
             if not self._stopped:
-                self._timer.arm(self._engine.next_timer())
+                at = self._engine.next_timer()
+                self._timer.arm(at if at is None else max(at, self._rest_until))
 
     def _carry_out_surely(self, output: NodeOutput, now: float) -> None:
         """A fault of ours in one output must not cost the others: a Forbid may be among them."""
@@ -340,14 +347,7 @@ class NodeService:
         self._engine.refused(refusal, now)
 
     def _due(self) -> None:
-        now = self._clock()
-        try:
-            self._engine.handle_timer(now)
-        except Exception:
-            # Whatever it was that is due: it is tried again, and until then nothing is lost.
-            self._timer.arm(now + AFTER_FAULT_S)
-            raise
-        self.flush(now)
+        self.drive(self._engine.handle_timer)
 
     def stop(self) -> None:
         """Call the timer off."""

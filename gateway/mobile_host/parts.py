@@ -57,6 +57,9 @@ class ManagedEngine(NodeEngine, Protocol):
 class ManagedDataplane(NodeDataplane, Protocol):
     """A node dataplane whose peers can change."""
 
+    restored: int
+    """How often it had to put the switch back."""
+
     def reconfigure(self, settings: NodeSettings) -> None:
         """Other peers, ports and acceptances. Raises OSError."""
 

@@ -25,6 +25,9 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _NEXT_HOP = struct.Struct("=HBBi")
 _U32 = struct.Struct("=I")
+_WIRELESS = struct.Struct("=HH")
+_SCANNED = 0x8B19
+"""SIOCGIWSCAN."""
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
 _OPERSTATE_UNKNOWN, _OPERSTATE_UP = 0, 6
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER = 1, 3, 10
@@ -124,9 +127,17 @@ def _link(kind: int, body: bytes) -> LinkNews:
         bool(flags & _IFF_LOOPBACK),
         _u32(found.get(_IFLA_MASTER, b"")),
         found.get(_IFLA_ADDRESS, b""),
-        _IFLA_WIRELESS in found,
+        _radio_moved(found.get(_IFLA_WIRELESS, b"")),
         kind == DELETE_LINK,
     )
+
+
+def _radio_moved(event: bytes) -> bool:
+    """Whether ``struct iw_event`` tells of more than a finished scan, which comes every minute."""
+    if len(event) < _WIRELESS.size:
+        return False
+    _, command = _WIRELESS.unpack_from(event)
+    return bool(command != _SCANNED)
 
 
 def _address(kind: int, body: bytes) -> Iterator[AddressNews]:

@@ -4,9 +4,11 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address
+from typing import Final
 
 from gateway.appliance.events import EventLog
 from gateway.config.problem import ConfigError
@@ -28,8 +30,11 @@ from gateway.mobile_host.signalling import Signalling
 from gateway.mobile_host.terms import Terms
 from gateway.mobile_host.vpn import Vpn
 from gateway.mobile_host.wireless import RadioWatch
-from gateway.mobile_node.inputs import LinkState, VpnSession
+from gateway.mobile_node.inputs import LinkState, Portal, VpnSession
 from gateway.mobile_node.status import NodeStatus
+
+LINKS_AGAIN_S: Final = 1.0
+NAME_AGAIN_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class RunningNode:
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._session: VpnSession | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._stopped = False
 
     def join(self, engine: ManagedEngine, vpn: Vpn, signalling: Signalling) -> NodeService:
         """Join the engine to the world; what it asks for is carried out from now on."""
@@ -84,16 +91,41 @@ class RunningNode:
 
     def links_readable(self) -> None:
         """Something changed about a link."""
-        found = self._around.links.read()
-        if found is not None:
-            self.links_changed(found)
+        self._read_links(self._around.links.read)
 
     def radios_moved(self, radios: RadioWatch) -> None:
         """Radios went to other access points."""
         indices, lost = radios.read()
-        found = self._around.links.radios_moved(indices, lost=lost)
+        self._read_links(partial(self._around.links.radios_moved, indices, lost=lost))
+
+    def _read_links(self, read: Callable[[], list[LinkState] | None]) -> None:
+        try:
+            found = read()
+        except OSError as error:
+            # What was read is gone, and nobody knows what it said.
+            self._forbid_all()
+            text = f"links cannot be read: {error.strerror}; again in {LINKS_AGAIN_S:g} s"
+            self._events(Event("link_events_lost", text, Severity.WARNING))
+            self._loop.call_later(LINKS_AGAIN_S, self._read_links, self._around.links.refresh)
+            return
         if found is not None:
             self.links_changed(found)
+
+    def _forbid_all(self) -> None:
+        try:
+            self._dataplane.forbid()
+        except OSError as error:
+            text = f"the kernel refused to end permits: {error.strerror}"
+            self._events(Event("dataplane_refused", text, Severity.WARNING))
+
+    def held_readable(self) -> None:
+        """Packets of the user's wait, or somebody changed the kernel's rules."""
+        before = self._dataplane.restored
+        self._service.held_readable()
+        if self._dataplane.restored != before:
+            text = "somebody removed the switch; it is back, and everything is proven anew"
+            self._events(Event("switch_restored", text, Severity.WARNING))
+            self.reconnect()
 
     def links_changed(self, links: list[LinkState]) -> None:
         """The links as they are now."""
@@ -114,6 +146,11 @@ class RunningNode:
     def _ask_for_gateway(self) -> None:
         links = self._around.links
         usable = [one for one in links.states if one.carrier and one.address is not None]
+        if self._around.name.missing and not self._stopped:
+            # Whoever was silent now, as behind a captive portal, may answer later.
+            if self._again is not None:
+                self._again.cancel()
+            self._again = self._loop.call_later(NAME_AGAIN_S, self._ask_for_gateway)
         if usable and self._around.name.wanted(self._loop.time()):
             numbered = [(links.index(one.interface), one) for one in usable]
             self._spawn(self._asked_for_gateway(numbered))
@@ -173,6 +210,8 @@ class RunningNode:
         text = f"{interface}: {found.text}"
         self._events(Event("portal_probed", text, Severity.INFO, fields))
         self._service.portal(interface, found.verdict)
+        if found.verdict is Portal.OPEN:
+            self._ask_for_gateway()
 
     def keep_credentials(self, credentials: tuple[MobilityCredential, ...]) -> None:
         """See :class:`gateway.mobile_host.node_service.Surroundings`."""
@@ -206,9 +245,9 @@ class RunningNode:
             return
         self._use_settings()
         self._vpn.use(connection, self._terms.tcp_ports)
-        now = self._loop.time()
-        self._engine.reconfigure(policy, now)
-        self._service.flush(now)
+        self._service.drive(partial(self._engine.reconfigure, policy))
+        # Links that the profile did not want before are news to the engine.
+        self._service.links_changed(self._around.links.states)
 
     def _use_settings(self) -> None:
         try:
@@ -227,33 +266,25 @@ class RunningNode:
         """See :class:`gateway.mobile_host.control.Node`."""
         await self._lock.open(password)
         self.use_terms()
-        now = self._loop.time()
-        self._engine.unlock(now)
-        self._service.flush(now)
+        self._service.drive(self._engine.unlock)
         self._events(Event("unlocked", "the profile's secrets are unlocked"))
 
     def lock(self) -> None:
         """See :class:`gateway.mobile_host.control.Node`."""
         self._lock.close()
-        now = self._loop.time()
         # First with the keys that are known: it deregisters and logs out.
-        self._engine.lock(now)
-        self._service.flush(now)
+        self._service.drive(self._engine.lock)
         self.use_terms()
         self._events(Event("locked", "locked: nothing of the user's leaves"))
 
     def reconnect(self) -> None:
         """See :class:`gateway.mobile_host.control.Node`."""
-        self._engine.reconnect(self._loop.time())
+        self._service.drive(self._engine.reconnect)
         self.links_changed(self._around.links.refresh())
 
     def slept(self, slept_s: float) -> None:
         """The machine woke up, perhaps somewhere else, after so long."""
-        try:
-            self._dataplane.forbid()
-        except OSError as error:
-            text = f"the kernel refused to end permits: {error.strerror}"
-            self._events(Event("dataplane_refused", text, Severity.WARNING))
+        self._forbid_all()
         text = f"the machine slept for {slept_s:.0f} s: everything is proven anew"
         self._events(Event("slept", text, Severity.INFO, {"slept_s": round(slept_s, 3)}))
         self.reconnect()
@@ -265,6 +296,9 @@ class RunningNode:
 
     def stop(self) -> None:
         """End what is under way."""
+        self._stopped = True
+        if self._again is not None:
+            self._again.cancel()
         for task in (*self._probes.values(), *self._tasks):
             task.cancel()
         self._service.stop()

@@ -27,6 +27,7 @@ class FakeNodeDataplane:
         self.refusals: list[NodeRefusal] = []
         self.error: OSError | None = None
         self.held = 0
+        self.restored = 0
         self.settings: NodeSettings | None = None
 
     def _tell(self, what: str) -> None:

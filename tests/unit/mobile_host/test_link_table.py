@@ -227,6 +227,14 @@ def test_carrier(flags: int, state: int, carrier: bool) -> None:
     assert found.carrier is carrier
 
 
+@pytest.mark.parametrize(("command", "moved"), [(0x8B15, True), (0x8B19, False)])
+def test_a_finished_scan_is_no_other_access_point(command: int, moved: bool) -> None:
+    event = struct.pack("=HH16x", 20, command)
+    (found,) = news(rtnetlink.NEW_LINK, link_message(UP | LOWER_UP, attribute(11, event)))
+    assert isinstance(found, LinkNews)
+    assert found.wireless is moved
+
+
 def route_message(length: int, table: int, *attributes: bytes, kind: int = 1) -> bytes:
     return struct.pack("=BBBBBBBBI", 2, length, 0, 0, table, 3, 0, kind, 0) + b"".join(attributes)
 

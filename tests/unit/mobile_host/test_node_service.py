@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface
 
-import pytest
 from mobile_host_fakes import FakeNodeDataplane, FakeNodeEngine
 
 from gateway.dataplane.node import HELD, LayerStack, NodeRefusal
@@ -195,12 +194,15 @@ def test_after_a_fault_of_the_engine_it_is_woken_again() -> None:
         raise RuntimeError
 
     bed.engine.handle_timer = fails  # type: ignore[method-assign]
-    bed.engine.timer = 107.0
+    bed.engine.timer = 100.0
     bed.service.flush()
     ((_, due),) = bed.armed
-    with pytest.raises(RuntimeError):
-        due()
-    assert [at for at, _ in bed.armed] == [107.0, 101.0]
+    bed.engine.outputs = [REQUEST]
+    due()
+    assert [at for at, _ in bed.armed] == [100.0, 101.0]
+    assert bed.told[0] == "forbid None"
+    assert bed.told[1].startswith("send")
+    assert [one.name for one in bed.events] == ["internal_fault"]
 
 
 def test_a_message_that_cannot_be_sent_is_a_debug_line() -> None:
