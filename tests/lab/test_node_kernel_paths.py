@@ -39,10 +39,16 @@ from gateway.lab.mobility.wires import Wired, read
 pytestmark = pytest.mark.kernel
 
 
-@pytest.fixture
-def bed() -> Iterator[NodeBed]:
+@pytest.fixture(scope="module")
+def namespaces() -> Iterator[NodeBed]:
     with node_bed() as made:
         yield made
+
+
+@pytest.fixture
+def bed(namespaces: NodeBed) -> Iterator[NodeBed]:
+    yield namespaces
+    namespaces.clean()
 
 
 def pinged(bed: NodeBed, *words: object) -> list[Wired]:

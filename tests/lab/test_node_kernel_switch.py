@@ -52,10 +52,16 @@ UDP, ESP = 17, 50
 AT_HOME_STACK = LayerStack(AccessMode.HOME, AT_HOME, home_address=HOME)
 
 
-@pytest.fixture
-def bed() -> Iterator[NodeBed]:
+@pytest.fixture(scope="module")
+def namespaces() -> Iterator[NodeBed]:
     with node_bed() as made:
         yield made
+
+
+@pytest.fixture
+def bed(namespaces: NodeBed) -> Iterator[NodeBed]:
+    yield namespaces
+    namespaces.clean()
 
 
 def wait(condition: Callable[[], bool], what: str, bound_s: float = 5.0) -> None:
@@ -301,15 +307,15 @@ def sysctl(name: str, value: str = "") -> str:
 
 
 def test_nothing_is_forwarded_and_no_redirect_believed(bed: NodeBed) -> None:
-    switches = {"ip_forward": "1", "conf/all/accept_redirects": "1", "conf/w0/arp_ignore": "0"}
+    switches = {"ip_forward": "1", "conf/w0/accept_redirects": "1", "conf/all/arp_ignore": "0"}
     for name, value in switches.items():
         sysctl(name, value)
     bed.start()
     bed.apply(stack_c())
     assert {name: sysctl(name) for name in switches} == {
         "ip_forward": "0",
-        "conf/all/accept_redirects": "0",
-        "conf/w0/arp_ignore": "3",
+        "conf/w0/accept_redirects": "0",
+        "conf/all/arp_ignore": "3",
     }
     bed.stop()
     assert {name: sysctl(name) for name in switches} == switches
@@ -369,7 +375,7 @@ def test_a_killed_process_leaves_the_switch_and_its_successor_takes_over(bed: No
     capture.wait(lambda packet: b"goes on" in packet.octets)
 
 
-def test_a_flushed_ruleset_is_put_back_without_permits(bed: NodeBed) -> None:
+def test_a_flushed_ruleset_is_put_back_with_its_permits(bed: NodeBed) -> None:
     node = bed.start()
     bed.apply(stack_c())
     bed.agent_end("it", INTERNAL_AGENT, CARE_OF, HOME)
@@ -381,8 +387,12 @@ def test_a_flushed_ruleset_is_put_back_without_permits(bed: NodeBed) -> None:
         assert node.read_held() == 0
     with bed.udp(interface="w0") as made, pytest.raises(PermissionError):
         made.sendto(b"plaintext of the user", (str(STRANGER), 9999))
-    assert not bed.ping()
+    assert bed.ping()
+    bed.forbid("w0")
     inside(NODE, "nft", "flush", "ruleset")
+    with entered(NODE):
+        assert node.read_held() == 0
+    assert not bed.ping()
     bed.permit("w0")
     assert bed.ping()
     assert bed.counters()["switch_restored"] == 2
@@ -413,9 +423,11 @@ def test_closing_keeps_the_switch_or_leaves_nothing(bed: NodeBed) -> None:
             for words in ("-4 -o address", "-4 rule", "-4 route show table all", "neighbour")
         ]
 
+    inside(NODE, "ip", "address", "add", "10.1.0.200/24", "dev", "e0")
     before = state()
     bed.start()
     bed.apply(AT_HOME_STACK)
+    assert f"{HOME}/24" in inside(NODE, "ip", "-4", "-o", "address", "show", "dev", "e0")
     bed.permit("e0")
     bed.stop(keep_switch=True)
     assert not bed.ping(STRANGER)

@@ -36,7 +36,9 @@ _FRA_DST, _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_PREFIX, _FRA_TABLE = 1, 6, 1
 _FRA_FWMASK, _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_SPORT, _FRA_DPORT = 16, 21, 22, 23, 24
 _TO_TABLE: Final = 1
 _INVERT: Final = 2
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_RT_PRIORITY = 1, 2, 8, 9
+_OURS: Final = 0x4758
+"""Metric of the route that an address of ours does not have: by it leftovers are found."""
 _IFA_F_NOPREFIXROUTE: Final = 0x200
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ADDRESS = struct.Struct("=BBBBI")
@@ -191,19 +193,23 @@ class Address:
 
     def add(self) -> bytes:
         """EEXIST when the interface has it."""
-        flags = attribute(_IFA_FLAGS, u32(_IFA_F_NOPREFIXROUTE))
-        return request(_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, self._body() + flags)
+        body = self._body() + attribute(_IFA_FLAGS, u32(_IFA_F_NOPREFIXROUTE))
+        body += attribute(_IFA_RT_PRIORITY, u32(_OURS))
+        return request(_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
     def delete(self) -> bytes:
         """EADDRNOTAVAIL when it is not there."""
         return request(_DELADDR, 0, self._body())
 
 
-def addresses(route: NetlinkSocket) -> Iterator[Address]:
-    """All IPv4 addresses of the namespace. Raises OSError."""
+def addresses(route: NetlinkSocket, *, ours: bool = False) -> Iterator[Address]:
+    """All IPv4 addresses of the namespace, or those made by :meth:`Address.add`. Raises OSError."""
     for _, body in route.dump(_GETADDR, _ADDRESS.pack(_AF_INET, 0, 0, 0, 0)):
         _, prefix, _, scope, device = _ADDRESS.unpack_from(body)
-        local = attributes(body, _ADDRESS.size).get(_IFA_LOCAL, b"")
+        values = attributes(body, _ADDRESS.size)
+        local = values.get(_IFA_LOCAL, b"")
+        if ours and _number(values, _IFA_RT_PRIORITY) != _OURS:
+            continue
         if len(local) == 4:
             yield Address(device, IPv4Address(local), prefix, scope)
 

@@ -77,6 +77,7 @@ def test_an_address_is_of_host_scope_and_makes_no_route() -> None:
         1: SOURCE.packed,
         2: SOURCE.packed,
         8: u32(0x200),
+        9: u32(0x4758),
     }
 
 

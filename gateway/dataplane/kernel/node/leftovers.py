@@ -2,15 +2,13 @@
 
 import errno
 from collections.abc import Sequence
-from ipaddress import IPv4Address
 from typing import Final
 
 from gateway.dataplane.kernel.mobility import constants as mobility
-from gateway.dataplane.kernel.mobility.devices import Device, Devices
+from gateway.dataplane.kernel.mobility.devices import Devices
 from gateway.dataplane.kernel.netlink import NetlinkSocket
 from gateway.dataplane.kernel.node import constants, tunnels
 from gateway.dataplane.kernel.routing import (
-    SCOPE_HOST,
     Route,
     addresses,
     delete_route,
@@ -26,7 +24,6 @@ def clear(
     devices: Devices,
     *,
     keep: Sequence[Route],
-    home_address: IPv4Address | None,
 ) -> None:
     """Remove all but the routes in ``keep``, and with those the constant rules.
 
@@ -41,11 +38,12 @@ def clear(
     priorities = constants.PRIORITIES
     if keep:
         priorities = range(constants.DIRECT_PRIORITY, constants.DIRECT_PRIORITY + 1)
+    hold = every[constants.HOLD].index if constants.HOLD in every else 0
     kept = {one.key for one in keep}
     old = [
         *delete_rules(route, priorities),
         *(delete_route(key) for key in own_routes(route, constants.TABLES) if key not in kept),
-        *_addresses(route, every, home_address),
+        *(one.delete() for one in addresses(route, ours=True) if one.device != hold),
         *(tunnels.delete(every[name].index) for name in constants.TUNNELS if name in every),
     ]
     if old:
@@ -53,17 +51,3 @@ def clear(
     if not any(name in every for name in mobility.SENDING):
         # Shared with the mobility agents, who need it while they run here.
         devices.delete_port()
-
-
-def _addresses(
-    route: NetlinkSocket, every: dict[str, Device], home_address: IPv4Address | None
-) -> list[bytes]:
-    """Addresses of host scope, and the i-HoA, on anything but the holding device and ``lo``."""
-    hold = every[constants.HOLD].index if constants.HOLD in every else 0
-    found = []
-    for one in addresses(route):
-        if one.device in (hold, 1) or one.prefix != 32:
-            continue
-        if one.scope == SCOPE_HOST or one.address == home_address:
-            found.append(one.delete())
-    return found

@@ -118,7 +118,7 @@ class KernelNode:
         waiting = plan.held_routes((EVERYTHING,), place)
         self._send(("the holding route", route.set(), ()) for route in waiting)
         self._raise()
-        clear(self._route, self._devices, keep=waiting, home_address=self._home_address)
+        clear(self._route, self._devices, keep=waiting)
         self._send(("a rule", rule.add(), (errno.EEXIST,)) for rule in plan.CONSTANT_RULES)
         self._raise()
         self._routes = {route.key: route for route in waiting}
@@ -141,7 +141,7 @@ class KernelNode:
         with contextlib.suppress(OSError):
             switch.forbid()
         with contextlib.suppress(OSError):
-            clear(self._route, self._devices, keep=(), home_address=self._home_address)
+            clear(self._route, self._devices, keep=())
         self._watch.close()
         self._hold.close(remove=True)
         if not keep_switch:

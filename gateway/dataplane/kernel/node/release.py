@@ -10,7 +10,6 @@ from gateway.dataplane.kernel.mobility.devices import Devices
 from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NETLINK_XFRM, NetlinkSocket
 from gateway.dataplane.kernel.node import constants, leftovers, switch, tunnels
 from gateway.dataplane.kernel.node.node import KernelNode
-from gateway.dataplane.kernel.routing import addresses
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError
 from gateway.dataplane.kernel.scratch import TrialFailedError, in_scratch_namespace
 from gateway.dataplane.node import NodeSettings, Peers
@@ -44,11 +43,7 @@ def release() -> list[str]:
     try:
         present = {one.name: one.index for one in devices.every().values()}
         index = present.get(constants.HOLD)
-        home = None
-        if index is not None:
-            held = (one.address for one in addresses(route) if one.device == index)
-            home = next(held, None)
-        leftovers.clear(route, devices, keep=(), home_address=home)
+        leftovers.clear(route, devices, keep=())
         removed += [f"interface {name}" for name in constants.TUNNELS if name in present]
         removed += _vpn(links)
         if index is not None:
