@@ -56,6 +56,7 @@ def ask(core: Core, chosen: Place | None, now: float) -> None:
     front = front_runner(core, ranked)
     inside = chosen is not None and chosen.proof is not None
     working = core.vpn.state is VpnState.UP
+    astray = False
     for place in list(core.places.values()):
         place.settled = working or inside
         if not place.usable:
@@ -72,7 +73,11 @@ def ask(core: Core, chosen: Place | None, now: float) -> None:
                 place.external.release()
         elif not external and not inside:
             place.external.release()
+        if place.proof is None and not internal:
+            astray |= place.hush()
         place.ask(now, core.alarm, internal=internal, external=external)
+    if astray and chosen is not None:
+        chosen.confirm(now)
 
 
 def _needs_external(core: Core, place: Place) -> bool:

@@ -241,8 +241,7 @@ class Place:
         if client is None:
             return
         if not wanted or via is None:
-            if client.trying or client.registered:
-                client.stop()
+            self.hush()
             return
         if client.trying or not alarm.reached(self._ask_at):
             return
@@ -256,6 +255,14 @@ class Place:
             client.deregister(via, now, retransmission)
         else:
             client.register(via, now, retransmission=retransmission)
+
+    def hush(self) -> bool:
+        """Ask the i-HA no more from here; whether a request under way may still move the binding."""
+        client = self.internal
+        astray = client is not None and client.trying
+        if client is not None and (client.trying or client.registered):
+            client.stop()
+        return astray
 
     def confirm(self, now: float) -> None:
         """Another interface may have moved the binding at the i-HA: bring it back here."""

@@ -362,8 +362,12 @@ class MobileNode:
             place.hear_external(outcome, now)
         elif place.hear_internal(outcome, now):
             self._proven(place, now)
-        elif isinstance(outcome, GaveUp) and core.vpn.state is VpnState.UP:
-            inner.confirm(core, now)
+        elif isinstance(outcome, GaveUp):
+            # The request may have been heard, and only the answer lost.
+            if core.vpn.state is VpnState.UP:
+                inner.confirm(core, now)
+            elif core.place is not None and core.place is not place:
+                core.place.confirm(now)
 
     def _pass_over_agent(self, place: Place, now: float) -> None:
         """A foreign agent refuses: take another one, if there is any."""

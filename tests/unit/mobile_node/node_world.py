@@ -75,6 +75,8 @@ class Network:
     tcp: bool = True
     ip_ip: bool = True
     """Whether protocols other than UDP and TCP pass."""
+    deaf: bool = False
+    """What the i-HA answers directly does not arrive."""
     portal: Portal = Portal.OPEN
     domain: str = ""
     mac: bytes = b""
@@ -565,6 +567,8 @@ class World:
             return
         for interface, name in list(self.plugs.items()):
             network = self.networks[name]
+            if network.deaf and home_agent == INSIDE_HA:
+                continue
             address = NAT if network.nat else IPv4Interface(network.address or "0.0.0.0").ip
             if far.address == address or (name == "home" and far.address == HOME):
                 self._to_device(message, interface, source)

@@ -250,9 +250,23 @@ def test_an_authentic_denial_ends_plaintext_at_once() -> None:
     world.flush()
     assert not world.permitted("eth0")
     assert world.mode == "held"
-    world.run(5)
-    assert not world.of(Permit, world.now - 5)
-    assert "refuses" in world.status.why
+    since = world.now
+    world.inside_ha_up = True
+    world.wait_for("vf", seconds=10)
+    assert "refuses directly" in world.status.why
+    assert not world.of(Permit, since)
+
+
+def test_requests_whose_answers_get_lost_do_not_leave_the_binding_astray() -> None:
+    """They reach the i-HA and move the binding to the link; the VPN's care-of address is told."""
+    world = World(**ALL)
+    world.inside_ha.reconfigure(replace(world.inside_ha.policy, revocation=False), world.now)
+    world.networks["office"].deaf = True
+    world.plug("eth0", "office")
+    world.wait(lambda: world.mode == "vf", 10)
+    world.run(8)
+    assert world.carries()
+    assert not world.of(Permit)
 
 
 # -- lies -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """From every mode to every other: the i-HoA stays, and what need not be renewed is not."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from node_world import GATEWAY, HOME, OUTSIDE_HA, OUTSIDE_HOME, World, node_policy
@@ -261,6 +262,8 @@ def test_of_two_interfaces_inside_the_preferred_one_carries_and_keeps_the_bindin
 def test_both_at_once_the_binding_ends_up_at_the_preferred_one() -> None:
     for first, second in (("eth0", "wlan0"), ("wlan0", "eth0")):
         world = World()
+        # Nobody tells the device that its binding has moved: it has to know itself.
+        world.inside_ha.reconfigure(replace(world.inside_ha.policy, revocation=False), world.now)
         world.metrics = {"eth0": 10, "wlan0": 600}
         world.plug(first, "office" if first == "eth0" else "lab")
         world.plug(second, "office" if second == "eth0" else "lab")
@@ -381,3 +384,16 @@ def test_in_doubt_everything_is_proven_again_and_the_session_told() -> None:
     assert not world.permitted("eth0")
     assert world.mode == "held"
     world.wait_for("c", seconds=0.1)
+
+
+def test_a_better_link_whose_answers_get_lost_does_not_keep_the_binding() -> None:
+    world = World()
+    world.inside_ha.reconfigure(replace(world.inside_ha.policy, revocation=False), world.now)
+    world.metrics = {"eth0": 10, "wlan0": 600}
+    world.plug("wlan0", "lab")
+    world.wait_for("c")
+    world.networks["office"].deaf = True
+    world.plug("eth0", "office")
+    world.run(8)
+    assert world.stack.attachment.interface == "wlan0"
+    assert world.carries()
