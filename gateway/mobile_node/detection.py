@@ -257,7 +257,7 @@ class Place:
             client.register(via, now, retransmission=retransmission)
 
     def hush(self) -> bool:
-        """Ask the i-HA no more from here; whether a request under way may still move the binding."""
+        """Ask the i-HA no more; whether a request under way may still move the binding here."""
         client = self.internal
         astray = client is not None and client.trying
         if client is not None and (client.trying or client.registered):

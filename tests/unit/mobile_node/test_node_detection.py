@@ -100,6 +100,18 @@ def test_outside_the_inside_is_asked_now_and_then() -> None:
     assert 500 <= took <= 620
 
 
+def test_a_session_that_ends_may_mean_that_we_are_inside() -> None:
+    world = World(**ALL)
+    world.inside_ha_up = False
+    world.plug("eth0", "office")
+    world.run(30)
+    assert world.gateway.session is not None
+    world.inside_ha_up = True
+    world.end_vpn("the gateway is not reached any more")
+    world.wait_for("c", seconds=1)
+    assert any("the VPN ended" in one for one in world.status.last_events)
+
+
 def test_without_an_external_home_agent_the_period_tells() -> None:
     world = World(node_policy(external=None), **ALL)
     world.plug("eth0", "cafe")
