@@ -47,6 +47,9 @@ class ManagedEngine(NodeEngine, Protocol):
     def reconnect(self, now: float) -> None:
         """Take nothing as proven any more."""
 
+    def doubt(self, now: float) -> None:
+        """As :meth:`reconnect`, but the VPN lives on."""
+
     def close(self, now: float) -> None:
         """Say goodbye."""
 

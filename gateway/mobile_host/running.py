@@ -35,6 +35,9 @@ from gateway.mobile_node.status import NodeStatus
 
 LINKS_AGAIN_S: Final = 1.0
 NAME_AGAIN_S: Final = 20.0
+SWITCH_AGAIN_S: Final = 0.2
+SHORT_SLEEP_S: Final = 300.0
+"""After so long the gateway may still have our session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class RunningNode:
         self._tasks: set[asyncio.Task[object]] = set()
         self._session: VpnSession | None = None
         self._again: asyncio.TimerHandle | None = None
-        self._stopped = False
+        self._stopped = self._missing = False
 
     def join(self, engine: ManagedEngine, vpn: Vpn, signalling: Signalling) -> NodeService:
         """Join the engine to the world; what it asks for is carried out from now on."""
@@ -121,11 +124,24 @@ class RunningNode:
     def held_readable(self) -> None:
         """Packets of the user's wait, or somebody changed the kernel's rules."""
         before = self._dataplane.restored
-        self._service.held_readable()
+        try:
+            self._service.held_readable()
+        except OSError as error:
+            self._switch_missing(error)
+            return
         if self._dataplane.restored != before:
-            text = "somebody removed the switch; it is back, and everything is proven anew"
+            text = "somebody removed the switch; it is back as it was"
             self._events(Event("switch_restored", text, Severity.WARNING))
-            self.reconnect()
+        self._missing = False
+
+    def _switch_missing(self, error: OSError) -> None:
+        """Somebody removed the switch and the kernel does not take it back: until it does."""
+        if not self._missing:
+            self._missing = True
+            text = f"somebody removed the switch, and it cannot be put back: {error.strerror}"
+            self._events(Event("switch_missing", text, Severity.WARNING))
+        if not self._stopped:
+            self._loop.call_later(SWITCH_AGAIN_S, self.held_readable)
 
     def links_changed(self, links: list[LinkState]) -> None:
         """The links as they are now."""
@@ -287,7 +303,11 @@ class RunningNode:
         self._forbid_all()
         text = f"the machine slept for {slept_s:.0f} s: everything is proven anew"
         self._events(Event("slept", text, Severity.INFO, {"slept_s": round(slept_s, 3)}))
-        self.reconnect()
+        if slept_s < SHORT_SLEEP_S:
+            self._service.drive(self._engine.doubt)
+            self.links_changed(self._around.links.refresh())
+        else:
+            self.reconnect()
 
     def _spawn(self, work: Awaitable[object]) -> None:
         task = asyncio.ensure_future(work)

@@ -120,6 +120,9 @@ class FakeNodeEngine:
     def reconnect(self, now: float) -> None:
         self.inputs.append(("reconnect",))
 
+    def doubt(self, now: float) -> None:
+        self.inputs.append(("doubt",))
+
     def reconfigure(self, policy: NodePolicy, now: float) -> None:
         self.inputs.append(("reconfigure", policy))
 
