@@ -135,7 +135,11 @@ class NodeDataplane(Protocol):
         """Readable when packets of the user's wait (mode HELD)."""
 
     def read_held(self) -> int:
-        """Keep what waits, up to a small bound; how many packets came. Never waits."""
+        """Keep what waits, up to a small bound; how many packets came. Never waits.
+
+        Also looks whether the switch was taken away by somebody else, and puts it back. Raises
+        OSError when it cannot; call again soon then.
+        """
 
     def release_held(self) -> int:
         """Send the kept packets through the stack as it is now; how many."""

@@ -169,6 +169,7 @@ def test_signalling_and_ike_pass_while_held(bed: NodeBed) -> None:
             agent.sendto(b"\3another", (str(CARE_OF), 434))
             assert made.recv(100) == b"\3another"
     with bed.udp(mark=constants.NODE_VPN) as made:
+        made.bind(("", 4500))
         made.sendto(b"an IKE message", (str(GATEWAY), 4500))
         with bed.udp(PEERS) as gateway:
             gateway.bind((str(GATEWAY), 4500))
@@ -403,7 +404,7 @@ def test_peers_are_exchanged_and_permits_stay(bed: NodeBed) -> None:
     bed.apply(AT_HOME_STACK)
     bed.permit("e0")
     capture = bed.capture(NODE, "w0")
-    with bed.udp(interface="w0") as made:
+    with bed.udp(interface="w0", mark=constants.NODE_VPN) as made:
         with pytest.raises(PermissionError):
             made.sendto(b"an IKE message", (str(STRANGER), 500))
         peers = replace(SETTINGS.peers, gateways=(STRANGER,))

@@ -74,6 +74,8 @@ class KernelNode:
         self._announced = ""
         self._refused: list[NodeRefusal] = []
         self._open = False
+        self._lost = False
+        """The switch may be gone."""
         self.restored = 0
         """How often somebody else had taken the switch away."""
 
@@ -83,8 +85,11 @@ class KernelNode:
         """See :meth:`NodeDataplane.open`. The switch stays when something later fails."""
         if self._open:
             return
-        switch.load(self.settings, self._xfrm_interface)
         with contextlib.ExitStack() as undo:
+            # Raises when another node runs here: its switch is not ours to replace.
+            self._hold = Hold()
+            undo.callback(lambda: self._hold.close(remove=False))
+            switch.load(self.settings, self._xfrm_interface)
             self._route = NetlinkSocket(NETLINK_ROUTE)
             undo.callback(self._route.close)
             self._netfilter = NetlinkSocket(NETLINK_NETFILTER)
@@ -95,8 +100,6 @@ class KernelNode:
             undo.callback(self._announcer.close)
             self._host = Host()
             undo.callback(self._host.restore)
-            self._hold = Hold()
-            undo.callback(lambda: self._hold.close(remove=False))
             self._watch = Watch(self._hold.fileno())
             undo.callback(self._watch.close)
             self._build()
@@ -328,6 +331,9 @@ class KernelNode:
 
     def user_packets(self) -> int:
         """See :meth:`NodeDataplane.user_packets`."""
+        if self._lost:
+            with contextlib.suppress(OSError):
+                self._ensure_switch()
         return sum(
             sum(counters.read(self._netfilter, constants.TABLE, NFPROTO_INET, chain).values())
             for chain in _COUNTED
@@ -345,10 +351,14 @@ class KernelNode:
         return self._watch.fileno()
 
     def read_held(self) -> int:
-        """See :meth:`NodeDataplane.read_held`. Puts a switch back that was taken away."""
-        if self._watch.disturbed():
-            with contextlib.suppress(OSError):
-                self._ensure_switch()
+        """See :meth:`NodeDataplane.read_held`. Puts a switch back that was taken away.
+
+        Raises OSError when it cannot: nothing else tells of it again, so call again soon.
+        """
+        self._lost = self._watch.disturbed() or self._lost
+        if self._lost:
+            self._ensure_switch()
+            self._lost = False
         return self._hold.read()
 
     def release_held(self) -> int:
