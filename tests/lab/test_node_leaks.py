@@ -165,10 +165,10 @@ def test_forged_and_replayed_replies_prove_nothing(bed: NodeBed, watch: Watch) -
     recorded = replies(watch.tap.since(0))[-3:]
     bed.lab.nft("core", SWALLOW)
     left_at = time.time()
-    with RogueHomeAgent(bed.lab, "core", recorded) as rogue:
+    with RogueHomeAgent(bed.lab, "core", PLAIN, recorded) as rogue:
         stops_within_the_bound(watch, left_at)
         assert all(rogue.answered[kind] for kind in ("unsigned", "forged", "replayed"))
-    with RogueHomeAgent(bed.lab, OUT, recorded) as rogue:
+    with RogueHomeAgent(bed.lab, OUT, "device", recorded) as rogue:
         moved_at = time.time()
         bed.lab.move(OUT)
         with_ipv6(bed, OUT)

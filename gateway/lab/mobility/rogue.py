@@ -24,7 +24,17 @@ from gateway.mip_agents.policy import SecurityAssociation
 
 MIP_PORT, UDP = 434, 17
 REPLY = 3
+PORT = 4340
 POLL_S = 0.1
+RULES = """
+table ip rogue {{
+    chain posing {{
+        type nat hook prerouting priority dstnat; policy accept;
+        iifname "{interface}" ip daddr {address} udp dport 434 redirect to :4340
+    }}
+}}
+"""
+"""The connection tracker writes the i-HA's address into what is answered."""
 OTHERS = SecurityAssociation(plan.INSIDE_ASSOCIATION.spi, bytes(range(16)))
 """The right SPI and a key that nobody has."""
 
@@ -44,7 +54,7 @@ def replies(frames: Iterable[Frame]) -> list[bytes]:
 
 
 class RogueHomeAgent:
-    """Answers every registration with the i-HA's address on a host of the lab; a context manager.
+    """Answers each registration to the i-HA that comes in by an interface; a context manager.
 
     To each request it sends an acceptance without an authenticator, one that is signed with
     another key, every reply of `recorded` as it was, and these with the request's own
@@ -55,23 +65,24 @@ class RogueHomeAgent:
         self,
         lab: Lab,
         host: str,
+        interface: str,
         recorded: Iterable[bytes] = (),
         address: IPv4Address = plan.INSIDE_HOME_AGENT,
     ) -> None:
-        self._lab, self._host, self._address = lab, host, address
+        self._lab, self._host, self._interface, self._address = lab, host, interface, address
         self._recorded = list(recorded)
         self.answered: Counter[str] = Counter()
         self._open = True
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        lines = ["ip", "address", "replace", f"{self._address}/32", "dev", "lo"]
-        self._lab.run(self._host, lines)
         self._socket = netns.socket_in(
             self._lab.namespace(self._host), socket.AF_INET, socket.SOCK_DGRAM
         )
-        self._socket.bind((str(self._address), MIP_PORT))
+        self._socket.bind(("0.0.0.0", PORT))
         self._socket.settimeout(POLL_S)
+        rules = RULES.format(interface=self._interface, address=self._address)
+        self._lab.nft(self._host, rules)
         self._thread.start()
         return self
 
@@ -79,8 +90,8 @@ class RogueHomeAgent:
         self._open = False
         self._thread.join()
         self._socket.close()
-        argv = ["ip", "address", "delete", f"{self._address}/32", "dev", "lo"]
-        self._lab.run(self._host, argv, check=False)
+        self._lab.nft(self._host, "add table ip rogue; delete table ip rogue")
+        netns.flush_conntrack(self._lab.namespace(self._host))
 
     def _run(self) -> None:
         while self._open:
