@@ -67,6 +67,8 @@ class Core:
         """The i-HA has confirmed the care-of address that the VPN gives."""
         self.inner_denial = ""
         self.inner_silent = False
+        self.inner_relayed = False
+        """The gateway's foreign agent is well, only the i-HA behind it is not."""
         self.inner_retry_at = 0.0
         self.inner_retry = Backoff(FIRST_INNER_S, LAST_INNER_S, random)
         self.idle = IdleWatch(user_packets, policy.detection.idle_after_s)
@@ -106,6 +108,8 @@ class Core:
             self.inner.stop()
         self.inner_via, self.inner_current = None, False
         self.inner_denial, self.inner_silent, self.inner_retry_at = "", False, 0.0
+        self.inner_relayed = False
+        self.inner_retry.reset()
 
     def clients(self) -> Iterator[tuple[str, Place | None, RegistrationClient]]:
         """All registration clients with the name of their layer and their interface."""

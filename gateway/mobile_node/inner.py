@@ -1,6 +1,7 @@
 """i-MIP through the VPN: by VPN-TIA, or by the foreign agent in the gateway (appendix B)."""
 
 from gateway.dataplane.node import NodeTunnel
+from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mobile_node.attaching import vpn_care_of_address, vpn_via
 from gateway.mobile_node.core import Core
 from gateway.mobile_node.registering.outcome import (
@@ -14,8 +15,20 @@ from gateway.mobile_node.registering.outcome import (
 
 THROUGH_VPN = Retransmission(1.0, 2.0, 4.0, give_up_s=10.0)
 DENIED_S = 60.0
-VPN_FA_AGAIN_S = 3600.0
+VPN_FA_AGAIN_S = 300.0
 """A gateway's foreign agent that failed is not asked for in this time."""
+SILENCES = 2
+"""Attempts without any answer, not even the foreign agent's own, until it is given up."""
+_HOME_AGENT_SILENT = frozenset(
+    {
+        ReplyCode.FA_REGISTRATION_TIMEOUT,
+        ReplyCode.FA_HOME_NETWORK_UNREACHABLE,
+        ReplyCode.FA_HOME_AGENT_HOST_UNREACHABLE,
+        ReplyCode.FA_HOME_AGENT_PORT_UNREACHABLE,
+        ReplyCode.FA_HOME_AGENT_UNREACHABLE,
+    }
+)
+"""The foreign agent is well, but the home agent or its network does not answer (RFC 5944 3.4)."""
 
 
 def carry(core: Core, now: float) -> NodeTunnel | None:
@@ -50,6 +63,7 @@ def hear(core: Core, outcome: Outcome, now: float) -> None:
     if isinstance(outcome, Accepted):
         if not outcome.deregistered:
             core.inner_current, core.inner_silent, core.inner_denial = True, False, ""
+            core.inner_relayed = False
             core.inner_retry.reset()
             if core.place is not None:
                 core.place.retry.reset()
@@ -63,6 +77,9 @@ def hear(core: Core, outcome: Outcome, now: float) -> None:
 
 def _denied(core: Core, denied: Denied, now: float) -> None:
     session = core.vpn.session
+    if denied.by_foreign_agent and denied.code in _HOME_AGENT_SILENT:
+        core.inner_silent = core.inner_relayed = True
+        return
     core.inner_denial = f"{denied.text}; {denied.hint}" if denied.hint else denied.text
     # What the gateway's foreign agent says came through the VPN: it needs no other proof.
     if session is not None and session.vpn_fa and (denied.final or denied.by_foreign_agent):
@@ -77,12 +94,12 @@ def _silent(core: Core, now: float) -> None:
     session, place = core.vpn.session, core.place
     core.inner_silent = True
     core.inner_retry_at = now + core.inner_retry.next_s()
-    if session is None or place is None or core.inner_current:
+    if session is None or place is None or core.inner_current or core.inner_relayed:
         return
     if not session.encapsulated and not session.tcp and not place.force_esp_udp:
         place.force_esp_udp = True
         core.end_vpn("nothing comes through: again with ESP in UDP", now)
-    elif session.vpn_fa:
+    elif session.vpn_fa and core.inner_retry.tries >= SILENCES:
         without_vpn_fa(core, "the i-HA gave no answer through it", now)
 
 

@@ -81,7 +81,9 @@ def failed(core: Core, reason: str, hint: str, refused: bool, now: float) -> Non
         # It knows the feature, but has another address for us than the i-HoA.
         inner.without_vpn_fa(core, text, now)
     elif refused:
-        # Another way to the same gateway would be refused as well.
+        # Another way to the same gateway would be refused as well, but perhaps it insists on what
+        # was left out.
+        core.knowledge.refuses_vpn_fa = ""
         vpn.refusal = text
         vpn.retry_at = now + vpn.refused.next_s()
     else:

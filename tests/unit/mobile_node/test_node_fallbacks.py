@@ -213,6 +213,33 @@ def test_a_gateway_that_has_another_address_for_us_is_asked_without_its_foreign_
     world.wait_for("vc", seconds=60)
 
 
+def test_an_inside_home_agent_that_restarts_does_not_cost_the_gateways_foreign_agent() -> None:
+    world = World(**ALL)
+    world.plug("eth0", "cafe")
+    world.wait_for("vf")
+    world.inside_ha_up = False
+    world.end_vpn("test")
+    world.run(90)
+    assert world.mode == "held"
+    assert "10.0.0.2" in world.status.why
+    world.inside_ha_up = True
+    world.wait_for("vf", seconds=130)
+    assert all(one.vpn_fa for one in world.of(ConnectVpn))
+
+
+def test_a_gateway_that_insists_on_its_foreign_agent_is_not_asked_without_for_ever() -> None:
+    world = World(**ALL)
+    world.plug("eth0", "cafe")
+    agent = world.agents["vpn-fa"]
+    agent.reconfigure(replace(agent.policy, max_visitors=0), world.now)
+    world.wait(lambda: [one for one in world.of(ConnectVpn) if not one.vpn_fa], 60)
+    world.node.vpn_failed("NO_PROPOSAL_CHOSEN", "", True, world.now)
+    world._close_vpn("refused")
+    agent.reconfigure(replace(agent.policy, max_visitors=10), world.now)
+    world.flush()
+    world.wait_for("vf", seconds=60)
+
+
 # -- what a login teaches -------------------------------------------------------------------
 
 
