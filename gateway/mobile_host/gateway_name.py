@@ -92,13 +92,29 @@ class GatewayName:
             for index, link in links:
                 servers = self._leases.name_servers(index, link.interface)
                 found = await self._probe.resolve(link.interface, name, servers)
-                if found is not None:
-                    return await self._take(name, found)
+                usable = [one for one in found or () if self._may_be(one)]
+                if usable:
+                    return await self._take(name, usable)
         except ValueError:
             self._emit(Event("gateway_unknown", f"{name} is no host name", Severity.WARNING))
         finally:
             self._asking = False
         return False
+
+    def _may_be(self, address: IPv4Address) -> bool:
+        """Whether a gateway can be there: a host, and none of our home agents.
+
+        An answer is anybody's; it must not open the switch to whatever it likes.
+        """
+        peers = self._terms.node_settings().peers
+        agents = peers.external_home_agents + peers.internal_home_agents
+        return address not in agents and not (
+            address.is_loopback
+            or address.is_unspecified
+            or address.is_multicast
+            or address.is_link_local
+            or address.is_reserved
+        )
 
     async def _take(self, name: str, found: Sequence[IPv4Address]) -> bool:
         before, profile = self._terms.gateway, self._terms.profile

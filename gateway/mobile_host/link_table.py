@@ -58,6 +58,9 @@ class _Link:
     neighbours: dict[IPv4Address, bytes] = field(default_factory=dict)
     """Of routers only, once a route names them; see :meth:`LinkTable.take`."""
     told: tuple[object, ...] = ()
+    domain: str = ""
+    domain_stale: bool = True
+    """Something happened since it was looked up; neighbours that come and go are nothing."""
 
 
 class LinkTable:
@@ -82,6 +85,7 @@ class LinkTable:
         link = self._links.get(one.index)
         if link is None:
             return
+        link.domain_stale |= not isinstance(one, NeighbourNews)
         if isinstance(one, AddressNews):
             self._take_address(link, one)
         elif isinstance(one, RouteNews):
@@ -103,6 +107,7 @@ class LinkTable:
         if one.wireless or (link.name, link.carrier) != (one.name, one.carrier):
             link.generation = self._next()
         link.name, link.carrier, link.usable = one.name, one.carrier, usable
+        link.domain_stale = True
         self.routes_doubtful |= not one.carrier
 
     def _take_address(self, link: _Link, one: AddressNews) -> None:
@@ -173,16 +178,17 @@ class LinkTable:
         if link.told and link.told != shown:
             link.generation = self._next()
         link.told = shown
-        domain = ""
-        if address is not None and link.carrier and self._domain_of is not None:
-            domain = self._domain_of(index, link.name)
+        if link.domain_stale and self._domain_of is not None:
+            usable = address is not None and link.carrier
+            link.domain = self._domain_of(index, link.name) if usable else ""
+            link.domain_stale = False
         return LinkState(
             link.name,
             link.carrier,
             address,
             router,
             link.neighbours.get(router, b"") if router is not None else b"",
-            domain,
+            link.domain,
             metric,
             link.generation,
         )

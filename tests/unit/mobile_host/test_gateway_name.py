@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +10,7 @@ import pytest
 
 from gateway.config.profile import GatewayPart, ProcessPart, Profile
 from gateway.domain.event import Event
+from gateway.domain.mobility_credential import MobilityCredential, MobilityGrant
 from gateway.mobile_host.gateway_name import PAUSE_S, GatewayName
 from gateway.mobile_host.leases import Leases
 from gateway.mobile_host.portal import PortalProbe
@@ -72,6 +73,25 @@ def test_a_name_is_asked_for_on_the_links_and_remembered(bed: Bed, tmp_path: Pat
 def test_nobody_knows(bed: Bed) -> None:
     assert not bed.ask()
     assert bed.name.wanted(0.0)
+
+
+AGENT = IPv4Address("10.2.0.1")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "0.0.0.0", "224.0.0.1", "169.254.169.254", "255.255.255.255", str(AGENT)],
+)
+def test_h_answers_where_no_gateway_can_be(tmp_path: Path, address: str) -> None:
+    bed = Bed(tmp_path)
+    grant = MobilityGrant(True, AGENT, IPv4Address("10.2.0.50"), IPv4Network("10.2.0.0/24"))
+    bed.terms.credentials = (MobilityCredential(grant, 4711, bytes(32)),)
+    bed.answers["eth0"] = [IPv4Address(address)]
+    assert not bed.ask()
+    assert bed.terms.gateway is None
+    bed.answers["eth0"] = [IPv4Address(address), FIRST]
+    assert bed.ask()
+    assert bed.terms.gateway == FIRST
 
 
 def test_an_address_where_nobody_answers_is_asked_for_anew_now_and_then(bed: Bed) -> None:

@@ -188,7 +188,11 @@ def test_the_domain_is_asked_for_links_with_an_address_only() -> None:
     assert only(table).domain == ""
     table.take(address())
     assert only(table).domain == "corp.example"
-    assert set(asked) == {"eth0"}
+    table.take(NeighbourNews(2, ROUTER, MAC))
+    assert only(table).domain == "corp.example"
+    assert asked == ["eth0"]
+    table.take(link(carrier=False))
+    assert only(table).domain == ""
 
 
 # -- messages ------------------------------------------------------------------------------
