@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ MAX_SERVERS: Final = 3
 COMMAND_S: Final = 5.0
 _MARK: Final = "# Written by the mobile node; the former file comes back when it stops."
 _BACKUP: Final = "resolv.conf.before"
+_DOMAIN: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+"""What a gateway assigns may hold any character; a line of resolv.conf must not end in it."""
 
 Run = Callable[[Sequence[str]], Awaitable[str]]
 """Runs a command and returns what it complained of; empty when it did not."""
@@ -98,6 +101,8 @@ class Resolver:
 
     def use(self, names: Names) -> None:
         """Ask these servers from now on; without servers, as the host did before. Never waits."""
+        domains = (one.strip(".") for one in names.domains)
+        names = Names(names.servers, tuple(one for one in domains if _DOMAIN.fullmatch(one)))
         if self._way == "off" or names == self._wanted:
             return
         self._wanted = names

@@ -152,3 +152,18 @@ def test_off_touches_nothing(bed: Bed) -> None:
 
 def test_auto_takes_the_file_where_there_is_no_resolved(bed: Bed) -> None:
     assert bed.resolver("auto").way == "resolv.conf"
+
+
+@pytest.mark.parametrize("way", ["resolv.conf", "resolvectl"])
+def test_domains_are_names_and_no_more_lines(bed: Bed, way: Way) -> None:
+    odd = ("corp.example.", "x\nnameserver 192.0.2.66", "a b", "--help", "", "ä.example", "_tcp.x")
+    bed.use(Names(INSIDE.servers, odd), way=way)
+    if way == "resolv.conf":
+        lines = bed.file.read_text().splitlines()
+        assert lines[1:] == [
+            "nameserver 10.1.0.10",
+            "nameserver 10.1.0.11",
+            "search corp.example _tcp.x",
+        ]
+    else:
+        assert bed.commands[-1] == ["resolvectl", "domain", "mn0", "~corp.example", "~_tcp.x"]
