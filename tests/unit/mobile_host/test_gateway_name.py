@@ -82,7 +82,7 @@ AGENT = IPv4Address("10.2.0.1")
     "address",
     ["127.0.0.1", "0.0.0.0", "224.0.0.1", "169.254.169.254", "255.255.255.255", str(AGENT)],
 )
-def test_h_answers_where_no_gateway_can_be(tmp_path: Path, address: str) -> None:
+def test_answers_where_no_gateway_can_be(tmp_path: Path, address: str) -> None:
     bed = Bed(tmp_path)
     grant = MobilityGrant(True, AGENT, IPv4Address("10.2.0.50"), IPv4Network("10.2.0.0/24"))
     bed.terms.credentials = (MobilityCredential(grant, 4711, bytes(32)),)

@@ -29,7 +29,7 @@ def test_an_advertisement() -> None:
 
 
 @pytest.mark.parametrize("ttl", [2, 64, 255])
-def test_h66_an_advertisement_from_behind_a_router(ttl: int) -> None:
+def test_an_advertisement_from_behind_a_router(ttl: int) -> None:
     packet = ipv4.build(AGENT, IPv4Address("224.0.0.1"), ICMP, b"\x09\0rest", ttl=ttl)
     with pytest.raises(WireError, match="TTL"):
         parse(packet, MAC)

@@ -61,7 +61,7 @@ def test_no_such_name() -> None:
         answer(*[record(1, A)] * 65),
     ],
 )
-def test_h_answers_that_are_none(octets: bytes) -> None:
+def test_answers_that_are_none(octets: bytes) -> None:
     with pytest.raises(WireError):
         addresses(octets, ASKED)
 
