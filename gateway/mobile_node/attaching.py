@@ -118,3 +118,16 @@ def vpn_via(policy: HomeAgentPolicy, session: VpnSession) -> Via:
         co_located=False,
         longest_lifetime_s=longest,
     )
+
+
+def same_connection(before: LinkState, after: LinkState) -> bool:
+    """Whether nothing has changed that a proof rests on."""
+    routers = {before.router_link_address, after.router_link_address} - {b""}
+    if len(routers) > 1:
+        return False
+    return (before.generation, before.carrier, before.address, before.router) == (
+        after.generation,
+        after.carrier,
+        after.address,
+        after.router,
+    )

@@ -8,6 +8,7 @@ from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event, Severity
 from gateway.mobile_node import choosing, inner, inside, leaving, outside, sessions, views, words
 from gateway.mobile_node.agents import AgentHeard, ChallengeHeard
+from gateway.mobile_node.attaching import same_connection
 from gateway.mobile_node.core import Core
 from gateway.mobile_node.detection import Place
 from gateway.mobile_node.inputs import LinkState, Portal, VpnSession
@@ -66,7 +67,7 @@ class MobileNode:
             place = core.places[link.interface] = Place(
                 link, core.policy, random=core.random, wall_clock=core.wall_clock
             )
-        elif _same_connection(place.link, link):
+        elif same_connection(place.link, link):
             place.link = link
             return
         # Whatever it was before, plaintext ends first (draft 001, section 4.2.3).
@@ -389,16 +390,3 @@ class MobileNode:
 def _is_monitoring(place: Place | None) -> bool:
     """Whether what a client tells is the same as half a minute ago."""
     return place is not None and place.proof is not None
-
-
-def _same_connection(before: LinkState, after: LinkState) -> bool:
-    """Whether nothing has changed that a proof rests on."""
-    routers = {before.router_link_address, after.router_link_address} - {b""}
-    if len(routers) > 1:
-        return False
-    return (before.generation, before.carrier, before.address, before.router) == (
-        after.generation,
-        after.carrier,
-        after.address,
-        after.router,
-    )
