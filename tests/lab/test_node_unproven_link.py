@@ -1,8 +1,10 @@
-"""The gateway's address is no door: who has it, or seems to, gets only IPsec and IKE."""
+"""On a link that is not proven no address is a door: not the gateway's, not a direct network's."""
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 import pytest
 from dataplane_bed import entered
@@ -15,10 +17,12 @@ from node_kernel_bed import (
     NODE,
     PEERS,
     SETTINGS,
+    STRANGER,
     NodeBed,
     external,
     node_bed,
     stack_cvc,
+    stack_vc,
 )
 
 from gateway.dataplane.kernel.node import constants
@@ -87,6 +91,31 @@ def test_what_seems_to_be_the_gateway_reaches_no_service(bed: NodeBed) -> None:
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
             service.recv(100)
+
+
+def test_what_is_opened_inside_is_not_open_to_a_direct_network(bed: NodeBed) -> None:
+    everywhere = IPv4Network("0.0.0.0/0")
+    bed.start(replace(SETTINGS, accept_inside=(("udp", 5353, everywhere), ("tcp", 22, everywhere))))
+    bed.vpn(CARE_OF)
+    bed.apply(replace(stack_vc(), direct_networks=(IPv4Network(f"{STRANGER}/32"),)))
+    assert bed.ping(STRANGER)
+    with bed.udp(NODE) as service, bed.udp(PEERS) as stranger:
+        service.bind(("0.0.0.0", 5353))
+        stranger.bind((str(STRANGER), 4000))
+        stranger.sendto(b"who is there", (str(CARE_OF), 5353))
+        service.sendto(b"a question", (str(STRANGER), 4000))
+        question, back = stranger.recvfrom(100)
+        assert question == b"a question"
+        stranger.sendto(b"an answer", back)
+        assert service.recv(100) == b"an answer"
+    with entered(NODE):
+        server = socket.create_server(("0.0.0.0", 22))
+    with entered(PEERS):
+        client = socket.socket()
+    client.settimeout(0.5)
+    client.bind((str(STRANGER), 0))
+    with server, client, pytest.raises(TimeoutError):
+        client.connect((str(CARE_OF), 22))
 
 
 def test_a_second_node_changes_nothing_of_the_first(bed: NodeBed) -> None:
