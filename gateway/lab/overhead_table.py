@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.lab.mobility import profiles
+from gateway.lab.mobility.ciphers import as_in_the_draft
 from gateway.lab.mobility.stage import BETWEEN, MODE_S, Stage, translated
 
 PREFIX = "gwoct-"
@@ -24,7 +25,7 @@ WITHOUT: dict[str, object] = {"endpoint_update": False, "mobike": False}
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A profile, and where it is measured: (link, mode, name of the cell, NATs everywhere)."""
+    """A profile, and where it is measured: (link, mode, name of the cell) each."""
 
     modes: tuple[str, ...]
     login: str
@@ -34,12 +35,12 @@ class Setting:
     translated: bool = False
     """NATs also between x-HA and gateway, and between gateway and i-HA."""
 
-    def profile(self, suite: str) -> dict[str, object]:
+    def profile(self) -> dict[str, object]:
         """Keywords of `profiles.profile`."""
         return {
             "modes": (*profiles.INSIDE_MODES, *self.modes),
             "login": {"identity": profiles.identity(self.login)},
-            "gateway": {**self.gateway, "esp_proposals": [suite]},
+            "gateway": self.gateway,
             "outside": {"zero_overhead": self.zero_overhead},
         }
 
@@ -104,35 +105,35 @@ NAT_ROWS = (
 
 
 def measure(
-    began: Callable[[str, str], None] = lambda *_: None,
+    began: Callable[[str], None] = lambda _: None,
     settings: Sequence[Setting] = SETTINGS,
     prefix: str = PREFIX,
 ) -> dict[str, dict[str, int]]:
-    """Octets by suite and cell; `began` is told of each first.
+    """Octets by suite and cell; `began` is told of each cell first.
 
     Raises LabError where the lab cannot be built or a mode does not come about.
     """
     found: dict[str, dict[str, int]] = {suite: {} for suite in SUITES}
-    offered = {"esp_proposals": list(SUITES), "endpoint_update": "allowed"}
-    with Stage(prefix, **offered) as stage:
-        for suite in SUITES:
-            for setting in settings:
-                for cell, octets in _cells(stage, setting, suite, began):
-                    found[suite][cell] = octets
+    with Stage(prefix, endpoint_update="allowed") as stage:
+        for setting in settings:
+            for cell, suite, octets in _cells(stage, setting, began):
+                found[suite][cell] = octets
     return found
 
 
 def _cells(
-    stage: Stage, setting: Setting, suite: str, began: Callable[[str, str], None]
-) -> Iterator[tuple[str, int]]:
+    stage: Stage, setting: Setting, began: Callable[[str], None]
+) -> Iterator[tuple[str, str, int]]:
     with translated(stage.lab, *(BETWEEN if setting.translated else ())):
         stage.enter("home")
-        stage.become("home", setting.profile(suite))
+        stage.become("home", setting.profile())
         for link, mode, cell in setting.cells:
-            began(suite, cell)
+            began(cell)
             stage.enter(link)
             stage.node.wait_for_mode(mode, timeout_s=MODE_S)
-            yield cell, stage.octets(link)
+            yield cell, OUR_SUITE, stage.octets(link)
+            as_in_the_draft(stage.lab)
+            yield cell, DRAFT_SUITE, stage.octets(link)
 
 
 def faults(found: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -175,7 +176,7 @@ def show_overhead(*, as_json: bool = False) -> bool:
     """Measure and show; whether every cell is as it has to be. Raises LabError."""
     console = Console(stderr=as_json, soft_wrap=True, width=max(110, Console().width))
     with console.status("building the network and starting five gateways") as status:
-        found = measure(lambda suite, cell: status.update(f"{SUITES[suite]}: {cell}"))
+        found = measure(lambda cell: status.update(f"measuring: {cell}"))
     wrong = faults(found)
     if as_json:
         print(json.dumps({"draft": DRAFT, "measured": found, "faults": wrong}, indent=2))

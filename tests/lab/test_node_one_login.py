@@ -22,13 +22,15 @@ def test_everything_but_the_login_is_learnt(bed: NodeBed) -> None:
     """First outside: the login teaches both home agents. Then inside: the i-HA knows the ticket."""
     bed.boxes.start(one_login.boxes(bed.lab))
     bed.run_node(by_hand=False, login=LOGIN)
-    found = bed.node.wait_for_mode("vf")
+    # The first time it cannot ask for a home address of which it has never heard.
+    found = bed.node.wait_for_mode("vf", "vc")
     assert found["home_address"] == str(I_HOA)
     with bed.session() as session:
         session.goes_on()
         bed.move("plain", "c")
         session.goes_on()
-        bed.move("access2", "vf")
+        bed.go("access2")
+        bed.node.wait_for_mode("vf", "vc")
         session.goes_on()
         assert session.broken == []
     registered = bed.boxes["iha"].events("registered")
@@ -48,7 +50,7 @@ def test_the_outside_home_agent_in_the_gateways_own_box_is_learnt(bed: NodeBed) 
     bed.boxes.start(one_login.boxes(bed.lab, outside_in_gateway=True))
     # The first login has to come from the link itself: nothing else is known yet.
     bed.run_node(by_hand=False, login=LOGIN)
-    bed.node.wait_for_mode("vf", "cvf")
+    bed.node.wait_for_mode("vf", "vc", "cvf", "cvc")
     keys = {"endpoint_update": False, "mobike": False}
     bed.run_node("cvf", by_hand=False, login=LOGIN, gateway=keys)
     bed.node.wait_for_mode("cvf")
