@@ -99,10 +99,11 @@ def test_what_is_opened_inside_is_not_open_to_a_direct_network(bed: NodeBed) -> 
     bed.vpn(CARE_OF)
     bed.apply(replace(stack_vc(), direct_networks=(IPv4Network(f"{STRANGER}/32"),)))
     assert bed.ping(STRANGER)
-    with bed.udp(NODE) as service, bed.udp(PEERS) as stranger:
+    with bed.udp(NODE) as service, bed.udp(PEERS) as stranger, bed.udp(PEERS) as curious:
         service.bind(("0.0.0.0", 5353))
         stranger.bind((str(STRANGER), 4000))
-        stranger.sendto(b"who is there", (str(CARE_OF), 5353))
+        curious.bind((str(STRANGER), 4001))
+        curious.sendto(b"who is there", (str(CARE_OF), 5353))
         service.sendto(b"a question", (str(STRANGER), 4000))
         question, back = stranger.recvfrom(100)
         assert question == b"a question"

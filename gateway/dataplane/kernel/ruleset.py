@@ -68,8 +68,11 @@ def render(settings: KernelSettings) -> str:
     )
 
 
-def _run(command: str, *, as_json: bool = False) -> str:
-    """Run one libnftables command in the current network namespace."""
+def run_nft(command: str, *, as_json: bool = False) -> str:
+    """Run one libnftables command in the current network namespace; what it printed.
+
+    Raises :class:`RulesetRefusedError`.
+    """
     import nftables  # noqa: PLC0415 - the probe must be able to say that it is missing
 
     try:
@@ -87,7 +90,7 @@ def _run(command: str, *, as_json: bool = False) -> str:
 
 def load(settings: KernelSettings) -> None:
     """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
-    _run(render(settings))
+    run_nft(render(settings))
 
 
 def update(settings: KernelSettings) -> None:
@@ -101,18 +104,18 @@ def update(settings: KernelSettings) -> None:
         if networks:
             listed = ", ".join(map(str, networks))
             lines.append(f"add element inet {TABLE} {name} {{ {listed} }}")
-    _run("\n".join(lines))
+    run_nft("\n".join(lines))
 
 
 def remove() -> None:
     """Delete our table; it may be gone already. Raises :class:`RulesetRefusedError`."""
-    _run(f"add table inet {TABLE}\ndelete table inet {TABLE}")
+    run_nft(f"add table inet {TABLE}\ndelete table inet {TABLE}")
 
 
 def counters() -> dict[str, int]:
     """Packets by the comment of the rule; empty while the ruleset is not loaded."""
     try:
-        answer = json.loads(_run(f"list table inet {TABLE}", as_json=True))
+        answer = json.loads(run_nft(f"list table inet {TABLE}", as_json=True))
     except RulesetRefusedError:
         return {}
     counts: Counter[str] = Counter()

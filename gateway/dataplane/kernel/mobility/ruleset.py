@@ -23,10 +23,10 @@ from collections.abc import Iterable
 from importlib import resources
 from ipaddress import IPv4Network
 from string import Template
-from typing import Any, Final
+from typing import Final
 
 from gateway.dataplane.kernel.mobility import constants
-from gateway.dataplane.kernel.ruleset import RulesetRefusedError
+from gateway.dataplane.kernel.ruleset import run_nft
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.packet import marks
 
@@ -117,21 +117,9 @@ def render(settings: MobilitySettings) -> str:
     )
 
 
-def _run(command: str) -> None:
-    import nftables  # noqa: PLC0415 - the probe must be able to say that it is missing
-
-    try:
-        nft: Any = nftables.Nftables()
-    except OSError as error:
-        raise RulesetRefusedError(f"libnftables: {error}") from error
-    code, _, problem = nft.cmd(command)
-    if code:
-        raise RulesetRefusedError(problem.strip() or f"libnftables returned {code}")
-
-
 def load(settings: MobilitySettings) -> None:
     """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
-    _run(render(settings))
+    run_nft(render(settings))
 
 
 def update(settings: MobilitySettings) -> None:
@@ -146,9 +134,9 @@ def update(settings: MobilitySettings) -> None:
         if values:
             listed = ", ".join(dict.fromkeys(map(str, values)))
             lines.append(f"add element ip {constants.TABLE} {name} {{ {listed} }}")
-    _run("\n".join(lines))
+    run_nft("\n".join(lines))
 
 
 def remove() -> None:
     """Delete our table; it may be gone already. Raises :class:`RulesetRefusedError`."""
-    _run(f"add table ip {constants.TABLE}\ndelete table ip {constants.TABLE}")
+    run_nft(f"add table ip {constants.TABLE}\ndelete table ip {constants.TABLE}")

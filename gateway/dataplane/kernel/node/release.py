@@ -2,7 +2,7 @@
 
 import errno
 from ipaddress import IPv4Address
-from typing import Any, Final
+from typing import Final
 
 from gateway.dataplane.kernel import adopt, ruleset
 from gateway.dataplane.kernel.links import Links
@@ -22,14 +22,13 @@ _PEERS: Final = Peers(
 
 def is_left() -> bool:
     """Whether the switch is in place, by a node that runs or one that ran. Raises OSError."""
-    import nftables  # noqa: PLC0415 - the check must be able to say that it is missing
-
-    nft: Any = nftables.Nftables()
-    nft.set_terse_output(True)
-    code, _, problem = nft.cmd(f"list table inet {constants.TABLE}")
-    if code and "No such file or directory" not in str(problem):
-        raise RulesetRefusedError(str(problem).strip() or f"libnftables returned {code}")
-    return not code
+    try:
+        ruleset.run_nft(f"list table inet {constants.TABLE}")
+    except RulesetRefusedError as error:
+        if "No such file or directory" in str(error):
+            return False
+        raise
+    return True
 
 
 def release() -> list[str]:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from string import Template
-from typing import Any, Final
+from typing import Final
 
 from gateway.dataplane.kernel.mobility.constants import FOU_PORT
 from gateway.dataplane.kernel.node import constants
-from gateway.dataplane.kernel.ruleset import RulesetRefusedError
+from gateway.dataplane.kernel.ruleset import run_nft
 from gateway.dataplane.node import NodeSettings
 
 LEARNT: Final = {
@@ -104,24 +104,12 @@ def render(settings: NodeSettings, xfrm_interface: str = constants.XFRM_INTERFAC
     )
 
 
-def _run(command: str) -> None:
-    import nftables  # noqa: PLC0415 - the probe must be able to say that it is missing
-
-    try:
-        nft: Any = nftables.Nftables()
-    except OSError as error:
-        raise RulesetRefusedError(f"libnftables: {error}") from error
-    code, _, problem = nft.cmd(command)
-    if code:
-        raise RulesetRefusedError(str(problem).strip() or f"libnftables returned {code}")
-
-
 def load(settings: NodeSettings, xfrm_interface: str = constants.XFRM_INTERFACE) -> None:
     """Replace the switch, atomically: at no moment is there none, and nothing is permitted.
 
     Raises :class:`RulesetRefusedError`, or ValueError naming a field.
     """
-    _run(render(settings, xfrm_interface))
+    run_nft(render(settings, xfrm_interface))
 
 
 def update(settings: NodeSettings) -> None:
@@ -135,7 +123,7 @@ def update(settings: NodeSettings) -> None:
         if values:
             listed = ", ".join(dict.fromkeys(map(str, values)))
             lines.append(f"add element inet {constants.TABLE} {name} {{ {listed} }}")
-    _run("\n".join(lines))
+    run_nft("\n".join(lines))
 
 
 def change(before: Elements, after: Elements) -> str:
@@ -159,7 +147,7 @@ def learn(before: Elements, after: Elements) -> None:
     """
     command = change(before, after)
     if command:
-        _run(command)
+        run_nft(command)
 
 
 def permit(interface: str, lifetime_s: float) -> None:
@@ -175,7 +163,7 @@ def permit(interface: str, lifetime_s: float) -> None:
         return
     place = f"element inet {constants.TABLE} permitted"
     timeout = f"{milliseconds // 1000}s{milliseconds % 1000}ms"
-    _run(
+    run_nft(
         f'add {place} {{ "{interface}" timeout 1s }}\n'
         f'delete {place} {{ "{interface}" }}\n'
         f'add {place} {{ "{interface}" timeout {timeout} }}'
@@ -188,16 +176,16 @@ def forbid(interface: str | None = None) -> None:
     Raises :class:`RulesetRefusedError`.
     """
     if interface is None:
-        _run(f"flush set inet {constants.TABLE} permitted")
+        run_nft(f"flush set inet {constants.TABLE} permitted")
         return
     if not _INTERFACE.fullmatch(interface):
         return  # it never had one
     place = f"element inet {constants.TABLE} permitted"
-    _run(
+    run_nft(
         f'add {place} {{ "{interface}" timeout 1s }}\ndelete {place} {{ "{interface}" }}',
     )
 
 
 def remove() -> None:
     """Delete the switch; it may be gone already. Raises :class:`RulesetRefusedError`."""
-    _run(f"add table inet {constants.TABLE}\ndelete table inet {constants.TABLE}")
+    run_nft(f"add table inet {constants.TABLE}\ndelete table inet {constants.TABLE}")
