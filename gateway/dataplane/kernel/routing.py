@@ -4,6 +4,8 @@ Layouts: ``linux/rtnetlink.h``, ``linux/fib_rules.h``, ``linux/if_addr.h``. IPv4
 mobile node.
 """
 
+import fcntl
+import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +47,8 @@ _ADDRESS = struct.Struct("=BBBBI")
 _U32 = struct.Struct("=I")
 _PORTS = struct.Struct("=HH")
 _WHOLE_MARK: Final = 0xFFFF_FFFF
+_SIOCGIFMTU: Final = 0x8921
+_IFREQ = struct.Struct("=16si20x")
 
 EVERYTHING: Final = IPv4Network("0.0.0.0/0")
 
@@ -236,3 +240,14 @@ def delete_rules(route: NetlinkSocket, priorities: range) -> Iterator[bytes]:
             if _number(values, _FRA_TABLE) >= 256:
                 again[4] = 0
             yield request(_DELRULE, 0, bytes(again))
+
+
+def mtu(interface: str) -> int:
+    """Of an interface, in octets; 0 when there is none of that name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        asked = _IFREQ.pack(interface.encode()[:15], 0)
+        try:
+            answer: bytes = fcntl.ioctl(any_socket, _SIOCGIFMTU, asked)
+        except OSError:
+            return 0
+    return int(_IFREQ.unpack(answer)[1])

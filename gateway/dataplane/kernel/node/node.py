@@ -8,6 +8,7 @@ for the one of RFC 3519; zero-overhead packets are rewritten there too.
 
 import contextlib
 import errno
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
@@ -30,7 +31,14 @@ from gateway.dataplane.kernel.node.leftovers import clear
 from gateway.dataplane.kernel.node.plan import MissingInterfaceError, Neighbour, Place
 from gateway.dataplane.kernel.node.tunnels import NoSuchTunnelError, TunnelDevice
 from gateway.dataplane.kernel.node.watch import Watch
-from gateway.dataplane.kernel.routing import Address, Route, Rule, addresses, delete_route
+from gateway.dataplane.kernel.routing import (
+    Address,
+    Route,
+    Rule,
+    addresses,
+    delete_route,
+    mtu,
+)
 from gateway.dataplane.node import EVERYTHING, LayerStack, NodeRefusal, NodeSettings
 from gateway.domain.access_mode import AccessMode
 
@@ -368,7 +376,8 @@ class KernelNode:
     # -- the kernel ------------------------------------------------------------------------
 
     def _indexes(self) -> dict[str, int]:
-        return {name: device.index for name, device in self._devices.every().items()}
+        # Not by reading all that the kernel tells of each: a move waits for this.
+        return {name: index for index, name in socket.if_nameindex()}
 
     def _place(self, indexes: dict[str, int]) -> Place:
         return Place(
@@ -381,9 +390,9 @@ class KernelNode:
 
     def _link_mtu(self, stack: LayerStack) -> int:
         """Of the link in use, for what must not become fragments there."""
-        attachment = stack.attachment
-        device = None if attachment is None else self._devices.every().get(attachment.interface)
-        return self.settings.mtu if device is None or not device.mtu else device.mtu
+        if stack.attachment is None:
+            return self.settings.mtu
+        return mtu(stack.attachment.interface) or self.settings.mtu
 
     def _send(self, requests: Iterable[Request]) -> None:
         """Send in one go; what is refused is kept for the answer."""
