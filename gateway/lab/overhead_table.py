@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gateway.lab.mobility import profiles
 from gateway.lab.mobility.ciphers import as_in_the_draft
-from gateway.lab.mobility.stage import BETWEEN, MODE_S, Stage, translated
+from gateway.lab.mobility.stage import MODE_S, Stage, translated
 
 PREFIX = "gwoct-"
 DRAFT_SUITE, OUR_SUITE = "3des-sha1", "aes256gcm16"
@@ -124,11 +124,12 @@ def measure(
 def _cells(
     stage: Stage, setting: Setting, began: Callable[[str], None]
 ) -> Iterator[tuple[str, str, int]]:
-    with translated(stage.lab, *(BETWEEN if setting.translated else ())):
-        stage.enter("home")
-        stage.become("home", setting.profile())
+    with translated(stage.lab, *(("xha", "core") if setting.translated else ())):
         for link, mode, cell in setting.cells:
             began(cell)
+            # Anew each time: a move would bring the algorithms back, at one end before the other.
+            stage.enter("home")
+            stage.become("home", setting.profile())
             stage.enter(link)
             stage.node.wait_for_mode(mode, timeout_s=MODE_S)
             yield cell, OUR_SUITE, stage.octets(link)

@@ -173,7 +173,7 @@ def test_nat_between_gateway_and_inside_home_agent(bed: NodeBed) -> None:
 
 
 def test_nat_at_all_three_layers(bed: NodeBed) -> None:
-    with translated(bed.lab, "core", "internet"):
+    with translated(bed.lab, "core", "xha"):
         keys = {**WITHOUT, "vpn_fa": False}
         bed.run_node("cvc", gateway=keys, login=VC, at="home")
         bed.move("nat", "cvc")

@@ -24,7 +24,11 @@ table ip everywhere {{
 }}
 """
 NO_NAT = "add table ip everywhere; delete table ip everywhere"
-BETWEEN = {"internet": (str(plan.OUTSIDE_HOME_NETWORK), "dmz"), "core": (POOL, "iha")}
+BETWEEN = {
+    "xha": (str(plan.OUTSIDE_HOME_NETWORK), "uplink"),
+    "internet": (str(plan.OUTSIDE_HOME_NETWORK), "dmz"),
+    "core": (POOL, "iha"),
+}
 """Where further NATs can translate: between x-HA and gateway, and between gateway and i-HA."""
 
 
