@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gateway.mobile_node.status import NodeStatus
 
 MAX_PASSWORD_CHARACTERS = 1024
+MAX_UID = 2**32 - 2
 
 NODE_OPERATIONS: Final[dict[str, Operation]] = {
     operation.name: operation
@@ -33,6 +34,20 @@ NODE_OPERATIONS: Final[dict[str, Operation]] = {
         Operation(
             "node-reconnect",
             "Take nothing as proven any more: begin anew on every link.",
+            role=Role.ADMINISTRATOR,
+        ),
+        Operation(
+            "node-portal",
+            "Open a way to a captive portal's page for one user's browser; ask again to keep it.",
+            (
+                Parameter("uid", int, required=True, maximum=MAX_UID),
+                Parameter("keep", bool, default=False),
+            ),
+            Role.ADMINISTRATOR,
+        ),
+        Operation(
+            "node-portal-stop",
+            "Close the way to a captive portal's page.",
             role=Role.ADMINISTRATOR,
         ),
         OPERATIONS["events"],

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from gateway.control.node_operations import status_json
 from gateway.control.protocol import ControlError, ErrorCode, Request
+from gateway.mobile_host.portal_door import PortalDoor
 from gateway.mobile_node.status import NodeStatus
 
 
@@ -23,6 +24,10 @@ class Node(Protocol):
     def reconnect(self) -> None:
         """Begin anew on every link."""
 
+    @property
+    def portal_door(self) -> PortalDoor:
+        """The way to a captive portal's page."""
+
 
 class NodeControl:
     """Answers requests that the server has checked."""
@@ -36,6 +41,8 @@ class NodeControl:
             "node-unlock": self._unlock,
             "node-lock": self._lock,
             "node-reconnect": self._reconnect,
+            "node-portal": self._portal,
+            "node-portal-stop": self._portal_stop,
         }
 
     async def handle(self, request: Request) -> object:
@@ -63,3 +70,12 @@ class NodeControl:
     async def _reconnect(self, _request: Request) -> object:
         self._node.reconnect()
         return {"reconnecting": True}
+
+    async def _portal(self, request: Request) -> object:
+        uid = request.number("uid") or 0
+        door = self._node.portal_door
+        return door.keep(uid) if request.arguments["keep"] is True else door.ask(uid)
+
+    async def _portal_stop(self, _request: Request) -> object:
+        self._node.portal_door.end("it was told to")
+        return {"open": False}

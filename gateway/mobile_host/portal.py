@@ -119,13 +119,13 @@ class PortalProbe:
 
     async def _by_tls_port(self, interface: str, gateway: IPv4Address, port: int) -> Found:
         with contextlib.suppress(ConnectionRefusedError):
-            (await self._connect(interface, gateway, port)).close()
+            (await self.connect(interface, gateway, port)).close()
         return Found(Portal.OPEN, f"{gateway} answers on port {port}")
 
     async def _get(
         self, interface: str, address: IPv4Address, port: int, host: str, path: str
     ) -> bytes:
-        sock = await self._connect(interface, address, port)
+        sock = await self.connect(interface, address, port)
         with sock:
             request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
             async with asyncio.timeout(ANSWER_S):
@@ -138,7 +138,8 @@ class PortalProbe:
                     head += more
         return head
 
-    async def _connect(self, interface: str, address: IPv4Address, port: int) -> socket.socket:
+    async def connect(self, interface: str, address: IPv4Address, port: int) -> socket.socket:
+        """A connection through a link, past the switch. Raises OSError, TimeoutError."""
         sock = self._socket(interface, socket.SOCK_STREAM)
         try:
             async with asyncio.timeout(self._connect_s):

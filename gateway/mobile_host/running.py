@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv4Address
@@ -25,6 +25,7 @@ from gateway.mobile_host.links import LinkMonitor
 from gateway.mobile_host.node_service import NodeService
 from gateway.mobile_host.parts import ManagedDataplane, ManagedEngine
 from gateway.mobile_host.portal import PortalProbe, ProbeTarget
+from gateway.mobile_host.portal_door import PAGE, PortalDoor
 from gateway.mobile_host.resolver import Names, Resolver
 from gateway.mobile_host.signalling import Signalling
 from gateway.mobile_host.terms import Terms
@@ -69,6 +70,8 @@ class RunningNode:
         self._session: VpnSession | None = None
         self._again: asyncio.TimerHandle | None = None
         self._stopped = self._missing = False
+        self.portal_door = PortalDoor(loop, around.probe, self, around.events)
+        """See :class:`gateway.mobile_host.control.Node`."""
 
     def join(self, engine: ManagedEngine, vpn: Vpn, signalling: Signalling) -> NodeService:
         """Join the engine to the world; what it asks for is carried out from now on."""
@@ -148,6 +151,7 @@ class RunningNode:
         # First what the engine needs to act at once, and nothing that could wait.
         self._listen_on(links)
         self._service.links_changed(links)
+        self.portal_door.look()
         self._around.commands.links(links)
         self._ask_for_gateway()
 
@@ -218,16 +222,42 @@ class RunningNode:
 
     async def _probed(self, interface: str) -> None:
         target = ProbeTarget(self._profile.network.portal_probe, self._around.name.address)
-        servers = self._around.leases.name_servers(self._around.links.index(interface), interface)
-        found = await self._around.probe.probe(interface, target, servers)
+        link, door = self.link(interface), self.portal_door
+        generation = link.generation if link is not None else 0
+        found = await self._around.probe.probe(interface, target, self.name_servers(interface))
         fields: dict[str, object] = {"interface": interface, "verdict": found.verdict.value}
         if found.redirect_host:
             fields["redirect_host"] = found.redirect_host
         text = f"{interface}: {found.text}"
-        self._events(Event("portal_probed", text, Severity.INFO, fields))
+        news = door.is_news(interface, generation, found.verdict)
+        severity = Severity.INFO if news else Severity.DEBUG
+        self._events(Event("portal_probed", text, severity, fields))
         self._service.portal(interface, found.verdict)
+        door.heard(interface, generation, found.verdict)
         if found.verdict is Portal.OPEN:
             self._ask_for_gateway()
+
+    def link(self, interface: str) -> LinkState | None:
+        """See :class:`gateway.mobile_host.portal_door.Surroundings`."""
+        states = self._around.links.states
+        return next((one for one in states if one.interface == interface), None)
+
+    def name_servers(self, interface: str) -> Sequence[IPv4Address]:
+        """See :class:`gateway.mobile_host.portal_door.Surroundings`."""
+        return self._around.leases.name_servers(self._around.links.index(interface), interface)
+
+    def no_portals(self) -> Collection[IPv4Address]:
+        """See :class:`gateway.mobile_host.portal_door.Surroundings`."""
+        gateway, peers = self._profile.gateway, self._terms.node_settings().peers
+        # Where a name leads is what this network said; it may be the portal itself.
+        known = gateway is not None and isinstance(gateway.address, IPv4Address)
+        gateways = peers.gateways if known else ()
+        return {*gateways, *peers.internal_home_agents, *peers.external_home_agents}
+
+    @property
+    def portal_page(self) -> str:
+        """See :class:`gateway.mobile_host.portal_door.Surroundings`."""
+        return self._profile.network.portal_probe or PAGE
 
     def keep_credentials(self, credentials: tuple[MobilityCredential, ...]) -> None:
         """See :class:`gateway.mobile_host.node_service.Surroundings`."""
@@ -317,6 +347,7 @@ class RunningNode:
     def stop(self) -> None:
         """End what is under way."""
         self._stopped = True
+        self.portal_door.end("the node ends")
         if self._again is not None:
             self._again.cancel()
         for task in (*self._probes.values(), *self._tasks):

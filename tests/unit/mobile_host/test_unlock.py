@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mobile_host_fakes import FakeNodeEngine
@@ -100,6 +101,22 @@ class Node:
     def reconnect(self) -> None:
         self.asked.append("reconnect")
 
+    @property
+    def portal_door(self) -> Any:
+        return Door(self.asked)
+
+
+class Door:
+    def __init__(self, asked: list[str]) -> None:
+        self._asked = asked
+
+    def ask(self, uid: int) -> dict[str, object]:
+        self._asked.append(f"portal {uid}")
+        return {"open": True}
+
+    def end(self, _reason: str) -> None:
+        self._asked.append("portal-stop")
+
 
 def request(op: str, **args: object) -> Request:
     return check_request({"op": op, "args": args}, Role.ADMINISTRATOR, NODE_OPERATIONS)
@@ -108,12 +125,12 @@ def request(op: str, **args: object) -> Request:
 def test_every_operation_is_answered() -> None:
     node = Node()
     control = NodeControl(node, lambda: 10.0)
-    arguments = {"node-unlock": {"password": "right"}}
+    arguments = {"node-unlock": {"password": "right"}, "node-portal": {"uid": 1000}}
     for name in NODE_OPERATIONS:
         if name != "events":
             found = asyncio.run(control.handle(request(name, **arguments.get(name, {}))))
             assert isinstance(found, dict)
-    assert node.asked == ["unlock right", "lock", "reconnect"]
+    assert node.asked == ["unlock right", "lock", "reconnect", "portal 1000", "portal-stop"]
 
 
 def test_status() -> None:
