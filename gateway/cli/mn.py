@@ -37,7 +37,7 @@ def state_dir_of(profile: Path | None) -> Path:
     return ProcessPart().state_dir
 
 
-class _Node:
+class Node:
     """The node at a control socket."""
 
     def __init__(self, socket: Path, *, timeout_s: float = 5.0) -> None:
@@ -63,7 +63,7 @@ class _Node:
 
 def status(socket: Path, *, as_json: bool) -> int:
     """Print where the node is, its mode and why, its layers and interfaces."""
-    with _Node(socket) as node:
+    with Node(socket) as node:
         found = node.call("node-status")
     if as_json:
         print(json.dumps(found, indent=2))
@@ -77,7 +77,7 @@ def status(socket: Path, *, as_json: bool) -> int:
 
 def watch(socket: Path, *, as_json: bool) -> int:
     """Show the status until interrupted: live on a terminal, else one line for each change."""
-    with _Node(socket) as node:
+    with Node(socket) as node:
         if as_json:
             while True:
                 print(json.dumps(node.call("node-status")), flush=True)
@@ -88,7 +88,7 @@ def watch(socket: Path, *, as_json: bool) -> int:
         return _watch_lines(node) if not out.is_terminal else _watch_live(node)
 
 
-def _watch_live(node: _Node) -> int:
+def _watch_live(node: Node) -> int:
     from rich.live import Live  # noqa: PLC0415
 
     from gateway.cli.mn_views import status_view  # noqa: PLC0415
@@ -100,7 +100,7 @@ def _watch_live(node: _Node) -> int:
             time.sleep(WATCH_INTERVAL_S)
 
 
-def _watch_lines(node: _Node) -> int:
+def _watch_lines(node: Node) -> int:
     from gateway.cli.mn_views import event_lines, new_events  # noqa: PLC0415
 
     told, events = "", list[str]()
@@ -129,7 +129,7 @@ def change_line(status: dict[str, object]) -> str:
 
 def unlock(socket: Path, password: str) -> int:
     """Open the profile's sealed secrets in the running node."""
-    with _Node(socket, timeout_s=UNLOCK_TIMEOUT_S) as node:
+    with Node(socket, timeout_s=UNLOCK_TIMEOUT_S) as node:
         node.call("node-unlock", password=password)
     print("unlocked; see: gateway mn status")
     return exits.OK
@@ -137,7 +137,7 @@ def unlock(socket: Path, password: str) -> int:
 
 def lock(socket: Path) -> int:
     """Have the node forget its secrets."""
-    with _Node(socket) as node:
+    with Node(socket) as node:
         node.call("node-lock")
     print("locked: nothing of yours leaves until: gateway mn unlock")
     return exits.OK
@@ -145,7 +145,7 @@ def lock(socket: Path) -> int:
 
 def reconnect(socket: Path) -> int:
     """Have the node begin anew."""
-    with _Node(socket) as node:
+    with Node(socket) as node:
         node.call("node-reconnect")
     print("proving anew; see: gateway mn watch")
     return exits.OK
@@ -153,5 +153,5 @@ def reconnect(socket: Path) -> int:
 
 def needs_unlocking(socket: Path) -> bool:
     """Whether a node answers there and is locked. Raises as :func:`unlock`."""
-    with _Node(socket) as node:
+    with Node(socket) as node:
         return node.call("node-status").get("locked") is True

@@ -123,6 +123,30 @@ def reconnect(socket: NodeSocket = None, profile: OptionalProfile = None) -> Non
 
 
 @mn.command()
+def portal(
+    browser: Annotated[
+        str | None,
+        typer.Option("--browser", metavar="COMMAND", help="Instead of the one that is found."),
+    ] = None,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Close the way that another one opened.")
+    ] = False,
+    socket: NodeSocket = None,
+    profile: OptionalProfile = None,
+) -> None:
+    """Log in at a captive portal's page: open a way for one browser, wait until it is open."""
+
+    def command() -> int:
+        from gateway.cli import mn as node
+        from gateway.cli import mn_portal
+
+        path = node.socket_of(socket, profile)
+        return mn_portal.stop(path) if stop else mn_portal.portal(path, browser)
+
+    finish(command)
+
+
+@mn.command()
 def check(profile: OptionalProfile = None, as_json: JsonOption = False) -> None:
     """Say what this host and the profile can do, what is missing, and the remedy."""
 

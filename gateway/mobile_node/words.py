@@ -38,7 +38,10 @@ def detecting(core: Core, place: Place) -> str:
 
 def captive(place: Place) -> str:
     """Somebody wants to see a page first."""
-    return f"{place.interface} wants a login: log in at the network's page; it is looked at again"
+    return (
+        f"{place.interface} wants a login: run `gateway mn portal`, "
+        "and log in at the network's page"
+    )
 
 
 def connecting(core: Core, plan: Plan) -> str:

@@ -36,7 +36,7 @@ def test_a_captive_portal_is_reported_and_waited_out(external: bool) -> None:
     world.plug("eth0", "cafe")
     world.run(60)
     assert world.mode == "held"
-    assert "log in at the network's page" in world.status.why
+    assert "gateway mn portal" in world.status.why
     assert world.status.interfaces[0].verdict == "captive portal"
     assert not world.of(Permit)
     since = world.now
