@@ -9,7 +9,9 @@ pytestmark = pytest.mark.kernel
 
 def test_every_cell_with_the_draft_s_algorithms_and_with_aes_gcm() -> None:
     found = measure(prefix="gwoctt-")
-    assert found[DRAFT_SUITE] == DRAFT
+    three_nats = {"cvc nat": DRAFT["cvc nat"]}  # measured with AES-GCM only
+    assert found[DRAFT_SUITE] | three_nats == DRAFT
+    assert found[OUR_SUITE]["cvc nat"] == 97 + 32
     assert set(found[OUR_SUITE]) == set(DRAFT)
     assert faults(found) == []
     assert len(tables(found)) == 2
