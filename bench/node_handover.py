@@ -5,7 +5,7 @@ The access network with the old address is gone before the other one is there; t
 without an arrival, of the worse direction. All subjects move in turns, in an order that changes.
 
 Detection: the time from the moment when a link inside has its address until the user's first
-packet leaves on it, in round trips to the home agent. Idle: the messages that an idle device behind
+packet leaves on it, in round trips to the home agent (100 ms). Idle: the messages that an idle device behind
 a NAT sends and receives, extrapolated to an hour, beside the other two in the same minutes.
 """
 
@@ -29,7 +29,7 @@ from gateway.lab.mobility import boxes, profiles
 from gateway.lab.mobility import plan as mobility_plan
 from gateway.lab.mobility.node import MobileHost
 from gateway.lab.mobility.topology import MobilityLab
-from gateway.lab.processes import wait_until
+from gateway.lab.processes import LabError, wait_until
 from gateway.lab.topology import Lab
 from gateway.mobile_node.policy import Detection
 
@@ -43,7 +43,8 @@ LONGEST_S = 20.0
 RATIO = 1.05
 """No worse than either: what single moves scatter by on one processor is left out."""
 IDLE_S = 100.0
-DETECTIONS = 8
+DETECTIONS = 12
+DETECTION_RTT_MS = 100.0
 INTRANET = "10.1.0.0/24"
 PROTECTED = ("vc", "vf", "cvc", "cvf", "mc")
 BARRED = ("vc", "vf", "cvc")
@@ -78,7 +79,7 @@ class Ours:
             profiles.profile,
             modes=(*profiles.INSIDE_MODES, mode),
             detection=asdict(Detection()),
-            **PROFILE[mode],
+            **{**PROFILE[mode], "gateway": {**LIVENESS, **PROFILE[mode].get("gateway", {})}},
         )
         self.node.start()
         self.node.wait_for_mode(mode)
@@ -89,9 +90,11 @@ class Ours:
         self.boxes.end()
 
 
+LIVENESS = {"liveness_s": 30}
+"""As a profile has it that says nothing."""
 _OUTER: dict[str, object] = {"endpoint_update": False, "mobike": False}
 _ADDRESS: dict[str, object] = {"identity": profiles.identity("vc")}
-PROFILE: dict[str, dict[str, object]] = {
+PROFILE: dict[str, dict[str, dict[str, object]]] = {
     "vc": {"gateway": {"vpn_fa": False}, "login": _ADDRESS},
     "vf": {},
     "mc": {"gateway": {"vpn_fa": False, "endpoint_update": False}, "login": _ADDRESS},
@@ -134,6 +137,35 @@ class Guard:
         self._tunnel.end()
 
 
+class Ip:
+    """One `ip` for all changes of the device: starting one takes longer than what is measured."""
+
+    def __init__(self, lab: Lab) -> None:
+        argv = netns.inside(lab.namespace("device"), ["ip", "-force", "-batch", "-"])
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
+
+    def leave(self, access: plan.Access) -> None:
+        """Out of an access network."""
+        self._do(f"address flush dev {access.name}", f"link set {access.name} down")
+
+    def enter(self, access: plan.Access) -> None:
+        """Into another one."""
+        self._do(
+            f"link set {access.name} up",
+            f"address replace {access.device} dev {access.name}",
+            f"route replace default via {access.router} dev {access.name} src {access.device.ip}",
+        )
+
+    def _do(self, *commands: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("".join(f"{command}\n" for command in commands))
+        self._process.stdin.flush()
+
+    def end(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
 class Mover:
     """Moves a subject between two access networks while its stream runs."""
 
@@ -142,9 +174,7 @@ class Mover:
         lab = subject.lab
         self._streams = Streams(lab, device=subject.inner)
         self._now, self._next = plan.ACCESSES["access1"], plan.ACCESSES["access2"]
-        # One `ip` for all moves: starting one takes longer than what is measured.
-        argv = netns.inside(lab.namespace("device"), ["ip", "-force", "-batch", "-"])
-        self._ip = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
+        self._ip = Ip(lab)
 
     def gap_ms(self) -> float:
         """One move; the gap of the worse direction."""
@@ -170,20 +200,13 @@ class Mover:
     def _move(self) -> None:
         old, new = self._now, self._next
         self._now, self._next = new, old
-        assert self._ip.stdin is not None
-        self._ip.stdin.write(
-            f"address flush dev {old.name}\n"
-            f"link set {old.name} down\n"
-            f"link set {new.name} up\n"
-            f"address replace {new.device} dev {new.name}\n"
-            f"route replace default via {new.router} dev {new.name} src {new.device.ip}\n"
-        )
-        self._ip.stdin.flush()
+        self._ip.leave(old)
+        self._ip.enter(new)
 
     def end(self) -> None:
         """End streams, `ip` and the subject."""
         self._streams.end()
-        self._ip.communicate()
+        self._ip.end()
         self.subject.end()
 
 
@@ -249,7 +272,7 @@ def detection(say: Callable[[str], None]) -> Result:
     found = []
     with node_lab("det", access="plain") as lab:
         for host, interface in (("core", "iha"), ("iha", "uplink")):
-            delay = ["netem", "delay", f"{RTT_MS / 2:g}ms"]
+            delay = ["netem", "delay", f"{DETECTION_RTT_MS / 2:g}ms"]
             argv = ["tc", "-n", lab.namespace(host), "qdisc", "replace", "dev", interface, "root"]
             netns.command([*argv, *delay])
         agents = boxes.Boxes(lab)
@@ -257,35 +280,44 @@ def detection(say: Callable[[str], None]) -> Result:
         node = MobileHost(lab)
         node.write(profiles.profile, modes=profiles.INSIDE_MODES, detection=asdict(Detection()))
         node.start()
-        node.wait_for_mode("c")
+        _reads_in_its_log(node, "c")
         streams = Streams(lab, device=str(INSIDE_HOST))
         streams.resume()
+        ip = Ip(lab)
         for number in range(DETECTIONS):
-            took_s = _detected(lab, node)
-            found.append(took_s * 1000 / RTT_MS)
+            took_s = _detected(lab, node, ip)
+            found.append(took_s * 1000 / DETECTION_RTT_MS)
             say(f"detection {number + 1}/{DETECTIONS}: {found[-1]:.2f} round trips")
+        ip.end()
         streams.end()
         node.stop()
         agents.end()
     return Result(
         "node_detection.inside", median(found), "round trips", Bar(2, at_least=False),
-        {"rtt_ms": RTT_MS}, spread(found),
+        {"rtt_ms": DETECTION_RTT_MS}, spread(found),
     )  # fmt: skip
 
 
-def _detected(lab: Lab, node: MobileHost) -> float:
+def _detected(lab: Lab, node: MobileHost, ip: Ip) -> float:
     """Seconds from a link's address to the first packet of the user's on it."""
-    lab.detach("plain")
-    node.wait_for_mode("held")
-    capture = lab.capture("device", "plain", f"detection-{time.time()}", "ip")
+    plain = mobility_plan.ACCESSES["plain"]
+    ip.leave(plain)
+    _reads_in_its_log(node, "held")
+    capture = lab.capture("core", "plain", f"detection-{time.time()}", "ip")
     began = time.time()
-    lab.attach("plain")
-    node.wait_for_mode("c")
+    ip.enter(plain)
+    _reads_in_its_log(node, "c")
     time.sleep(0.3)
     for at, packet in timed_ip_packets(capture.stop()):
-        if packet[9] == 4 and at >= began:  # IP-in-IP: the user's, to the home agent
+        # IP-in-IP to the home agent: the user's.
+        if packet[9] == 4 and packet[12:16] == plain.device.ip.packed and at >= began:
             return at - began
-    raise AssertionError("no packet of the user's was seen")
+    raise LabError("no packet of the user's was seen")
+
+
+def _reads_in_its_log(node: MobileHost, mode: str) -> None:
+    """Wait for a mode without asking the node, which has something to do."""
+    wait_until(lambda: node.events("mode_changed")[-1]["mode"] == mode, 20, f"mode {mode}")
 
 
 def idle(say: Callable[[str], None]) -> list[Result]:

@@ -75,6 +75,9 @@ class LinkTable:
         self._links: dict[int, _Link] = {}
         self.routes_doubtful = False
         """A link went down or lost an address: the kernel drops routes then and tells nobody."""
+        self.carriers_doubtful = False
+        """A link without carrier got an address or a route: the kernel tells of a carrier that
+        is back up to a second late, when asked it says so at once."""
         self._generations = itertools.count(1)
 
     def take(self, one: News) -> None:
@@ -117,11 +120,13 @@ class LinkTable:
             self.routes_doubtful = True
         else:
             link.addresses[one.address] = one.secondary
+            self.carriers_doubtful |= not link.carrier
 
     def _take_route(self, link: _Link, one: RouteNews) -> None:
         key = (one.router, one.metric)
         if not one.gone:
             link.routes[key] = None
+            self.carriers_doubtful |= not link.carrier
         elif key in link.routes:
             del link.routes[key]
             link.generation = self._next()
@@ -155,7 +160,7 @@ class LinkTable:
     def forget(self) -> None:
         """Begin anew, for another dump: messages were lost, so every generation is another."""
         self._links.clear()
-        self.routes_doubtful = False
+        self.routes_doubtful = self.carriers_doubtful = False
 
     def _next(self) -> int:
         return next(self._generations)

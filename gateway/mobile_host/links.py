@@ -7,7 +7,7 @@ from typing import Final
 from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket, messages
 from gateway.domain.event import Event, Severity
 from gateway.mobile_host.link_table import LinkTable
-from gateway.mobile_host.rtnetlink import DUMPS, GROUPS, ROUTES, news
+from gateway.mobile_host.rtnetlink import DUMPS, GROUPS, LINKS, ROUTES, news
 from gateway.mobile_node.inputs import LinkState
 
 DATAGRAMS_PER_WAKE_UP: Final = 256
@@ -67,6 +67,9 @@ class LinkMonitor:
             self._lost()
         for datagram in datagrams:
             self._take(datagram)
+        if self._table.carriers_doubtful:
+            self._read_dump(*LINKS)
+            self._table.carriers_doubtful = False
         if self._table.routes_doubtful:
             self._table.forget_routes()
             self._read_dump(*ROUTES)

@@ -29,7 +29,7 @@ _WIRELESS = struct.Struct("=HH")
 _SCANNED = 0x8B19
 """SIOCGIWSCAN."""
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
-_OPERSTATE_UNKNOWN, _OPERSTATE_UP = 0, 6
+_OPERSTATE_TESTING, _OPERSTATE_DORMANT = 4, 5
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER = 1, 3, 10
 _IFLA_WIRELESS, _IFLA_OPERSTATE, _IFLA_LINKINFO = 11, 16, 18
 _INFO_KIND = 1
@@ -43,8 +43,9 @@ _NUD_FAILED, _NUD_INCOMPLETE = 0x20, 0x01
 MAX_NEXT_HOPS: Final = 64
 
 ROUTES: Final = (GET_ROUTE, _ROUTE.pack(_AF_INET, 0, 0, 0, 0, 0, 0, 0, 0))
+LINKS: Final = (GET_LINK, _LINK.pack(0, 0, 0, 0, 0))
 DUMPS: Final = (
-    (GET_LINK, _LINK.pack(0, 0, 0, 0, 0)),
+    LINKS,
     (GET_ADDRESS, _ADDRESS.pack(_AF_INET, 0, 0, 0, 0)),
     ROUTES,
     (GET_NEIGHBOUR, _NEIGHBOUR.pack(_AF_INET, 0, 0, 0, 0)),
@@ -122,7 +123,8 @@ def _link(kind: int, body: bytes) -> LinkNews:
     return LinkNews(
         index,
         _text(found.get(_IFLA_IFNAME, b"")),
-        up and state in {_OPERSTATE_UP, _OPERSTATE_UNKNOWN},
+        # "Down" beside a lower layer that is up is old: the state follows it within a second.
+        up and state not in {_OPERSTATE_TESTING, _OPERSTATE_DORMANT},
         _text(info.get(_INFO_KIND, b"")),
         bool(flags & _IFF_LOOPBACK),
         _u32(found.get(_IFLA_MASTER, b"")),

@@ -157,6 +157,19 @@ def test_routes_are_doubtful_where_the_kernel_drops_them_silently() -> None:
     assert not table.routes_doubtful
 
 
+@pytest.mark.parametrize("one", [address(), route()])
+def test_a_carrier_is_doubtful_where_an_address_comes_before_it(one: rtnetlink.News) -> None:
+    table = LinkTable()
+    table.take(link(carrier=False))
+    assert not table.carriers_doubtful
+    table.take(one)
+    assert table.carriers_doubtful
+    table.take(link())
+    table.carriers_doubtful = False
+    table.take(one)
+    assert not table.carriers_doubtful
+
+
 def test_the_smallest_metric_and_the_address_of_its_network() -> None:
     table = LinkTable()
     table.take(link())
@@ -219,7 +232,9 @@ def test_a_link_message() -> None:
     [
         (UP | LOWER_UP, 6, True),
         (UP | LOWER_UP, 0, True),
+        (UP | LOWER_UP, 2, True),
         (UP | LOWER_UP, 5, False),
+        (UP | LOWER_UP, 4, False),
         (UP, 6, False),
         (LOWER_UP, 6, False),
         (0, 2, False),
