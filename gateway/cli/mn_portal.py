@@ -44,6 +44,10 @@ def portal(
             print(_what_to_do(user, port, page, shown=browser is not None), flush=True)
             while True:
                 pause(LOOK_S)
+                if browser is not None and browser.gone:
+                    browser.end()
+                    browser = None
+                    print("The browser has gone. " + _what_to_do(user, port, page, shown=False))
                 found = node.call("node-portal", uid=user.uid, keep=True)
                 if found.get("open") is not True:
                     break

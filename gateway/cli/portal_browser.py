@@ -21,6 +21,7 @@ from gateway.cli.failure import complain
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FIREFOX = ("firefox", "firefox-esr")
 END_S = 5.0
+_NO_GROUP = 65534
 _FIREFOX_SETTINGS = """\
 user_pref("network.proxy.type", 1);
 user_pref("network.proxy.http", "127.0.0.1");
@@ -65,7 +66,7 @@ def user_of(environment: Mapping[str, str]) -> User:
     try:
         found = pwd.getpwuid(uid)
     except KeyError:
-        return User(uid, os.getegid(), str(uid), "/")
+        return User(uid, _NO_GROUP, str(uid), "/")
     return User(uid, found.pw_gid, found.pw_name, found.pw_dir)
 
 
@@ -127,8 +128,8 @@ class Browser:
     def start(cls, user: User, port: int, page: str, command: str | None) -> Self | None:
         """Start one; None, and why, when there is none or no screen, which is no error."""
         screen = display_of(user, os.environ)
-        if not screen and command is None:
-            return None
+        if command is None and (not screen or user.uid == 0):
+            return None  # as root browsers refuse to run, and should not
         try:
             argv = shlex.split(command) if command else _found(screen.get("PATH"))
         except ValueError as error:
@@ -148,6 +149,11 @@ class Browser:
             _remove(user, profile)
             return None
         return cls(user, process, profile)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it could not stay, or was closed."""
+        return self._process.poll() is not None
 
     def end(self) -> None:
         """Close it, and remove its profile."""

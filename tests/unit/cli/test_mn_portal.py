@@ -39,7 +39,7 @@ WORKS: dict[str, object] = {"mode": "vf", "place": "outside", "why": "the x-HA a
 class Shown:
     """In place of a browser."""
 
-    ended = False
+    ended = gone = False
 
     def end(self) -> None:
         self.ended = True
@@ -95,6 +95,19 @@ def test_the_browser_is_closed_when_the_network_is_open(
     assert run(answers, closed("no login is needed: mode vf works"), shown=shown) == exits.OK
     assert shown.ended
     assert "Only this browser speaks in the clear" in capsys.readouterr().out
+
+
+def test_a_browser_that_was_closed_leaves_the_way_open(
+    answers: Answers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers.results = {"node-portal": OPENED, "node-status": WORKS}
+    shown = Shown()
+    shown.gone = True
+    assert run(answers, {}, closed("the network is open"), shown=shown) == exits.OK
+    assert shown.ended
+    told = capsys.readouterr().out
+    assert told.count("127.0.0.1, port 41234") == 1
+    assert "the network is open: outside" in told
 
 
 @pytest.mark.parametrize("reason", ["10 minutes are over", "wlan0 is another network now"])
