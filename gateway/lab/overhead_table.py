@@ -47,6 +47,13 @@ class Setting:
 
 SETTINGS = (
     Setting(
+        ("cvc",),
+        "vc",
+        (("nat", "cvc", "cvc nat"),),
+        {**WITHOUT, "vpn_fa": False},
+        translated=True,
+    ),
+    Setting(
         ("vf", "fvf"),
         "vf",
         (
@@ -64,13 +71,6 @@ SETTINGS = (
         "vc",
         (("xfalink", "fvc", "fvc"), ("access1", "cvc", "cvc")),
         {**WITHOUT, "vpn_fa": False},
-    ),
-    Setting(
-        ("cvc",),
-        "vc",
-        (("nat", "cvc", "cvc nat"),),
-        {**WITHOUT, "vpn_fa": False},
-        translated=True,
     ),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
+from gateway.lab import netns
 from gateway.lab import plan as lab_plan
 from gateway.lab.mobility import boxes, plan, profiles
 from gateway.lab.mobility.node import MobileHost
@@ -38,11 +39,14 @@ def translated(lab: MobilityLab, *hosts: str) -> Iterator[None]:
     for host in hosts:
         network, interface = BETWEEN[host]
         lab.nft(host, NAT.format(network=network, interface=interface))
+        # Of a flow that it knows already the tracker would change nothing.
+        netns.flush_conntrack(lab.namespace(host))
     try:
         yield
     finally:
         for host in hosts:
             lab.nft(host, NO_NAT)
+            netns.flush_conntrack(lab.namespace(host))
 
 
 def _verdict(found: Mapping[str, Any], link: str) -> str:
