@@ -5,8 +5,9 @@ The access network with the old address is gone before the other one is there; t
 without an arrival, of the worse direction. All subjects move in turns, in an order that changes.
 
 Detection: the time from the moment when a link inside has its address until the user's first
-packet leaves on it, in round trips to the home agent (100 ms). Idle: the messages that an idle device behind
-a NAT sends and receives, extrapolated to an hour, beside the other two in the same minutes.
+packet leaves on it, in round trips to the home agent (of 100 ms). Idle: the messages that an idle
+device behind a NAT sends and receives, extrapolated to an hour, beside the other two in the same
+minutes.
 """
 
 import contextlib
