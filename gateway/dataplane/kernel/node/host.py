@@ -8,6 +8,9 @@ from gateway.dataplane.kernel.mobility.sysctls import Sysctls, filtered
 
 _IPV4: Final = Path("/proc/sys/net/ipv4/conf")
 _IPV6: Final = Path("/proc/sys/net/ipv6/conf")
+ARP_RETRY_MS: Final = 200
+ARP_TRIES: Final = 15
+"""Three seconds in all, as Linux has it by default."""
 
 
 class Host:
@@ -28,6 +31,7 @@ class Host:
         # Of a host each interface's own switch counts beside that of all.
         for folder in sorted(_IPV4.iterdir()):
             self._no_redirects(folder.name)
+            self._ask_quickly(folder.name)
         self._sysctls.write("conf/all/arp_ignore", "3")
         self._sysctls.write("conf/all/arp_announce", "2")
         path = _IPV6 / "all/forwarding"
@@ -40,6 +44,16 @@ class Host:
     def _no_redirects(self, name: str) -> None:
         for switch in ("accept_redirects", "send_redirects"):
             self._sysctls.write(f"conf/{name}/{switch}", "0")
+
+    def _ask_quickly(self, name: str) -> None:
+        """Ask for a router's link-layer address several times a second.
+
+        The first questions on a link that has just come up are often lost: the other end is not
+        ready yet. Linux repeats them after a second, and a move would wait so long.
+        """
+        for switch, value in (("retrans_time_ms", ARP_RETRY_MS), ("mcast_solicit", ARP_TRIES)):
+            with contextlib.suppress(OSError):  # there is none for all, nor for every kind
+                self._sysctls.write(f"neigh/{name}/{switch}", str(value))
 
     def link(self, interface: str) -> None:
         """A link that the node uses. Raises OSError."""
