@@ -232,7 +232,10 @@ class RunningNode:
         news = door.is_news(interface, generation, found.verdict)
         severity = Severity.INFO if news else Severity.DEBUG
         self._events(Event("portal_probed", text, severity, fields))
-        self._service.portal(interface, found.verdict)
+        now = self.link(interface)
+        # Of a network that has been left meanwhile nothing is known of this one.
+        same = now is not None and now.generation == generation
+        self._service.portal(interface, found.verdict if same else Portal.UNKNOWN)
         door.heard(interface, generation, found.verdict)
         if found.verdict is Portal.OPEN:
             self._ask_for_gateway()

@@ -277,8 +277,9 @@ def _force_udp(place: Place, now: float) -> bool:
 
 def _suspect(core: Core, place: Place, now: float) -> None:
     """Where nobody answers, look for a captive portal."""
-    doubtful = place.failed or place.captive or (place.external.silent and not place.proof)
-    if doubtful and not place.external.answered and place.portals.may_probe(now, core.alarm):
+    silent = place.external.silent and not place.external.answered and not place.proof
+    # The x-HA may have answered before somebody got in the way: what failed since then counts.
+    if (place.failed or place.captive or silent) and place.portals.may_probe(now, core.alarm):
         core.outputs.append(ProbePortal(place.interface))
 
 

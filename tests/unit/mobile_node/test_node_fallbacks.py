@@ -49,6 +49,18 @@ def test_a_captive_portal_is_reported_and_waited_out(external: bool) -> None:
     world.wait_for("vf", seconds=70)
 
 
+def test_a_portal_that_begins_after_the_outside_home_agent_answered_is_recognised() -> None:
+    world = World(node_policy(), **ALL)
+    world.plug("eth0", "cafe")
+    world.run(0.5)
+    assert world.mode == "held"
+    world.networks["cafe"].portal = Portal.CAPTIVE
+    world.run(90)
+    assert world.status.interfaces[0].verdict == "captive portal"
+    world.networks["cafe"].portal = Portal.OPEN
+    world.wait_for("vf", seconds=70)
+
+
 def test_a_network_that_passes_only_the_web_is_left_by_tcp() -> None:
     for policy in (node_policy(), node_policy(external=None)):
         world = World(policy, **ALL)
