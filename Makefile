@@ -32,7 +32,7 @@ lab-tests:
 
 # make bench ONLY=name runs one benchmark. What the running kernel can do is measured there first.
 bench:
-	@scripts/setup run
+	@scripts/setup bench
 	-@$(if $(filter footprint,$(or $(ONLY),footprint)),$(PYTHON) -m bench.startup build/startup.json)
 	-@$(PYTHON) -m bench --native $(ONLY)
 	@$(TESTKERNEL) run -- $(PYTHON) -m bench $(ONLY)
