@@ -1,15 +1,19 @@
-# `make demo` and `make test` do all their own set-up on Debian 12.
+# `make demo`, `make tour` and `make test` do all their own set-up on Debian 12.
 
 PYTHON := .venv/bin/python
 TESTKERNEL := scripts/testkernel
 UNIT ?= tests/unit
 LAB ?= tests/lab
 
-.PHONY: demo test setup lint unit lab-tests bench lock clean clean-cache
+.PHONY: demo tour test setup lint unit lab-tests bench lock clean clean-cache
 
 demo:
 	@scripts/setup run
 	@$(TESTKERNEL) run -- .venv/bin/gateway demo
+
+tour:
+	@scripts/setup run
+	@$(TESTKERNEL) run -- .venv/bin/gateway lab tour
 
 # Linters, types, unit tests, lab tests; each runs even when an earlier one failed.
 test:
