@@ -5,38 +5,31 @@ ARP knows these nodes (RFC 5944 section 3.7.2.1). Solicitations and registration
 advertisements and registration replies go out.
 """
 
-import ctypes
 import errno
 import fcntl
-import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
+from gateway.dataplane.kernel.packet_socket import MAX_OCTETS, PacketSocket
 from gateway.dataplane.packet import ipv4, udp
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.mobility import MIP_PORT
 from gateway.domain.wire import WireError
 
-ETHERTYPE_IPV4: Final = 0x0800
 ALL_SYSTEMS: Final = IPv4Address("224.0.0.1")
 ALL_MOBILITY_AGENTS: Final = IPv4Address("224.0.0.11")
 LIMITED_BROADCAST: Final = IPv4Address("255.255.255.255")
 ICMP: Final = 1
 ROUTER_SOLICITATION: Final = 10
-DATAGRAMS_PER_WAKE_UP: Final = 64
-MAX_OCTETS: Final = 4096
 _GROUPS: Final = (bytes.fromhex("01005e000001"), bytes.fromhex("01005e000002"))
 """Ethernet addresses of all systems and of all routers; solicitations go to the latter."""
 _AGENTS_GROUP: Final = bytes.fromhex("01005e00000b")
-_SO_ATTACH_FILTER = 26
-_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_MULTICAST = 263, 1, 0
 _PACKET_OUTGOING = 4
 _SIOCGIFADDR = 0x8915
 _TTL_AT = 8
-_MEMBERSHIP = struct.Struct("=iHH8s")
 _FILTER: Final = (
     # Classic BPF on the IP header: UDP to port 434, no later fragment; or ICMP type 10.
     (0x30, 0, 0, 9),
@@ -68,38 +61,14 @@ class FromLink:
     """Of a message: 255 shows that no router was in between (RFC 3024 section 5)."""
 
 
-class LinkSocket:
+class LinkSocket(PacketSocket):
     """A packet socket on one interface. Raises OSError from the constructor."""
 
     def __init__(self, interface: str) -> None:
-        self.interface = interface
-        self._socket = socket.socket(
-            socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
-        )
         try:
-            self._attach_filter()
-            index = socket.if_nametoindex(interface)
-            self._socket.bind((interface, ETHERTYPE_IPV4))
-            for group in (*_GROUPS, _AGENTS_GROUP):
-                asked = _MEMBERSHIP.pack(index, _PACKET_MR_MULTICAST, len(group), group)
-                self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, asked)
+            super().__init__(interface, _FILTER, (*_GROUPS, _AGENTS_GROUP))
         except OSError as error:
-            self._socket.close()
             raise OSError(error.errno, f"interface {interface}: {error.strerror}") from error
-
-    def _attach_filter(self) -> None:
-        code = b"".join(struct.pack("=HBBI", *step) for step in _FILTER)
-        buffer = ctypes.create_string_buffer(code)
-        program = struct.pack("@HP", len(_FILTER), ctypes.addressof(buffer))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-
-    def fileno(self) -> int:
-        """For selectors."""
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
 
     def address(self) -> IPv4Address | None:
         """The interface's first IPv4 address now."""
@@ -114,18 +83,11 @@ class LinkSocket:
 
     def read(self, count: Callable[[str], None]) -> Iterator[FromLink]:
         """What waits, up to a bound; what is malformed is counted and dropped."""
-        for _ in range(DATAGRAMS_PER_WAKE_UP):
-            try:
-                octets, sender = self._socket.recvfrom(MAX_OCTETS)
-            except BlockingIOError:
-                return
-            except OSError:
-                count("receive_errors")
-                return
-            if sender[2] == _PACKET_OUTGOING:
+        for packet in self.packets(count):
+            if packet.kind == _PACKET_OUTGOING:
                 continue
             try:
-                yield _parse(octets, bytes(sender[4]))
+                yield _parse(packet.octets, packet.link_address)
             except WireError:
                 count("malformed")
 
@@ -135,21 +97,14 @@ class LinkSocket:
             packet = udp.packet(path.local, path.remote, message)
         except WireError as error:
             return OSError(errno.EMSGSIZE, str(error))
-        return self._send(packet, link_address)
+        return self.send_packet(packet, link_address)
 
     def advertise(
         self, message: bytes, source: IPv4Address, destination: IPv4Address, link_address: bytes
     ) -> OSError | None:
         """Send an ICMP message with TTL 1 (RFC 1256 section 4.3), or return why not."""
         packet = ipv4.build(source, destination, ICMP, message, ttl=1)
-        return self._send(packet, link_address or _GROUPS[0])
-
-    def _send(self, packet: bytes, link_address: bytes) -> OSError | None:
-        try:
-            self._socket.sendto(packet, (self.interface, ETHERTYPE_IPV4, 0, 0, link_address))
-        except OSError as error:
-            return error
-        return None
+        return self.send_packet(packet, link_address or _GROUPS[0])
 
 
 def _parse(octets: bytes, link_address: bytes) -> FromLink:

@@ -156,6 +156,11 @@ def summary(found: list[Verdict], status: int) -> str:
 def check(path: Path | None, *, as_json: bool) -> int:
     """Print all verdicts; returns 0 when nothing is missing, 78 for a bad configuration, else 1."""
     found, status = verdicts(path)
+    return tell(found, status, as_json=as_json)
+
+
+def tell(found: list[Verdict], status: int, *, as_json: bool) -> int:
+    """Print verdicts and what follows from them; returns ``status``."""
     if as_json:
         body = {"ok": status == exits.OK, "verdicts": [v.as_json() for v in found]}
         print(json.dumps(body, indent=2))

@@ -1,12 +1,11 @@
 """``gateway mn check``: what this host and this profile can do, and what is missing."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from gateway.cli import exits
-from gateway.cli.check import of_capability, of_problem, ordered, summary, verdict_table
+from gateway.cli.check import of_capability, of_problem, ordered, tell
 from gateway.cli.host_checks import privileges
 from gateway.cli.mn import DEFAULT_SOCKET
 from gateway.cli.mn_host_checks import (
@@ -21,7 +20,6 @@ from gateway.cli.mn_host_checks import (
     switch_verdict,
 )
 from gateway.cli.mn_release import node_runs
-from gateway.cli.output import console
 from gateway.cli.verdict import Verdict
 from gateway.config.problem import ConfigError
 from gateway.config.profile import Profile, load_profile
@@ -127,11 +125,4 @@ def _kernel() -> Iterator[Verdict]:
 def check(path: Path | None, *, as_json: bool) -> int:
     """Print all verdicts; returns 0 when nothing is missing, 78 for a bad profile, else 1."""
     found, status = verdicts(path)
-    if as_json:
-        body = {"ok": status == exits.OK, "verdicts": [v.as_json() for v in found]}
-        print(json.dumps(body, indent=2))
-        return status
-    out = console()
-    out.print(verdict_table(found))
-    out.print(summary(found, status), style="bold")
-    return status
+    return tell(found, status, as_json=as_json)

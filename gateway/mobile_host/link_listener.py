@@ -4,22 +4,20 @@ Behind a foreign agent the node has no address of the link's and asks nobody by 
 section 4.6), so what is meant for it is read, and what it says is sent, with link-layer addresses.
 """
 
-import ctypes
 import errno
-import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
+from gateway.dataplane.kernel.packet_socket import MAX_OCTETS, PacketSocket
 from gateway.dataplane.packet import ipv4, udp
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.mobility import MIP_PORT
 from gateway.domain.wire import WireError
 
-ETHERTYPE_IPV4: Final = 0x0800
 ICMP: Final = 1
 ICMP_ROUTER_ADVERTISEMENT: Final = 9
 ICMP_ROUTER_SOLICITATION: Final = 10
@@ -28,18 +26,12 @@ LINK_TTL: Final = 1
 """Of advertisements and solicitations: they never pass a router (RFC 5944 section 2.1)."""
 TUNNEL_DATA: Final = 4
 """First octet of what RFC 3519 carries on the same port; it is the kernel's."""
-PACKETS_PER_WAKE_UP: Final = 64
-MAX_OCTETS: Final = 4096
 _ALL_ROUTERS_GROUP: Final = bytes.fromhex("01005e000002")
 _GROUPS: Final = (bytes.fromhex("01005e000001"), bytes.fromhex("01005e00000b"))
 """Ethernet addresses of all systems and of all mobility agents."""
-_SO_ATTACH_FILTER = 26
-_SO_MARK = 36
-_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_MULTICAST = 263, 1, 0
 _FOR_US = frozenset({0, 1, 2})
 """PACKET_HOST, _BROADCAST, _MULTICAST."""
 _TTL_AT = 8
-_MEMBERSHIP = struct.Struct("=iHH8s")
 _SOLICITATION = struct.Struct("!BBHI")
 _FILTER: Final = (
     # Classic BPF on the IP header: whole UDP datagrams to port 434 that are no tunnel's, or ICMP 9.
@@ -79,55 +71,19 @@ class FromLink:
         return IPv4Address(str(self.source.address))
 
 
-def attach_filter(sock: socket.socket, program: tuple[tuple[int, int, int, int], ...]) -> None:
-    """Let the kernel drop what a classic BPF program returns 0 for. Raises OSError."""
-    code = b"".join(struct.pack("=HBBI", *step) for step in program)
-    buffer = ctypes.create_string_buffer(code)
-    described = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
-
-
-class LinkListener:
+class LinkListener(PacketSocket):
     """A packet socket on one interface. Raises OSError from the constructor."""
 
     def __init__(self, interface: str) -> None:
-        self.interface = interface
-        self._socket = socket.socket(
-            socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
-        )
-        try:
-            attach_filter(self._socket, _FILTER)
-            index = socket.if_nametoindex(interface)
-            self._socket.bind((interface, ETHERTYPE_IPV4))
-            for group in _GROUPS:
-                asked = _MEMBERSHIP.pack(index, _PACKET_MR_MULTICAST, len(group), group)
-                self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, asked)
-        except OSError:
-            self._socket.close()
-            raise
-
-    def fileno(self) -> int:
-        """For selectors."""
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        super().__init__(interface, _FILTER, _GROUPS)
 
     def read(self, count: Callable[[str], None]) -> Iterator[FromLink]:
         """What waits, up to a bound; what is malformed or came from afar is counted and dropped."""
-        for _ in range(PACKETS_PER_WAKE_UP):
-            try:
-                octets, sender = self._socket.recvfrom(MAX_OCTETS)
-            except BlockingIOError:
-                return
-            except OSError:
-                count("receive_errors")
-                return
-            if sender[2] not in _FOR_US:
+        for packet in self.packets(count):
+            if packet.kind not in _FOR_US:
                 continue
             try:
-                yield parse(octets, bytes(sender[4]))
+                yield parse(packet.octets, packet.link_address)
             except WireError:
                 count("malformed")
 
@@ -141,21 +97,14 @@ class LinkListener:
             packet = udp.packet(*ends, message, ttl=255)
         except WireError as error:
             return OSError(errno.EMSGSIZE, str(error))
-        return self._send(packet, link_address)
+        return self.send_packet(packet, link_address)
 
     def solicit(self, source: IPv4Address) -> OSError | None:
         """Ask the mobility agents of the link to advertise themselves (RFC 5944 section 2.4)."""
         body = _SOLICITATION.pack(ICMP_ROUTER_SOLICITATION, 0, 0, 0)
         body = _SOLICITATION.pack(ICMP_ROUTER_SOLICITATION, 0, internet_checksum(body), 0)
         packet = ipv4.build(source, ALL_ROUTERS, ICMP, body, ttl=LINK_TTL)
-        return self._send(packet, _ALL_ROUTERS_GROUP)
-
-    def _send(self, packet: bytes, link_address: bytes) -> OSError | None:
-        try:
-            self._socket.sendto(packet, (self.interface, ETHERTYPE_IPV4, 0, 0, link_address))
-        except OSError as error:
-            return error
-        return None
+        return self.send_packet(packet, _ALL_ROUTERS_GROUP)
 
 
 def parse(octets: bytes, link_address: bytes) -> FromLink:

@@ -15,15 +15,17 @@ from collections.abc import Callable, Collection
 from ipaddress import IPv4Address
 from typing import Final, Protocol
 
+from gateway.dataplane.kernel.packet_socket import (
+    MAX_OCTETS,
+    PACKETS_PER_WAKE_UP,
+    attach_filter,
+)
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.mobility import MIP_PORT
 from gateway.mobile_host.link_listener import (
-    MAX_OCTETS,
-    PACKETS_PER_WAKE_UP,
     TUNNEL_DATA,
     FromLink,
     LinkListener,
-    attach_filter,
 )
 
 _IP_TOS, _IP_TRANSPARENT, _IP_PKTINFO, _SO_MARK = 1, 19, 8, 36
