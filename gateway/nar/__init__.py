@@ -1,0 +1,1 @@
+"""Negotiated Address Reuse (draft 004): SOCKS5 with NAR, leases, both sides. No I/O."""
