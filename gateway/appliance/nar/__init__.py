@@ -1,0 +1,1 @@
+"""The NAR servers of this box joined to the world: connections, proxy, users, dataplane, disk."""
