@@ -1,0 +1,1 @@
+"""The NAR client's engine, see :class:`gateway.nar.client.engine.NarClient`."""
