@@ -14,6 +14,7 @@ from gateway.config.mobility import (
     MobileNodeSection,
     MobilitySection,
 )
+from gateway.config.nar import NarServerSection, NarSettingsSection
 from gateway.config.problem import Problem
 from gateway.config.sections import (
     ApiSection,
@@ -46,6 +47,8 @@ class Config(Section):
     home_agents: dict[Name, HomeAgentSection] = Field(default_factory=dict)
     mobile_nodes: dict[Name, MobileNodeSection] = Field(default_factory=dict)
     foreign_agents: dict[Name, ForeignAgentSection] = Field(default_factory=dict)
+    nar_settings: NarSettingsSection = NarSettingsSection()
+    nar: dict[Name, NarServerSection] = Field(default_factory=dict)
     api: ApiSection = ApiSection()
     control: ControlSection = ControlSection()
 
@@ -92,6 +95,11 @@ class Config(Section):
         """Whether there is anything to do for Mobile IPv4: agents of ours, or others' behind us."""
         others = self.others_inside or self.mobility.relays
         return self.has_mobility_agents or bool(others)
+
+    @property
+    def needs_nar(self) -> bool:
+        """Whether a NAR server runs here."""
+        return bool(self.nar)
 
     @property
     def control_socket(self) -> Path:
