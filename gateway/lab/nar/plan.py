@@ -50,6 +50,8 @@ FIREWALL_PORT = 1082
 
 INSIDE_HOSTS = {"x1": X1, "x2": X2, "legacy": LEGACY, "mallory": MALLORY}
 OUTSIDE_HOSTS = ("y", "ha", "o")
+ADDRESSES = {**INSIDE_HOSTS, "n": NA, "y": Y, "ha": HOME_AGENT, "o": O}
+"""Of each host, the one that it is known by."""
 HOSTS = ("internet", "lan", "n", *INSIDE_HOSTS, *OUTSIDE_HOSTS)
 ROUTERS = frozenset({"internet", "n", "ha"})
 
