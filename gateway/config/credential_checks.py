@@ -29,6 +29,8 @@ from gateway.config.credential_reader import CredentialReader
 from gateway.config.document import Config
 from gateway.config.findings import Findings
 from gateway.config.mobility_node_checks import check_mobility_files
+from gateway.config.to_nar import tls_files
+from gateway.domain.user_auth import LOCAL
 from gateway.ike.auth import crl
 from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
@@ -65,6 +67,7 @@ def check_files(config: Config, path: Path) -> Findings:
         _check_crls(config, name, section, checked, findings)
     _check_backends(config, findings)
     check_mobility_files(config, findings)
+    _check_tls_pairs(config, findings)
     if not findings.problems:
         _check_v1(config, findings)
     if config.api.enabled and config.api.token_file is not None:
@@ -111,14 +114,16 @@ def _check_backends(config: Config, findings: Findings) -> None:
     """The files of those who know users, where a connection asks them."""
     sections = config.connections.values()
     settings = to_users.user_base(config)
-    if settings is not None and any(section.asks_for_user for section in sections):
+    reuse = any(section.backend == LOCAL for section in config.nar.values())
+    needed = reuse or any(section.needs_local_users for section in sections)
+    if settings is not None and (reuse or any(section.asks_for_user for section in sections)):
         try:
             users = UserBase.load(settings)
         except UserFileError as error:
             why = str(error).removeprefix(f"{settings.path}: ")
             findings.refuse("users.file", settings.path, why)
         else:
-            if not len(users) and any(section.needs_local_users for section in sections):
+            if not len(users) and needed:
                 why = "there is no user, so nobody can log in; run: gateway users add NAME"
                 findings.warn("users.file", settings.path, why)
             if _readable_by_group(settings.path):
@@ -203,6 +208,44 @@ def _check_credential(
             "issue one that does, or set local_id"
         )
         findings.warn(f"{keys.section}.certificate", keys.certificate, why)
+
+
+def _check_tls_pairs(config: Config, findings: Findings) -> None:
+    """What NAR servers prove themselves with to clients that connect by TLS."""
+    checked: set[tuple[Path, Path]] = set()
+    for name, section in config.nar.items():
+        certificate, private_key = tls_files(config, section)
+        if not section.tls_listen or certificate is None or private_key is None:
+            continue
+        if (certificate, private_key) in checked:
+            continue
+        checked.add((certificate, private_key))
+        own = section.certificate is not None
+        _check_tls_pair(f"nar.{name}" if own else "credentials", certificate, private_key, findings)
+
+
+def _check_tls_pair(key: str, certificate: Path, private_key: Path, findings: Findings) -> None:
+    try:
+        chain = read_certificates(certificate)
+    except FileRefusedError as error:
+        findings.refuse(f"{key}.certificate", certificate, str(error))
+        return
+    try:
+        secret = read_private_key(private_key)
+    except FileRefusedError as error:
+        findings.refuse(f"{key}.private_key", private_key, str(error))
+        return
+    if _readable_by_others(private_key):
+        why = f"readable by others; run: chmod 600 {private_key}"
+        findings.warn(f"{key}.private_key", private_key, why)
+    try:
+        fits = secret.public_key() == chain[0].public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        fits = False
+    if not fits:
+        why = f"is not the key of {certificate}; name the one that the certificate was issued for"
+        findings.refuse(f"{key}.private_key", private_key, why)
+    _check_validity(f"{key}.certificate", certificate, chain[:1], findings)
 
 
 def _check_authorities(keys: CredentialKeys, connection: str, findings: Findings) -> None:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, SecretStr
 
 from gateway.config.document import Config
 from gateway.config.mobility_difference import TABLES, effect, kept_until_restart
+from gateway.config.nar_difference import effect as nar_effect
+from gateway.config.nar_difference import kept_until_restart as nar_kept_until_restart
 from gateway.config.problem import shown
 
 APPLIED_LIVE = {
@@ -17,6 +19,8 @@ APPLIED_LIVE = {
     "mobility.ticket_key_file": "tickets of other keys are worthless; devices log in again",
     "mobility.ticket_lifetime_s": "the next logins use it",
     "mobility.relays": "relayed from now on",
+    "nar_settings.audit_days": "older entries go at the next clean-up",
+    "nar_settings.audit_rows": "the oldest entries go at the next clean-up",
 }
 """Keys of the tables that exist once which a reload applies; all others need a restart."""
 
@@ -87,6 +91,10 @@ def difference(running: Config, wanted: Config) -> list[Change]:
     if _mobility_comes_or_goes(running, wanted):
         mobility = [replace(one, effect=_RESTART, needs_restart=True) for one in mobility]
     changes += mobility
+    nar = [*_section("nar_settings", running, wanted), *_nar(running, wanted)]
+    if _nar_comes_or_goes(running, wanted):
+        nar = [replace(one, effect=_RESTART, needs_restart=True) for one in nar]
+    changes += nar
     for section in ("api", "control"):
         changes += _section(section, running, wanted)
     return changes
@@ -104,12 +112,22 @@ def in_force(running: Config, wanted: Config) -> Config:
         agents = {name: getattr(running, name) for name in ("mobility", *TABLES)}
     else:
         agents = {"mobility": kept_until_restart(running.mobility, wanted.mobility)}
-    return wanted.model_copy(update={**kept, **agents, "gateway": gateway})
+    if _nar_comes_or_goes(running, wanted):
+        nar = {name: getattr(running, name) for name in ("nar_settings", "nar")}
+    else:
+        shared = nar_kept_until_restart(running.nar_settings, wanted.nar_settings)
+        nar = {"nar_settings": shared}
+    return wanted.model_copy(update={**kept, **agents, **nar, "gateway": gateway})
 
 
 def _mobility_comes_or_goes(running: Config, wanted: Config) -> bool:
     """The first agent, and the end of the last one: sockets and devices are made at start."""
     return running.needs_mobility != wanted.needs_mobility
+
+
+def _nar_comes_or_goes(running: Config, wanted: Config) -> bool:
+    """The first NAR server, and the end of the last one: the dataplane is made at start."""
+    return running.needs_nar != wanted.needs_nar
 
 
 def _fields(old: BaseModel, new: BaseModel, key: str) -> Iterator[tuple[str, str, str]]:
@@ -142,6 +160,19 @@ def _mobility(running: Config, wanted: Config) -> Iterator[Change]:
                 for field, before, after in _fields(old[name], new[name], key):
                     what = effect(table, "changed", field.removeprefix(f"{key}."))
                     yield Change("changed", field, what, before, after)
+
+
+def _nar(running: Config, wanted: Config) -> Iterator[Change]:
+    for name in _names(running.nar, wanted.nar):
+        key = f"nar.{name}"
+        if name not in wanted.nar:
+            yield Change("removed", key, nar_effect("removed"))
+        elif name not in running.nar:
+            yield Change("added", key, nar_effect("added"))
+        else:
+            for field, before, after in _fields(running.nar[name], wanted.nar[name], key):
+                what = nar_effect("changed", field.removeprefix(f"{key}."))
+                yield Change("changed", field, what, before, after)
 
 
 def _shown(value: object) -> str:

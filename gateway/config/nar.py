@@ -67,7 +67,7 @@ class NarServerSection(Section):
     """The same in TLS from the first octet."""
     tunnel_address: TunnelAddress | None = None
     """Na. Without it, the first address of ``listen`` or ``tls_listen``."""
-    addresses: LentAddresses = Field(min_length=1)
+    addresses: LentAddresses
     """Nb and more: lent to clients."""
     client_interfaces: tuple[InterfaceName, ...] = Field(min_length=1)
     outside_interfaces: tuple[InterfaceName, ...] = Field(min_length=1)

@@ -27,6 +27,7 @@ from gateway.config.mobility import (
     PeerAgentSection,
     RelaySection,
 )
+from gateway.config.nar import NarRuleSection, NarServerSection
 from gateway.config.sections import PoolSection, RadiusSection, RadiusServerSection
 
 ROOT = Path(__file__).parents[3]
@@ -52,6 +53,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "foreign_agents.hall": ForeignAgentSection,
     "foreign_agents.hall.known_home_agents.office": PeerAgentSection,
     "foreign_agents.hall.visitor_keys": KeySection,
+    "nar.soho": NarServerSection,
+    "nar.soho.rules.staff": NarRuleSection,
 }
 SERVER: dict[str, object] = {"address": "10.1.0.10", "secret_file": "radius.secret"}
 PEER: dict[str, object] = {"address": "10.3.0.1", "spi": 1000}
@@ -77,6 +80,11 @@ REQUIRED: dict[str, dict[str, object]] = {
     "foreign_agents.hall": {"care_of_address": "10.4.0.1"},
     "foreign_agents.hall.known_home_agents.office": PEER,
     "foreign_agents.hall.visitor_keys": {"spi": 300},
+    "nar.soho": {
+        "addresses": ["203.0.113.5"],
+        "client_interfaces": ["eth1"],
+        "outside_interfaces": ["eth0"],
+    },
 }
 TABLES = {
     ("radius.office", "servers"),
@@ -85,6 +93,7 @@ TABLES = {
     ("mobile_nodes.ann", "keys"),
     ("foreign_agents.hall", "known_home_agents"),
     ("foreign_agents.hall", "visitor_keys"),
+    ("nar.soho", "rules"),
 }
 """Keys that have a section of their own."""
 
@@ -173,7 +182,7 @@ def test_every_commented_table_of_the_mobility_agents_can_be_used(tmp_path: Path
     for header in headers:
         text = uncommented(text, header, others)
     text = text.replace('#interface = "eth2"', 'interface = "eth2"')
-    text = text.replace("#outside_interfaces", "outside_interfaces")
+    text = text.replace("#outside_interfaces", "outside_interfaces", 1)
     path = tmp_path / "gateway.toml"
     path.write_text(text)
     config = load(path, with_files=False)
@@ -181,6 +190,16 @@ def test_every_commented_table_of_the_mobility_agents_can_be_used(tmp_path: Path
     assert list(config.home_agents["office"].foreign_agents) == ["branch"]
     assert [one.spi for one in config.mobile_nodes["ann"].keys] == [257]
     assert [one.public_port for one in config.mobility.relays] == [4434]
+
+
+def test_every_commented_table_of_the_nar_server_can_be_used(tmp_path: Path) -> None:
+    text = uncommented(example_text(), "[nar", ("#remotes",))
+    text = uncommented(text, "[users]")
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    config = load(path, with_files=False)
+    assert config.warnings == ()
+    assert list(config.nar["soho"].rules) == ["staff"]
 
 
 def test_the_commented_device_can_log_in_instead(tmp_path: Path) -> None:
