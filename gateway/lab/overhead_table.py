@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gateway.lab.mobility import profiles
 from gateway.lab.mobility.ciphers import as_in_the_draft
-from gateway.lab.mobility.stage import MODE_S, Stage, translated
+from gateway.lab.mobility.stage import MODE_S, Stage, forget_flows, translated
 
 PREFIX = "gwoct-"
 DRAFT_SUITE, OUR_SUITE = "3des-sha1", "aes256gcm16"
@@ -47,13 +47,6 @@ class Setting:
 
 SETTINGS = (
     Setting(
-        ("cvc",),
-        "vc",
-        (("nat", "cvc", "cvc nat"),),
-        {**WITHOUT, "vpn_fa": False},
-        translated=True,
-    ),
-    Setting(
         ("vf", "fvf"),
         "vf",
         (
@@ -71,6 +64,13 @@ SETTINGS = (
         "vc",
         (("xfalink", "fvc", "fvc"), ("access1", "cvc", "cvc")),
         {**WITHOUT, "vpn_fa": False},
+    ),
+    Setting(
+        ("cvc",),
+        "vc",
+        (("nat", "cvc", "cvc nat"),),
+        {**WITHOUT, "vpn_fa": False},
+        translated=True,
     ),
 )
 
@@ -124,12 +124,14 @@ def measure(
 def _cells(
     stage: Stage, setting: Setting, began: Callable[[str], None]
 ) -> Iterator[tuple[str, str, int]]:
-    with translated(stage.lab, *(("xha", "core") if setting.translated else ())):
+    nats = ("xha", "core") if setting.translated else ()
+    with translated(stage.lab, *nats):
         for link, mode, cell in setting.cells:
             began(cell)
             # Anew each time: a move would bring the algorithms back, at one end before the other.
             stage.enter("home")
             stage.become("home", setting.profile())
+            forget_flows(stage.lab, *nats)
             stage.enter(link)
             stage.node.wait_for_mode(mode, timeout_s=MODE_S)
             yield cell, OUR_SUITE, stage.octets(link)
