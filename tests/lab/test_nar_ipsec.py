@@ -1,0 +1,194 @@
+"""Two clients behind one address, each with IPsec to the same host outside, at the same time.
+
+Stock strongSwan on both sides (draft 004, section 2.6.2). IKE leaves from a leased port, the SPIs
+are leased ones; ESP and AH travel as they are, in tunnel and in transport mode.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from nar_bed import NarBed, Session, nar_bed
+
+from gateway.lab.capture import Capture, dissect
+from gateway.lab.nar import ipsec, plan, roles
+from gateway.lab.nar.instrument import AH, ESP
+from gateway.lab.nar.programs import connected, datagram_socket, exchange
+from gateway.lab.processes import wait_until
+from gateway.lab.strongswan import ChildSa, StrongSwan
+
+pytestmark = pytest.mark.kernel
+
+FIRST_SPI = {"x1": 0x4100_0000, "x2": 0x4200_0000}
+CASES = [
+    pytest.param((2, ESP, "ip-ip"), id="ikev2-esp-over-ip-ip"),
+    pytest.param((1, ESP, "l2tp"), id="ikev1-esp-over-l2tp"),
+    pytest.param((2, AH, "gre"), id="ikev2-ah-over-gre"),
+    pytest.param((1, AH, "ip-ip"), id="ikev1-ah-over-ip-ip"),
+]
+TUNNEL = {ESP: "net", AH: "ahnet"}
+TRANSPORT = {ESP: "host", AH: "ahhost"}
+BEHIND = {ESP: ipsec.BEHIND_Y[1], AH: ipsec.BEHIND_Y_BY_AH[1]}
+PORT = {ESP: ipsec.ESP_PORT, AH: ipsec.AH_PORT}
+
+
+@dataclass
+class Client:
+    """One client with its charon."""
+
+    session: Session
+    lease: ipsec.IkeLease
+    swan: StrongSwan
+
+    def child(self, name: str) -> ChildSa:
+        """Its newest CHILD_SA of that name."""
+        found = [
+            one
+            for sa in self.swan.list_sas()
+            for one in sa.children
+            if one.name == name and one.state == "INSTALLED"
+        ]
+        assert found, f"{self.session.host} has no {name}"
+        return found[-1]
+
+
+@dataclass
+class Tunnels:
+    """Both clients, connected in the same way."""
+
+    bed: NarBed
+    version: int
+    protocol: int
+    clients: dict[str, Client]
+    seen_by_y: Capture
+    seen_by: dict[str, Capture]
+
+    def page(self, host: str) -> None:
+        """A TCP connection through the tunnel, from the client's own address."""
+        server = ("y", BEHIND[self.protocol], 9000)
+        own = plan.ADDRESSES[host]
+        with connected(self.bed.lab, (host, own, 0), server) as (near, far, seen):
+            assert seen[0] == str(own)
+            exchange(near, far, 40_000)
+
+    def datagrams(self, host: str) -> None:
+        """UDP in transport mode: y speaks with the shared address."""
+        port, own = PORT[self.protocol], ipsec.client_port(host)
+        with (
+            datagram_socket(self.bed.lab, host, plan.NB, own) as near,
+            datagram_socket(self.bed.lab, "y", plan.Y, port) as far,
+        ):
+            near.sendto(b"question", (str(plan.Y), port))
+            assert far.recvfrom(100) == (b"question", (str(plan.NB), own))
+            far.sendto(b"answer", (str(plan.NB), own))
+            assert near.recvfrom(100) == (b"answer", (str(plan.Y), port))
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[NarBed]:
+    with nar_bed() as bed:
+        bed.start(roles.soho)
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def y(bed: NarBed) -> Iterator[StrongSwan]:
+    swan = ipsec.start_server(bed.lab)
+    yield swan
+    print(f"--- charon on y\n{swan.log()[-5000:]}")
+    swan.stop()
+
+
+@pytest.fixture(scope="module", params=CASES)
+def tunnels(request: pytest.FixtureRequest, bed: NarBed, y: StrongSwan) -> Iterator[Tunnels]:
+    version, protocol, delivery = request.param
+    seen_by_y = bed.record("y", "uplink")
+    seen_by = {host: bed.record("lan", f"to-{host}") for host in FIRST_SPI}
+    clients: dict[str, Client] = {}
+    try:
+        for host, spi in FIRST_SPI.items():
+            session = bed.session(host, delivery)
+            lease = ipsec.lease(session.control, spi, protocol=protocol)
+            swan = ipsec.start_client(bed.lab, host, lease, plan.NB, version=version)
+            clients[host] = Client(session, lease, swan)
+        for name in (TUNNEL[protocol], TRANSPORT[protocol]):
+            for client in clients.values():
+                client.swan.initiate(name)
+        yield Tunnels(bed, version, protocol, clients, seen_by_y, seen_by)
+    finally:
+        for host, client in clients.items():
+            print(f"--- charon on {host}\n{client.swan.log()[-3000:]}")
+            client.swan.stop()
+            client.session.end()
+        wait_until(lambda: not y.established(), 10, "y to have forgotten both")
+
+
+def test_both_have_a_tunnel_at_the_same_time(tunnels: Tunnels) -> None:
+    for host in tunnels.clients:
+        tunnels.page(host)
+
+
+def test_both_have_transport_mode_at_the_same_time(tunnels: Tunnels) -> None:
+    for host in tunnels.clients:
+        tunnels.datagrams(host)
+
+
+def test_y_knows_two_peers_at_one_address(tunnels: Tunnels, y: StrongSwan) -> None:
+    remotes = {sa.remote for sa in y.established()}
+    ports = {client.lease.port for client in tunnels.clients.values()}
+    assert remotes == {f"{plan.NB}:{port}" for port in ports}
+    assert len(remotes) == 2
+
+
+def test_no_side_encapsulates(tunnels: Tunnels, y: StrongSwan) -> None:
+    sides = [*y.list_sas(), *(sa for c in tunnels.clients.values() for sa in c.swan.list_sas())]
+    assert not [child for sa in sides for child in sa.children if child.encapsulated]
+
+
+def test_rekeying_stays_within_what_was_leased(tunnels: Tunnels) -> None:
+    name = TUNNEL[tunnels.protocol]
+    for _ in range(2):
+        for host, client in tunnels.clients.items():
+            before = client.child(name).spi_in
+            client.swan.rekey(child=name)
+            wait_until(
+                lambda client=client, before=before: client.child(name).spi_in != before,  # type: ignore[misc]
+                10,
+                f"{host} to have rekeyed",
+            )
+            assert client.child(name).spi_in in client.lease.spis
+            tunnels.page(host)
+
+
+def test_on_the_wire(tunnels: Tunnels) -> None:
+    """Last of a case: what y really saw, and that nobody got what was another's."""
+    rows = dissect(
+        tunnels.seen_by_y.stop(),
+        "ip.addr == 203.0.113.1",
+        ["ip.src", "ip.proto", "udp.srcport", "udp.dstport", "esp.spi", "ah.spi"],
+    )
+    outer = [[field.split(",")[0] for field in row] for row in rows]
+    assert {row[1] for row in outer} >= {"17", str(tunnels.protocol)}
+    assert {row[1] for row in outer} <= {"17", str(tunnels.protocol)}
+    ike = [row for row in outer if row[1] == "17"]
+    ports = {str(client.lease.port) for client in tunnels.clients.values()}
+    assert {row[2] if row[0] == str(plan.NB) else row[3] for row in ike} == ports
+    assert {row[3] if row[0] == str(plan.NB) else row[2] for row in ike} == {"500"}
+    inward = {
+        int(row[4] or row[5], 16) for row in outer if row[1] != "17" and row[0] == str(plan.Y)
+    }
+    leased = {spi for client in tunnels.clients.values() for spi in client.lease.spis}
+    assert inward <= leased
+    for client in tunnels.clients.values():
+        assert inward & set(client.lease.spis)
+    for host, capture in tunnels.seen_by.items():
+        field = "esp.spi" if tunnels.protocol == ESP else "ah.spi"
+        others = {spi for h, c in tunnels.clients.items() if h != host for spi in c.lease.spis}
+        seen = dissect(
+            capture.stop(), field, [field], preferences=["l2tp.cookie_size:8 Byte Cookie"]
+        )
+        assert not {int(spi, 16) for row in seen for spi in row[0].split(",")} & others
+
+
+def test_tshark_finds_nothing_wrong(bed: NarBed, tunnels: Tunnels) -> None:
+    assert bed.findings() == []
