@@ -120,8 +120,10 @@ class OuterHeader:
         self._protocol = protocol
         self._sum = 0x4500 + (TUNNEL_TTL << 8 | protocol) + ones_sum(self._ends)
 
-    def build(self, inner_tos: int, payload_octets: int, identification: int) -> bytes:
-        """A header without options; DF is clear.
+    def build(
+        self, inner_tos: int, payload_octets: int, identification: int, flags: int = 0
+    ) -> bytes:
+        """A header without options; ``flags`` is :data:`DONT_FRAGMENT` or nothing.
 
         The inner type of service is copied (RFC 2003 section 3.1), a congestion mark becomes
         ECT(0) as in the full functionality of RFC 3168 section 9.1.1.
@@ -131,11 +133,19 @@ class OuterHeader:
         total = 20 + payload_octets
         if total > 0xFFFF:
             raise WireError(f"tunnel packet of {total} octets")
-        checksum = self._sum + tos + total + identification
+        checksum = self._sum + tos + total + identification + flags
         checksum = (checksum & 0xFFFF) + (checksum >> 16)
         checksum = ((checksum & 0xFFFF) + (checksum >> 16)) ^ 0xFFFF
         return _TUNNEL_HEADER.pack(
-            0x45, tos, total, identification, 0, TUNNEL_TTL, self._protocol, checksum, self._ends
+            0x45,
+            tos,
+            total,
+            identification,
+            flags,
+            TUNNEL_TTL,
+            self._protocol,
+            checksum,
+            self._ends,
         )
 
 
