@@ -1,7 +1,7 @@
 """What a NAR client is told before it starts."""
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from gateway.domain.nar import Delivery
@@ -9,6 +9,7 @@ from gateway.nar.codec.leases import NEW_SESSION
 
 ANY: Final = IPv4Address(0)
 """As target of NAR-MODE: no peer in particular."""
+_RESERVED: Final = IPv4Network("240.0.0.0/4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,9 @@ class NarClientSettings:
             raise ValueError("give user and password, or neither")
         if self.delivery not in self.acceptable:
             raise ValueError(f"delivery {self.delivery.value} is not acceptable itself")
+
+
+def usable(address: IPv4Address) -> bool:
+    """Whether a host can have this address: a hostile server may lend anything."""
+    special = address.is_multicast or address.is_loopback or address.is_link_local
+    return not (special or address.is_unspecified or address in _RESERVED)

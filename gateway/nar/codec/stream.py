@@ -50,7 +50,8 @@ NarReply = (
     IcmpReply | IpsecReply | TunnelReply | SessionReply | RenewReply | ReleaseReply | L2tpReply
 )
 Request = SocksRequest | NarRequest
-ServerMessage = SocksReply | NarReply | NoticeMessage
+ServerReply = SocksReply | NarReply
+ServerMessage = ServerReply | NoticeMessage
 
 MAX_WAITING_BEFORE_LOGIN: Final = 2048
 """Octets: a method offer, a login and some requests at once fit."""
