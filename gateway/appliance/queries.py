@@ -10,6 +10,7 @@ from typing import Protocol
 from gateway import __version__
 from gateway.appliance.failures import Failures
 from gateway.appliance.mobility_queries import Agents, MobilityQueries
+from gateway.appliance.nar.queries import NarQueries, NarSide
 from gateway.appliance.paging import page
 from gateway.appliance.views import child_sa_view, ike_sa_view
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request
@@ -57,6 +58,10 @@ def _no_agents() -> None:
     return None
 
 
+def _no_nar() -> None:
+    return None
+
+
 def _as_it_is(view: dict[str, object]) -> dict[str, object]:
     return view
 
@@ -75,12 +80,13 @@ class Queries:
         reload: Reload,
         failures: Failures,
         agents: Callable[[], Agents | None] = _no_agents,
+        nar: Callable[[], NarSide | None] = _no_nar,
         named: Callable[[dict[str, object]], dict[str, object]] = _as_it_is,
     ) -> None:
         """Join them.
 
-        ``agents`` finds the mobility agents, which a configuration may have or not; ``named``
-        puts the true addresses of TCP peers into a view.
+        ``agents`` finds the mobility agents and ``nar`` the NAR servers, which a configuration may
+        have or not; ``named`` puts the true addresses of TCP peers into a view.
         """
         self._named = named
         self._failures = failures
@@ -103,6 +109,7 @@ class Queries:
             "initiate": self._initiate,
             "reload": self._reload_now,
             **MobilityQueries(agents, failures.registrations, clock).handlers(),
+            **NarQueries(nar, clock).handlers(),
         }
 
     async def handle(self, request: Request) -> object:

@@ -19,51 +19,59 @@ Requests of a connection are answered one after the other. After ``events`` the 
 before, and stop at ``null``.
 """
 
-import enum
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
+from gateway.control.nar_operations import NAR_OPERATIONS
+from gateway.control.operation import (
+    ADDRESS,
+    DEFAULT_PAGE,
+    MAX_PAGE,
+    NAME,
+    PAGE,
+    TEXT,
+    ControlError,
+    ErrorCode,
+    Operation,
+    Parameter,
+    Role,
+    Value,
+    ipv4,
+    shorten,
+)
+
+__all__ = [
+    "DEFAULT_PAGE",
+    "IKE_SA_ID",
+    "MAX_PAGE",
+    "MAX_REPLY_OCTETS",
+    "MAX_REQUEST_OCTETS",
+    "OPERATIONS",
+    "ControlError",
+    "ErrorBody",
+    "ErrorCode",
+    "Operation",
+    "Page",
+    "Parameter",
+    "Request",
+    "Role",
+    "Value",
+    "answer",
+    "check_request",
+    "dump",
+    "parse_line",
+    "refusal",
+    "request_id",
+    "result_of",
+    "shorten",
+]
+
 MAX_REQUEST_OCTETS = 16 * 1024
 MAX_REPLY_OCTETS = 4 * 1024 * 1024
 """What a client accepts as one line; the largest page is well below."""
-MAX_PAGE = 200
-DEFAULT_PAGE = 100
-
-
-class Role(enum.IntEnum):
-    """What a client may do; each role includes the ones below it."""
-
-    VIEWER_AND_CLOSER = 1
-    """The API process: look, and close an SA."""
-    ADMINISTRATOR = 2
-    """Root, the gateway's own user and those that the configuration names."""
-
-
-class ErrorCode(enum.StrEnum):
-    """Why an operation was not carried out."""
-
-    INVALID = "invalid"
-    """The request is malformed; ``field`` names the part."""
-    UNKNOWN_OPERATION = "unknown-operation"
-    DENIED = "denied"
-    NOT_FOUND = "not-found"
-    REFUSED = "refused"
-    """The gateway understood and will not; the message says why."""
-    BUSY = "busy"
-    INTERNAL = "internal"
-
-
-class ControlError(Exception):
-    """An operation failed; its text is meant for an administrator."""
-
-    def __init__(self, code: ErrorCode | str, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.field = field
 
 
 class ErrorBody(TypedDict):
@@ -82,84 +90,20 @@ class Page(TypedDict):
     total: int
 
 
-Value = str | int | bool
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One argument of an operation."""
-
-    name: str
-    kind: type[str] | type[int] | type[bool]
-    required: bool = False
-    default: Value | None = None
-    minimum: int = 0
-    maximum: int = 0
-    """Largest integer, or longest text."""
-    pattern: re.Pattern[str] | None = None
-    allowed: str = ""
-    """What is allowed, in words, when a pattern decides."""
-    secret: bool = False
-    """The value is never repeated, whatever is wrong with it."""
-
-    def check(self, value: object) -> Value:
-        """The value, or :class:`ControlError` that names the field and what is allowed."""
-        if type(value) is not self.kind:
-            raise self._invalid(value, {str: "a text", int: "an integer", bool: "true or false"})
-        if isinstance(value, str):
-            if len(value) > self.maximum:
-                raise self._wrong(f"{len(value)} characters, at most {self.maximum} are allowed")
-            if self.pattern is not None and not self.pattern.fullmatch(value):
-                raise self._wrong(f"{self._shown(value)}: {self.allowed}")
-            return value
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, int) and self.minimum <= value <= self.maximum:
-            return value
-        raise self._wrong(f"{self._shown(value)}: {self.minimum} to {self.maximum} is allowed")
-
-    def _invalid(self, value: object, words: Mapping[type, str]) -> ControlError:
-        return self._wrong(f"{self._shown(value)}: must be {words[self.kind]}")
-
-    def _shown(self, value: object) -> str:
-        return "(hidden)" if self.secret else shorten(value)
-
-    def _wrong(self, why: str) -> ControlError:
-        return ControlError(ErrorCode.INVALID, f"{self.name} = {why}", self.name)
-
-
-def shorten(value: object) -> str:
-    """A value that a client gave, short and on one line."""
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError):
-        text = type(value).__name__
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 IKE_SA_ID = re.compile(r"[0-9a-f]{16}_[0-9a-f]{16}")
 
 _ID_WORDS = "two SPIs of 16 hexadecimal digits joined by an underscore, as `ike-sas` lists them"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,253}")
-_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
-_ADDRESS4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}", re.ASCII)
-_CURSOR = re.compile(r"[0-9a-f_]{1,40}")
 
 
 def _ike_sa_id(*, required: bool, name: str = "id") -> Parameter:
     return Parameter(name, str, required=required, maximum=33, pattern=IKE_SA_ID, allowed=_ID_WORDS)
 
 
-_PAGE = (
-    Parameter("limit", int, default=DEFAULT_PAGE, minimum=1, maximum=MAX_PAGE),
-    Parameter("cursor", str, maximum=40, pattern=_CURSOR, allowed="the `next` of the page before"),
-)
 _CONNECTION = Parameter(
     "connection",
     str,
     maximum=63,
-    pattern=_NAME,
+    pattern=NAME,
     allowed="a connection's name as in the configuration",
 )
 
@@ -168,63 +112,19 @@ _HOME_AGENT = Parameter(
     "home_agent",
     str,
     maximum=63,
-    pattern=_NAME,
+    pattern=NAME,
     allowed="a home agent's name as in the configuration",
 )
 _FOREIGN_AGENT = Parameter(
     "foreign_agent",
     str,
     maximum=63,
-    pattern=_NAME,
+    pattern=NAME,
     allowed="a foreign agent's name as in the configuration",
 )
 _AGENT = Parameter(
-    "agent", str, maximum=63, pattern=_NAME, allowed="an agent's name as in the configuration"
+    "agent", str, maximum=63, pattern=NAME, allowed="an agent's name as in the configuration"
 )
-
-
-def _ipv4(name: str, *, required: bool = False) -> Parameter:
-    return Parameter(
-        name, str, required=required, maximum=15, pattern=_ADDRESS4, allowed="an IPv4 address"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One thing that a client can ask for."""
-
-    name: str
-    purpose: str
-    parameters: tuple[Parameter, ...] = ()
-    role: Role = Role.VIEWER_AND_CLOSER
-
-    def check(self, arguments: object) -> dict[str, Value]:
-        """The arguments with defaults filled in; raises :class:`ControlError`."""
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, dict):
-            raise ControlError(ErrorCode.INVALID, "args: must be an object", "args")
-        known = {parameter.name: parameter for parameter in self.parameters}
-        for name in arguments:
-            if name not in known:
-                allowed = ", ".join(known) or "no argument"
-                raise ControlError(
-                    ErrorCode.INVALID,
-                    f"args.{shorten(name)}: unknown for {self.name}, which takes {allowed}",
-                    str(name)[:80],
-                )
-        checked: dict[str, Value] = {}
-        for parameter in self.parameters:
-            value = arguments.get(parameter.name, parameter.default)
-            if value is None:
-                if parameter.required:
-                    raise ControlError(
-                        ErrorCode.INVALID, f"{parameter.name}: is missing", parameter.name
-                    )
-                continue
-            checked[parameter.name] = parameter.check(value)
-        return checked
-
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
@@ -234,12 +134,12 @@ OPERATIONS: dict[str, Operation] = {
         Operation(
             "ike-sas",
             "The IKE SAs, a page at a time, or the one with this id.",
-            (_ike_sa_id(required=False), _CONNECTION, *_PAGE),
+            (_ike_sa_id(required=False), _CONNECTION, *PAGE),
         ),
         Operation(
             "child-sas",
             "The child SAs with their traffic counters, a page at a time.",
-            (_ike_sa_id(required=False, name="ike_sa"), _CONNECTION, *_PAGE),
+            (_ike_sa_id(required=False, name="ike_sa"), _CONNECTION, *PAGE),
         ),
         Operation(
             "close-ike-sa",
@@ -256,11 +156,11 @@ OPERATIONS: dict[str, Operation] = {
             "ike-failures",
             "Why logins failed, the newest first, a page at a time.",
             (
-                Parameter("who", str, maximum=253, pattern=_TEXT, allowed="a part of a name"),
-                Parameter("remote", str, maximum=45, pattern=_ADDRESS, allowed="an IP address"),
+                Parameter("who", str, maximum=253, pattern=TEXT, allowed="a part of a name"),
+                Parameter("remote", str, maximum=45, pattern=ADDRESS, allowed="an IP address"),
                 Parameter("within_s", int, minimum=1, maximum=365 * 86_400),
                 _CONNECTION,
-                *_PAGE,
+                *PAGE,
             ),
         ),
         Operation(
@@ -268,38 +168,39 @@ OPERATIONS: dict[str, Operation] = {
             "Where mobile nodes are: a home agent's bindings, a page at a time.",
             (
                 _HOME_AGENT,
-                Parameter("node", str, maximum=253, pattern=_TEXT, allowed="a part of a name"),
-                _ipv4("home_address"),
-                _ipv4("care_of_address"),
-                *_PAGE,
+                Parameter("node", str, maximum=253, pattern=TEXT, allowed="a part of a name"),
+                ipv4("home_address"),
+                ipv4("care_of_address"),
+                *PAGE,
             ),
         ),
         Operation(
             "binding",
             "The binding of one home address.",
-            (_ipv4("home_address", required=True), _HOME_AGENT),
+            (ipv4("home_address", required=True), _HOME_AGENT),
         ),
         Operation(
             "revoke-binding",
             "End a binding; the foreign agent or the mobile node is told.",
-            (_ipv4("home_address", required=True), _HOME_AGENT),
+            (ipv4("home_address", required=True), _HOME_AGENT),
         ),
         Operation(
             "visitors",
             "Mobile nodes that are registered by way of a foreign agent, a page at a time.",
-            (_FOREIGN_AGENT, _ipv4("home_address"), _ipv4("home_agent_address"), *_PAGE),
+            (_FOREIGN_AGENT, ipv4("home_address"), ipv4("home_agent_address"), *PAGE),
         ),
         Operation("home-networks", "The home networks and how many are away.", (_HOME_AGENT,)),
         Operation(
             "registration-failures",
             "Why registrations were denied, the newest first, a page at a time.",
             (
-                Parameter("who", str, maximum=253, pattern=_TEXT, allowed="a part of a name"),
+                Parameter("who", str, maximum=253, pattern=TEXT, allowed="a part of a name"),
                 Parameter("within_s", int, minimum=1, maximum=365 * 86_400),
                 _AGENT,
-                *_PAGE,
+                *PAGE,
             ),
         ),
+        *NAR_OPERATIONS,
         Operation(
             "initiate",
             "Start a connection that has a remote address.",
@@ -309,7 +210,7 @@ OPERATIONS: dict[str, Operation] = {
                     str,
                     required=True,
                     maximum=63,
-                    pattern=_NAME,
+                    pattern=NAME,
                     allowed="a connection's name as in the configuration",
                 ),
             ),

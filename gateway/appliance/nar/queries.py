@@ -1,0 +1,303 @@
+"""What the control socket answers about NAR servers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from gateway.appliance.nar.views import (
+    PROTOCOLS,
+    AuditRow,
+    audit_cursor,
+    audit_view,
+    client_view,
+    lease_id,
+    lease_key,
+    mapping_view,
+    parse_value,
+)
+from gateway.appliance.paging import page
+from gateway.control.protocol import ControlError, ErrorCode, Page, Request
+from gateway.domain.nar import NarProtocol, NarTuple
+
+Handler = Callable[[Request], Awaitable[object]]
+Lease = Mapping[str, object]
+
+BY_ADMINISTRATOR = "ended by the administrator"
+LEASES_PER_TURN = 2000
+"""Looked at before others get their turn."""
+
+
+class ServerSide(Protocol):
+    """What queries need of :class:`gateway.nar.service.NarEngine`."""
+
+    def clients(self) -> list[dict[str, object]]:
+        """Sessions."""
+
+    def mappings(self) -> list[dict[str, object]]:
+        """Leases."""
+
+    def end_lease(self, key: NarTuple, now: float, reason: str) -> bool:
+        """End one; whether there was one."""
+
+    def end_client(self, client: IPv4Address, now: float, reason: str) -> int:
+        """End all of a client's; how many there were."""
+
+
+class AuditSide(Protocol):
+    """What queries need of the store of the audit. Both read in a thread of their own."""
+
+    async def find(
+        self,
+        *,
+        server: str | None,
+        address: IPv4Address | None,
+        protocol: NarProtocol | None,
+        value: int | None,
+        at_s: float | None,
+        user: str | None,
+        client: IPv4Address | None,
+        before: int | None,
+        limit: int,
+    ) -> Sequence[AuditRow]:
+        """The entries that fit, the newest first; ids below ``before``."""
+
+    async def count(
+        self,
+        *,
+        server: str | None,
+        address: IPv4Address | None,
+        protocol: NarProtocol | None,
+        value: int | None,
+        at_s: float | None,
+        user: str | None,
+        client: IPv4Address | None,
+    ) -> int:
+        """How many fit."""
+
+
+class NarSide(Protocol):
+    """What queries need of the NAR servers of this box."""
+
+    @property
+    def servers(self) -> Mapping[str, ServerSide]:
+        """By name."""
+
+    @property
+    def audit(self) -> AuditSide | None:
+        """None: nothing is written down."""
+
+    def flush(self, now: float) -> None:
+        """Carry out what the engines ask for."""
+
+
+class NarQueries:
+    """Carries checked requests out; without servers, every list is empty."""
+
+    def __init__(self, nar: Callable[[], NarSide | None], clock: Callable[[], float]) -> None:
+        self._nar = nar
+        self._clock = clock
+
+    def handlers(self) -> dict[str, Handler]:
+        """By name of the operation."""
+        return {
+            "nar-clients": self._clients,
+            "nar-mappings": self._mappings,
+            "nar-audit": self._audit,
+            "nar-end-lease": self._end_lease,
+            "nar-end-client": self._end_client,
+        }
+
+    def _servers(self, request: Request) -> Iterator[tuple[str, ServerSide]]:
+        nar, wanted = self._nar(), request.text("server")
+        for name, server in (nar.servers if nar is not None else {}).items():
+            if wanted in {None, name}:
+                yield name, server
+
+    async def _clients(self, request: Request) -> object:
+        found: dict[str, dict[str, object]] = {}
+        for number, (name, server) in enumerate(self._servers(request)):
+            for client in server.clients():
+                view = client_view({"server": name, **client})
+                if _fits(view, request, ("client", "user")):
+                    found[_client_cursor(number, view)] = view
+            await asyncio.sleep(0)
+        shown, following = page(list(found), request)
+        items = [found[key] for key in shown]
+        result: Page = {"items": items, "next": following, "total": len(found)}
+        return result
+
+    async def _mappings(self, request: Request) -> object:
+        wanted = _tuple_filter(request)
+        found: dict[str, Lease] = {}
+        for name, server in self._servers(request):
+            for number, lease in enumerate(server.mappings()):
+                if number % LEASES_PER_TURN == LEASES_PER_TURN - 1:
+                    await asyncio.sleep(0)
+                if _fits(lease, request, ("client", "user")) and wanted(lease):
+                    found[lease_id(_key(lease))] = {"server": name, **lease}
+        shown, following = page(list(found), request)
+        items = [mapping_view(key, found[key]) for key in shown]
+        result: Page = {"items": items, "next": following, "total": len(found)}
+        return result
+
+    async def _audit(self, request: Request) -> object:
+        nar = self._nar()
+        audit = nar.audit if nar is not None else None
+        if audit is None:
+            why = "nothing is written down here: there is no NAR server, or nar_settings.audit is"
+            raise ControlError(ErrorCode.REFUSED, f"{why} false")
+        cursor, limit = request.text("cursor"), request.number("limit")
+        protocol, value = request.text("protocol"), request.text("value")
+        server, user = request.text("server"), request.text("user")
+        address, client = _address(request, "address"), _address(request, "client")
+        kind = None if protocol is None else PROTOCOLS[protocol]
+        number = None if value is None else _value(value)
+        at_s = _time(request.text("at"))
+        rows = await audit.find(
+            server=server,
+            address=address,
+            protocol=kind,
+            value=number,
+            at_s=at_s,
+            user=user,
+            client=client,
+            before=_before(cursor),
+            limit=limit + 1,
+        )
+        total = await audit.count(
+            server=server,
+            address=address,
+            protocol=kind,
+            value=number,
+            at_s=at_s,
+            user=user,
+            client=client,
+        )
+        shown = rows[:limit]
+        following = audit_cursor(shown[-1].id) if len(rows) > limit else None
+        items = [audit_view(row) for row in shown]
+        result: Page = {"items": items, "next": following, "total": total}
+        return result
+
+    async def _end_lease(self, request: Request) -> object:
+        name = str(request.text("id"))
+        now = self._clock()
+        try:
+            key = lease_key(name)
+        except ValueError:
+            key = None
+        ended = key is not None and any(
+            server.end_lease(key, now, BY_ADMINISTRATOR) for _, server in self._servers(request)
+        )
+        if not ended:
+            raise ControlError(ErrorCode.NOT_FOUND, f"there is no lease {name}", "id")
+        self._flush(now)
+        return {"ended": name, "lease": str(key)}
+
+    async def _end_client(self, request: Request) -> object:
+        client = _address(request, "client")
+        now, leases = self._clock(), 0
+        known = False
+        for _, server in self._servers(request):
+            if client is not None:
+                known = known or any(one.get("client") == str(client) for one in server.clients())
+                leases += server.end_client(client, now, BY_ADMINISTRATOR)
+        if not known and not leases:
+            why = f"there is no NAR client {client}"
+            raise ControlError(ErrorCode.NOT_FOUND, why, "client")
+        self._flush(now)
+        return {"ended": str(client), "leases": leases}
+
+    def _flush(self, now: float) -> None:
+        nar = self._nar()
+        if nar is not None:
+            nar.flush(now)
+
+
+def _key(lease: Lease) -> NarTuple:
+    remote, port = lease.get("remote"), lease.get("remote_port")
+    return NarTuple(
+        PROTOCOLS[str(lease["protocol"])],
+        IPv4Address(str(lease["address"])),
+        int(str(lease["value"])),
+        None if remote is None else IPv4Address(str(remote)),
+        port if isinstance(port, int) and port else None,
+    )
+
+
+def _client_cursor(server: int, view: Mapping[str, object]) -> str:
+    address = IPv4Address(str(view.get("client")))
+    return f"{int(address):08x}_{server:04x}_{view.get('id')}"
+
+
+def _fits(one: Lease, request: Request, names: Sequence[str]) -> bool:
+    for name in names:
+        wanted = request.text(name)
+        if wanted is not None and str(one.get(name) or "") != wanted:
+            return False
+    return True
+
+
+def _tuple_filter(request: Request) -> Callable[[Lease], bool]:
+    protocol, address = request.text("protocol"), _address(request, "address")
+    given = request.text("value")
+    value = None if given is None else _value(given)
+
+    def fits(lease: Lease) -> bool:
+        if protocol is not None and lease.get("protocol") != protocol:
+            return False
+        if address is not None and lease.get("address") != str(address):
+            return False
+        return value is None or lease.get("value") == value
+
+    return fits
+
+
+def _address(request: Request, name: str) -> IPv4Address | None:
+    text = request.text(name)
+    if text is None:
+        return None
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        why = f'{name} = "{text}": not an IPv4 address; give one such as 192.0.2.1'
+        raise ControlError(ErrorCode.INVALID, why, name) from None
+
+
+def _value(text: str) -> int:
+    try:
+        value = parse_value(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 0xFFFF_FFFF:
+        why = f'value = "{text}": not a port, an identifier, an SPI or an address'
+        raise ControlError(ErrorCode.INVALID, why, "value")
+    return value
+
+
+def _time(text: str | None) -> float | None:
+    """Seconds since 1970; a time without a zone is UTC."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        zoned = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+        return zoned.timestamp()
+    except (ValueError, OverflowError):
+        why = f'at = "{text}": no such time; give one such as 2026-01-31T12:00:00Z'
+        raise ControlError(ErrorCode.INVALID, why, "at") from None
+
+
+def _before(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        found = int(cursor.replace("_", "g"), 16)
+    except ValueError:
+        found = -1
+    if not 0 <= found < 1 << 63:
+        why = "cursor: the `next` of the page before is allowed"
+        raise ControlError(ErrorCode.INVALID, why, "cursor")
+    return found

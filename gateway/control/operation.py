@@ -1,0 +1,155 @@
+"""One operation of a control socket: its name, its arguments and what they may be."""
+
+import enum
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_PAGE = 200
+DEFAULT_PAGE = 100
+
+
+class Role(enum.IntEnum):
+    """What a client may do; each role includes the ones below it."""
+
+    VIEWER_AND_CLOSER = 1
+    """The API process: look, and close an SA."""
+    ADMINISTRATOR = 2
+    """Root, the gateway's own user and those that the configuration names."""
+
+
+class ErrorCode(enum.StrEnum):
+    """Why an operation was not carried out."""
+
+    INVALID = "invalid"
+    """The request is malformed; ``field`` names the part."""
+    UNKNOWN_OPERATION = "unknown-operation"
+    DENIED = "denied"
+    NOT_FOUND = "not-found"
+    REFUSED = "refused"
+    """The gateway understood and will not; the message says why."""
+    BUSY = "busy"
+    INTERNAL = "internal"
+
+
+class ControlError(Exception):
+    """An operation failed; its text is meant for an administrator."""
+
+    def __init__(self, code: ErrorCode | str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+
+
+Value = str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of an operation."""
+
+    name: str
+    kind: type[str] | type[int] | type[bool]
+    required: bool = False
+    default: Value | None = None
+    minimum: int = 0
+    maximum: int = 0
+    """Largest integer, or longest text."""
+    pattern: re.Pattern[str] | None = None
+    allowed: str = ""
+    """What is allowed, in words, when a pattern decides."""
+    secret: bool = False
+    """The value is never repeated, whatever is wrong with it."""
+
+    def check(self, value: object) -> Value:
+        """The value, or :class:`ControlError` that names the field and what is allowed."""
+        if type(value) is not self.kind:
+            raise self._invalid(value, {str: "a text", int: "an integer", bool: "true or false"})
+        if isinstance(value, str):
+            if len(value) > self.maximum:
+                raise self._wrong(f"{len(value)} characters, at most {self.maximum} are allowed")
+            if self.pattern is not None and not self.pattern.fullmatch(value):
+                raise self._wrong(f"{self._shown(value)}: {self.allowed}")
+            return value
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int) and self.minimum <= value <= self.maximum:
+            return value
+        raise self._wrong(f"{self._shown(value)}: {self.minimum} to {self.maximum} is allowed")
+
+    def _invalid(self, value: object, words: Mapping[type, str]) -> ControlError:
+        return self._wrong(f"{self._shown(value)}: must be {words[self.kind]}")
+
+    def _shown(self, value: object) -> str:
+        return "(hidden)" if self.secret else shorten(value)
+
+    def _wrong(self, why: str) -> ControlError:
+        return ControlError(ErrorCode.INVALID, f"{self.name} = {why}", self.name)
+
+
+def shorten(value: object) -> str:
+    """A value that a client gave, short and on one line."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = type(value).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that a client can ask for."""
+
+    name: str
+    purpose: str
+    parameters: tuple[Parameter, ...] = ()
+    role: Role = Role.VIEWER_AND_CLOSER
+
+    def check(self, arguments: object) -> dict[str, Value]:
+        """The arguments with defaults filled in; raises :class:`ControlError`."""
+        if arguments is None:
+            arguments = {}
+        if not isinstance(arguments, dict):
+            raise ControlError(ErrorCode.INVALID, "args: must be an object", "args")
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name in arguments:
+            if name not in known:
+                allowed = ", ".join(known) or "no argument"
+                raise ControlError(
+                    ErrorCode.INVALID,
+                    f"args.{shorten(name)}: unknown for {self.name}, which takes {allowed}",
+                    str(name)[:80],
+                )
+        checked: dict[str, Value] = {}
+        for parameter in self.parameters:
+            value = arguments.get(parameter.name, parameter.default)
+            if value is None:
+                if parameter.required:
+                    raise ControlError(
+                        ErrorCode.INVALID, f"{parameter.name}: is missing", parameter.name
+                    )
+                continue
+            checked[parameter.name] = parameter.check(value)
+        return checked
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,253}")
+ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
+ADDRESS4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}", re.ASCII)
+CURSOR = re.compile(r"[0-9a-f_]{1,40}")
+
+PAGE = (
+    Parameter("limit", int, default=DEFAULT_PAGE, minimum=1, maximum=MAX_PAGE),
+    Parameter("cursor", str, maximum=40, pattern=CURSOR, allowed="the `next` of the page before"),
+)
+"""What every list takes."""
+
+
+def ipv4(name: str, *, required: bool = False) -> Parameter:
+    """An argument that is an IPv4 address."""
+    return Parameter(
+        name, str, required=required, maximum=15, pattern=ADDRESS4, allowed="an IPv4 address"
+    )
