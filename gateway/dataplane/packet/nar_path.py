@@ -185,6 +185,11 @@ class NarPath:
         entry = end_to_end(self.tables, end, inner, delivery)
         if entry is None:
             return self._drop("spoofed")
+        other = arriving(self.tables.outside, inner)
+        if other is not None:
+            self.counters["delivered"] += 1
+            self._out.deliver(other, inner)
+            return DROPPED
         return self._outward(entry, inner, inner)
 
     def _whole(self, end: ClientEnd, piece: bytes) -> bytes | None:

@@ -8,7 +8,6 @@ from typing import Final
 from gateway.dataplane.packet.ipv4 import with_checksum
 from gateway.dataplane.packet.nar_tables import Entry
 from gateway.domain.checksum import difference, internet_checksum, updated
-from gateway.domain.nar import Delivery
 
 _UDP: Final = 17
 _CHECKSUM_AT: Final = {6: 16, _UDP: 6}
@@ -23,6 +22,12 @@ def to_client(packet: bytes, entry: Entry) -> bytes:
     tunnel = entry.mapping.tuple.protocol.is_tunnel
     source = entry.end.local if tunnel else packet[12:16]
     return rewritten(packet, source + entry.end.address, destination_port=_client_port(entry))
+
+
+def destination_to_client(packet: bytes, entry: Entry) -> bytes:
+    """As :func:`to_client`, but the source stays, even that of tunnel packets."""
+    ends = packet[12:16] + entry.end.address
+    return rewritten(packet, ends, destination_port=_client_port(entry))
 
 
 def from_client(packet: bytes, entry: Entry) -> bytes:
@@ -49,22 +54,19 @@ def error_from_client(packet: bytes, entry: Entry) -> bytes:
 
     It comes from Nb: addresses inside mean nothing outside (RFC 5508 section 4.2).
     """
-    tunnel = entry.mapping.tuple.protocol.is_tunnel
-    quote = _quote(packet)
-    source = entry.remote if tunnel else quote[12:16]
-    quote = rewritten(quote, source + entry.address, destination_port=_leased_port(entry))
-    return _requoted(packet, entry.address + source, quote)
+    source = _quoted_source(entry, _quote(packet))
+    return _requoted(packet, entry.address + source, _quote_outside(packet, entry))
+
+
+def error_quoted_outside(packet: bytes, entry: Entry) -> bytes:
+    """As :func:`error_from_client`, but its source stays: another writes Nb."""
+    source = _quoted_source(entry, _quote(packet))
+    return _requoted(packet, packet[12:16] + source, _quote_outside(packet, entry))
 
 
 def with_quoted_destination(packet: bytes, entry: Entry) -> bytes:
     """An ICMP error of our own host that quotes Nb again where it quotes Xa."""
-    quote = _quote(packet)
-    source = quote[12:16]
-    if entry.mapping.delivery is Delivery.TRANSLATED and entry.mapping.tuple.protocol.is_tunnel:
-        source = entry.remote
-    port = _leased_port(entry)
-    quote = rewritten(quote, source + entry.address, destination_port=port)
-    return _requoted(packet, packet[12:20], quote)
+    return _requoted(packet, packet[12:20], _quote_outside(packet, entry))
 
 
 def rewritten(
@@ -111,6 +113,19 @@ def _leased_port(entry: Entry) -> bytes | None:
 
 def _quote(packet: bytes) -> bytes:
     return packet[(packet[0] & 15) * 4 + 8 : packet[2] << 8 | packet[3]]
+
+
+def _quoted_source(entry: Entry, quote: bytes) -> bytes:
+    """Yb, also where a translated client sees Na in its place (section 2.6.3)."""
+    tunnel = entry.mapping.tuple.protocol.is_tunnel
+    return entry.remote if tunnel else quote[12:16]
+
+
+def _quote_outside(packet: bytes, entry: Entry) -> bytes:
+    """What the error quotes, as it came from outside."""
+    quote = _quote(packet)
+    ends = _quoted_source(entry, quote) + entry.address
+    return rewritten(quote, ends, destination_port=_leased_port(entry))
 
 
 def _requoted(packet: bytes, ends: bytes, quote: bytes) -> bytes:

@@ -1,0 +1,277 @@
+"""Decisions about packets of NAR for a kernel that does the rest: new octets and a mark.
+
+The same tables and checks as :mod:`gateway.dataplane.packet.nar_path`, but encapsulation, TTL and
+the writing of Nb are left to whom the mark tells what to do. A packet for an end-to-end client
+gets an *alias* of Nb as its destination, which no host has, with the same ones' complement sum:
+every checksum stays right.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Final, Protocol
+
+from gateway.dataplane.nar import NarServerSettings, NarSettings
+from gateway.dataplane.packet import icmp, nar_marks, nar_tunnel
+from gateway.dataplane.packet.icmp import IcmpError
+from gateway.dataplane.packet.nar_demultiplex import arriving, sent
+from gateway.dataplane.packet.nar_outbound import end_to_end, translated
+from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables
+from gateway.dataplane.packet.nar_translate import (
+    destination_to_client,
+    error_quoted_outside,
+    error_to_client,
+    rewritten,
+    with_quoted_destination,
+)
+from gateway.dataplane.packet.outbound import ERRORS_PER_S, Send
+from gateway.domain.nar import Delivery, NarMapping, NarTuple
+from gateway.domain.token_bucket import TokenBucket
+from gateway.domain.wire import WireError
+
+DROP: Final = 0
+ACCEPT: Final = 1
+Outcome = tuple[int, bytes | None, int]
+"""Verdict; the packet's new octets or None to leave it; its new mark or 0 to leave it."""
+DROPPED: Final[Outcome] = (DROP, None, 0)
+UNCHANGED: Final[Outcome] = (ACCEPT, None, 0)
+
+
+class Numbers(Protocol):
+    """What stands for clients and addresses in the kernel. Constant while a mapping is set."""
+
+    def client_mark(
+        self, server_address: IPv4Address, client: IPv4Address, delivery: Delivery
+    ) -> int:
+        """Of packets to a client, and of those that came out of its tunnel."""
+
+    def alias(self, mark: int, address: IPv4Address) -> IPv4Address:
+        """What stands for Nb in packets with the mark: the same ones' complement sum."""
+
+    def out_mark(self, address: IPv4Address, *, with_port: bool) -> int:
+        """Of a translated client's packets that will have Nb as their source.
+
+        ``with_port``: and the leased port instead of the client's.
+        """
+
+
+@dataclass(slots=True, eq=False)
+class _Way:
+    """The packets of one client by one kind of delivery."""
+
+    end: ClientEnd
+    delivery: Delivery
+    mark: int
+    mappings: int = 0
+    aliases: dict[bytes, bytes] = field(default_factory=dict)
+    """By Nb."""
+    uses: Counter[bytes] = field(default_factory=Counter)
+    """How many mappings there are at each Nb."""
+
+
+class _Server:
+    __slots__ = ("clients_on", "outside_on")
+
+    def __init__(self, settings: NarServerSettings) -> None:
+        self.clients_on = frozenset(settings.client_interfaces)
+        self.outside_on = frozenset(settings.outside_interfaces)
+
+
+class NarSteering:
+    """Mappings, and what becomes of packets. ``from_client`` marks what a client may send."""
+
+    def __init__(self, settings: NarSettings, numbers: Numbers, from_client: int) -> None:
+        self._numbers = numbers
+        self._from_client = from_client
+        self.tables = NarTables()
+        self._ways: dict[tuple[ClientEnd, Delivery], _Way] = {}
+        self._by_mark: dict[int, _Way] = {}
+        self._out_marks: dict[tuple[bytes, bool], int] = {}
+        """By Nb and whether the port changes too."""
+        self._icmp = TokenBucket(ERRORS_PER_S, ERRORS_PER_S)
+        self._now = 0.0
+        self.counters: Counter[str] = Counter()
+        """Packets by what became of them."""
+        self.sends: list[Send] = []
+        """ICMP errors of ours to be sent; the caller empties the list."""
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: NarSettings) -> None:
+        """Use other addresses and interfaces; mappings of servers that are gone are forgotten."""
+        self._servers = {one.name: _Server(one) for one in settings.servers}
+        self._locals = {one.name: one.tunnel_address.packed for one in settings.servers}
+        for entry in list(self.tables.entries.values()):
+            local = self._locals.get(entry.end.server)
+            if local is None:
+                self.remove_mapping(entry.mapping.tuple)
+            elif local != entry.end.local:
+                self.set_mapping(entry.mapping)
+
+    def set_mapping(self, mapping: NarMapping) -> None:
+        """Deliver by it, replacing what was set for its tuple. Costs O(1).
+
+        Raises :class:`ValueError` for a server that is not there, or no tuple of the draft.
+        """
+        local = self._locals.get(mapping.server)
+        if local is None:
+            raise ValueError(f"no NAR server {mapping.server}")
+        before = self.tables.entries.get(mapping.tuple)
+        if before is not None and before.mapping == mapping and before.end.local == local:
+            return
+        server_address = IPv4Address(local)
+        mark = self._numbers.client_mark(server_address, mapping.client, mapping.delivery)
+        self.remove_mapping(mapping.tuple)
+        entry = self.tables.set(mapping, local)
+        way = self._ways.get((entry.end, mapping.delivery))
+        if way is None:
+            way = _Way(entry.end, mapping.delivery, mark)
+            self._ways[entry.end, mapping.delivery] = way
+            self._by_mark[mark] = way
+        way.mappings += 1
+        way.uses[entry.address] += 1
+        if mapping.delivery is Delivery.TRANSLATED:
+            for with_port in (False, True):
+                out_mark = self._numbers.out_mark(mapping.tuple.address, with_port=with_port)
+                self._out_marks[entry.address, with_port] = out_mark
+        elif entry.address not in way.aliases:
+            way.aliases[entry.address] = self._numbers.alias(mark, mapping.tuple.address).packed
+
+    def remove_mapping(self, key: NarTuple) -> None:
+        """Forget it; unknown ones are fine."""
+        entry = self.tables.entries.get(key)
+        if entry is None:
+            return
+        self.tables.remove(key)
+        way = self._ways[entry.end, entry.mapping.delivery]
+        way.uses[entry.address] -= 1
+        if not way.uses[entry.address]:
+            del way.uses[entry.address]
+            way.aliases.pop(entry.address, None)
+        way.mappings -= 1
+        if not way.mappings:
+            del self._ways[entry.end, entry.mapping.delivery]
+            del self._by_mark[way.mark]
+
+    def advance(self, now: float) -> None:
+        """Tell the time, in seconds, once for each batch of packets."""
+        self._now = now
+
+    @property
+    def marks(self) -> Mapping[int, object]:
+        """Of clients in use."""
+        return self._by_mark
+
+    def arrived(self, octets: bytes, mark: int, interface: str) -> Outcome:
+        """Decide about a packet before it is routed. Raises nothing.
+
+        With a client's mark it came out of that client's tunnel.
+        """
+        try:
+            if mark & 0xFFFF_0000 == nar_marks.RANGE:
+                return self._from_tunnel(octets, mark)
+            if icmp.is_error(octets):
+                return self._error(octets, interface)
+            entry = arriving(self.tables.outside, octets)
+            if entry is not None and interface in self._servers[entry.end.server].outside_on:
+                self.counters["delivered"] += 1
+                return self._to_client(entry, octets)
+            return self._translated_out(octets, interface)
+        except (WireError, IndexError):
+            return self._drop("malformed")
+
+    def leaving(self, octets: bytes) -> Outcome:
+        """Decide about an ICMP error of our own host about what it forwards. Raises nothing."""
+        try:
+            return self._own_error(octets)
+        except (WireError, IndexError):
+            return self._drop("malformed")
+
+    def _drop(self, counter: str) -> Outcome:
+        self.counters[counter] += 1
+        return DROPPED
+
+    def _to_client(self, entry: Entry, octets: bytes) -> Outcome:
+        way = self._ways[entry.end, entry.mapping.delivery]
+        if way.delivery is Delivery.TRANSLATED:
+            return ACCEPT, destination_to_client(octets, entry), way.mark
+        return ACCEPT, octets[:16] + way.aliases[entry.address] + octets[20:], way.mark
+
+    def _from_tunnel(self, octets: bytes, mark: int) -> Outcome:
+        way = self._by_mark.get(mark)
+        if way is None:
+            return self._drop("spoofed")
+        entry = end_to_end(self.tables, way.end, octets, way.delivery)
+        if entry is None:
+            return self._drop("spoofed")
+        other = arriving(self.tables.outside, octets)
+        if other is not None:
+            self.counters["delivered"] += 1
+            return self._to_client(other, octets)
+        self.counters["sent"] += 1
+        return ACCEPT, None, self._from_client
+
+    def _translated_out(self, octets: bytes, interface: str) -> Outcome:
+        entry = translated(self.tables, octets)
+        if entry is None or interface not in self._servers[entry.end.server].clients_on:
+            return UNCHANGED
+        self.counters["sent"] += 1
+        made = None
+        if entry.mapping.tuple.protocol.is_tunnel and octets[16:20] != entry.remote:
+            made = rewritten(octets, octets[12:16] + entry.remote)
+        return ACCEPT, made, self._out_marks[entry.address, bool(entry.mapping.client_port)]
+
+    def _error(self, octets: bytes, interface: str) -> Outcome:
+        told = icmp.parse_error(octets)
+        entry = sent(self.tables.outside, told.quote, quoted=True)
+        if entry is not None and entry.address == octets[16:20]:
+            if interface not in self._servers[entry.end.server].outside_on:
+                return UNCHANGED
+            self.counters["errors_delivered"] += 1
+            if entry.mapping.delivery is not Delivery.TRANSLATED:
+                return self._to_client(entry, octets)
+            way = self._ways[entry.end, entry.mapping.delivery]
+            return ACCEPT, error_to_client(octets, entry), way.mark
+        entry = arriving(self.tables.inside, told.quote, quoted=True)
+        if entry is None or interface not in self._servers[entry.end.server].clients_on:
+            return self._tunnel_error(told, octets[16:20], interface)
+        if octets[16:20] != told.quote[12:16]:
+            return self._drop("spoofed")
+        self.counters["errors_translated"] += 1
+        # The port is only in the quote: there it is changed already.
+        return ACCEPT, error_quoted_outside(octets, entry), self._out_marks[entry.address, False]
+
+    def _tunnel_error(self, told: IcmpError, destination: bytes, interface: str) -> Outcome:
+        found = nar_tunnel.report(self.tables, told, self._now)
+        if found is None or found.end.local != destination:
+            return UNCHANGED
+        if interface not in self._servers[found.end.server].clients_on:
+            return UNCHANGED
+        self.counters["tunnel_errors"] += 1
+        if found.inner is None or found.code is None:
+            return UNCHANGED
+        entry = arriving(self.tables.outside, found.inner, quoted=True)
+        if entry is None or entry.end is not found.end:
+            return UNCHANGED
+        kind = icmp.DESTINATION_UNREACHABLE
+        made = icmp.error(entry.address, found.inner, kind, found.code, found.mtu)
+        if made is not None and self._icmp.take(self._now):
+            self.counters["errors_sent"] += 1
+            self.sends.append(Send(made, nar_marks.SENT))
+        return UNCHANGED
+
+    def _own_error(self, octets: bytes) -> Outcome:
+        if not icmp.is_error(octets):
+            return UNCHANGED
+        quote = icmp.parse_error(octets).quote
+        entry = sent(self.tables.outside, quote, quoted=True)
+        if entry is not None and entry.address == octets[16:20]:
+            if entry.mapping.delivery is Delivery.TRANSLATED:
+                return UNCHANGED
+            self.counters["errors_delivered"] += 1
+            return self._to_client(entry, octets)
+        entry = arriving(self.tables.inside, quote, quoted=True)
+        if entry is None:
+            return UNCHANGED
+        self.counters["errors_translated"] += 1
+        return ACCEPT, with_quoted_destination(octets, entry), 0
