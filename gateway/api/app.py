@@ -22,6 +22,7 @@ from gateway.api.models import (
 from gateway.api.parameters import Cursor, Limit, refusals
 from gateway.api.problems import problem
 from gateway.api.routes_mobility import mobility_routes
+from gateway.api.routes_nar import nar_routes
 from gateway.control.client import ControlUnavailableError
 from gateway.control.protocol import DEFAULT_PAGE, IKE_SA_ID, ControlError, ErrorCode
 
@@ -71,7 +72,8 @@ def create_app(core: Core, tokens: Tokens, *, hosts: frozenset[str] = LOOPBACK_H
     app = FastAPI(
         title="Gateway",
         version=__version__,
-        summary="Who is connected, over which security associations, from where; who is away.",
+        summary="Who is connected, over which security associations, from where; who is away;"
+        " who has parts of its addresses.",
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # both pages would load scripts from elsewhere
         redoc_url=None,
@@ -81,6 +83,7 @@ def create_app(core: Core, tokens: Tokens, *, hosts: frozenset[str] = LOOPBACK_H
     authorized = Depends(_authorization(tokens))
     _add_routes(app, core, authorized)
     app.include_router(mobility_routes(core, authorized), prefix=PREFIX)
+    app.include_router(nar_routes(core, authorized), prefix=PREFIX)
     return app
 
 

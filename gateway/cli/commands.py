@@ -271,10 +271,12 @@ def _add_groups() -> None:
     from gateway.cli import mobility_commands
     from gateway.cli.lab import lab
     from gateway.cli.mn_commands import mn
+    from gateway.cli.nar import nar
     from gateway.cli.users import users
 
     mobility_commands.add_to(app)
     app.add_typer(mn, name="mn")
+    app.add_typer(nar, name="nar")
     app.add_typer(lab, name="lab")
     app.add_typer(users, name="users")
 

@@ -117,10 +117,11 @@ class NarQueries:
 
     async def _clients(self, request: Request) -> object:
         found: dict[str, dict[str, object]] = {}
+        whose = _owner_filter(request)
         for number, (name, server) in enumerate(self._servers(request)):
             for client in server.clients():
                 view = client_view({"server": name, **client})
-                if _fits(view, request, ("client", "user")):
+                if whose(view):
                     found[_client_cursor(number, view)] = view
             await asyncio.sleep(0)
         shown, following = page(list(found), request)
@@ -129,13 +130,13 @@ class NarQueries:
         return result
 
     async def _mappings(self, request: Request) -> object:
-        wanted = _tuple_filter(request)
+        whose, wanted = _owner_filter(request), _tuple_filter(request)
         found: dict[str, Lease] = {}
         for name, server in self._servers(request):
             for number, lease in enumerate(server.mappings()):
                 if number % LEASES_PER_TURN == LEASES_PER_TURN - 1:
                     await asyncio.sleep(0)
-                if _fits(lease, request, ("client", "user")) and wanted(lease):
+                if whose(lease) and wanted(lease):
                     found[lease_id(_key(lease))] = {"server": name, **lease}
         shown, following = page(list(found), request)
         items = [mapping_view(key, found[key]) for key in shown]
@@ -232,12 +233,15 @@ def _client_cursor(server: int, view: Mapping[str, object]) -> str:
     return f"{int(address):08x}_{server:04x}_{view.get('id')}"
 
 
-def _fits(one: Lease, request: Request, names: Sequence[str]) -> bool:
-    for name in names:
-        wanted = request.text(name)
-        if wanted is not None and str(one.get(name) or "") != wanted:
+def _owner_filter(request: Request) -> Callable[[Lease], bool]:
+    client, user = _address(request, "client"), request.text("user")
+
+    def fits(one: Lease) -> bool:
+        if client is not None and one.get("client") != str(client):
             return False
-    return True
+        return user is None or one.get("user") == user
+
+    return fits
 
 
 def _tuple_filter(request: Request) -> Callable[[Lease], bool]:
