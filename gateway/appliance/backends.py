@@ -6,6 +6,8 @@ The engine's questions go out here, and their answers come back into the engine.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +17,7 @@ from gateway.appliance.revocation import OcspFetcher
 from gateway.appliance.users import UserService
 from gateway.dataplane.interface import Usage
 from gateway.domain.endpoint import Endpoint, IpAddress
-from gateway.domain.user_auth import Answer, LocalUser
+from gateway.domain.user_auth import Answer, LocalUser, PasswordQuestion, Question
 from gateway.ike.auth.credentials import TrustAnchors
 from gateway.ike.outputs import (
     AskAboutUser,
@@ -64,7 +66,10 @@ class Backends:
         """``usage`` counts a child SA's traffic, ``local`` is our address for RADIUS servers."""
         self._loop = asyncio.get_running_loop()
         radius = settings.radius or {}
-        self._users = UserService(settings.users, radius, answer=self._user_answered, emit=emit)
+        self._users = UserService(settings.users, radius, answer=self._answered, emit=emit)
+        self._tickets = count(1)
+        self._waiting: dict[int, Callable[[Answer], None]] = {}
+        """Who asked, by our own tickets: those of several askers would be mixed up."""
         self._accounting = AccountingService(radius, usage=usage, emit=emit, local=local)
         self._ocsp = OcspFetcher(self._ocsp_answered, emit)
         self._crls = CrlFiles(emit)
@@ -115,12 +120,23 @@ class Backends:
 
     def ask_about_user(self, question: AskAboutUser) -> None:
         """Answered later, never within this call."""
-        asker = question.question.asker
-        remote = self.true_remote(asker.remote)
-        if remote is not asker.remote:
-            asked = replace(question.question, asker=replace(asker, remote=remote))
-            question = replace(question, question=asked)
-        self._users.ask(question)
+        asked = question.question
+        remote = self.true_remote(asked.asker.remote)
+        if remote is not asked.asker.remote:
+            asked = replace(asked, asker=replace(asked.asker, remote=remote))
+        self._ask(asked, partial(self._user_answered, question.ticket))
+
+    def ask_password(self, question: PasswordQuestion, answered: Callable[[Answer], None]) -> None:
+        """For whoever is no IKE engine: the same users, and the same limits on guessing.
+
+        ``answered`` is called later, exactly once; after :meth:`stop` not any more.
+        """
+        self._ask(question, answered)
+
+    def _ask(self, question: Question, answered: Callable[[Answer], None]) -> None:
+        ticket = next(self._tickets)
+        self._waiting[ticket] = answered
+        self._users.ask(AskAboutUser(ticket, question))
 
     def ask_ocsp(self, question: AskOcsp) -> None:
         """Answered later, never within this call."""
@@ -147,6 +163,11 @@ class Backends:
         self._accounting.session_closed(output.session_id, output.reason)
 
     # -- answers ---------------------------------------------------------------------------
+
+    def _answered(self, ticket: int, answer: Answer) -> None:
+        answered = self._waiting.pop(ticket, None)
+        if answered is not None:
+            answered(answer)
 
     def _user_answered(self, ticket: int, answer: Answer) -> None:
         if self._engine is not None:

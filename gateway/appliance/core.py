@@ -35,9 +35,11 @@ from gateway.control.server import ControlServer
 from gateway.domain.log import Log
 from gateway.ike.outputs import Event, Severity
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.socket_errors import TransportError
 
 if TYPE_CHECKING:
     from gateway.appliance.mobility import Mobility
+    from gateway.appliance.nar.composition import Nar
 
 FAREWELL_S = 1.0
 """How long a clean stop waits for peers to confirm that their SAs are gone."""
@@ -74,6 +76,7 @@ class Appliance:
         self._reloads: dict[str, object] = {"count": 0, "refused": 0, "last_problems": []}
         self._failures = Failures()
         self._mobility: Mobility | None = None
+        self._nar: Nar | None = None
         self._tcp: TcpEncapsulation | None = None
         self._events = EventLog(log, self._loop.time, debug=config.gateway.log_level == "debug")
 
@@ -158,7 +161,24 @@ class Appliance:
         if self._tcp is not None:
             self._backends.true_remote = self._tcp.names.true_remote
         self._stoppers_async.append(self._backends.stop)
+        self._open_nar(config)
         self._require_crls(config, self._connections)
+
+    def _open_nar(self, config: Config) -> None:
+        planner = self._factory.nar(config)
+        if planner is None:
+            return
+        self._nar = self._factory.nar_servers(
+            planner,
+            ask_user=self._backends.ask_password,
+            spi_in_use=self._ike_has_spi,
+            emit=self._events,
+        )
+        self._stoppers.append(self._nar.close)
+        self._stoppers_async.append(self._nar.stop)
+
+    def _ike_has_spi(self, spi: int) -> bool:
+        return self._engine.has_child_spi(spi)
 
     def _join(self) -> None:
         dataplane, loop = self._dataplane, self._loop
@@ -170,6 +190,8 @@ class Appliance:
             debug=self._events.debug,
         )
         self._engine.mobility = self._login
+        if self._nar is not None:
+            self._engine.spi_taken = self._nar.spi_taken
         self._service = IkeService(
             self._engine,
             dataplane,
@@ -191,6 +213,7 @@ class Appliance:
             reload=self._reload_by_control,
             failures=self._failures,
             agents=lambda: self._mobility,
+            nar=lambda: self._nar,
             **({} if self._tcp is None else {"named": self._tcp.names.in_view}),
         )
         self._events.record = self._failures
@@ -205,6 +228,8 @@ class Appliance:
             loop.add_reader(descriptor, self._dataplane_readable)
         if self._mobility is not None:
             self._mobility.start()
+        if self._nar is not None:
+            await self._nar.start()
         if self._control is not None:
             await self._control.start(self._queries.handle)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
@@ -221,6 +246,7 @@ class Appliance:
         if self._tcp is not None:
             where += ", TCP " + ", ".join(map(str, self._tcp.listening))
         agents = "" if self._mobility is None else f"; {self._mobility.summary()}"
+        agents += "" if self._nar is None else f"; {self._nar.summary()}"
         self._log.info(
             "started",
             text=f"gateway is ready: {len(config.connections)} connections, IKE on {where}{agents}",
@@ -332,6 +358,7 @@ class Appliance:
         except OSError as error:
             self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
         self._reload_mobility(plan)
+        await self._reload_nar()
         self._engine.mobility = login
         self._backends.reload(backends)
         self._engine.reconfigure(connections, now, self._factory.pools(self._config))
@@ -339,6 +366,16 @@ class Appliance:
         count = len(changes)
         self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)
         return [], [str(change) for change in changes]
+
+    async def _reload_nar(self) -> None:
+        """The first server and the end of the last one wait for a restart."""
+        planner = self._factory.nar(self._config)
+        if self._nar is None or planner is None:
+            return
+        try:
+            await self._nar.reload(planner)
+        except (OSError, TransportError) as error:
+            self._log.error("reload_change", text=f"reload: NAR: {error}")
 
     def _reload_mobility(self, plan: MobilityPlan | None) -> None:
         if self._mobility is None or plan is None:
@@ -396,6 +433,7 @@ class Appliance:
             "failed_logins": self._failures.total,
             **({"tcp": self._tcp.facts()} if self._tcp is not None else {}),
             **({"mobility": self._mobility.facts()} if self._mobility is not None else {}),
+            **({"nar": self._nar.facts()} if self._nar is not None else {}),
         }
 
     def _api_report(self, report: dict[str, object]) -> None:

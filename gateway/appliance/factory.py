@@ -22,6 +22,8 @@ from gateway.ike.transport import IkeSockets
 
 if TYPE_CHECKING:
     from gateway.appliance.mobility import Mobility
+    from gateway.appliance.nar.composition import AskUser, Nar
+    from gateway.appliance.nar.plan import Planner
 
 
 class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
@@ -31,6 +33,11 @@ class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
     """Whether it makes debug events."""
     mobility: MobilityAuthority | None
     """The home addresses that logins bring."""
+    spi_taken: Callable[[int], bool] | None
+    """Inbound SPIs that clients of a NAR server have."""
+
+    def has_child_spi(self, spi_in: int) -> bool:
+        """Whether a child SA has this inbound SPI."""
 
     def close_all(self, now: float) -> None:
         """Say goodbye to every peer."""
@@ -97,6 +104,19 @@ class Factory(Protocol):
         self, plan: MobilityPlan, sessions: VpnFaSessions, emit: Callable[[Event], None]
     ) -> "Mobility":
         """The agents with their sockets and their dataplane, not started."""
+
+    def nar(self, config: Config) -> "Planner | None":
+        """What is wanted of the NAR servers; None when none is configured."""
+
+    def nar_servers(
+        self,
+        planner: "Planner",
+        *,
+        ask_user: "AskUser",
+        spi_in_use: Callable[[int], bool],
+        emit: Callable[[Event], None],
+    ) -> "Nar":
+        """The servers with their ports and their dataplane, not started."""
 
     def engine(
         self,

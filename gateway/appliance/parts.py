@@ -29,6 +29,8 @@ from gateway.users.store import UserBase
 
 if TYPE_CHECKING:
     from gateway.appliance.mobility import Mobility
+    from gateway.appliance.nar.composition import AskUser, Nar
+    from gateway.appliance.nar.plan import Planner
 
 
 T = TypeVar("T")
@@ -47,7 +49,8 @@ def _without_os_errors(config: Config, make: Callable[[Config], T]) -> T:
 class Parts:
     """The parts of a gateway with the kernel's dataplane and IKE.
 
-    What only mobility agents need is imported when there are some: most gateways have none.
+    What only mobility agents or NAR servers need is imported when there are some: most gateways
+    have none.
     """
 
     def load(self, path: Path) -> Config:
@@ -153,3 +156,29 @@ class Parts:
         from gateway.appliance.mobility_parts import MobilityParts  # noqa: PLC0415
 
         return Mobility(plan, MobilityParts(), sessions, emit)
+
+    def nar(self, config: Config) -> "Planner | None":
+        """What is wanted of the NAR servers; None when none is configured."""
+        if not config.needs_nar:
+            return None
+        from gateway.appliance.nar.parts import nar_planner  # noqa: PLC0415 - see the class
+
+        return nar_planner(config)
+
+    def nar_servers(
+        self,
+        planner: "Planner",
+        *,
+        ask_user: "AskUser",
+        spi_in_use: Callable[[int], bool],
+        emit: Callable[[Event], None],
+    ) -> "Nar":
+        """The servers with their ports and their dataplane, not started.
+
+        Raises DataplaneUnavailableError, OSError and
+        :class:`gateway.appliance.nar.listener.NarListenError`.
+        """
+        from gateway.appliance.nar.composition import Nar  # noqa: PLC0415 - see the class
+        from gateway.appliance.nar.parts import NarParts  # noqa: PLC0415
+
+        return Nar(planner, NarParts(), ask_user=ask_user, spi_in_use=spi_in_use, emit=emit)

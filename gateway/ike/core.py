@@ -65,6 +65,9 @@ TimerKey = tuple[TimerKind, bytes | int | str]
 class Core:
     """The shared part of an engine; the exchange modules are functions over it."""
 
+    spi_taken: Callable[[int], bool] | None = None
+    """Inbound SPIs that somebody else has at our addresses (clients of a NAR server)."""
+
     def __init__(  # noqa: PLR0917 - one fact each
         self,
         settings: EngineSettings,
@@ -194,7 +197,9 @@ class Core:
         """An unused inbound SPI for a child SA."""
         while True:
             spi = int.from_bytes(self.random(4), "big")
-            if spi >= FIRST_CHILD_SPI and spi not in self.children:
+            if spi < FIRST_CHILD_SPI or spi in self.children:
+                continue
+            if self.spi_taken is None or not self.spi_taken(spi):
                 return spi
 
     def take_reqid(self, connection: str) -> int:

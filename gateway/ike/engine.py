@@ -167,6 +167,19 @@ class IkeEngine:
         self._core.mobility = authority
 
     @property
+    def spi_taken(self) -> Callable[[int], bool] | None:
+        """Inbound SPIs that somebody else has at our addresses, and child SAs must not get."""
+        return self._core.spi_taken
+
+    @spi_taken.setter
+    def spi_taken(self, taken: Callable[[int], bool] | None) -> None:
+        self._core.spi_taken = taken
+
+    def has_child_spi(self, spi_in: int) -> bool:
+        """Whether a child SA has this inbound SPI."""
+        return spi_in in self._core.children
+
+    @property
     def counters(self) -> dict[str, int]:
         """What happened how often, by name."""
         return self._core.counters

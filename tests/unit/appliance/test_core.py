@@ -145,6 +145,9 @@ class FakeParts:
     def mobility_login(self, config: Any) -> Any:
         return None
 
+    def nar(self, config: Any) -> Any:
+        return None
+
     def engine(
         self, config: Any, connections: Any, dataplane: Any, find_user: Any, *, debug: bool
     ) -> Any:

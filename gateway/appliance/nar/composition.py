@@ -1,0 +1,476 @@
+"""The NAR servers of this box: engines, ports, dataplane, disk, addresses. No protocol logic."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from ipaddress import IPv4Address
+from typing import Final, Protocol
+
+from gateway.appliance.nar.addresses import AddressMonitor
+from gateway.appliance.nar.audit import Audit
+from gateway.appliance.nar.ledger import Bounds
+from gateway.appliance.nar.listener import Listener, NarListenError, descriptors_for
+from gateway.appliance.nar.plan import NarPlan, NarServerPlan, Planner
+from gateway.appliance.nar.resolver import NameResolver
+from gateway.appliance.nar.server import RunningServer
+from gateway.appliance.nar.service import NarService
+from gateway.appliance.nar.store import NarStore
+from gateway.dataplane.nar import NarDataplane, NarSettings
+from gateway.domain.event import Event, Severity
+from gateway.domain.nar import NarMapping, NarProtocol, NarTuple
+from gateway.domain.user_auth import Answer, PasswordQuestion
+from gateway.nar.outputs import AskPassword, Resolve
+from gateway.nar.policy import NarServerPolicy
+from gateway.nar.service import NarEngine, Occupied
+
+SWEEP_S: Final = 30.0
+FAREWELL_S: Final = 0.5
+"""How long a clean stop waits for the last notices to leave."""
+MAX_KEPT_SPIS: Final = 1 << 31
+"""Of larger ranges the IKE engine avoids only what is leased."""
+_SPI_PROTOCOLS: Final = frozenset({NarProtocol.ESP, NarProtocol.AH})
+
+AskUser = Callable[[PasswordQuestion, Callable[[Answer], None]], None]
+"""Asks the backends that IKE logins use, within the same limits on guessing."""
+
+
+class KernelSide(NarDataplane, Protocol):
+    """A dataplane with a slow path."""
+
+    def event_fds(self) -> Sequence[int]:
+        """Readable when packets wait for user space."""
+
+    def read_events(self) -> object:
+        """Judge a bounded number of them."""
+
+
+class Makers(Protocol):
+    """Makes the parts; see :class:`gateway.appliance.nar.parts.NarParts`."""
+
+    def engine(self, policy: NarServerPolicy, occupied: Occupied) -> NarEngine:
+        """Without any session."""
+
+    def dataplane(self, settings: NarSettings) -> KernelSide:
+        """Started."""
+
+
+class Nar:
+    """All of it, while it runs. Construct with privileges; :meth:`start`; at last the stops.
+
+    Raises OSError, DataplaneUnavailableError and
+    :class:`gateway.appliance.nar.listener.NarListenError` when it cannot be set up.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        makers: Makers,
+        *,
+        ask_user: AskUser,
+        spi_in_use: Callable[[int], bool],
+        emit: Callable[[Event], None],
+        addresses: Callable[[], AddressMonitor] = AddressMonitor,
+    ) -> None:
+        """``spi_in_use`` knows the inbound SPIs of our own IKE engine."""
+        self._loop = asyncio.get_running_loop()
+        self._planner, self._makers = planner, makers
+        self._ask_user, self._spi_in_use, self._emit = ask_user, spi_in_use, emit
+        self._listeners: dict[str, Listener] = {}
+        self._records: dict[str, list[bytes]] = {}
+        """Sessions of the last run whose server has no address yet."""
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._changes: set[asyncio.Task[None]] = set()
+        self._changing = asyncio.Lock()
+        self._started = self._stopped = False
+        self._kept_spis: tuple[range, ...] = ()
+        self._watched: tuple[int, ...] = ()
+        self._monitor = addresses()
+        try:
+            self._plan = self._bounded(self._make_plan(planner))
+            plan = self._plan
+            for one in plan.servers:
+                self._listeners[one.policy.name] = Listener(one)
+            self._dataplane = makers.dataplane(plan.settings)
+        except BaseException:
+            self.close()
+            raise
+        self._resolver = NameResolver()
+        self._store = NarStore(plan.state_dir, emit, Bounds(plan.audit_rows, plan.audit_age_s))
+        self._service = NarService(
+            self._dataplane,
+            store=self._store,
+            asker=self,
+            clock=self._loop.time,
+            call_at=self._loop.call_at,
+            call_soon=self._loop.call_soon,
+            emit=emit,
+        )
+        self._use_plan(plan)
+
+    def _make_plan(self, planner: Planner) -> NarPlan:
+        return planner(self._monitor.address_of, self._monitor.local)
+
+    def _bounded(self, plan: NarPlan) -> NarPlan:
+        """No more connections than the process may have files."""
+        possible, wanted = descriptors_for(one.policy.max_connections for one in plan.servers)
+        if possible >= wanted:
+            return plan
+        text = (
+            f"this process may have {possible} connections of NAR clients instead of {wanted}:"
+            " raise LimitNOFILE of its service, or lower max_connections"
+        )
+        fields: dict[str, object] = {"possible": possible, "wanted": wanted}
+        self._emit(Event("nar_few_descriptors", text, Severity.WARNING, fields))
+        servers = tuple(
+            replace(
+                one,
+                policy=replace(
+                    one.policy,
+                    max_connections=max(one.policy.max_connections * possible // wanted, 1),
+                ),
+            )
+            for one in plan.servers
+        )
+        return replace(plan, servers=servers)
+
+    def _use_plan(self, plan: NarPlan) -> None:
+        self._plan = plan
+        self._store.bounds = Bounds(plan.audit_rows, plan.audit_age_s)
+        self._service.audit = Audit(self._store) if plan.audit else None
+        ranges = tuple(one.policy.spis for one in plan.servers)
+        self._kept_spis = ranges if sum(map(len, ranges)) <= MAX_KEPT_SPIS else ()
+
+    # -- what others see -------------------------------------------------------------------
+
+    @property
+    def servers(self) -> Mapping[str, NarEngine]:
+        """The engines that serve, by name."""
+        return {name: one.engine for name, one in self._service.servers.items()}
+
+    @property
+    def audit(self) -> Audit | None:
+        """Who held what, and when; None: nothing is written down."""
+        return self._service.audit
+
+    def flush(self, now: float) -> None:
+        """Carry out what engines ask for; call it after anything that drove one."""
+        self._service.flush(now)
+
+    def clients(self) -> list[dict[str, object]]:
+        """Sessions of all servers."""
+        found = self.servers.items()
+        return [{"server": name, **one} for name, engine in found for one in engine.clients()]
+
+    def mappings(self) -> list[dict[str, object]]:
+        """Leases of all servers."""
+        found = self.servers.items()
+        return [{"server": name, **one} for name, engine in found for one in engine.mappings()]
+
+    def end_lease(self, key: NarTuple, reason: str) -> bool:
+        """End one; whether there was one."""
+        now = self._loop.time()
+        ended = any(engine.end_lease(key, now, reason) for engine in self.servers.values())
+        self.flush(now)
+        return ended
+
+    def end_client(self, client: IPv4Address, reason: str) -> int:
+        """End all leases of a client; how many there were."""
+        now = self._loop.time()
+        ended = sum(engine.end_client(client, now, reason) for engine in self.servers.values())
+        self.flush(now)
+        return ended
+
+    def spi_taken(self, spi: int) -> bool:
+        """Whether our own IKE engine has to choose another one: it is, or may be, lent."""
+        return self._service.spi_leased(spi) or any(spi in one for one in self._kept_spis)
+
+    def summary(self) -> str:
+        """The servers in a few words."""
+        names = [one.policy.name for one in self._plan.servers]
+        waiting = [name for name in names if name not in self._service.servers]
+        text = f"NAR server{'s' * (len(names) > 1)} {', '.join(names)}"
+        return text + (f" ({', '.join(waiting)} without an address yet)" if waiting else "")
+
+    def facts(self) -> dict[str, object]:
+        """What a status page shows."""
+        servers: dict[str, object] = {}
+        for one in self._plan.servers:
+            name = one.policy.name
+            running, listener = self._service.servers.get(name), self._listeners.get(name)
+            servers[name] = {
+                "listen": [str(where) for where in (listener.listening if listener else ())],
+                **({"state": "waiting for an address"} if running is None else running.facts()),
+            }
+        return {
+            "servers": servers,
+            "leases": len(self._service.held),
+            "foreign_mappings": len(self._service.foreign),
+            "counters": {
+                "service": dict(self._service.counters),
+                "store": dict(self._store.counters),
+                "resolver": dict(self._resolver.counters),
+            },
+            "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
+        }
+
+    # -- mobile nodes that negotiate nothing (draft 004 section 2.6.3) -------------------------
+
+    def set_foreign_mapping(self, mapping: NarMapping) -> str | None:
+        """Deliver what a foreign agent learnt from a registration; None, or why not."""
+        address = mapping.tuple.address
+        if all(address not in one.policy.addresses for one in self._plan.servers):
+            return f"no NAR server lends {address}"
+        return self._service.set_foreign(mapping)
+
+    def remove_foreign_mapping(self, key: NarTuple) -> None:
+        """Deliver it no more. Removing what is not there is fine."""
+        self._service.remove_foreign(key)
+
+    # -- start -----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take the leases of the last run up, then serve. Raises OSError."""
+        now = self._loop.time()
+        self._records = self._store.open()
+        for one in self._plan.servers:
+            self._make_server(one, now)
+        self._service.flush(now, before_commit=self._dataplane.adopt)
+        self._store.start(self._service.held)
+        self._started = True
+        self._alive()
+        self._sweep()
+        self._loop.add_reader(self._monitor.fileno(), self._addresses_changed)
+        self._watch_queue()
+        for one in self._plan.servers:
+            await self._listen(one)
+        for name in [name for name in self._records if name not in self._listeners]:
+            self._records.pop(name)  # a server that is configured no more
+        if self._monitor.read():  # meanwhile
+            self._addresses_changed()
+
+    def _make_server(self, plan: NarServerPlan, now: float) -> RunningServer | None:
+        policy = plan.policy
+        if not policy.addresses:
+            where = ", ".join(plan.interfaces) or "its interfaces"
+            text = f"NAR server {policy.name} waits: {where} has no IPv4 address to lend"
+            self._emit(Event("nar_waits", text, Severity.WARNING, {"server": policy.name}))
+            return None
+        server = RunningServer(
+            policy,
+            self._makers.engine(policy, self._occupied),
+            self._resolver,
+            clock=self._loop.time,
+            touched=self._service.touch,
+        )
+        self._service.servers[policy.name] = server
+        records = self._records.pop(policy.name, None)
+        if records:
+            server.engine.restore(records, now)
+        return server
+
+    async def _listen(self, plan: NarServerPlan) -> None:
+        server = self._service.servers.get(plan.policy.name)
+        if server is not None:
+            await self._listeners[plan.policy.name].start(server.connections)
+
+    def _occupied(self, protocol: NarProtocol, address: IPv4Address, value: int) -> bool:
+        if protocol in _SPI_PROTOCOLS and self._spi_in_use(value):
+            return True
+        return self._dataplane.occupied(protocol, address, value)
+
+    def _alive(self) -> None:
+        self._dataplane.alive()
+        every = self._plan.settings.dead_after_s / 3.0
+        self._timers["alive"] = self._loop.call_later(every, self._alive)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for server in self._service.servers.values():
+            server.proxy.sweep(now)
+        self._timers["sweep"] = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _watch_queue(self) -> None:
+        """The queue's descriptors may be others after a change of the dataplane."""
+        for descriptor in self._watched:
+            self._loop.remove_reader(descriptor)
+        self._watched = tuple(self._dataplane.event_fds())
+        for descriptor in self._watched:
+            self._loop.add_reader(descriptor, self._dataplane.read_events)
+
+    # -- questions -------------------------------------------------------------------------
+
+    def ask_password(self, server: RunningServer, output: AskPassword) -> None:
+        """To the backend, and back with the answer."""
+
+        def answered(answer: Answer) -> None:
+            server.engine.user_answered(output.ticket, answer, self._loop.time())
+            self._service.touch()
+
+        self._ask_user(output.question, answered)
+
+    def resolve(self, server: RunningServer, output: Resolve) -> None:
+        """To the name servers, and back with the answer."""
+        done = partial(self._resolved, server, output.ticket)
+        self._resolver.ask(output.name, output.ipv6, done)
+
+    def _resolved(self, server: RunningServer, ticket: int, found: Sequence[object]) -> None:
+        server.engine.resolved(ticket, found, self._loop.time())  # type: ignore[arg-type]
+        self._service.touch()
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def _addresses_changed(self) -> None:
+        try:
+            changed = self._monitor.read()
+        except OSError as error:
+            text = f"addresses of interfaces cannot be read: {error}"
+            self._emit(Event("nar_addresses_unknown", text, Severity.WARNING))
+            return
+        if changed:
+            task = self._loop.create_task(self._follow_addresses())
+            self._changes.add(task)
+            task.add_done_callback(self._changes.discard)
+
+    async def _follow_addresses(self) -> None:
+        """An interface has another address, or one at last: leases move, servers begin."""
+        async with self._changing:
+            if not self._stopped:
+                try:
+                    await self._apply(self._bounded(self._make_plan(self._planner)))
+                except (OSError, NarListenError) as error:
+                    text = f"NAR could not follow a change of addresses: {error}"
+                    self._emit(Event("nar_change_failed", text, Severity.WARNING))
+
+    async def reload(self, planner: Planner) -> None:
+        """Use another configuration; leases stay where they still may be.
+
+        Raises OSError and :class:`gateway.appliance.nar.listener.NarListenError`; then some of
+        the old configuration stays in force.
+        """
+        async with self._changing:
+            self._planner = planner
+            await self._apply(self._bounded(self._make_plan(planner)))
+
+    async def _apply(self, plan: NarPlan) -> None:
+        before = {one.policy.name: one for one in self._plan.servers}
+        now = self._loop.time()
+        problems: list[str] = []
+        plan = replace(plan, servers=tuple(_keeping_old(one, before) for one in plan.servers))
+        settings = _lending(plan)
+        if settings != self._plan.settings:
+            # First: leases that move need their new address there.
+            self._dataplane.reconfigure(settings)
+            self._watch_queue()
+        self._use_plan(replace(plan, settings=settings))
+        for one in plan.servers:
+            problems += await self._apply_server(one, now)
+        for name in before.keys() - {one.policy.name for one in plan.servers}:
+            self._end_server(name, now)
+        self._service.flush(now)
+        if problems:
+            raise NarListenError("; ".join(problems))
+
+    async def _apply_server(self, wanted: NarServerPlan, now: float) -> list[str]:
+        name = wanted.policy.name
+        running = self._service.servers.get(name)
+        if running is not None and wanted.policy.addresses:
+            self._move(running, wanted, now)
+        elif running is None:
+            self._make_server(wanted, now)
+            self._service.flush(now)
+        try:
+            if name not in self._listeners:
+                self._listeners[name] = Listener(wanted)
+            else:
+                await self._listeners[name].reload(wanted)
+            await self._listen(wanted)
+        except (NarListenError, OSError) as error:
+            return [str(error)]
+        return []
+
+    def _move(self, running: RunningServer, wanted: NarServerPlan, now: float) -> None:
+        """Another policy; leases at addresses that are gone move to those that came."""
+        before, after = running.policy.addresses, wanted.policy.addresses
+        if running.policy == wanted.policy:
+            return
+        gone = [one for one in before if one not in after]
+        come = [one for one in after if one not in before] or list(after)
+        if gone and wanted.interfaces:
+            for number, old in enumerate(gone):
+                new = come[min(number, len(come) - 1)]
+                text = f"NAR server {running.name}: address {old} is {new} now"
+                fields: dict[str, object] = {"server": running.name, "old": str(old)}
+                self._emit(Event("nar_address_changed", text, fields={**fields, "new": str(new)}))
+                running.engine.address_changed(old, new, now)
+        running.policy = wanted.policy
+        running.engine.reconfigure(wanted.policy, now)
+
+    def _end_server(self, name: str, now: float) -> None:
+        """The configuration names it no more: nobody may anything, and it is gone."""
+        listener = self._listeners.pop(name, None)
+        if listener is not None:
+            listener.close()
+        running = self._service.servers.get(name)
+        if running is None:
+            return
+        running.engine.reconfigure(replace(running.policy, rules=(), trusted=()), now)
+        clients = {str(one.get("client")) for one in running.engine.clients()}
+        for client in clients:
+            running.engine.end_client(IPv4Address(client), now, "the server is gone")
+        self._service.flush(now)
+        running.stop("the server is gone")
+        self._service.flush(now)
+        del self._service.servers[name]
+
+    # -- stop ------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Serve no more; leases go on for the next process."""
+        self._stopped = True
+        if not self._started:
+            return
+        now = self._loop.time()
+        for listener in self._listeners.values():
+            listener.close()
+        for handle in self._timers.values():
+            handle.cancel()
+        self._loop.remove_reader(self._monitor.fileno())
+        for descriptor in self._watched:
+            self._loop.remove_reader(descriptor)
+        servers = list(self._service.servers.values())
+        for server in servers:
+            server.engine.stopping(now)
+        self._service.flush(now)
+        self._dataplane.alive()
+        self._service.stop()
+        for server in servers:
+            server.stop("the gateway stops")
+        self._resolver.stop()
+        await self._store.stop()
+        await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """Close ports and the dataplane, whose mappings go on for the next process."""
+        for listener in self._listeners.values():
+            listener.close()
+        if hasattr(self, "_dataplane"):
+            self._dataplane.close(keep=True)
+        self._monitor.close()
+
+
+def _keeping_old(wanted: NarServerPlan, before: Mapping[str, NarServerPlan]) -> NarServerPlan:
+    """While an interface has no address, its server goes on with the last one: it may come back."""
+    known = before.get(wanted.policy.name)
+    if wanted.policy.addresses or known is None or known.interfaces != wanted.interfaces:
+        return wanted
+    return replace(wanted, policy=replace(wanted.policy, addresses=known.policy.addresses))
+
+
+def _lending(plan: NarPlan) -> NarSettings:
+    """The dataplane's settings with the addresses that are really lent."""
+    lent = {one.policy.name: one.policy.addresses for one in plan.servers}
+    servers = tuple(
+        replace(one, addresses=lent.get(one.name, one.addresses)) for one in plan.settings.servers
+    )
+    return replace(plan.settings, servers=servers)

@@ -1,0 +1,55 @@
+"""One NAR server that serves: its engine, its connections and its proxy."""
+
+from collections.abc import Callable
+
+from gateway.appliance.nar.connections import Connections
+from gateway.appliance.nar.proxy import Proxy
+from gateway.appliance.nar.udp_relay import Resolving
+from gateway.nar.policy import NarServerPolicy
+from gateway.nar.service import NarEngine
+
+
+class RunningServer:
+    """Joined; no logic."""
+
+    def __init__(
+        self,
+        policy: NarServerPolicy,
+        engine: NarEngine,
+        resolver: Resolving,
+        *,
+        clock: Callable[[], float],
+        touched: Callable[[], None],
+    ) -> None:
+        self.policy = policy
+        self.engine = engine
+        self.proxy = Proxy(engine, resolver, clock=clock, touched=touched, leased=self._leased)
+        self.connections = Connections(engine, clock=clock, touched=touched, gone=self.proxy.gone)
+
+    @property
+    def name(self) -> str:
+        """As in the configuration."""
+        return self.policy.name
+
+    def _leased(self, port: int) -> bool:
+        return any(port in ports for ports in self.policy.ports)
+
+    def facts(self) -> dict[str, object]:
+        """For a status page."""
+        policy = self.policy
+        return {
+            "addresses": [str(one) for one in policy.addresses],
+            "tunnel_address": str(policy.tunnel_address),
+            "connections": len(self.connections),
+            "relays": len(self.proxy),
+            "counters": {**self.connections.counters, **_prefixed("proxy_", self.proxy.counters)},
+        }
+
+    def stop(self, why: str) -> None:
+        """Close all connections; what waits to be sent still goes out if it can."""
+        self.connections.close_all(why)
+        self.proxy.stop()
+
+
+def _prefixed(prefix: str, counters: dict[str, int]) -> dict[str, int]:
+    return {prefix + name: value for name, value in counters.items()}
