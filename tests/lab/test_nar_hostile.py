@@ -69,6 +69,7 @@ def configuration(folder: Path) -> str:
         backend="local",
         require_tls=False,
         handshake_s=HANDSHAKE_S,
+        grace_s=0,
         max_connections_per_source=PER_SOURCE,
         icmp_ids=f"{0xC000}-{0xC000 + IDS - 1}",
         forbidden=[MANAGEMENT],
@@ -85,6 +86,7 @@ def bed() -> Iterator[NarBed]:
 @pytest.fixture(autouse=True)
 def unharmed(bed: NarBed) -> Iterator[None]:
     """Whatever is sent, the box goes on, and says nothing of an error of its own."""
+    wait_until(lambda: not bed.mappings(), 10, "the leases of the last test to be over")
     yield
     assert bed.n.running()
     assert "Traceback" not in bed.n.output()
