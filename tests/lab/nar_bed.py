@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from gateway.lab.appliance import Appliance
 from gateway.lab.capture import Capture, Finding, judge, merge
 from gateway.lab.nar import plan
 from gateway.lab.nar.instrument import LEASES, L2tpIds, RawClient, SocksReply, leasing
-from gateway.lab.nar.presence import FLAGS, Presence
+from gateway.lab.nar.presence import FLAGS, YS_NETWORK, Presence
 from gateway.lab.nar.topology import NarLab
 from gateway.lab.processes import LabError, wait_until
 
@@ -33,6 +33,7 @@ class Session:
         *,
         shared: IPv4Address | None = None,
         flags: int = LEASES,
+        networks: Sequence[object] = (YS_NETWORK, plan.HOME_NETWORK),
         **keys: Any,
     ) -> None:
         self.host, self.delivery = host, delivery
@@ -46,7 +47,7 @@ class Session:
                 raise LabError(f"{host}: L2TP-ASSOCIATE was answered with {ids.reply}")
         self.presence = Presence(
             bed.lab, host, delivery, shared or self.mode.address, l2tp=ids,
-            server=keys.get("server", (plan.NA, 0))[0],
+            server=keys.get("server", (plan.NA, 0))[0], networks=networks,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -139,8 +140,9 @@ class NarBed:
         return judge(merge(pcaps, self.lab.folder / f"all-{self._number}.pcap"), checksums=True)
 
     def mappings(self) -> list[dict[str, Any]]:
-        """What the box says is lent now."""
-        return list(self.n.call("nar-mappings")["items"])
+        """What the box says is lent now; `value` as a number."""
+        found = self.n.call("nar-mappings", limit=200)["items"]
+        return [{**mapping, "value": number(mapping["value"])} for mapping in found]
 
     def stop(self) -> None:
         for host in list(self.boxes):
@@ -159,6 +161,11 @@ def nar_bed() -> Iterator[NarBed]:
     finally:
         bed.stop()
         lab.down()
+
+
+def number(value: str) -> int:
+    """A port, an identifier, an SPI or an inner address, as the control socket shows it."""
+    return int(IPv4Address(value)) if "." in value else int(value, 0)
 
 
 def leased(reply: SocksReply) -> int:

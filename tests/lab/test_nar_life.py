@@ -118,10 +118,9 @@ def test_restart_with_traffic_running(long_leases: NarBed, delivery: str, *, kil
     bed = long_leases
     session = bed.session("x1", delivery)
     control = session.control
-    control.release()
     with contextlib.ExitStack() as ends:
         ends.callback(session.presence.end)
-        token = control.session()[1]
+        token = control.token
         port = leased(control.ask(UDP_ASSOCIATE, Y, 5500, flags=0x01))
         tcp_port = leased(control.ask(CONNECT, Y, 8500))
         near = ends.enter_context(datagram_socket(bed.lab, "x1", session.source, port))

@@ -100,6 +100,8 @@ class RawClient:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.notices: list[Notice] = []
+        self.token = b""
+        """Of the last session that the server granted."""
         self._waiting = b""
         sock = netns.socket_in(lab.namespace(host), socket.AF_INET, socket.SOCK_STREAM)
         sock.settimeout(PATIENCE_S)
@@ -244,7 +246,9 @@ class RawClient:
 
     def session(self, token: bytes = bytes(16)) -> tuple[int, bytes, int, int]:
         """SESSION: the reply's code, token, lease time and grace time in seconds."""
-        return self._nar(SESSION, token, ">16sII")
+        answer = self._nar(SESSION, token, ">16sII")
+        self.token = answer[1]
+        return answer
 
     def renew(self) -> tuple[int, int]:
         """RENEW: the reply's code and the lease time in seconds."""
