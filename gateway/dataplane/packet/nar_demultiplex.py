@@ -76,7 +76,8 @@ def sent(
 ) -> Entry | None:
     """The mapping that the packet belongs to by its source: what answers it belongs to it.
 
-    IPsec packets do not tell their mapping: one of ``client`` with the peer is found, or without
+    IPsec packets do not tell their mapping: one of ``client``, as
+    :func:`~gateway.dataplane.packet.nar_tables.way` has it, with the peer is found; without
     ``client`` the mapping with the peer, if all of these are of one client.
     """
     at = payload_at(packet)

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.dataplane.packet import icmp
 from gateway.dataplane.packet.nar_demultiplex import arriving, sent
-from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables
+from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables, way
 from gateway.domain.nar import Delivery
 from gateway.domain.wire import WireError
 
@@ -22,7 +22,7 @@ def end_to_end(tables: NarTables, end: ClientEnd, inner: bytes, delivery: Delive
         return None
     if icmp.is_error(inner):
         return _error(tables, end, inner, delivery)
-    found = sent(tables.outside, inner, end.address)
+    found = sent(tables.outside, inner, way(end.address, delivery))
     if found is None or not _is_its(found, end, delivery):
         return None
     return found if may_send_to(found, inner[16:20]) else None
@@ -30,7 +30,7 @@ def end_to_end(tables: NarTables, end: ClientEnd, inner: bytes, delivery: Delive
 
 def translated(tables: NarTables, packet: bytes) -> Entry | None:
     """The mapping by which the packet of a client leaves with Nb as its source; None for none."""
-    found = sent(tables.inside, packet, packet[12:16])
+    found = sent(tables.inside, packet, way(packet[12:16], Delivery.TRANSLATED))
     if found is None or packet[16] in _NO_HOST:
         return None
     if found.mapping.tuple.protocol.is_tunnel:

@@ -13,6 +13,7 @@ from gateway.dataplane.packet.ipv4 import OuterHeader
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
 
 ANY_PEER: Final = b""
+_WAYS: Final = {delivery: bytes((number,)) for number, delivery in enumerate(Delivery)}
 MAX_AMBIGUOUS: Final = 16
 """How many mappings are looked at to find out whether they are all of one client."""
 
@@ -34,6 +35,11 @@ class ClientEnd:
     mtu: int = 0xFFFF
     """What routers on the way to it have said, until :attr:`mtu_until` (RFC 2003 section 5.1)."""
     mtu_until: float = 0.0
+
+
+def way(client: bytes, delivery: Delivery) -> bytes:
+    """What stands for a client's packets by one kind of delivery in keys."""
+    return client + _WAYS[delivery]
 
 
 class Entry:
@@ -116,7 +122,7 @@ class TupleTable:
         self.ipsec = Choices()
         """By protocol, destination and SPI."""
         self.ipsec_of_client = Choices()
-        """Outgoing: by protocol, source, client and peer."""
+        """Outgoing: by protocol, source, client with delivery, and peer."""
         self.ipsec_with_peer = Choices()
         """Outgoing, when the client is to be found: by protocol, source and peer."""
         self.tunnels = Choices()
@@ -152,7 +158,8 @@ class TupleTable:
                 yield self.tunnel_ends, ends
         else:
             yield self.ipsec, protocol + address + value.to_bytes(4, "big")
-            yield self.ipsec_of_client, protocol + address + entry.end.address + entry.peer
+            client = way(entry.end.address, entry.mapping.delivery)
+            yield self.ipsec_of_client, protocol + address + client + entry.peer
             yield self.ipsec_with_peer, protocol + address + entry.peer
 
     def _with_ports(self, key: NarTuple, address: bytes, port: bytes) -> tuple[Choices, bytes]:
