@@ -23,6 +23,7 @@ from gateway.cli.mobility_host_checks import (
     mobility_verdicts,
     outside_verdicts,
 )
+from gateway.cli.nar_host_checks import nar_verdicts
 from gateway.cli.output import console
 from gateway.cli.routes import routes_in_use
 from gateway.cli.verdict import State, Verdict
@@ -69,6 +70,8 @@ def _configured(config: Config) -> Iterator[Verdict]:
     if config.has_mobility_agents:
         counts += f", home agents: {len(config.own_home_agents)}"
         counts += f", foreign agents: {len(config.foreign_agents)}"
+    if config.needs_nar:
+        counts += f", NAR servers: {len(config.nar)}"
     yield Verdict("configuration", str(config.path), "ok", counts)
     for warning in config.warnings:
         if not _about_validity(warning):  # certificates have verdicts of their own
@@ -80,6 +83,7 @@ def _configured(config: Config) -> Iterator[Verdict]:
     runs, routes = gateway_runs(config.control_socket), routes_in_use()
     yield from addresses_and_ports(config, ours=runs)
     yield from mobility_verdicts(config, routes, ours=runs)
+    yield from nar_verdicts(config, routes, ours=runs)
     yield from forwarding(config)
     yield from pools_and_routes(config, routes)
     yield from outside_verdicts(config)

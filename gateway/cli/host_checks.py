@@ -98,6 +98,7 @@ def forwarding(config: Config, sysctl: Path = Path("/proc/sys")) -> Iterator[Ver
     networks += [pool.network for pool in config.pools.values()]
     networks += [home.network for home in config.home_networks.values()]
     networks += [IPv4Network(a.care_of_address) for a in config.foreign_agents.values()]
+    networks += [IPv4Network(0)] if config.needs_nar else []
     switches = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
     for version in sorted({network.version for network in networks}):
         switch = switches[version]

@@ -29,6 +29,21 @@ def inodes_of_port(
     return found
 
 
+def ports_in_use(
+    protocol: Literal["udp", "tcp"], proc: Path = Path("/proc")
+) -> dict[int, set[str]]:
+    """Local ports of all sockets of this network namespace, with the sockets' inodes."""
+    found: dict[int, set[str]] = {}
+    for table in (protocol, f"{protocol}6"):
+        with contextlib.suppress(OSError):
+            for line in (proc / "self" / "net" / table).read_text().splitlines()[1:]:
+                columns = line.split()
+                if len(columns) >= 10:
+                    port = int(columns[1].rpartition(":")[2], 16)
+                    found.setdefault(port, set()).add(columns[9])
+    return found
+
+
 def _open_files(process: Path) -> Iterator[str]:
     with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to somebody else
         for link in (process / "fd").iterdir():
