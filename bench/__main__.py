@@ -28,6 +28,8 @@ BENCHMARKS = (
     "handover",
     "mip_kernel",
     "mip_forwarding",
+    "nar_leases",
+    "nar_forwarding",
     "node_handover",
 )
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
