@@ -37,16 +37,15 @@ class Enclosure:
         """
 
         def write() -> None:
+            low = min(1024, *ports)
+            # Ports as low as leased ones may be are nobody's privilege in here.
+            (_SYS / "ipv4/ip_unprivileged_port_start").write_text(str(low), "ascii")
             path = _SYS / "ipv4/ip_local_port_range"
             path.write_text(f"{min(ports)} {max(ports)}", "ascii")
             with contextlib.suppress(OSError):
                 (_SYS / "ipv4/tcp_tw_reuse").write_text("1", "ascii")
             with contextlib.suppress(OSError):
                 (_SYS / "ipv6/conf/all/disable_ipv6").write_text("1", "ascii")
-            with contextlib.suppress(OSError):
-                # Ports as low as leased ones may be are nobody's privilege in here.
-                low = min(1024, min(ports))
-                (_SYS / "ipv4/ip_unprivileged_port_start").write_text(str(low), "ascii")
 
         netns.made_in(self.descriptor, write)
 
