@@ -200,6 +200,19 @@ def overhead(
     _by_root(lambda: show_overhead(as_json=as_json))
 
 
+@lab.command()
+def nar(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Two hosts behind one address, each with IPsec to the same gateway outside, without UDP.
+
+    The exit status is 0 when both tunnels work.
+    """
+    from gateway.lab.nar.story import show
+
+    _by_root(lambda: show(as_json=as_json).holds)
+
+
 def _by_root(holds: Callable[[], bool]) -> None:
     from gateway.lab.processes import LabError
 

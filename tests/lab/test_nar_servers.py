@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from nar_bed import DELIVERIES, NarBed, leased, nar_bed
 
-from gateway.control.operation import ControlError
+from gateway.control.protocol import ControlError
 from gateway.lab.nar import plan, programs, roles
 from gateway.lab.nar.instrument import ANY, BIND, LEASES, RawClient, leasing, tuple_field
 from gateway.lab.nar.programs import connected, exchange

@@ -199,3 +199,48 @@ def start_server(lab: Lab) -> StrongSwan:
     swan.start()
     swan.load(server_configuration())
     return swan
+
+
+DEVICE = """
+connections {{
+  y {{
+    version = {version}
+    local_addrs = {local}
+    remote_addrs = {remote}
+    vips = 0.0.0.0
+    mobike = no
+    proposals = aes256gcm16-prfsha256-x25519
+    local {{
+      auth = psk
+      id = {local_id}
+    }}
+    remote {{
+      auth = psk
+      id = y.example.com
+    }}
+    children {{
+      net {{
+        remote_ts = {behind}
+        esp_proposals = aes256gcm16
+      }}
+    }}
+  }}
+}}
+secrets {{
+  ike-1 {{
+    secret = "{psk}"
+  }}
+}}
+"""
+
+
+def device_configuration(host: str, local: object) -> str:
+    """swanctl.conf of a client of our own gateway at y, which gives it an inner address."""
+    return DEVICE.format(
+        version=2,
+        local=local,
+        remote=plan.Y,
+        local_id=identity(host),
+        behind=BEHIND_Y,
+        psk=PSK,
+    )
