@@ -7,7 +7,6 @@ every checksum stays right.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Final, Protocol
@@ -17,7 +16,7 @@ from gateway.dataplane.packet import icmp, nar_marks, nar_tunnel
 from gateway.dataplane.packet.icmp import IcmpError
 from gateway.dataplane.packet.nar_demultiplex import arriving, sent
 from gateway.dataplane.packet.nar_outbound import end_to_end, translated
-from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables
+from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables, check
 from gateway.dataplane.packet.nar_translate import (
     destination_to_client,
     error_quoted_outside,
@@ -119,23 +118,26 @@ class NarSteering:
         before = self.tables.entries.get(mapping.tuple)
         if before is not None and before.mapping == mapping and before.end.local == local:
             return
-        server_address = IPv4Address(local)
-        mark = self._numbers.client_mark(server_address, mapping.client, mapping.delivery)
+        # All numbers first: where one lacks, nothing has changed.
+        address, delivery = mapping.tuple.address, mapping.delivery
+        mark = self._numbers.client_mark(IPv4Address(local), mapping.client, delivery)
+        alias = b""
+        if delivery is not Delivery.TRANSLATED:
+            alias = self._numbers.alias(mark, address).packed
+        else:
+            for with_port in (False, True):
+                out_mark = self._numbers.out_mark(address, with_port=with_port)
+                self._out_marks[address.packed, with_port] = out_mark
+        check(mapping.tuple)
         self.remove_mapping(mapping.tuple)
         entry = self.tables.set(mapping, local)
-        way = self._ways.get((entry.end, mapping.delivery))
+        way = self._ways.get((entry.end, delivery))
         if way is None:
-            way = _Way(entry.end, mapping.delivery, mark)
-            self._ways[entry.end, mapping.delivery] = way
+            way = self._ways[entry.end, delivery] = _Way(entry.end, delivery, mark)
             self._by_mark[mark] = way
         way.mappings += 1
         way.uses[entry.address] += 1
-        if mapping.delivery is Delivery.TRANSLATED:
-            for with_port in (False, True):
-                out_mark = self._numbers.out_mark(mapping.tuple.address, with_port=with_port)
-                self._out_marks[entry.address, with_port] = out_mark
-        elif entry.address not in way.aliases:
-            way.aliases[entry.address] = self._numbers.alias(mark, mapping.tuple.address).packed
+        way.aliases[entry.address] = alias
 
     def remove_mapping(self, key: NarTuple) -> None:
         """Forget it; unknown ones are fine."""
@@ -147,7 +149,7 @@ class NarSteering:
         way.uses[entry.address] -= 1
         if not way.uses[entry.address]:
             del way.uses[entry.address]
-            way.aliases.pop(entry.address, None)
+            del way.aliases[entry.address]
         way.mappings -= 1
         if not way.mappings:
             del self._ways[entry.end, entry.mapping.delivery]
@@ -156,11 +158,6 @@ class NarSteering:
     def advance(self, now: float) -> None:
         """Tell the time, in seconds, once for each batch of packets."""
         self._now = now
-
-    @property
-    def marks(self) -> Mapping[int, object]:
-        """Of clients in use."""
-        return self._by_mark
 
     def arrived(self, octets: bytes, mark: int, interface: str) -> Outcome:
         """Decide about a packet before it is routed. Raises nothing.
