@@ -24,31 +24,44 @@ _TOTAL = "How many there are on all pages."
 
 
 class NarClient(Answer):
-    """A session of a NAR client: its control connection, or one that may come back."""
+    """A control connection of a NAR or SOCKS5 client, or a session that lost its own."""
 
-    id: str = Field(description="Names the session.", examples=["90c1f2d30a774be5"])
     server: str = Field(description=_SERVER)
     client: str = Field(description=_CLIENT, examples=["192.168.1.20"])
+    port: int | None = Field(
+        description="Its port of the connection; null: the connection is lost."
+    )
     user: str | None = Field(description=_USER)
-    rule: str | None = Field(description="Name of the rule that counts for it.")
+    rule: str | None = Field(description="Name of the rule that counts for it; null: it fits none.")
+    state: str = Field(
+        description="`negotiating`, `authenticating`, `ready`, `nar`, `proxying`, `relaying`, or "
+        "`lost`: within its grace period.",
+        examples=["nar"],
+    )
+    tls: bool | None = Field(description="The connection is in TLS.")
     address: str | None = Field(
         description="The address that it has parts of.", examples=["203.0.113.5"]
     )
+    target: str | None = Field(description="Whom it named in NAR-MODE; null for anybody.")
     delivery: str | None = Field(description=_DELIVERY)
-    tls: bool | None = Field(description="Its control connection is in TLS; null without one.")
-    connected: bool = Field(description="False: lost, and within its grace period.")
-    renews: bool | None = Field(description="It renews its leases, and can come back to them.")
+    session: str | None = Field(
+        description="Names what it has; null: it has nothing.", examples=["90c1f2d30a774be5"]
+    )
+    resumable: bool | None = Field(
+        description="It renews its leases, and can come back to them with its token."
+    )
     leases: int = Field(description="How many it has.")
     since: str | None = Field(description="Time of its beginning, UTC.")
     expires_in_s: float | None = Field(
-        description="Seconds until it ends unless it renews or comes back; null for never."
+        description="Seconds until its leases end unless it renews or comes back; null: they last"
+        " as long as the connection."
     )
 
 
 class NarLease(Answer):
     """What a client has of an address."""
 
-    id: str = Field(description="Names the lease.", examples=["32_cb007105_41f3a2c7_00000000_0000"])
+    id: str = Field(description="Names the lease.", examples=["esp,203.0.113.5,1106485959,any,any"])
     server: str = Field(description=_SERVER)
     protocol: str = Field(description=_PROTOCOL, examples=["esp"])
     address: str = Field(description="The address outside.", examples=["203.0.113.5"])
@@ -57,7 +70,8 @@ class NarLease(Answer):
     remote_port: int | None = Field(description="Source port of what matches; null for any.")
     client: str = Field(description=_CLIENT, examples=["192.168.1.20"])
     user: str | None = Field(description=_USER)
-    rule: str | None = Field(description="Name of the rule that allows it.")
+    session: str | None = Field(description="Name of the session that has it.")
+    connected: bool | None = Field(description="Its control connection is there.")
     delivery: str = Field(description=_DELIVERY)
     client_port: int | None = Field(description=_CLIENT_PORT)
     peer: str | None = Field(description=_PEER)

@@ -19,32 +19,43 @@ AUDIT_SHOWN = 50
 
 
 def client_table(items: Items) -> RenderableType:
-    """One line for each session."""
+    """One line for each connection, or session without one."""
     if not items:
         return Text("No NAR client.")
-    headings = ("client", "user", "server", "address", "delivery", "leases", "since", "ends in")
+    headings = ("client", "user", "server", "state", "address", "for", "delivery", "leases")
     rows = [
         (
             printable(item.get("client")),
             printable(item.get("user")),
             f"{printable(item.get('server'))} [{printable(item.get('rule'))}]",
+            _state(item),
             printable(item.get("address")),
+            _target(item),
             printable(item.get("delivery")),
             printable(item.get("leases")),
             _when(item.get("since")),
             _ending(item.get("expires_in_s")),
-            _state(item),
         )
         for item in items
     ]
-    return table((*headings, "connection"), rows)
+    return table((*headings, "since", "ends in"), rows)
 
 
 def _state(item: Mapping[str, object]) -> str:
-    if item.get("connected") is not True:
-        return "lost, may come back"
-    words = "TLS" if item.get("tls") is True else "in the clear"
-    return f"{words}, renews" if item.get("renews") is True else words
+    words = [printable(item.get("state"))]
+    if item.get("state") == "lost":
+        words.append("may come back")
+    elif item.get("tls") is True:
+        words.append("TLS")
+    if item.get("resumable") is True:
+        words.append("renews")
+    return ", ".join(words)
+
+
+def _target(item: Mapping[str, object]) -> str:
+    if item.get("state") != "nar":
+        return "-"
+    return printable(item.get("target") or "any")
 
 
 def _when(time: object) -> str:
@@ -173,7 +184,7 @@ def show_audit(
 def end(socket: Path, what: str, server: str | None) -> int:
     """End one lease by its id, or everything of a client by its address."""
     with ControlClient(socket) as client:
-        if "_" in what:
+        if "," in what:
             done = client.call("nar-end-lease", id=what)
             print(f"ended {printable(done.get('lease'))}")
         else:

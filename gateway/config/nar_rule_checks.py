@@ -113,10 +113,10 @@ def _remotes(
                 findings.refuse(f"{where}.remotes", remote, why)
     if rule.remotes and rule.any_remote:
         why = (
-            "opens mappings to everybody, so remotes does not keep strangers out of them; remove "
-            "one of the two if that is not meant"
+            "is never granted with remotes, which names who may be at the other end; remove one of "
+            "them"
         )
-        findings.warn(f"{where}.any_remote", True, why)
+        findings.refuse(f"{where}.any_remote", True, why)
 
 
 def _covers(first: NarRuleSection, second: NarRuleSection) -> bool:

@@ -22,7 +22,10 @@ _NAR_VALUE = Parameter(
     pattern=re.compile(r"\d{1,10}|0[xX][0-9A-Fa-f]{1,8}|\d{1,3}(\.\d{1,3}){3}", re.ASCII),
     allowed="a port, an identifier, an SPI (0x with hexadecimal digits) or an inner address",
 )
-NAR_LEASE_ID = re.compile(r"[0-9a-f]{2}(_[0-9a-f]{8}){3}_[0-9a-f]{4}")
+NAR_LEASE_ID = re.compile(
+    r"(tcp|udp|icmp|esp|ah|ip-ip|gre),[0-9.]{7,15},[0-9.]{1,15},(any|[0-9.]{7,15}),(any|[0-9]{1,5})"
+)
+"""As :func:`gateway.nar.server.views.tuple_id` writes it."""
 _TIME = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})?", re.ASCII
 )
@@ -76,7 +79,7 @@ NAR_OPERATIONS = (
                 "id",
                 str,
                 required=True,
-                maximum=34,
+                maximum=64,
                 pattern=NAR_LEASE_ID,
                 allowed="the id of a lease, as `nar-mappings` lists it",
             ),

@@ -1,6 +1,7 @@
 """What the control socket answers about NAR servers."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -11,9 +12,10 @@ from gateway.appliance.nar.views import (
     AuditRow,
     audit_cursor,
     audit_view,
+    client_cursor,
     client_view,
-    lease_id,
-    lease_key,
+    lease_cursor,
+    lease_value,
     mapping_view,
     parse_value,
 )
@@ -95,9 +97,15 @@ class NarSide(Protocol):
 class NarQueries:
     """Carries checked requests out; without servers, every list is empty."""
 
-    def __init__(self, nar: Callable[[], NarSide | None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        nar: Callable[[], NarSide | None],
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._nar = nar
         self._clock = clock
+        self._wall_clock = wall_clock
 
     def handlers(self) -> dict[str, Handler]:
         """By name of the operation."""
@@ -118,28 +126,29 @@ class NarQueries:
     async def _clients(self, request: Request) -> object:
         found: dict[str, dict[str, object]] = {}
         whose = _owner_filter(request)
-        for number, (name, server) in enumerate(self._servers(request)):
+        for number, (_, server) in enumerate(self._servers(request)):
             for client in server.clients():
-                view = client_view({"server": name, **client})
-                if whose(view):
-                    found[_client_cursor(number, view)] = view
+                if whose(client):
+                    found[client_cursor(number, client)] = client
             await asyncio.sleep(0)
         shown, following = page(list(found), request)
-        items = [found[key] for key in shown]
+        wall_s = self._wall_clock()
+        items = [client_view(found[key], wall_s) for key in shown]
         result: Page = {"items": items, "next": following, "total": len(found)}
         return result
 
     async def _mappings(self, request: Request) -> object:
         whose, wanted = _owner_filter(request), _tuple_filter(request)
-        found: dict[str, Lease] = {}
-        for name, server in self._servers(request):
+        found: dict[str, dict[str, object]] = {}
+        for _, server in self._servers(request):
             for number, lease in enumerate(server.mappings()):
                 if number % LEASES_PER_TURN == LEASES_PER_TURN - 1:
                     await asyncio.sleep(0)
                 if whose(lease) and wanted(lease):
-                    found[lease_id(_key(lease))] = {"server": name, **lease}
+                    found[lease_cursor(lease)] = lease
         shown, following = page(list(found), request)
-        items = [mapping_view(key, found[key]) for key in shown]
+        wall_s = self._wall_clock()
+        items = [mapping_view(found[key], wall_s) for key in shown]
         result: Page = {"items": items, "next": following, "total": len(found)}
         return result
 
@@ -183,10 +192,12 @@ class NarQueries:
         return result
 
     async def _end_lease(self, request: Request) -> object:
+        from gateway.nar.server.views import parse_id  # noqa: PLC0415 - most have no NAR server
+
         name = str(request.text("id"))
         now = self._clock()
         try:
-            key = lease_key(name)
+            key = parse_id(name)
         except ValueError:
             key = None
         ended = key is not None and any(
@@ -217,22 +228,6 @@ class NarQueries:
             nar.flush(now)
 
 
-def _key(lease: Lease) -> NarTuple:
-    remote, port = lease.get("remote"), lease.get("remote_port")
-    return NarTuple(
-        PROTOCOLS[str(lease["protocol"])],
-        IPv4Address(str(lease["address"])),
-        int(str(lease["value"])),
-        None if remote is None else IPv4Address(str(remote)),
-        port if isinstance(port, int) and port else None,
-    )
-
-
-def _client_cursor(server: int, view: Mapping[str, object]) -> str:
-    address = IPv4Address(str(view.get("client")))
-    return f"{int(address):08x}_{server:04x}_{view.get('id')}"
-
-
 def _owner_filter(request: Request) -> Callable[[Lease], bool]:
     client, user = _address(request, "client"), request.text("user")
 
@@ -254,7 +249,7 @@ def _tuple_filter(request: Request) -> Callable[[Lease], bool]:
             return False
         if address is not None and lease.get("address") != str(address):
             return False
-        return value is None or lease.get("value") == value
+        return value is None or lease_value(lease) == value
 
     return fits
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Final, Protocol
 
 from gateway.domain.nar import NarMapping, NarProtocol, NarTuple
@@ -56,25 +56,34 @@ class AuditRow(Protocol):
         """Why it ended."""
 
 
-def lease_id(key: NarTuple) -> str:
-    """A name for a lease that sorts: protocol, address, value, remote and its port."""
-    remote = 0 if key.remote is None else int(key.remote)
+def lease_cursor(lease: Mapping[str, object]) -> str:
+    """What leases are sorted by: protocol, address, value, remote and its port."""
+    protocol = PROTOCOLS[str(lease["protocol"])]
     return (
-        f"{int(key.protocol):02x}_{int(key.address):08x}_{key.value:08x}_{remote:08x}"
-        f"_{key.remote_port or 0:04x}"
+        f"{int(protocol):02x}_{_as_int(lease['address']):08x}_{lease_value(lease):08x}"
+        f"_{_as_int(lease.get('remote')):08x}_{int(str(lease.get('remote_port') or 0)):04x}"
     )
 
 
-def lease_key(name: str) -> NarTuple:
-    """The tuple of a lease's name. Raises ValueError for a protocol that nobody leases."""
-    protocol, address, value, remote, port = (int(part, 16) for part in name.split("_"))
-    return NarTuple(
-        NarProtocol(protocol),
-        IPv4Address(address),
-        value,
-        IPv4Address(remote) if remote else None,
-        port or None,
-    )
+def _as_int(address: object) -> int:
+    return 0 if address is None else int(IPv4Address(str(address)))
+
+
+def lease_value(lease: Mapping[str, object]) -> int:
+    """The port, identifier, SPI or inner address of a lease of :mod:`gateway.nar.server.views`."""
+    for name in ("port", "identifier", "spi"):
+        value = lease.get(name)
+        if isinstance(value, int):
+            return value
+    return _as_int(lease.get("inner"))
+
+
+def client_cursor(server: int, client: Mapping[str, object]) -> str:
+    """What clients are sorted by: address, server, port of the connection, session."""
+    address = int(ip_address(str(client["client"]))) & 0xFFFF_FFFF
+    port = client.get("port")
+    number = port if isinstance(port, int) else 0
+    return f"{address:08x}_{server:04x}_{number:04x}_{client.get('session') or ''}"
 
 
 def value_text(protocol: NarProtocol, value: int) -> str:
@@ -100,44 +109,51 @@ def time_text(wall_s: object) -> str | None:
     return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")
 
 
-def _rounded(seconds: object) -> float | None:
-    return round(seconds, 3) if isinstance(seconds, int | float) else None
+def _remaining(until_s: object, wall_s: float) -> float | None:
+    return round(max(0.0, until_s - wall_s), 3) if isinstance(until_s, int | float) else None
 
 
-def client_view(client: Mapping[str, object]) -> dict[str, object]:
-    """A session as :class:`gateway.api.models_nar.NarClient` describes it."""
+def client_view(client: Mapping[str, object], wall_s: float) -> dict[str, object]:
+    """A client as :class:`gateway.api.models_nar.NarClient` describes it."""
     return {
-        "id": client.get("session"),
         "server": client.get("server"),
         "client": client.get("client"),
+        "port": client.get("port"),
         "user": client.get("user") or None,
         "rule": client.get("rule"),
-        "address": client.get("address"),
-        "delivery": client.get("delivery"),
+        "state": client.get("state"),
         "tls": client.get("tls"),
-        "connected": client.get("connected"),
-        "renews": client.get("has_session"),
+        "address": client.get("address"),
+        "target": client.get("target"),
+        "delivery": client.get("delivery"),
+        "session": client.get("session"),
+        "resumable": client.get("resumable"),
         "leases": client.get("leases"),
-        "since": time_text(client.get("since_wall_s")),
-        "expires_in_s": _rounded(client.get("expires_in_s")),
+        "since": time_text(client.get("since")),
+        "expires_in_s": _remaining(client.get("expires"), wall_s),
     }
 
 
-def mapping_view(name: str, lease: Mapping[str, object]) -> dict[str, object]:
+def mapping_view(lease: Mapping[str, object], wall_s: float) -> dict[str, object]:
     """A lease as :class:`gateway.api.models_nar.NarLease` describes it."""
-    key = lease_key(name)
+    protocol = PROTOCOLS[str(lease["protocol"])]
     return {
-        "id": name,
+        "id": lease.get("id"),
         "server": lease.get("server"),
-        **_tuple_view(key),
+        "protocol": lease.get("protocol"),
+        "address": lease.get("address"),
+        "value": value_text(protocol, lease_value(lease)),
+        "remote": lease.get("remote"),
+        "remote_port": lease.get("remote_port"),
         "client": lease.get("client"),
         "user": lease.get("user") or None,
-        "rule": lease.get("rule"),
+        "session": lease.get("session"),
+        "connected": lease.get("connected"),
         "delivery": lease.get("delivery"),
         "client_port": lease.get("client_port") or None,
         "peer": lease.get("peer"),
-        "since": time_text(lease.get("opened_wall_s")),
-        "expires_in_s": _rounded(lease.get("expires_in_s")),
+        "since": time_text(lease.get("since")),
+        "expires_in_s": _remaining(lease.get("expires"), wall_s),
     }
 
 

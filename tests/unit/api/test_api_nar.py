@@ -9,18 +9,20 @@ import pytest
 from gateway.api.app import create_app
 from gateway.control.protocol import OPERATIONS, ControlError, ErrorCode
 
-LEASE_ID = "06_cb007105_00004e2a_c6336407_01bb"
+LEASE_ID = "tcp,203.0.113.5,20010,198.51.100.7,443"
 CLIENT = {
-    "id": "90c1f2d30a774be5",
     "server": "soho",
     "client": "192.168.1.20",
+    "port": 40001,
     "user": None,
     "rule": "all",
+    "state": "nar",
+    "tls": True,
     "address": "203.0.113.5",
+    "target": "198.51.100.7",
     "delivery": "ip-ip",
-    "tls": False,
-    "connected": True,
-    "renews": True,
+    "session": "90c1f2d30a774be5",
+    "resumable": True,
     "leases": 3,
     "since": "2026-01-01T10:00:00.000+00:00",
     "expires_in_s": 500.5,
@@ -35,7 +37,8 @@ LEASE = {
     "remote_port": 443,
     "client": "192.168.1.20",
     "user": "ann",
-    "rule": "all",
+    "session": "90c1f2d30a774be5",
+    "connected": True,
     "delivery": "translated",
     "client_port": 80,
     "peer": None,
@@ -178,7 +181,7 @@ def test_ending(url: str, call: object) -> None:
         ("GET", "/audit?user=%00"),
         ("GET", f"/audit?at={'1' * 36}"),
         ("DELETE", "/clients/all"),
-        ("DELETE", "/mappings/06"),
+        ("DELETE", "/mappings/tcp"),
     ],
 )
 def test_what_is_not_allowed_never_reaches_the_core(method: str, url: str) -> None:

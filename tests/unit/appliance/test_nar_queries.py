@@ -1,9 +1,10 @@
 """NAR clients, leases and the audit over the control socket's language."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
@@ -12,10 +13,17 @@ from hypothesis import strategies as st
 
 from gateway.api.models_nar import NarAuditEntry, NarClient, NarLease
 from gateway.appliance.nar.queries import BY_ADMINISTRATOR, NarQueries
-from gateway.appliance.nar.views import lease_id, lease_key, parse_value, value_text
+from gateway.appliance.nar.views import lease_cursor, lease_value, parse_value, value_text
 from gateway.control.nar_operations import NAR_LEASE_ID
 from gateway.control.protocol import ControlError, ErrorCode, Role, check_request, dump
+from gateway.domain.endpoint import Endpoint
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
+from gateway.nar.codec.associate import IcmpAssociate, IpsecAssociate, TunnelAssociate
+from gateway.nar.codec.numbers import SocksCommand
+from gateway.nar.codec.request import SocksRequest
+from gateway.nar.policy import NarRule, NarServerPolicy
+from gateway.nar.server.engine import NarServer
+from gateway.nar.server.views import parse_id, tuple_id
 
 NB = IPv4Address("203.0.113.5")
 YB = IPv4Address("198.51.100.7")
@@ -26,48 +34,52 @@ ESP = NarTuple(NarProtocol.ESP, NB, 0x41F3A2C7)
 TCP = NarTuple(NarProtocol.TCP, NB, 20_010, YB, 443)
 OPEN = NarTuple(NarProtocol.TCP, NB, 8080)
 TUNNEL = NarTuple(NarProtocol.IP_IP, NB, int(IPv4Address("10.20.0.10")), YB)
-WORDS = {
-    NarProtocol.ESP: "esp",
-    NarProtocol.TCP: "tcp",
-    NarProtocol.IP_IP: "ip-ip",
-    NarProtocol.UDP: "udp",
-}
+WALL_S = 1_700_000_100.0
 
 
 def lease(key: NarTuple, client: IPv4Address = XA, user: str = "ann") -> dict[str, object]:
+    protocol = key.protocol
+    is_ipsec = protocol in (NarProtocol.ESP, NarProtocol.AH)
     return {
+        "id": tuple_id(key),
         "server": "soho",
-        "protocol": WORDS[key.protocol],
-        "address": str(key.address),
-        "value": key.value,
-        "remote": None if key.remote is None else str(key.remote),
-        "remote_port": key.remote_port,
         "client": str(client),
         "user": user,
-        "rule": "staff",
+        "session": "90c1f2d30a774be5",
+        "protocol": tuple_id(key).split(",")[0],
+        "address": str(key.address),
+        "port": key.value if protocol.has_ports else None,
+        "identifier": key.value if protocol is NarProtocol.ICMP else None,
+        "spi": key.value if is_ipsec else None,
+        "inner": str(IPv4Address(key.value)) if protocol.is_tunnel else None,
+        "remote": None if key.remote is None else str(key.remote),
+        "remote_port": key.remote_port,
         "delivery": "ip-ip",
-        "client_port": 0,
+        "client_port": None,
         "peer": None,
-        "opened_wall_s": 1_700_000_000.25,
-        "expires_in_s": 599.98765,
+        "connected": True,
+        "since": 1_700_000_000.25,
+        "expires": WALL_S + 599.98765,
     }
 
 
 def session(number: int, client: IPv4Address = XA, user: str = "ann") -> dict[str, object]:
     return {
-        "session": f"{number:016x}",
         "server": "soho",
         "client": str(client),
+        "port": 40_000 + number,
         "user": user,
         "rule": "staff",
-        "address": str(NB),
-        "delivery": "ip-ip",
+        "state": "nar",
         "tls": True,
-        "connected": True,
-        "has_session": False,
+        "address": str(NB),
+        "target": str(YB),
+        "delivery": "ip-ip",
+        "session": f"{number:016x}",
+        "resumable": False,
         "leases": 2,
-        "since_wall_s": 1_700_000_000.0,
-        "expires_in_s": None,
+        "since": 1_700_000_000.0,
+        "expires": None,
     }
 
 
@@ -150,7 +162,7 @@ def nar() -> Nar:
 
 
 def ask(nar: Nar | None, op: str, **args: object) -> Any:
-    queries = NarQueries(lambda: nar, lambda: NOW)
+    queries = NarQueries(lambda: nar, lambda: NOW, lambda: WALL_S)
     request = check_request({"op": op, "args": args}, Role.VIEWER_AND_CLOSER)
 
     async def answer() -> Any:
@@ -171,11 +183,15 @@ def ids(result: Any) -> list[str]:
     return [item["id"] for item in result["items"]]
 
 
+def sessions(result: Any) -> list[str]:
+    return [item["session"] for item in result["items"]]
+
+
 def test_without_servers_there_is_nothing() -> None:
     for op in ("nar-clients", "nar-mappings"):
         assert ask(None, op) == {"items": [], "next": None, "total": 0}
     assert refused(None, "nar-audit").code == ErrorCode.REFUSED
-    assert refused(None, "nar-end-lease", id=lease_id(ESP)).code == ErrorCode.NOT_FOUND
+    assert refused(None, "nar-end-lease", id=tuple_id(ESP)).code == ErrorCode.NOT_FOUND
     assert refused(None, "nar-end-client", client="10.0.0.1").code == ErrorCode.NOT_FOUND
 
 
@@ -184,7 +200,22 @@ def test_clients_are_as_the_api_describes_them(nar: Nar) -> None:
     assert result["total"] == 3
     first = NarClient.model_validate(result["items"][0])
     assert first.since == "2023-11-14T22:13:20.000+00:00"
-    assert (first.client, first.connected, first.renews) == ("192.168.1.20", True, False)
+    assert (first.client, first.port, first.state) == ("192.168.1.20", 40_001, "nar")
+    assert (first.target, first.tls, first.resumable) == (str(YB), True, False)
+
+
+def test_what_has_no_session_yet_is_a_client_too(nar: Nar) -> None:
+    nothing = {"session": None, "address": None, "target": None, "delivery": None, "leases": 0}
+    lost = {"port": None, "state": "lost", "expires": WALL_S + 60, "target": None}
+    nar.servers["soho"].sessions = [
+        {**session(1), **nothing, "state": "negotiating", "user": "", "rule": None},
+        {**session(2), **nothing, "state": "relaying"},
+        {**session(3), **lost},
+    ]
+    found = [NarClient.model_validate(item) for item in ask(nar, "nar-clients")["items"]]
+    assert [one.state for one in found] == ["lost", "negotiating", "relaying"]
+    assert [one.expires_in_s for one in found] == [60.0, None, None]
+    assert found[1].user is None
 
 
 @pytest.mark.parametrize(
@@ -198,7 +229,7 @@ def test_clients_are_as_the_api_describes_them(nar: Nar) -> None:
     ],
 )
 def test_clients_are_filtered(nar: Nar, filters: Any, numbers: list[int]) -> None:
-    assert ids(ask(nar, "nar-clients", **filters)) == [f"{number:016x}" for number in numbers]
+    assert sessions(ask(nar, "nar-clients", **filters)) == [f"{number:016x}" for number in numbers]
 
 
 def test_clients_come_in_pages(nar: Nar) -> None:
@@ -207,7 +238,7 @@ def test_clients_come_in_pages(nar: Nar) -> None:
     cursor: dict[str, object] = {}
     while True:
         result = ask(nar, "nar-clients", limit=3, **cursor)
-        seen += ids(result)
+        seen += sessions(result)
         if result["next"] is None:
             break
         cursor = {"cursor": result["next"]}
@@ -218,12 +249,12 @@ def test_leases_are_as_the_api_describes_them(nar: Nar) -> None:
     found = {
         item["id"]: NarLease.model_validate(item) for item in ask(nar, "nar-mappings")["items"]
     }
-    esp = found[lease_id(ESP)]
+    esp = found[tuple_id(ESP)]
     assert (esp.protocol, esp.value, esp.remote) == ("esp", "0x41f3a2c7", None)
     assert esp.expires_in_s == 599.988
-    tcp = found[lease_id(TCP)]
+    tcp = found[tuple_id(TCP)]
     assert (tcp.value, tcp.remote, tcp.remote_port, tcp.user) == ("20010", str(YB), 443, None)
-    assert found[lease_id(TUNNEL)].value == "10.20.0.10"
+    assert found[tuple_id(TUNNEL)].value == "10.20.0.10"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +271,7 @@ def test_leases_are_as_the_api_describes_them(nar: Nar) -> None:
     ],
 )
 def test_leases_are_filtered(nar: Nar, filters: Any, keys: list[NarTuple]) -> None:
-    assert set(ids(ask(nar, "nar-mappings", **filters))) == set(map(lease_id, keys))
+    assert set(ids(ask(nar, "nar-mappings", **filters))) == set(map(tuple_id, keys))
 
 
 @pytest.mark.parametrize(
@@ -260,16 +291,17 @@ def test_what_is_not_allowed_names_the_field(nar: Nar, filters: Any, name: str) 
 
 
 def test_a_lease_is_ended(nar: Nar) -> None:
-    result = ask(nar, "nar-end-lease", id=lease_id(TCP))
+    result = ask(nar, "nar-end-lease", id=tuple_id(TCP))
     assert result["lease"] == "TCP 203.0.113.5:20010 from 198.51.100.7:443"
     assert TCP not in nar.servers["soho"].leases
     assert nar.flushed == [NOW]
-    assert refused(nar, "nar-end-lease", id=lease_id(TCP)).code == ErrorCode.NOT_FOUND
+    assert refused(nar, "nar-end-lease", id=tuple_id(TCP)).code == ErrorCode.NOT_FOUND
 
 
 def test_a_lease_of_no_protocol_is_not_found(nar: Nar) -> None:
-    name = "63_cb007105_00000001_00000000_0000"
-    assert refused(nar, "nar-end-lease", id=name).code == ErrorCode.NOT_FOUND
+    for name in ("tcp,203.0.113.5,1.1.1.1,any,any", "esp,203.0.113.555,1,any,any"):
+        assert refused(nar, "nar-end-lease", id=name).code == ErrorCode.NOT_FOUND
+    assert refused(nar, "nar-end-lease", id="sctp,203.0.113.5,1,any,any").field == "id"
 
 
 def test_a_client_is_ended(nar: Nar) -> None:
@@ -341,7 +373,7 @@ def test_a_cursor_that_is_none(nar: Nar, cursor: str) -> None:
     assert refused(nar, "nar-audit", cursor=cursor).field == "cursor"
 
 
-ADDRESSES = st.integers(1, 2**32 - 1).map(IPv4Address)
+ADDRESSES = st.integers(1 << 24, 2**32 - 1).map(IPv4Address)
 PORTS = st.integers(1, 65_535)
 TUPLES = st.builds(
     NarTuple,
@@ -354,12 +386,63 @@ TUPLES = st.builds(
 
 
 @given(TUPLES)
-def test_a_name_of_a_lease_means_that_lease(key: NarTuple) -> None:
-    name = lease_id(key)
+def test_a_lease_is_found_by_its_name(key: NarTuple) -> None:
+    name = tuple_id(key)
     assert NAR_LEASE_ID.fullmatch(name)
-    assert lease_key(name) == key
+    assert parse_id(name) == key
+    assert lease_value(lease(key)) == key.value
+
+
+@given(TUPLES, TUPLES)
+def test_leases_have_different_places_in_the_list(one: NarTuple, other: NarTuple) -> None:
+    same = lease_cursor(lease(one)) == lease_cursor(lease(other))
+    assert same == (one == other)
+    assert len(lease_cursor(lease(one))) <= 40
 
 
 @given(st.sampled_from(NarProtocol), st.integers(0, 2**32 - 1))
 def test_a_value_is_read_as_it_is_written(protocol: NarProtocol, value: int) -> None:
     assert parse_value(value_text(protocol, value)) == value
+
+
+def test_what_the_real_engine_says_is_understood() -> None:
+    """A client without a login, in NAR mode, with a lease of every kind of value."""
+    policy = NarServerPolicy(
+        "soho",
+        IPv4Address("192.168.1.1"),
+        (NB,),
+        rules=(NarRule("all"),),
+        trusted=(IPv4Network("192.168.1.0/24"),),
+    )
+    engine = NarServer(policy, random=os.urandom, wall_clock=lambda: WALL_S, occupied=_nothing)
+    local = Endpoint(policy.tunnel_address, 1080)
+    number = engine.connected(Endpoint(XA, 40_000), local, NOW, tls=False)
+    assert number is not None
+    udp = SocksRequest(SocksCommand.UDP_ASSOCIATE, IPv4Address(0), 0)
+    for message in (
+        b"\x05\x01\x00",
+        SocksRequest(SocksCommand.NAR_MODE, YB, 0).to_octets(),
+        udp.to_octets(),
+        SocksRequest(SocksCommand.CONNECT, YB, 443).to_octets(),
+        IcmpAssociate(0).to_octets(),
+        IpsecAssociate(50, 0).to_octets(),
+        TunnelAssociate(IPv4Address("10.20.0.10"), 4).to_octets(),
+    ):
+        engine.received(number, message, NOW)
+    nar = Nar({"soho": engine})  # type: ignore[dict-item]
+    (client,) = (NarClient.model_validate(item) for item in ask(nar, "nar-clients")["items"])
+    assert (client.client, client.rule, client.state) == (str(XA), "all", "nar")
+    assert (client.address, client.target, client.leases) == (str(NB), str(YB), 5)
+    leases = [NarLease.model_validate(item) for item in ask(nar, "nar-mappings")["items"]]
+    assert [one.protocol for one in leases] == ["icmp", "ip-ip", "tcp", "udp", "esp"]
+    assert leases[1].value == "10.20.0.10"
+    for one in leases:
+        assert ids(ask(nar, "nar-mappings", protocol=one.protocol, value=one.value)) == [one.id]
+        ask(nar, "nar-end-lease", id=one.id)
+    assert ask(nar, "nar-mappings")["total"] == 0
+    assert ask(nar, "nar-end-client", client=str(XA))["leases"] == 0
+
+
+def _nothing(protocol: NarProtocol, address: IPv4Address, value: int) -> bool:
+    del protocol, address, value
+    return False

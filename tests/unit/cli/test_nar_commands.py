@@ -10,18 +10,20 @@ from gateway.cli.commands import app
 from gateway.cli.nar_views import AUDIT_SHOWN
 from gateway.control.protocol import ControlError
 
-LEASE_ID = "06_cb007105_00004e2a_c6336407_01bb"
+LEASE_ID = "tcp,203.0.113.5,20010,198.51.100.7,443"
 CLIENT = {
-    "id": "90c1f2d30a774be5",
     "server": "soho",
     "client": "192.168.1.20",
+    "port": 40001,
     "user": "ann\x1b[2J",
     "rule": "all",
-    "address": "203.0.113.5",
-    "delivery": "ip-ip",
+    "state": "nar",
     "tls": True,
-    "connected": True,
-    "renews": True,
+    "address": "203.0.113.5",
+    "target": "198.51.100.7",
+    "delivery": "ip-ip",
+    "session": "90c1f2d30a774be5",
+    "resumable": True,
     "leases": 3,
     "since": "2026-01-01T10:00:00.000+00:00",
     "expires_in_s": 500.5,
@@ -36,7 +38,8 @@ LEASE = {
     "remote_port": 443,
     "client": "192.168.1.20",
     "user": None,
-    "rule": "all",
+    "session": "90c1f2d30a774be5",
+    "connected": True,
     "delivery": "translated",
     "client_port": 80,
     "peer": None,
@@ -58,7 +61,7 @@ def run(answers: Answers, *words: str, status: int = 0) -> str:
 
 
 def test_clients(answers: Answers) -> None:
-    lost = {**CLIENT, "connected": False, "user": None, "tls": None}
+    lost = {**CLIENT, "state": "lost", "user": None, "tls": False, "port": None}
     answers.results["nar-clients"] = page(CLIENT, lost)
     text = run(answers, "clients", "--user", "ann")
     first, second = text.splitlines()[1:]
@@ -66,8 +69,9 @@ def test_clients(answers: Answers) -> None:
     assert "ann\\x1b[2J" in first
     assert "2026-01-01 10:00:00" in first
     assert "8m 20s" in first
-    assert first.rstrip().endswith("TLS, renews")
-    assert second.rstrip().endswith("lost, may come back")
+    assert "nar, TLS, renews" in first
+    assert "198.51.100.7" in first
+    assert "lost, may come back, renews" in second
     assert answers.asked[0][1]["user"] == "ann"
 
 
