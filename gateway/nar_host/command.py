@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
+from gateway.nar_host.control import SessionControl
 from gateway.nar_host.dns_relay import DnsRelay, host_servers, resolver_file
 from gateway.nar_host.enclosure import Enclosure
 from gateway.nar_host.failure import NarError, NarRefusedError
@@ -128,6 +129,9 @@ async def run_in(session: NarSession, enclosure: Enclosure, options: RunOptions)
             resolver = resolver_file()
     elif options.dns != "keep":
         resolver = f"nameserver {options.dns}\n" + ("" if options.udp else "options use-vc\n")
+    ended = asyncio.Event()
+    control = SessionControl(session, ended.set)
+    await control.open()
     try:
         process = await launch(
             options.argv,
@@ -136,8 +140,9 @@ async def run_in(session: NarSession, enclosure: Enclosure, options: RunOptions)
             resolver=resolver,
             user=options.user,
         )
-        return await _accompany(process, session)
+        return await _accompany(process, session, ended)
     finally:
+        await control.close()
         if relay is not None:
             relay.close()
 
@@ -157,7 +162,9 @@ async def _icmp(session: NarSession, peers: Sequence[IPv4Address]) -> int | None
     return identifier or None
 
 
-async def _accompany(process: asyncio.subprocess.Process, session: NarSession) -> int:
+async def _accompany(
+    process: asyncio.subprocess.Process, session: NarSession, told: asyncio.Event
+) -> int:
     loop = asyncio.get_running_loop()
 
     def forward(number: signal.Signals) -> None:
@@ -170,7 +177,7 @@ async def _accompany(process: asyncio.subprocess.Process, session: NarSession) -
     for number in _FORWARDED:
         loop.add_signal_handler(number, forward, number)
     ended = loop.create_task(process.wait())
-    over = loop.create_task(_until_over(session))
+    over = loop.create_task(_until_over(session, told))
     try:
         await asyncio.wait([ended, over], return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
@@ -188,11 +195,20 @@ async def _accompany(process: asyncio.subprocess.Process, session: NarSession) -
     return status if status >= 0 else _SIGNALLED - status
 
 
-async def _until_over(session: NarSession) -> str:
+async def _until_over(session: NarSession, told: asyncio.Event) -> str:
+    """Why the command has to end."""
+    asked = asyncio.ensure_future(told.wait())
+    lost = asyncio.ensure_future(session.wait())
     try:
-        await session.wait()
+        await asyncio.wait([asked, lost], return_when=asyncio.FIRST_COMPLETED)
+        if not lost.done():
+            return "the session was released"
+        await lost
     except NarError as error:
         return str(error)
+    finally:
+        asked.cancel()
+        lost.cancel()
     return "the session is over"
 
 

@@ -30,8 +30,12 @@ def network_namespace() -> int:
 
 def folder() -> Path:
     """Where the sessions of this network namespace are written down."""
-    base = os.environ.get(RUN_DIR_VARIABLE)
-    return (Path(base) if base else RUN_DIR) / str(network_namespace())
+    base = Path(os.environ.get(RUN_DIR_VARIABLE) or RUN_DIR)
+    if os.geteuid() != 0:
+        # Only translated sessions, which need nothing of the host.
+        own = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/{RUN_DIR.name}-{os.geteuid()}"  # noqa: S108
+        base = Path(own) / RUN_DIR.name
+    return base / str(network_namespace())
 
 
 class Holder:

@@ -1,6 +1,8 @@
 """A NAR client as a library: negotiate leases, and have this host ready to use them."""
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,6 +160,9 @@ class NarSession:
                 possible here.
             NarHostError: this host cannot do its part.
         """
+        if self._settings.delivery.end_to_end and os.geteuid() != 0:
+            text = "a tunnel, an address and routes need root: run as root, or ask for --translated"
+            raise NarHostError(text, errno.EPERM)
         self._attachment.open()
         self._negotiation = Negotiation(self.server, self._settings, self)
         try:
@@ -267,7 +272,9 @@ class NarSession:
         """A UDP port for what comes from ``remote_port``."""
         return await self._ask(lambda engine: engine.lease_udp_to(remote, remote_port))
 
-    async def lease_icmp(self, *, peer: IPv4Address, identifier: int = 0) -> HeldLease:
+    async def lease_icmp(
+        self, *, peer: IPv4Address | None = None, identifier: int = 0
+    ) -> HeldLease:
         """An identifier for echo requests to ``peer``, and from it."""
         return await self._ask(lambda engine: engine.lease_icmp(identifier, peer))
 
