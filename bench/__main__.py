@@ -29,11 +29,12 @@ BENCHMARKS = (
     "mip_kernel",
     "mip_forwarding",
     "nar_leases",
+    "nar_demultiplex",
     "nar_forwarding",
     "node_handover",
 )
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
-NATIVE = ("ike_memory", "ike_flood", "mip_registrations")
+NATIVE = ("ike_memory", "ike_flood", "mip_registrations", "nar_demultiplex")
 """Those for the running kernel: in the test kernel a system call costs too much for a flood."""
 
 OUTPUT = Path("build/bench.json")

@@ -7,7 +7,7 @@ every checksum stays right.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final, Protocol
 
@@ -61,12 +61,7 @@ class _Way:
 
     end: ClientEnd
     delivery: Delivery
-    mark: int
     mappings: int = 0
-    aliases: dict[bytes, bytes] = field(default_factory=dict)
-    """By Nb."""
-    uses: Counter[bytes] = field(default_factory=Counter)
-    """How many mappings there are at each Nb."""
 
 
 class _Server:
@@ -84,8 +79,10 @@ class NarSteering:
         self._numbers = numbers
         self._from_client = from_client
         self.tables = NarTables()
-        self._ways: dict[tuple[ClientEnd, Delivery], _Way] = {}
-        self._by_mark: dict[int, _Way] = {}
+        self._ways: dict[int, _Way] = {}
+        """By mark."""
+        self._aliases: dict[bytes, bytes] = {}
+        """One object for each alias, as few as there are."""
         self._out_marks: dict[tuple[bytes, bool], int] = {}
         """By Nb and whether the port changes too."""
         self._icmp = TokenBucket(ERRORS_PER_S, ERRORS_PER_S)
@@ -131,13 +128,12 @@ class NarSteering:
         check(mapping.tuple)
         self.remove_mapping(mapping.tuple)
         entry = self.tables.set(mapping, local)
-        way = self._ways.get((entry.end, delivery))
+        entry.mark = mark
+        entry.alias = self._aliases.setdefault(alias, alias)
+        way = self._ways.get(mark)
         if way is None:
-            way = self._ways[entry.end, delivery] = _Way(entry.end, delivery, mark)
-            self._by_mark[mark] = way
+            way = self._ways[mark] = _Way(entry.end, delivery)
         way.mappings += 1
-        way.uses[entry.address] += 1
-        way.aliases[entry.address] = alias
 
     def remove_mapping(self, key: NarTuple) -> None:
         """Forget it; unknown ones are fine."""
@@ -145,15 +141,10 @@ class NarSteering:
         if entry is None:
             return
         self.tables.remove(key)
-        way = self._ways[entry.end, entry.mapping.delivery]
-        way.uses[entry.address] -= 1
-        if not way.uses[entry.address]:
-            del way.uses[entry.address]
-            del way.aliases[entry.address]
+        way = self._ways[entry.mark]
         way.mappings -= 1
         if not way.mappings:
-            del self._ways[entry.end, entry.mapping.delivery]
-            del self._by_mark[way.mark]
+            del self._ways[entry.mark]
 
     def advance(self, now: float) -> None:
         """Tell the time, in seconds, once for each batch of packets."""
@@ -189,13 +180,12 @@ class NarSteering:
         return DROPPED
 
     def _to_client(self, entry: Entry, octets: bytes) -> Outcome:
-        way = self._ways[entry.end, entry.mapping.delivery]
-        if way.delivery is Delivery.TRANSLATED:
-            return ACCEPT, destination_to_client(octets, entry), way.mark
-        return ACCEPT, octets[:16] + way.aliases[entry.address] + octets[20:], way.mark
+        if entry.mapping.delivery is Delivery.TRANSLATED:
+            return ACCEPT, destination_to_client(octets, entry), entry.mark
+        return ACCEPT, octets[:16] + entry.alias + octets[20:], entry.mark
 
     def _from_tunnel(self, octets: bytes, mark: int) -> Outcome:
-        way = self._by_mark.get(mark)
+        way = self._ways.get(mark)
         if way is None:
             return self._drop("spoofed")
         entry = end_to_end(self.tables, way.end, octets, way.delivery)
@@ -227,8 +217,7 @@ class NarSteering:
             self.counters["errors_delivered"] += 1
             if entry.mapping.delivery is not Delivery.TRANSLATED:
                 return self._to_client(entry, octets)
-            way = self._ways[entry.end, entry.mapping.delivery]
-            return ACCEPT, error_to_client(octets, entry), way.mark
+            return ACCEPT, error_to_client(octets, entry), entry.mark
         entry = arriving(self.tables.inside, told.quote, quoted=True)
         if entry is None or interface not in self._servers[entry.end.server].clients_on:
             return self._tunnel_error(told, octets[16:20], interface)

@@ -27,14 +27,28 @@ class ClientEnd:
     """Na."""
     address: bytes
     """Xa."""
-    ip_ip: OuterHeader
-    gre: OuterHeader
     mappings: int = 0
     addresses: dict[bytes, int] = field(default_factory=dict)
     """How many mappings it has at each Nb."""
     mtu: int = 0xFFFF
     """What routers on the way to it have said, until :attr:`mtu_until` (RFC 2003 section 5.1)."""
     mtu_until: float = 0.0
+    _ip_ip: OuterHeader | None = None
+    _gre: OuterHeader | None = None
+
+    @property
+    def ip_ip(self) -> OuterHeader:
+        """Of its tunnel; made when it is needed."""
+        if self._ip_ip is None:
+            self._ip_ip = OuterHeader(self.local, self.address, ip_ip.PROTOCOL)
+        return self._ip_ip
+
+    @property
+    def gre(self) -> OuterHeader:
+        """Of its tunnel; made when it is needed."""
+        if self._gre is None:
+            self._gre = OuterHeader(self.local, self.address, gre.PROTOCOL)
+        return self._gre
 
 
 def way(client: bytes, delivery: Delivery) -> bytes:
@@ -45,7 +59,7 @@ def way(client: bytes, delivery: Delivery) -> bytes:
 class Entry:
     """A mapping, with its addresses as they are in packets."""
 
-    __slots__ = ("address", "end", "mapping", "peer")
+    __slots__ = ("address", "alias", "end", "mapping", "mark", "peer")
 
     def __init__(self, mapping: NarMapping, end: ClientEnd, address: bytes) -> None:
         self.mapping = mapping
@@ -53,6 +67,10 @@ class Entry:
         self.address = address
         """Nb."""
         self.peer = mapping.peer.packed if mapping.peer is not None else ANY_PEER
+        self.mark = 0
+        """The client's in the kernel, see :mod:`gateway.dataplane.packet.nar_steering`."""
+        self.alias = b""
+        """What stands for Nb there."""
 
     @property
     def inside_port(self) -> int:
@@ -236,13 +254,7 @@ class NarTables:
         address = mapping.client.packed
         end = self.clients.get(local + address)
         if end is None:
-            end = self.clients[local + address] = ClientEnd(
-                mapping.server,
-                local,
-                address,
-                OuterHeader(local, address, ip_ip.PROTOCOL),
-                OuterHeader(local, address, gre.PROTOCOL),
-            )
+            end = self.clients[local + address] = ClientEnd(mapping.server, local, address)
         return end
 
 

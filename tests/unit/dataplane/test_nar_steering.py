@@ -95,7 +95,9 @@ class Bench:
 
     def set(self, one: NarMapping) -> int:
         """Its client's mark."""
-        mark, _ = self.numbers.claim(ClientKey(IPv4Address(NA), one.client, one.delivery))
+        key = ClientKey(IPv4Address(NA), one.client, one.delivery)
+        self.numbers.claim(key)
+        mark = self.numbers.client_mark(key)
         if one.delivery is Delivery.L2TP:
             self.numbers.claim_alias(mark, one.tuple.address)
         self.path.set_mapping(one)
