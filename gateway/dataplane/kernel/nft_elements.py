@@ -6,7 +6,7 @@ Layout of ``linux/netfilter/nf_tables.h``. libnftables takes over a millisecond 
 import errno
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from gateway.dataplane.kernel.netlink import (
     NetlinkRefusal,
     NetlinkSocket,
     attribute,
+    attributes,
     nested,
     request,
 )
@@ -23,13 +24,16 @@ from gateway.dataplane.kernel.netlink import (
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NFT = 10
 _NEWSETELEM = _NFT << 8 | 12
+_GETSETELEM = _NFT << 8 | 13
 _DELSETELEM = _NFT << 8 | 14
 NFPROTO_INET, NFPROTO_IPV4 = 1, 2
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEM = 1
-_ELEM_KEY, _ELEM_DATA = 1, 2
+_ELEM_KEY, _ELEM_DATA, _ELEM_TIMEOUT = 1, 2, 4
 _DATA_VALUE = 1
 _GENERIC = struct.Struct("!BBH")
+_U64 = struct.Struct("!Q")
+_ATTRIBUTE = struct.Struct("=HH")
 _BEGIN = request(_BATCH_BEGIN, 0, _GENERIC.pack(0, 0, _NFT))
 _END = request(_BATCH_END, 0, _GENERIC.pack(0, 0, _NFT))
 CHUNK: Final = 512
@@ -46,6 +50,9 @@ class ElementChange:
     add: bool = True
     data: bytes | None = None
     """What a map says for the key; marks are in host order. None in a set."""
+    timeout_ms: int = 0
+    """After this the element is gone; 0: it stays. An element that is there keeps its own: remove
+    it in the same transaction."""
 
 
 def encode_change(table: str, change: ElementChange, family: int = NFPROTO_INET) -> bytes:
@@ -53,6 +60,8 @@ def encode_change(table: str, change: ElementChange, family: int = NFPROTO_INET)
     element = nested(_ELEM_KEY, attribute(_DATA_VALUE, change.key))
     if change.data is not None and change.add:
         element += nested(_ELEM_DATA, attribute(_DATA_VALUE, change.data))
+    if change.timeout_ms and change.add:
+        element += attribute(_ELEM_TIMEOUT, _U64.pack(change.timeout_ms))
     body = _place(family, table, change.name) + nested(_LIST_ELEMENTS, nested(_LIST_ELEM, element))
     if change.add:
         return request(_NEWSETELEM, NLM_F_CREATE, body)
@@ -80,6 +89,15 @@ class SetElements:
     def close(self) -> None:
         """Close the socket; the elements stay."""
         self._socket.close()
+
+    def read(self, name: str) -> dict[bytes, bytes | None]:
+        """Keys of the set or map ``name`` and what it says for them. Raises OSError."""
+        found: dict[bytes, bytes | None] = {}
+        for kind, body in self._socket.dump(_GETSETELEM, _place(self._family, self._table, name)):
+            if kind == _NEWSETELEM:
+                listed = attributes(body, _GENERIC.size).get(_LIST_ELEMENTS, b"")
+                found.update(_elements(listed))
+        return found
 
     def apply(self, changes: Sequence[ElementChange]) -> NetlinkRefusal | None:
         """Apply all changes or none (of each :data:`CHUNK`).
@@ -119,3 +137,18 @@ class SetElements:
                 return None
             places = [place for index, place in enumerate(places) if index not in gone]
         return None
+
+
+def _elements(listed: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+    """Key and data of each element of a list of them."""
+    offset = 0
+    while offset + 4 <= len(listed):
+        size, _ = _ATTRIBUTE.unpack_from(listed, offset)
+        if size < 4:
+            return
+        values = attributes(listed, offset + 4, offset + size)
+        key = attributes(values.get(_ELEM_KEY, b""), 0).get(_DATA_VALUE)
+        data = attributes(values.get(_ELEM_DATA, b""), 0).get(_DATA_VALUE)
+        if key is not None:
+            yield key, data
+        offset += size + 3 & ~3

@@ -1,86 +1,12 @@
-"""What a commit sends: set elements in transactions, then rtnetlink requests, with their owners.
+"""What a commit sends, by home agent and home address."""
 
-An owner is (home agent, home address): whom a refusal is reported for.
-"""
-
-from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
-from typing import Final
 
-from gateway.dataplane.kernel.netlink import NetlinkSocket
-from gateway.dataplane.kernel.nft_elements import CHUNK, ElementChange, SetElements
+from gateway.dataplane.kernel.owned_batch import OwnedBatch
 
 Owner = tuple[IPv4Address, IPv4Address]
-Owned = tuple[Owner, Sequence[ElementChange]]
-
-PATIENCE: Final = 8
-"""Refused owners for which a transaction is tried again; after that all of it is refused."""
+"""(home agent, home address): whom a refusal is reported for."""
 
 
-class Batch:
+class Batch(OwnedBatch[Owner]):
     """Queued work. What an owner queues in one call is applied in one transaction."""
-
-    def __init__(self) -> None:
-        self._elements: list[Owned] = []
-        self._requests: list[bytes] = []
-        self._owners: list[tuple[Owner, str, tuple[int, ...]]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._elements or self._requests)
-
-    def elements(self, owner: Owner, changes: Sequence[ElementChange]) -> None:
-        """Queue changes of sets and maps, at most :data:`CHUNK`."""
-        if changes:
-            self._elements.append((owner, changes))
-
-    def request(self, owner: Owner, what: str, request: bytes, *ignore: int) -> None:
-        """Queue an rtnetlink request; refusals with an errno in ``ignore`` are fine."""
-        self._requests.append(request)
-        self._owners.append((owner, what, ignore))
-
-    def flush(self, sets: SetElements, route: NetlinkSocket) -> dict[Owner, str]:
-        """Send everything; returns why an owner was refused."""
-        refused: dict[Owner, str] = {}
-        for group in _groups(self._elements):
-            refused.update(_apply(sets, group))
-        self._elements = []
-        if self._requests:
-            requests, self._requests = self._requests, []
-            owners, self._owners = self._owners, []
-            for refusal in route.transact(requests)[0]:
-                owner, what, ignore = owners[refusal.index]
-                if refusal.errno not in ignore:
-                    refused.setdefault(owner, f"kernel refused {what}: {refusal}")
-        return refused
-
-
-def _groups(queued: Sequence[Owned]) -> Iterator[list[Owned]]:
-    """As many owners as fit one transaction each time, in order."""
-    group: list[Owned] = []
-    size = 0
-    for owned in queued:
-        if group and size + len(owned[1]) > CHUNK:
-            yield group
-            group, size = [], 0
-        group.append(owned)
-        size += len(owned[1])
-    if group:
-        yield group
-
-
-def _apply(sets: SetElements, group: list[Owned]) -> dict[Owner, str]:
-    """One transaction; who is refused is left out and the others are tried again."""
-    refused: dict[Owner, str] = {}
-    while group:
-        owners = [owner for owner, changes in group for _ in changes]
-        refusal = sets.apply([change for _, changes in group for change in changes])
-        if refusal is None:
-            return refused
-        text = f"nftables refused a set element: {refusal}"
-        if refusal.index < 0 or len(refused) >= PATIENCE:
-            refused.update((owner, text) for owner in owners)
-            return refused
-        blamed = owners[refusal.index]
-        refused[blamed] = text
-        group = [owned for owned in group if owned[0] != blamed]
-    return refused

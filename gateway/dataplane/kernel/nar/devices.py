@@ -1,0 +1,185 @@
+"""Tunnel devices, the same four whoever is a client, and one for each L2TP session.
+
+Layouts: ``linux/if_link.h``, ``linux/if_tunnel.h``.
+
+What was learnt (Linux 6.1):
+
+- A namespace has room for one ``external`` device of each kind, and the mobility dataplane may have
+  it. Devices with a local address are looked up before it: ours have one that nobody else has, and
+  the ruleset writes it into what our clients send.
+- A transmitting device with a fixed remote address keeps its route; one without asks for it with
+  every packet.
+"""
+
+import errno
+import struct
+from typing import Final
+
+from gateway.dataplane.kernel.mobility.devices import LOOPBACK, Device, Devices
+from gateway.dataplane.kernel.nar import constants
+from gateway.dataplane.kernel.netlink import (
+    NETLINK_ROUTE,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NetlinkError,
+    NetlinkSocket,
+    attribute,
+    nested,
+    request,
+)
+
+__all__ = ["LOOPBACK", "Device", "NarDevices"]
+
+_RTM_NEWLINK, _RTM_DELLINK = 16, 17
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_GROUP = 3, 4, 18, 27
+_INFO_KIND, _INFO_DATA = 1, 2
+_IPTUN_LOCAL, _IPTUN_REMOTE, _IPTUN_TTL, _IPTUN_TOS, _IPTUN_PMTUDISC = 2, 3, 4, 5, 10
+_GRE_LOCAL, _GRE_REMOTE, _GRE_TTL, _GRE_TOS, _GRE_PMTUDISC, _GRE_IGNORE_DF = 6, 7, 8, 9, 10, 19
+_TTL = b"\x40"
+_TOS_INHERIT = b"\x01"
+_IFF_UP = 1
+_INFO = struct.Struct("=BxHiII")
+_U32 = struct.Struct("=I")
+
+GRE_OCTETS: Final = 4
+"""What GRE needs more than IP-in-IP."""
+
+
+def _make(name: str, kind: bytes, mtu: int, *data: bytes) -> bytes:
+    body = (
+        _INFO.pack(0, 0, 0, _IFF_UP, _IFF_UP)
+        + attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        + attribute(_IFLA_MTU, _U32.pack(mtu))
+        + attribute(_IFLA_GROUP, _U32.pack(constants.DEVICE_GROUP))
+        + nested(_IFLA_LINKINFO, attribute(_INFO_KIND, kind), nested(_INFO_DATA, *data))
+    )
+    return request(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def mtus(mtu: int) -> dict[str, int]:
+    """The MTU of each device, where IP-in-IP has ``mtu``."""
+    return {
+        constants.RECEIVE_IP_IP: mtu,
+        constants.RECEIVE_GRE: mtu - GRE_OCTETS,
+        constants.SEND_IP_IP: mtu,
+        constants.SEND_GRE: mtu - GRE_OCTETS,
+    }
+
+
+def _requests(mtu: int) -> dict[str, bytes]:
+    """What makes each device, by its name."""
+    local, remote = constants.LOCAL.packed, constants.REMOTE.packed
+    ip_ip = (
+        attribute(_IPTUN_LOCAL, local),
+        attribute(_IPTUN_TTL, _TTL),
+        attribute(_IPTUN_TOS, _TOS_INHERIT),
+        attribute(_IPTUN_PMTUDISC, b"\0"),
+    )
+    gre = (
+        attribute(_GRE_LOCAL, local),
+        attribute(_GRE_TTL, _TTL),
+        attribute(_GRE_TOS, _TOS_INHERIT),
+        attribute(_GRE_PMTUDISC, b"\0"),
+        attribute(_GRE_IGNORE_DF, b"\1"),
+    )
+    # A device that only receives has a TTL of 0: with another one it would need PMTU discovery.
+    data = {
+        constants.RECEIVE_IP_IP: (b"ipip", (ip_ip[0],)),
+        constants.RECEIVE_GRE: (b"gre", (gre[0],)),
+        constants.SEND_IP_IP: (b"ipip", (*ip_ip, attribute(_IPTUN_REMOTE, remote))),
+        constants.SEND_GRE: (b"gre", (*gre, attribute(_GRE_REMOTE, remote))),
+    }
+    sizes = mtus(mtu)
+    return {name: _make(name, kind, sizes[name], *rest) for name, (kind, rest) in data.items()}
+
+
+class NarDevices:
+    """Our tunnel devices in this network namespace. Methods raise OSError."""
+
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(NETLINK_ROUTE)
+        try:
+            self._namespace = Devices()
+        except OSError:
+            self._socket.close()
+            raise
+        self.indexes: dict[str, int] = {}
+        """Of our tunnel devices, by name."""
+
+    def close(self) -> None:
+        """Close the sockets; what was made stays."""
+        self._socket.close()
+        self._namespace.close()
+
+    def every(self) -> dict[str, Device]:
+        """All interfaces of the namespace by name."""
+        return self._namespace.every()
+
+    def check_names(self) -> dict[str, Device]:
+        """Devices of an earlier run by name. Raises OSError when one of our names is taken."""
+        found = {}
+        for device in self.every().values():
+            mine = device.name in constants.SENDING + constants.RECEIVING
+            if not mine and not device.name.startswith(constants.L2TP_PREFIX):
+                continue
+            if device.group != constants.DEVICE_GROUP:
+                raise OSError(
+                    errno.EEXIST,
+                    f"interface {device.name} exists and is not ours; rename or remove it",
+                )
+            found[device.name] = device
+        return found
+
+    def make(self, mtu: int) -> None:
+        """Make what is not there yet, with this MTU for IP-in-IP."""
+        there = self.check_names()
+        for name, message in _requests(mtu).items():
+            if name in there:
+                continue
+            try:
+                self._socket.check(name, [message])
+            except NetlinkError as error:
+                raise OSError(error.errno, _explain(name, error)) from error
+        every = self.every()
+        names = constants.RECEIVING + constants.SENDING
+        missing = [name for name in names if name not in every]
+        if missing:
+            raise OSError(errno.ENODEV, f"tunnel devices {', '.join(missing)} vanished")
+        self.indexes = {name: every[name].index for name in names}
+        self.set_mtu(mtu)
+
+    def set_mtu(self, mtu: int) -> None:
+        """Change the devices' MTU, and set them up."""
+        self._socket.check(
+            "the tunnels' MTU",
+            [
+                request(
+                    _RTM_NEWLINK,
+                    0,
+                    _INFO.pack(0, 0, self.indexes[name], _IFF_UP, _IFF_UP)
+                    + attribute(_IFLA_MTU, _U32.pack(size)),
+                )
+                for name, size in mtus(mtu).items()
+            ],
+        )
+
+    def delete(self) -> None:
+        """Delete the tunnel devices."""
+        found = self.check_names()
+        requests = [
+            request(_RTM_DELLINK, 0, _INFO.pack(0, 0, device.index, 0, 0))
+            for device in found.values()
+            if not device.name.startswith(constants.L2TP_PREFIX)
+        ]
+        if requests:
+            self._socket.check("deleting tunnel devices", requests, errno.ENODEV)
+
+
+def _explain(name: str, error: NetlinkError) -> str:
+    if error.errno == errno.EEXIST:
+        return f"{name}: a tunnel device with the local address {constants.LOCAL} is there"
+    gre = name in (constants.SEND_GRE, constants.RECEIVE_GRE)
+    option = "CONFIG_NET_IPGRE" if gre else "CONFIG_NET_IPIP"
+    if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT):
+        return f"{error.strerror}; use a kernel with {option}"
+    return error.strerror or str(error)

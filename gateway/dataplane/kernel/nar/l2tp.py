@@ -1,0 +1,232 @@
+"""Static L2TPv3 sessions in the kernel, one tunnel and one Ethernet link for each client.
+
+Layouts: ``linux/l2tp.h``, ``linux/genetlink.h``.
+
+The kernel binds one socket for each tunnel, and no two of them to one port. So every tunnel has a
+port of its own at :data:`constants.LOCAL`, and the ruleset exchanges it for Na and port 1701. The
+tunnels are the kernel's, not those of a socket of ours: they outlive this process.
+"""
+
+import contextlib
+import errno
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final
+
+from gateway.dataplane.kernel.nar import constants
+from gateway.dataplane.kernel.netlink import (
+    NETLINK_ROUTE,
+    NLM_F_ACK,
+    NetlinkError,
+    NetlinkSocket,
+    attribute,
+    attributes,
+    request,
+)
+from gateway.domain.nar import L2tpSession
+
+L2TP_PORT: Final = 1701
+OVERHEAD: Final = 20 + 8 + 20 + 14
+"""Octets: IPv4, UDP, L2TPv3 with cookie and sublayer, Ethernet."""
+PORTS: Final = range(20_000, 60_000)
+
+_NETLINK_GENERIC = 16
+_CONTROL, _GETFAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
+_TUNNEL_CREATE, _TUNNEL_DELETE, _TUNNEL_GET = 1, 2, 4
+_SESSION_CREATE, _SESSION_GET = 5, 8
+_PW_TYPE, _ENCAP_TYPE, _L2SPEC_TYPE, _VERSION, _IFNAME = 1, 2, 5, 7, 8
+_CONN_ID, _PEER_CONN_ID, _SESSION_ID, _PEER_SESSION_ID = 9, 10, 11, 12
+_COOKIE, _PEER_COOKIE = 15, 16
+_SADDR, _DADDR, _SPORT, _DPORT = 24, 25, 26, 27
+_ETHERNET, _OVER_UDP, _DEFAULT_SUBLAYER = 5, 0, 1
+_GENL = struct.Struct("=BBH")
+_U16 = struct.Struct("=H")
+_U32 = struct.Struct("=I")
+
+_RTM_NEWLINK = 16
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_GROUP = 1, 3, 4, 27
+_IFF_UP, _IFF_NOARP = 1, 0x80
+_INFO = struct.Struct("=BxHiII")
+
+
+@dataclass(frozen=True, slots=True)
+class L2tpLink:
+    """A session as the kernel has it."""
+
+    session: L2tpSession
+    interface: str
+    port: int
+    """Where its tunnel listens, at :data:`constants.LOCAL`."""
+
+
+def link_name(session: L2tpSession) -> str:
+    """Of its interface; two sessions that agree in 24 bits cannot be open at a time."""
+    return f"{constants.L2TP_PREFIX}{session.session_id & 0xFFFFFF:06x}"
+
+
+class L2tpDevices:
+    """Tunnels and sessions. Where the kernel has no L2TP, :attr:`problem` says so."""
+
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(_NETLINK_GENERIC)
+        self._route = NetlinkSocket(NETLINK_ROUTE)
+        self.problem = ""
+        self._family = self._find_family()
+        self._next = 0
+        self._found: dict[int, tuple[int, bytes, bytes]] | None = None
+
+    def close(self) -> None:
+        """Close the sockets; sessions stay."""
+        self._socket.close()
+        self._route.close()
+
+    def _find_family(self) -> int:
+        body = _GENL.pack(_GETFAMILY, 1, 0) + attribute(_FAMILY_NAME, b"l2tp\0")
+        _, answers = self._socket.transact([request(_CONTROL, NLM_F_ACK, body)])
+        for _, _, answer in answers:
+            number = attributes(answer, _GENL.size).get(_FAMILY_ID, b"")
+            if len(number) == 2:
+                return int(_U16.unpack(number)[0])
+        self.problem = "no L2TP: load l2tp_eth (CONFIG_L2TP_V3, CONFIG_L2TP_ETH)"
+        return 0
+
+    def open(self, session: L2tpSession, mtu: int) -> L2tpLink:
+        """Open it, or find it open. Raises OSError."""
+        if not self._family:
+            raise OSError(errno.EOPNOTSUPP, self.problem)
+        port = self._open_already(session)
+        if not port:
+            self.delete(session.tunnel_id)
+            port = self._create(session)
+        link = L2tpLink(session, link_name(session), port)
+        self._set_up(link, mtu)
+        return link
+
+    def _create(self, session: L2tpSession) -> int:
+        port = self._create_tunnel(session)
+        body = (
+            attribute(_CONN_ID, _U32.pack(session.tunnel_id))
+            + attribute(_SESSION_ID, _U32.pack(session.session_id))
+            + attribute(_PEER_SESSION_ID, _U32.pack(session.peer_session_id))
+            + attribute(_PW_TYPE, _U16.pack(_ETHERNET))
+            + attribute(_L2SPEC_TYPE, bytes([_DEFAULT_SUBLAYER]))
+            # The kernel sends the one and expects the other.
+            + attribute(_COOKIE, session.peer_cookie)
+            + attribute(_PEER_COOKIE, session.cookie)
+            + attribute(_IFNAME, link_name(session).encode() + b"\0")
+        )
+        try:
+            self._socket.check("L2TP session", [self._request(_SESSION_CREATE, body)])
+        except OSError:
+            self.delete(session.tunnel_id)
+            raise
+        return port
+
+    def _create_tunnel(self, session: L2tpSession) -> int:
+        """Returns its port."""
+        start = self._next
+        for step in range(len(PORTS)):
+            self._next = (start + step + 1) % len(PORTS)
+            port = PORTS[(start + step) % len(PORTS)]
+            body = (
+                attribute(_CONN_ID, _U32.pack(session.tunnel_id))
+                + attribute(_PEER_CONN_ID, _U32.pack(session.peer_tunnel_id))
+                + attribute(_VERSION, b"\3")
+                + attribute(_ENCAP_TYPE, _U16.pack(_OVER_UDP))
+                + attribute(_SADDR, constants.LOCAL.packed)
+                + attribute(_DADDR, session.client.packed)
+                + attribute(_SPORT, _U16.pack(port))
+                + attribute(_DPORT, _U16.pack(L2TP_PORT))
+            )
+            try:
+                self._socket.check("L2TP tunnel", [self._request(_TUNNEL_CREATE, body)])
+            except NetlinkError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            return port
+        raise OSError(errno.EADDRINUSE, "no port left for an L2TP tunnel")
+
+    def _set_up(self, link: L2tpLink, mtu: int) -> None:
+        flags = _IFF_UP | _IFF_NOARP
+        address = attribute(_IFLA_ADDRESS, link.session.link_address)
+        name = attribute(_IFLA_IFNAME, link.interface.encode() + b"\0")
+        group = attribute(_IFLA_GROUP, _U32.pack(constants.DEVICE_GROUP))
+        size = attribute(_IFLA_MTU, _U32.pack(mtu))
+        with contextlib.suppress(OSError):
+            path = Path(f"/proc/sys/net/ipv6/conf/{link.interface}/disable_ipv6")
+            path.write_text("1", "ascii")
+        self._route.check(
+            link.interface,
+            [request(_RTM_NEWLINK, 0, _INFO.pack(0, 0, 0, flags, flags) + name + group + size)],
+        )
+        # Nobody is asked for a link-layer address: both ends have the same.
+        self._route.check(
+            link.interface, [request(_RTM_NEWLINK, 0, _INFO.pack(0, 0, 0, 0, 0) + name + address)]
+        )
+
+    def _request(self, command: int, body: bytes) -> bytes:
+        return request(self._family, NLM_F_ACK, _GENL.pack(command, 1, 0) + body)
+
+    def _open_already(self, session: L2tpSession) -> int:
+        """The port of a tunnel of an earlier process that is the same in all; 0 if none is."""
+        if self._found is None:
+            self._found = dict(self._read())
+        port, tunnel, inside = self._found.pop(session.tunnel_id, (0, b"", b""))
+        same = tunnel == _tunnel_words(session) and inside == _session_words(session)
+        return port if same else 0
+
+    def _read(self) -> Iterator[tuple[int, tuple[int, bytes, bytes]]]:
+        """Tunnels at our address by number: port, and what tells tunnel and session apart."""
+        sessions: dict[bytes, bytes] = {}
+        for _, body in self._socket.dump(self._family, _GENL.pack(_SESSION_GET, 1, 0)):
+            found = attributes(body, _GENL.size)
+            words = b"".join(
+                found.get(kind, b"")
+                for kind in (_SESSION_ID, _PEER_SESSION_ID, _COOKIE, _PEER_COOKIE)
+            )
+            sessions[found.get(_CONN_ID, b"")] = words + found.get(_IFNAME, b"").rstrip(b"\0")
+        for _, body in self._socket.dump(self._family, _GENL.pack(_TUNNEL_GET, 1, 0)):
+            found = attributes(body, _GENL.size)
+            number, port = found.get(_CONN_ID, b""), found.get(_SPORT, b"")
+            if len(number) == 4 and len(port) == 2 and found.get(_SADDR) == constants.LOCAL.packed:
+                words = found.get(_PEER_CONN_ID, b"") + found.get(_DADDR, b"")
+                yield (
+                    _U32.unpack(number)[0],
+                    (_U16.unpack(port)[0], words, sessions.get(number, b"")),
+                )
+
+    def delete_unused(self, wanted: set[int]) -> None:
+        """Close tunnels of an earlier process that are not among these. Raises OSError."""
+        if not self._family:
+            return
+        for number in [number for number, _ in self._read() if number not in wanted]:
+            self.delete(number)
+
+    def delete(self, tunnel_id: int) -> None:
+        """Close a tunnel with its session; it may be gone. Raises OSError."""
+        body = attribute(_CONN_ID, _U32.pack(tunnel_id))
+        self._socket.check(
+            "closing an L2TP tunnel", [self._request(_TUNNEL_DELETE, body)], errno.ENODEV
+        )
+
+    def delete_all(self) -> None:
+        """Close all of ours. Raises OSError."""
+        self.delete_unused(set())
+
+
+def _tunnel_words(session: L2tpSession) -> bytes:
+    return _U32.pack(session.peer_tunnel_id) + IPv4Address(session.client).packed
+
+
+def _session_words(session: L2tpSession) -> bytes:
+    return (
+        _U32.pack(session.session_id)
+        + _U32.pack(session.peer_session_id)
+        + session.peer_cookie
+        + session.cookie
+        + link_name(session).encode()
+    )

@@ -1,0 +1,113 @@
+"""Ports, SPIs and the box itself: what it uses, and what is kept from it."""
+
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final
+
+from gateway.dataplane.kernel.netlink import NETLINK_XFRM, NetlinkSocket, request
+from gateway.domain.nar import NarProtocol
+
+_RESERVED: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+_GETSA: Final = 0x12
+_AF_INET: Final = 2
+_SA_ID = struct.Struct("=16s4sHBx")
+_IP_FREEBIND: Final = 15
+_KIND: Final = {NarProtocol.TCP: socket.SOCK_STREAM, NarProtocol.UDP: socket.SOCK_DGRAM}
+
+
+def merged(ranges: Iterable[range]) -> list[range]:
+    """Disjoint ranges, in order, that cover the same numbers."""
+    found: list[range] = []
+    for one in sorted((one for one in ranges if one), key=lambda one: one.start):
+        if found and one.start <= found[-1].stop:
+            found[-1] = range(found[-1].start, max(found[-1].stop, one.stop))
+        else:
+            found.append(one)
+    return found
+
+
+def read_reserved() -> list[range]:
+    """Ports that the kernel takes for no socket by itself."""
+    found = []
+    for part in _RESERVED.read_text("ascii").strip().split(","):
+        first, _, last = part.partition("-")
+        if first:
+            found.append(range(int(first), int(last or first) + 1))
+    return found
+
+
+def write_reserved(ranges: Iterable[range]) -> None:
+    """Reserve these ports and no others. Raises OSError."""
+    text = ",".join(f"{one[0]}-{one[-1]}" for one in merged(ranges))
+    _RESERVED.write_text(text + "\n", "ascii")
+
+
+def _bound(protocol: NarProtocol, address: IPv4Address, port: int) -> socket.socket:
+    """A socket that has the port. Raises OSError."""
+    made = socket.socket(socket.AF_INET, _KIND[protocol] | socket.SOCK_CLOEXEC)
+    try:
+        # An address of a pool need not be on an interface.
+        made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        made.bind((str(address), port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+class OwnUse:
+    """What the box itself has, and the ports that are held from it."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[NarProtocol, IPv4Address, int], socket.socket] = {}
+        self._xfrm: NetlinkSocket | None = None
+        # Without IPsec in the kernel there are no SAs.
+        with contextlib.suppress(OSError):
+            self._xfrm = NetlinkSocket(NETLINK_XFRM)
+
+    def occupied(self, protocol: NarProtocol, address: IPv4Address, value: int) -> bool:
+        """Whether a socket has this port, or an SA this SPI."""
+        if protocol.has_ports:
+            if (protocol, address, value) in self._held:
+                return False
+            try:
+                _bound(protocol, address, value).close()
+            except OSError as error:
+                return error.errno == errno.EADDRINUSE
+            return False
+        if protocol in (NarProtocol.ESP, NarProtocol.AH) and self._xfrm is not None:
+            spi = value.to_bytes(4, "big")
+            body = _SA_ID.pack(address.packed, spi, _AF_INET, protocol)
+            refusals, _ = self._xfrm.transact([request(_GETSA, 0, body)])
+            return not refusals
+        return False
+
+    def hold_port(self, protocol: NarProtocol, address: IPv4Address, port: int) -> bool:
+        """Bind it, without listening; False when it is taken."""
+        key = protocol, address, port
+        if key not in self._held:
+            try:
+                self._held[key] = _bound(protocol, address, port)
+            except OSError:
+                return False
+        return True
+
+    def free_port(self, protocol: NarProtocol, address: IPv4Address, port: int) -> None:
+        """Reverse of :meth:`hold_port`; it may not be held."""
+        held = self._held.pop((protocol, address, port), None)
+        if held is not None:
+            held.close()
+
+    def close(self) -> None:
+        """Give all of them back."""
+        for held in self._held.values():
+            held.close()
+        self._held.clear()
+        if self._xfrm is not None:
+            self._xfrm.close()
