@@ -23,7 +23,7 @@ from gateway.cli.mobility_host_checks import (
     mobility_verdicts,
     outside_verdicts,
 )
-from gateway.cli.nar_host_checks import nar_verdicts
+from gateway.cli.nar_host_checks import nar_kernel_verdicts, nar_verdicts
 from gateway.cli.output import console
 from gateway.cli.routes import routes_in_use
 from gateway.cli.verdict import State, Verdict
@@ -88,6 +88,7 @@ def _configured(config: Config) -> Iterator[Verdict]:
     yield from pools_and_routes(config, routes)
     yield from outside_verdicts(config)
     yield from kernel_verdicts(config)
+    yield from nar_kernel_verdicts(config)
 
 
 def _kernel() -> Iterator[Verdict]:

@@ -52,6 +52,34 @@ def nar_verdicts(
     yield from _other_nat(config, seen)
 
 
+def nar_kernel_verdicts(config: Config) -> Iterator[Verdict]:
+    """Start what the kernel does for NAR servers, all of it, in a namespace of its own."""
+    if not config.needs_nar:
+        return
+    from gateway.config.to_nar import nar_settings  # noqa: PLC0415 - only with servers
+    from gateway.dataplane.kernel.nar.start_trial import try_start  # noqa: PLC0415
+
+    settings = nar_settings(config, address_of)
+    if settings is None:
+        return
+    trial = try_start(settings)
+    if trial.problem is not None:
+        why = trial.problem.splitlines()[0][:300]
+        remedy = "use a kernel with CONFIG_NET_IPIP, CONFIG_NET_IPGRE, CONFIG_NF_TABLES and "
+        remedy += "CONFIG_NFT_QUEUE (load the modules, or rebuild)"
+        yield Verdict("kernel", "NAR servers", "missing", f"cannot be started: {why}", remedy)
+        return
+    said = "tunnel devices, rules, routes, ruleset and queue were made, and removed"
+    yield Verdict("kernel", "NAR servers", "ok", said)
+    if not any("l2tp" in section.deliveries for section in config.nar.values()):
+        return
+    if trial.l2tp is None:
+        yield Verdict("kernel", "NAR by L2TP", "ok", "there")
+    else:
+        remedy = "modprobe l2tp_eth l2tp_netlink, or leave l2tp out of nar.NAME.deliveries"
+        yield Verdict("kernel", "NAR by L2TP", "warn", trial.l2tp.splitlines()[0][:200], remedy)
+
+
 def _listening(key: str, section: NarServerSection, *, ours: bool) -> Iterator[Verdict]:
     told: set[object] = set()
     for field, wheres in (("listen", section.listen), ("tls_listen", section.tls_listen)):

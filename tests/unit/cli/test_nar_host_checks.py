@@ -10,12 +10,15 @@ import pytest
 
 from gateway.cli.host_checks import forwarding
 from gateway.cli.interface_addresses import address_of, addresses_in_use
-from gateway.cli.nar_host_checks import HostView, nar_verdicts
+from gateway.cli.nar_host_checks import HostView, nar_kernel_verdicts, nar_verdicts
 from gateway.cli.nat_chains import foreign_chains, nat_chains
 from gateway.cli.routes import Route
 from gateway.cli.verdict import Verdict
 from gateway.config import Config
+from gateway.dataplane.kernel.nar import start_trial
 from gateway.dataplane.kernel.nar.constants import TABLE
+from gateway.dataplane.kernel.nar.start_trial import NarTrial
+from gateway.dataplane.kernel.scratch import TrialFailedError
 
 NB = IPv4Address("203.0.113.5")
 LINK = Route(IPv4Network("203.0.113.0/24"), "lo")
@@ -214,6 +217,43 @@ def test_addresses_of_this_host(tmp_path: Path) -> None:
     assert address_of("much-too-long-for-an-interface") is None
     assert IPv4Address("127.0.0.1") in addresses_in_use()
     assert addresses_in_use(tmp_path) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("trial", "states"),
+    [
+        (NarTrial(None, None), {"NAR servers": "ok", "NAR by L2TP": "ok"}),
+        (NarTrial(None, "no L2TP"), {"NAR servers": "ok", "NAR by L2TP": "warn"}),
+        (NarTrial("no queue\nat all", None), {"NAR servers": "missing"}),
+    ],
+)
+def test_what_the_kernel_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: NarTrial, states: dict[str, str]
+) -> None:
+    monkeypatch.setattr(start_trial, "try_start", lambda _settings: trial)
+    verdicts = by_name(nar_kernel_verdicts(config(tmp_path)))
+    assert {name: one.state for name, one in verdicts.items()} == states
+    assert all(one.remedy for one in verdicts.values() if one.state != "ok")
+    assert list(nar_kernel_verdicts(Config())) == []
+
+
+def test_l2tp_does_not_matter_to_who_does_not_want_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start_trial, "try_start", lambda _settings: NarTrial(None, "no L2TP"))
+    wanted = config(tmp_path, deliveries=["ip-ip", "translated"])
+    assert list(by_name(nar_kernel_verdicts(wanted))) == ["NAR servers"]
+
+
+def test_a_trial_that_cannot_be_made_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_namespace(_trial: object) -> object:
+        raise TrialFailedError("no network namespace of its own: run as root")
+
+    monkeypatch.setattr(start_trial, "in_scratch_namespace", no_namespace)
+    (verdict,) = nar_kernel_verdicts(config(tmp_path))
+    assert "run as root" in verdict.detail
 
 
 def test_forwarding_is_needed(tmp_path: Path) -> None:
