@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.nar_client import register
 from gateway.cli.options import JsonOption, OptionalConfig, SocketOption, finish
 
 nar = typer.Typer(
@@ -147,3 +148,6 @@ def end(
         return nar_views.end(control.socket_of(socket, config), what, server)
 
     finish(command)
+
+
+register(nar)
