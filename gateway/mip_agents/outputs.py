@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from gateway.domain.endpoint import Path
 from gateway.domain.event import Event
 from gateway.domain.mobility import MobilityBinding, Visitor
+from gateway.domain.nar import NarMapping, NarTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,23 @@ class RemoveVisitor:
 
 
 @dataclass(frozen=True, slots=True)
+class SetNarMapping:
+    """Deliver a visitor's tunnels to its own address (draft 004, section 2.6.3).
+
+    What is refused is answered with ``visitor_refused``, as with :class:`SetVisitor`.
+    """
+
+    mapping: NarMapping
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNarMapping:
+    """Deliver them no more."""
+
+    tuple: NarTuple
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Write a record down so that a restart finds it: give it to ``restore`` then."""
 
@@ -95,6 +113,8 @@ Output = (
     | RemoveBinding
     | SetVisitor
     | RemoveVisitor
+    | SetNarMapping
+    | RemoveNarMapping
     | Keep
     | Forget
     | Event

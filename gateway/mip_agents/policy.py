@@ -187,3 +187,6 @@ class ForeignAgentPolicy:
     udp_tunnelling: Allowance = Allowance.ALLOWED
     """RFC 3519. REQUIRED: of home agents that we share a key with, tunnels in UDP are demanded,
     because we are behind a NAT ourselves."""
+    nar_server: str = ""
+    """The NAR server that lends our care-of address. Nodes with an address of their own may use it
+    as theirs: tunnels are delivered to that address (draft 004, section 2.6.3). Empty: nobody."""

@@ -17,10 +17,11 @@ from gateway.mip_agents.codec.extensions import (
     VendorExtension,
 )
 from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
-from gateway.mip_agents.foreign_agent import vpn
+from gateway.mip_agents.foreign_agent import by_nar, vpn
 from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED, is_unicast
 from gateway.mip_agents.foreign_agent.asked import Asked
 from gateway.mip_agents.foreign_agent.core import Core
+from gateway.mip_agents.foreign_agent.pending import Pending
 from gateway.mip_agents.foreign_agent.refusal import Denied
 from gateway.mip_agents.policy import INFINITE_LIFETIME_S, Allowance, ForeignAgentPolicy
 
@@ -103,7 +104,9 @@ def check_care_of_address(core: Core, asked: Asked) -> None:
     """Ours, or an address of the node's own (RFC 5944 section 3.7.2.1, D bit)."""
     request = asked.request
     ours = core.policy.care_of_address
-    if request.flags & RequestFlag.CO_LOCATED:
+    if asked.pending.nar_server:
+        by_nar.check_request(core, asked, encapsulation_of(request))
+    elif request.flags & RequestFlag.CO_LOCATED:
         if request.care_of_address == ours or not is_unicast(request.care_of_address):
             raise Denied(
                 ReplyCode.FA_INVALID_CARE_OF_ADDRESS,
@@ -177,23 +180,25 @@ def check_home_address(core: Core, asked: Asked) -> None:
         core.policy.care_of_address,
     ):
         raise Denied(ReplyCode.FA_POOR_REQUEST, f"{home_address} cannot be a home address")
-    check_nobody_else_has_it(core, asked.pending.party, home_address, request.home_agent)
+    check_nobody_else_has_it(core, asked.pending, home_address)
 
 
-def check_nobody_else_has_it(
-    core: Core, party: bytes, home_address: IPv4Address, home_agent: IPv4Address
-) -> None:
+def check_nobody_else_has_it(core: Core, pending: Pending, home_address: IPv4Address) -> None:
     """A home address is not taken over from another link-layer address by another home agent.
 
     Any home agent on the Internet may accept any home address; without this, whoever runs one
     could divert the packets of a node on the same link. With the same home agent, a node that
     changed its link-layer address registers again, because the home agent knows it. A home agent
-    that shares a key with us is trusted to accept its own nodes only.
+    that shares a key with us is trusted to accept its own nodes only. Where NAR delivers, the home
+    agent is part of what packets are told apart by, and one address may be of use in two networks.
     """
-    if core.peer(home_agent) is not None:
+    home_agent = pending.request.home_agent
+    if core.peer(home_agent) is not None or pending.nar_server:
         return
     for entry in core.visitors.of(home_address):
-        if entry.party != party and entry.home_agent != home_agent:
+        if entry.nar_server:
+            continue
+        if entry.party != pending.party and entry.home_agent != home_agent:
             raise Denied(
                 ReplyCode.FA_PROHIBITED,
                 f"{home_address} is registered from another link-layer address, with home agent"
@@ -216,8 +221,8 @@ def check_lifetime(core: Core, asked: Asked) -> None:
 
 
 def check_encapsulation(core: Core, asked: Asked) -> None:
-    """One that we can undo; a node with its own care-of address undoes it itself."""
-    if asked.request.flags & RequestFlag.CO_LOCATED:
+    """One that we can undo, or deliver; a node with its own care-of address needs neither."""
+    if asked.request.flags & RequestFlag.CO_LOCATED and not asked.pending.nar_server:
         return
     wanted = encapsulation_of(asked.request)
     allowed = core.policy.encapsulations
@@ -228,6 +233,8 @@ def check_encapsulation(core: Core, asked: Asked) -> None:
             f"encapsulation {wanted.value} is not allowed here",
             f"allowed: {names}",
         )
+    if asked.request.lifetime_s:
+        by_nar.check_tuple(core, wanted, asked.request.home_agent, asked.request.home_address)
 
 
 def encapsulation_of(request: RegistrationRequest) -> Encapsulation:
@@ -251,7 +258,7 @@ def check_reverse_tunnel(core: Core, asked: Asked) -> None:
     """The T bit, the delivery style and the distance (RFC 3024 sections 3 and 5.1)."""
     reverse = bool(asked.request.flags & RequestFlag.REVERSE)
     co_located = bool(asked.request.flags & RequestFlag.CO_LOCATED)
-    if not co_located:
+    if not co_located or asked.pending.nar_server:
         _check_reverse_allowance(core.policy, reverse)
     if asked.for_us(EncapsulatingDelivery) is not None:
         if not reverse:
@@ -271,6 +278,7 @@ def check_reverse_tunnel(core: Core, asked: Asked) -> None:
     if (
         reverse
         and not core.policy.through_vpn
+        and not asked.pending.nar_server
         and asked.ttl is not None
         and asked.ttl != ON_LINK_TTL
     ):

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event, Severity
 from gateway.domain.log import RateLimit, with_suppressed
+from gateway.domain.nar import NarTuple
 from gateway.domain.timers import Timers
 from gateway.mip_agents.foreign_agent.challenges import Challenges
 from gateway.mip_agents.foreign_agent.pending import PendingTable
@@ -52,6 +53,7 @@ class Core:
         "challenges",
         "counters",
         "keepalives",
+        "leased",
         "limit",
         "outputs",
         "pending",
@@ -69,10 +71,13 @@ class Core:
         policy: ForeignAgentPolicy,
         random: Callable[[int], bytes],
         wall_clock: Callable[[], float],
+        leased: Callable[[NarTuple], str],
     ) -> None:
         self.policy = policy
         self.random = random
         self.wall_clock = wall_clock
+        self.leased = leased
+        """Who has tunnels of this tuple by NAR; empty for nobody."""
         self.outputs: list[Output] = []
         self.counters: Counter[str] = Counter()
         self.timers: Timers[TimerKey] = Timers()

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.event import Severity
+from gateway.domain.nar import NarTuple
 from gateway.domain.timers import Timers
 from gateway.domain.wire import WireError
 from gateway.mip_agents.advertisement import AgentAdvertisement
@@ -37,10 +38,14 @@ class ForeignAgent:
         *,
         random: Callable[[int], bytes],
         wall_clock: Callable[[], float],
+        leased: Callable[[NarTuple], str] = lambda _: "",
     ) -> None:
-        """Take the policy; ``random`` gives unpredictable octets, ``wall_clock`` Unix seconds."""
+        """Take the policy; ``random`` gives unpredictable octets, ``wall_clock`` Unix seconds.
+
+        ``leased`` says which NAR client has tunnels of a tuple, or nothing.
+        """
         self.policy = policy
-        self._core = Core(policy, random, wall_clock)
+        self._core = Core(policy, random, wall_clock, leased)
         self.counters: Counter[str] = self._core.counters
         """Replies sent to mobile nodes by the name of their code, messages that changed nothing by
         ``discarded_`` and why, and more."""
@@ -199,14 +204,14 @@ class ForeignAgent:
         core = self._core
         before, core.policy = core.policy, policy
         self.policy = policy
-        place = (policy.care_of_address, policy.interface, policy.through_vpn)
-        moved = place != (before.care_of_address, before.interface, before.through_vpn)
+        moved = _place(policy) != _place(before)
         if moved:
             for pending in core.pending.all():
                 core.pending.remove(pending)
                 core.timers.cancel((TimerKind.PENDING, pending.key))
         for entry in core.visitors.all():
-            if moved or not may_use(policy, entry.home_agent):
+            other_server = bool(entry.nar_server) and entry.nar_server != policy.nar_server
+            if moved or other_server or not may_use(policy, entry.home_agent):
                 self._end_entry(entry, "reconfigured", "the configuration changed", now)
             elif entry.max_packet_octets != policy.max_packet_octets:
                 entry.max_packet_octets = policy.max_packet_octets
@@ -257,3 +262,7 @@ class ForeignAgent:
 
     def _keepalive_due(self, far: Endpoint, now: float) -> None:
         keepalives.send(self._core, far, now)
+
+
+def _place(policy: ForeignAgentPolicy) -> tuple[IPv4Address, str, bool]:
+    return policy.care_of_address, policy.interface, policy.through_vpn

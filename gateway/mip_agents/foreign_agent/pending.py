@@ -42,6 +42,10 @@ class Pending:
     """What we asked the home agent for."""
     peer: str = ""
     """Whose VPN tunnel the request came through."""
+    nar_server: str = ""
+    """Not empty: our care-of address, at an address of the node's own (draft 004, 2.6.3)."""
+    own_address: bool = True
+    """The request came from an address, not from 0.0.0.0."""
     told: bool = False
     """The mobile node knows of a failure; a later reply still counts, a timeout no more."""
     key: PendingKey = field(init=False)

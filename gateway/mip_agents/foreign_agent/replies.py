@@ -22,7 +22,7 @@ from gateway.mip_agents.codec.extensions import (
     VendorExtension,
 )
 from gateway.mip_agents.codec.registration import RegistrationReply, RequestFlag
-from gateway.mip_agents.foreign_agent import answers, visiting
+from gateway.mip_agents.foreign_agent import answers, by_nar, visiting
 from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED, is_unicast
 from gateway.mip_agents.foreign_agent.asked import AUTHORIZING, Arrival, end_of_authorization
 from gateway.mip_agents.foreign_agent.checks import (
@@ -199,8 +199,13 @@ def _check_acceptance(core: Core, reply: RegistrationReply, pending: Pending) ->
         raise Denied(
             ReplyCode.FA_POOR_REPLY, "the home agent wants a tunnel in UDP that nobody asked for"
         )
-    check_nobody_else_has_it(core, pending.party, reply.home_address, request.home_agent)
+    check_nobody_else_has_it(core, pending, reply.home_address)
+    if pending.nar_server:
+        by_nar.check_reply(reply)
     if min(reply.lifetime_s, request.lifetime_s):
+        if pending.nar_server or not request.flags & RequestFlag.CO_LOCATED:
+            wanted = encapsulation_of(request)
+            by_nar.check_tuple(core, wanted, request.home_agent, reply.home_address)
         check_room_for_visitor(core, request.home_agent, reply.home_address)
 
 
@@ -290,6 +295,7 @@ def _entry(
         policy.through_vpn,
         pending.peer,
         keepalive_s=(udp.keepalive_s or DEFAULT_KEEPALIVE_S) if in_udp and udp else 0,
+        nar_server=pending.nar_server,
     )
     # Only what the home agent's proof to us covers counts; an unproven one is nobody's word.
     proofs = reply.authentications(AuthenticationKind.FOREIGN_HOME)

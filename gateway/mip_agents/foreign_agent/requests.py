@@ -14,6 +14,7 @@ from gateway.mip_agents.codec.extensions import (
     UdpTunnelRequest,
 )
 from gateway.mip_agents.codec.registration import RegistrationRequest, RequestFlag
+from gateway.mip_agents.foreign_agent import by_nar
 from gateway.mip_agents.foreign_agent.addresses import (
     LIMITED_BROADCAST,
     UNSPECIFIED,
@@ -66,13 +67,18 @@ def _asked(core: Core, request: RegistrationRequest, came: Arrival, link: Link) 
         local = core.policy.care_of_address
     _check_revocation_support(request)
     nai = request.first(Nai)
+    nar_server = by_nar.server_for(core.policy, request)
+    # With NAR, a router may be in between: its link-layer address is not the node's.
+    party = source.packed if nar_server else link.address or source.packed
     pending = Pending(
         request,
         nai.nai if nai is not None else "",
-        link.address or source.packed,
+        party,
         link,
         Endpoint(local, MIP_PORT),
         Endpoint(LIMITED_BROADCAST if source == UNSPECIFIED else source, path.remote.port),
+        nar_server=nar_server,
+        own_address=source != UNSPECIFIED,
     )
     same = core.pending.get(pending.key)
     if same is not None and same.party != pending.party:

@@ -23,7 +23,8 @@ class VisitorView:
     tunnel: str
     """For people; empty with a co-located care-of address."""
     flags: tuple[str, ...]
-    """Of ``reverse``, ``encapsulating``, ``co-located``, ``vpn``, ``revocable``."""
+    """Of ``reverse``, ``encapsulating``, ``co-located``, ``nar``, ``vpn``,
+    ``revocable``."""
     lifetime_s: int | None
     """Granted; None for ever."""
     granted_at: float
@@ -43,6 +44,7 @@ def view(name: str, entry: VisitorEntry, wall_clock_s: float) -> VisitorView:
         "reverse": entry.reverse,
         "encapsulating": entry.encapsulating,
         "co-located": entry.co_located,
+        "nar": bool(entry.nar_server),
         "vpn": entry.through_vpn,
         "revocable": entry.revocable,
     }

@@ -29,9 +29,13 @@ def arrive(core: Core, entry: VisitorEntry, now: float) -> None:
         before is not None
         and before.installed
         and before.co_located == entry.co_located
-        and before.visitor() == entry.visitor()
+        and before.delivered() == entry.delivered()
     )
     if not same:
+        if before is not None and (before.nar_server or entry.nar_server):
+            # Another dataplane, another tuple or another client: that of before is over.
+            vpn.uninstall(core, before)
+            entry.installed = False
         vpn.install(core, entry)
     keepalives.start(core, entry, now)
     _tell_arrived(core, entry, before, now)
@@ -40,6 +44,8 @@ def arrive(core: Core, entry: VisitorEntry, now: float) -> None:
 def _tell_arrived(core: Core, entry: VisitorEntry, before: VisitorEntry | None, now: float) -> None:
     lasting = "for ever" if entry.lifetime_s == INFINITE_LIFETIME_S else f"for {entry.lifetime_s} s"
     how = f"co-located at {entry.care_of_address}" if entry.co_located else str(entry.tunnel)
+    if entry.nar_server:
+        how += f", which NAR server {entry.nar_server} delivers to {entry.remote.address}"
     waiting = (
         "; waits for its VPN tunnel"
         if entry.through_vpn and not entry.installed and not entry.co_located
@@ -108,4 +114,5 @@ def _fields(entry: VisitorEntry) -> dict[str, object]:
         "interface": entry.link.interface,
         "tunnel": "" if entry.co_located else str(entry.tunnel),
         "through_vpn": entry.through_vpn,
+        "nar_server": entry.nar_server,
     }

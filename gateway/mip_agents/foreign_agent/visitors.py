@@ -4,9 +4,13 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from gateway.domain.endpoint import Endpoint
-from gateway.domain.mobility import Tunnel, Visitor
+from gateway.domain.mobility import Encapsulation, Tunnel, Visitor
+from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
 from gateway.mip_agents.outputs import Link
 from gateway.mip_agents.policy import SecurityAssociation
+
+TUNNEL_PROTOCOLS = {Encapsulation.IP_IP: NarProtocol.IP_IP, Encapsulation.GRE: NarProtocol.GRE}
+"""Tunnels that NAR tells apart: their tuples are shared with its clients."""
 
 VisitorKey = tuple[IPv4Address, IPv4Address]
 """Home agent, home address."""
@@ -29,7 +33,7 @@ class VisitorEntry:
     reverse: bool
     encapsulating: bool
     co_located: bool
-    """It only registers by way of us; its packets go past us."""
+    """It only registers by way of us; its packets go past us, or see ``nar_server``."""
     lifetime_s: int
     """Granted, or asked for when that is less."""
     granted_at: float
@@ -51,14 +55,33 @@ class VisitorEntry:
     registrations: int = 1
     installed: bool = False
     """The dataplane knows it."""
+    nar_server: str = ""
+    """Not empty: it is co-located at our care-of address, and this NAR server delivers."""
 
     @property
     def key(self) -> VisitorKey:
         """What makes a registration another one."""
         return (self.home_agent, self.home_address)
 
+    @property
+    def nar_tuple(self) -> NarTuple | None:
+        """What its tunnelled packets have in common; None for tunnels that NAR does not know."""
+        protocol = TUNNEL_PROTOCOLS.get(self.tunnel.encapsulation)
+        if protocol is None or self.tunnel.udp_port:
+            return None
+        value = int(self.home_address)
+        return NarTuple(protocol, self.tunnel.local, value, self.home_agent)
+
+    def delivered(self) -> Visitor | NarMapping:
+        """What a dataplane has to do for it: that of Mobile IP, or that of NAR."""
+        key, client = self.nar_tuple, self.remote.address
+        if self.nar_server and key is not None and isinstance(client, IPv4Address):
+            delivery = Delivery.TRANSLATED
+            return NarMapping(self.nar_server, key, client, delivery, peer=self.home_agent)
+        return self.visitor()
+
     def visitor(self) -> Visitor:
-        """What the dataplane has to do for it."""
+        """What the dataplane of Mobile IP has to do for it."""
         return Visitor(
             self.home_address,
             self.home_agent,

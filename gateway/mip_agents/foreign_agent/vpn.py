@@ -9,6 +9,7 @@ packet still goes to its home agent, which alone knows where it is.
 from ipaddress import IPv4Address
 
 from gateway.domain.event import Severity
+from gateway.domain.nar import NarMapping
 from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.registration import RequestFlag
 from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED
@@ -16,7 +17,12 @@ from gateway.mip_agents.foreign_agent.asked import Asked
 from gateway.mip_agents.foreign_agent.core import Core
 from gateway.mip_agents.foreign_agent.refusal import Denied
 from gateway.mip_agents.foreign_agent.visitors import VisitorEntry
-from gateway.mip_agents.outputs import RemoveVisitor, SetVisitor
+from gateway.mip_agents.outputs import (
+    RemoveNarMapping,
+    RemoveVisitor,
+    SetNarMapping,
+    SetVisitor,
+)
 
 
 def check_request(core: Core, asked: Asked) -> None:
@@ -54,9 +60,13 @@ def check_request(core: Core, asked: Asked) -> None:
 
 def install(core: Core, entry: VisitorEntry) -> None:
     """Tell the dataplane of a new or changed visitor, if it may have packets now."""
-    if not entry.co_located and (not entry.through_vpn or has_session(core, entry)):
+    delivered = entry.delivered()
+    if isinstance(delivered, NarMapping):
         entry.installed = True
-        core.outputs.append(SetVisitor(entry.visitor()))
+        core.outputs.append(SetNarMapping(delivered))
+    elif not entry.co_located and (not entry.through_vpn or has_session(core, entry)):
+        entry.installed = True
+        core.outputs.append(SetVisitor(delivered))
     else:
         uninstall(core, entry)
 
@@ -71,8 +81,13 @@ def has_session(core: Core, entry: VisitorEntry) -> bool:
 
 def uninstall(core: Core, entry: VisitorEntry) -> None:
     """Take it out of the dataplane, if it is there."""
-    if entry.installed:
-        entry.installed = False
+    if not entry.installed:
+        return
+    entry.installed = False
+    delivered = entry.delivered()
+    if isinstance(delivered, NarMapping):
+        core.outputs.append(RemoveNarMapping(delivered.tuple))
+    else:
         core.outputs.append(RemoveVisitor(entry.home_agent, entry.home_address))
 
 
