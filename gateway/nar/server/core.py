@@ -23,6 +23,9 @@ from gateway.nar.service import Occupied
 ANSWER_WITHIN_S: Final = 60.0
 """Adapters answer sooner; a connection whose question was lost does not stay for ever."""
 
+MAX_SHARED: Final = 1024
+"""Addresses of peers of which one object is kept."""
+
 Timed = Connection | Session | Lease
 """What has a deadline, one at most. Connections: the handshake, a question, idling. Sessions: the
 lease time while connected, the grace period when lost. Leases: the longest time of their rule."""
@@ -32,6 +35,7 @@ class Core:
     """The state of one NAR server."""
 
     __slots__ = (
+        "_addresses",
         "connections",
         "counters",
         "forbidden",
@@ -76,6 +80,7 @@ class Core:
         self.l2tp = L2tpSessions(random)
         self.tickets: dict[int, Connection] = {}
         """Questions that wait for an answer."""
+        self._addresses: dict[int, IPv4Address] = {}
         self.now = 0.0
         self.wall_offset = 0.0
         self.stopped = False
@@ -109,6 +114,16 @@ class Core:
         """The lease of this tuple."""
         space = self.spaces.get(key.address)
         return None if space is None else space.find(key)
+
+    def shared(self, address: IPv4Address) -> IPv4Address:
+        """An equal address, the same object for all that is stored: peers are often the same."""
+        number = int(address)
+        found = self._addresses.get(number)
+        if found is None:
+            if len(self._addresses) >= MAX_SHARED:
+                self._addresses.clear()
+            found = self._addresses[number] = address
+        return found
 
     def rule_for(self, user: str, groups: Sequence[str], client: IPv4Address) -> NarRule | None:
         """The rule that counts for this client now."""

@@ -241,7 +241,7 @@ class NarServer:
             return 0
         ended = 0
         for owner in list(host.owners.values()):
-            for session in list(owner.sessions):
+            for session in owner.sessions:
                 ended += end_session(core, session, reason)
         for connection in list(core.connections.by_number.values()):
             if connection.xa == client:

@@ -37,7 +37,7 @@ def nar_mode(
     address = _address(core, connection)
     if not connection.advance(Step.NAR_MODE):
         raise Refused(Reply.GENERAL_FAILURE, "asked for NAR mode at the wrong time")
-    connection.target = target if int(target) else None
+    connection.target = core.shared(target) if int(target) else None
     connection.address = address
     connection.delivery = delivery
     connection.knows_leases = knows_leases
@@ -56,9 +56,11 @@ def _check_client(core: Core, connection: Connection) -> None:
 
 
 def _address(core: Core, connection: Connection) -> IPv4Address:
-    """Nb: what the host has already, or the first with room."""
+    """Nb: that of its session, what the host has already, or the first with room."""
     host = owner_of(connection).host
     addresses = core.policy.addresses
+    if connection.session is not None:
+        return connection.session.address
     if host.address is None or host.address not in addresses:
         if not addresses:
             raise Refused(

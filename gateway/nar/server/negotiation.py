@@ -100,3 +100,13 @@ def _let_in(core: Core, connection: Connection, user: str, groups: tuple[str, ..
     connection.groups = groups
     connection.xa = owner.client
     connection.rule = find_rule(core.policy, user, groups, connection.client.address)
+    rule = "fits no rule" if connection.rule is None else f"rule {connection.rule.name}"
+    core.tell(
+        "nar_client",
+        f"{connection} is let in, {rule}",
+        Severity.DEBUG,
+        client=str(connection.client.address),
+        user=user,
+        rule=None if connection.rule is None else connection.rule.name,
+        tls=connection.tls,
+    )

@@ -98,7 +98,7 @@ def _remote(
         # Checked by NAR-MODE; and one object is enough for all leases.
         return connection.target
     permit_target(rule, core.forbidden, target, (connection.local.address,))
-    return target
+    return core.shared(target)
 
 
 def _wish_or_any(

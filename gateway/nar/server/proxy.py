@@ -1,6 +1,7 @@
 """Plain SOCKS5 without NAR-MODE: what is asked of the proxy, and its answers (RFC 1928)."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.domain.nar import NarProtocol
@@ -17,6 +18,9 @@ from gateway.nar.server.authorization import (
 )
 from gateway.nar.server.connections import Connection, Step
 from gateway.nar.server.core import Core
+
+MAX_CANDIDATES: Final = 16
+"""Addresses of one name that are looked at."""
 
 
 def proxy_rule(connection: Connection, command: SocksCommand, flags: int) -> NarRule:
@@ -71,7 +75,7 @@ def _permitted(
 ) -> tuple[IpAddress, ...]:
     permitted: list[IpAddress] = []
     refusal: Refused | None = None
-    for one in candidates:
+    for one in candidates[:MAX_CANDIDATES]:
         try:
             if one.version == 6 and not rule.proxy_ipv6:
                 raise Refused(

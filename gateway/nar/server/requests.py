@@ -37,7 +37,7 @@ from gateway.nar.server.core import Core
 from gateway.nar.server.granting import leave
 from gateway.nar.server.mode import nar_mode
 from gateway.nar.server.ports import lease_port
-from gateway.nar.server.proxy import open_proxy, proxy_rule
+from gateway.nar.server.proxy import MAX_CANDIDATES, open_proxy, proxy_rule
 
 _FAILED: Final[dict[int, Callable[[Reply], bytes]]] = {
     NarCommand.ICMP_ASSOCIATE: lambda reply: IcmpReply(reply).to_octets(),
@@ -215,7 +215,7 @@ def _ipv4_target(
             Reply.ADDRESS_TYPE_NOT_SUPPORTED, f"asked for target {request.address}: NAR is IPv4"
         )
     rule, refusal = rule_of(connection.rule), None
-    for one in candidates:
+    for one in candidates[:MAX_CANDIDATES]:
         if isinstance(one, IPv4Address):
             try:
                 permit_target(rule, core.forbidden, one, (connection.local.address,))

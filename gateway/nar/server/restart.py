@@ -1,16 +1,19 @@
 """Sessions of an earlier process: read, verified, and kept for their clients to come back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Severity
+from gateway.domain.nar import Delivery
 from gateway.domain.wire import WireError
 from gateway.nar.outputs import Forget, HoldPort, LeaseClosed, RemoveMapping, SetL2tp, SetMapping
 from gateway.nar.server.authorization import find_rule
 from gateway.nar.server.core import Core
 from gateway.nar.server.granting import drop_session, enter
 from gateway.nar.server.leases import Lease
+from gateway.nar.server.moving import move
 from gateway.nar.server.records import (
     LeaseRecord,
     SessionRecord,
@@ -40,6 +43,9 @@ def restore(core: Core, records: Sequence[bytes]) -> None:
             leases.append(record)
         elif record.server == core.policy.name:
             sessions[record.number] = record
+    stale = _stale(core, sessions.values())
+    addresses = core.policy.addresses
+    core.use(replace(core.policy, addresses=(*addresses, *stale)))
     restored = {number: _session(core, record) for number, record in sessions.items()}
     leases.sort(key=lambda one: (one.opened_wall_s, one.session, one.number))
     dropped = 0
@@ -50,8 +56,18 @@ def restore(core: Core, records: Sequence[bytes]) -> None:
                 dropped += 1
                 _give_up(core, sessions[one.session], one, why)
     _finish(core, restored)
+    for old in stale:
+        move(core, old, addresses[0])
     if sessions or broken:
         _report(core, dropped, broken)
+
+
+def _stale(core: Core, sessions: Iterable[SessionRecord]) -> list[IPv4Address]:
+    """Addresses that changed while nobody ran; only where it is clear which one they are now."""
+    addresses = core.policy.addresses
+    if len(addresses) != 1:
+        return []
+    return sorted({one.address for one in sessions} - set(addresses))
 
 
 def _session(core: Core, record: SessionRecord) -> Session | None:
@@ -89,6 +105,8 @@ def _lease(core: Core, record: SessionRecord, session: Session | None, one: Leas
     if session is None:
         return "no rule fits its client any more"
     mapping = one.mapping(record)
+    if mapping.delivery is Delivery.L2TP and session.l2tp is None:
+        return "the L2TP session that delivers it is lost"
     space = core.space(session.address)
     if one.tuple.address != session.address:
         return "it is at another address than its session"

@@ -20,7 +20,7 @@ MAX_MISSED = 256
 class Host:
     """A client's address, and what all users there have in common."""
 
-    __slots__ = ("address", "client", "inside", "owners")
+    __slots__ = ("_inside", "address", "client", "owners")
 
     def __init__(self, client: IPv4Address) -> None:
         self.client = client
@@ -28,14 +28,20 @@ class Host:
         self.address: IPv4Address | None = None
         """Nb: the same for all of them, so what the host sends says whose it is."""
         self.owners: dict[str, Owner] = {}
-        self.inside: dict[int, Lease] = {}
+        self._inside: dict[int, Lease] | None = None
+
+    @property
+    def inside(self) -> dict[int, "Lease"]:
         """Translated leases by the port that the host itself uses, see :func:`inside_port`."""
+        if self._inside is None:
+            self._inside = {}
+        return self._inside
 
 
 class Owner:
     """A user at one address: to whom leases belong. One user elsewhere is another owner."""
 
-    __slots__ = ("connections", "host", "leases", "sessions", "user")
+    __slots__ = ("_sessions", "connections", "host", "leases", "user")
 
     def __init__(self, user: str, host: Host) -> None:
         self.user = user
@@ -44,7 +50,29 @@ class Owner:
         self.connections = 0
         """That are authenticated."""
         self.leases = 0
-        self.sessions: set[Session] = set()
+        self._sessions: dict[int, Session] | None = None
+        """By number; None as long as there never was one, as of most idle connections."""
+
+    @property
+    def sessions(self) -> list["Session"]:
+        """All of them, lost ones too."""
+        return [] if self._sessions is None else list(self._sessions.values())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is neither a connection nor a session."""
+        return not self.connections and not self._sessions
+
+    def add(self, session: "Session") -> None:
+        """Enter a session."""
+        if self._sessions is None:
+            self._sessions = {}
+        self._sessions[session.number] = session
+
+    def remove(self, session: "Session") -> None:
+        """Take a session out."""
+        if self._sessions is not None:
+            self._sessions.pop(session.number, None)
 
     @property
     def client(self) -> IPv4Address:
@@ -143,7 +171,7 @@ class Sessions:
 
     def let_go(self, owner: Owner) -> None:
         """Forget an owner who has neither a connection nor a session."""
-        if owner.connections or owner.sessions:
+        if not owner.is_idle:
             return
         host = owner.host
         if host.owners.get(owner.user) is owner:
@@ -154,14 +182,14 @@ class Sessions:
     def add(self, session: Session) -> None:
         """Enter a session."""
         self.by_number[session.number] = session
-        session.owner.sessions.add(session)
+        session.owner.add(session)
         if session.token_digest:
             self._by_digest[session.token_digest] = session
 
     def remove(self, session: Session) -> None:
         """Take a session out; its owner too, if this was its last trace."""
         self.by_number.pop(session.number, None)
-        session.owner.sessions.discard(session)
+        session.owner.remove(session)
         if session.token_digest:
             self._by_digest.pop(session.token_digest, None)
         self.let_go(session.owner)

@@ -19,7 +19,7 @@ REST_S = 120.0
 """How long a released value is not given to another client, unless nothing else is left."""
 TRIES = 16
 """Values that are looked at when the box itself uses what was found."""
-SHARING_TRIES = 256
+SHARING_TRIES = 64
 """Values that are looked at for one that can be shared, when none is free."""
 _FREE, _TAKEN, _RESTING, _NEVER = range(4)
 
