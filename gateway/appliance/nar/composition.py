@@ -11,10 +11,18 @@ from gateway.appliance.nar.addresses import AddressMonitor
 from gateway.appliance.nar.audit import Audit
 from gateway.appliance.nar.ledger import Bounds
 from gateway.appliance.nar.listener import Listener, NarListenError, descriptors_for
-from gateway.appliance.nar.plan import NarPlan, NarServerPlan, Planner
+from gateway.appliance.nar.plan import (
+    NarPlan,
+    NarServerPlan,
+    Planner,
+    keeping_old,
+    lending,
+    with_connections,
+)
 from gateway.appliance.nar.resolver import NameResolver
 from gateway.appliance.nar.server import RunningServer
 from gateway.appliance.nar.service import NarService
+from gateway.appliance.nar.status import status, summary
 from gateway.appliance.nar.store import NarStore
 from gateway.dataplane.nar import NarDataplane, NarSettings
 from gateway.domain.event import Event, Severity
@@ -85,6 +93,7 @@ class Nar:
         self._started = self._stopped = False
         self._kept_spis: tuple[range, ...] = ()
         self._watched: tuple[int, ...] = ()
+        self._short_of: tuple[int, int] | None = None
         self._monitor = addresses()
         try:
             self._plan = self._bounded(self._make_plan(planner))
@@ -121,18 +130,10 @@ class Nar:
             " raise LimitNOFILE of its service, or lower max_connections"
         )
         fields: dict[str, object] = {"possible": possible, "wanted": wanted}
-        self._emit(Event("nar_few_descriptors", text, Severity.WARNING, fields))
-        servers = tuple(
-            replace(
-                one,
-                policy=replace(
-                    one.policy,
-                    max_connections=max(one.policy.max_connections * possible // wanted, 1),
-                ),
-            )
-            for one in plan.servers
-        )
-        return replace(plan, servers=servers)
+        if self._short_of != (possible, wanted):
+            self._short_of = (possible, wanted)
+            self._emit(Event("nar_few_descriptors", text, Severity.WARNING, fields))
+        return with_connections(plan, possible, wanted)
 
     def _use_plan(self, plan: NarPlan) -> None:
         self._plan = plan
@@ -187,25 +188,12 @@ class Nar:
 
     def summary(self) -> str:
         """The servers in a few words."""
-        names = [one.policy.name for one in self._plan.servers]
-        waiting = [name for name in names if name not in self._service.servers]
-        text = f"NAR server{'s' * (len(names) > 1)} {', '.join(names)}"
-        return text + (f" ({', '.join(waiting)} without an address yet)" if waiting else "")
+        return summary(self._plan, self._service.servers)
 
     def facts(self) -> dict[str, object]:
         """What a status page shows."""
-        servers: dict[str, object] = {}
-        for one in self._plan.servers:
-            name = one.policy.name
-            running, listener = self._service.servers.get(name), self._listeners.get(name)
-            servers[name] = {
-                "listen": [str(where) for where in (listener.listening if listener else ())],
-                **({"state": "waiting for an address"} if running is None else running.facts()),
-            }
         return {
-            "servers": servers,
-            "leases": len(self._service.held),
-            "foreign_mappings": len(self._service.foreign),
+            **status(self._plan, self._listeners, self._service),
             "counters": {
                 "service": dict(self._service.counters),
                 "store": dict(self._store.counters),
@@ -226,6 +214,15 @@ class Nar:
     def remove_foreign_mapping(self, key: NarTuple) -> None:
         """Deliver it no more. Removing what is not there is fine."""
         self._service.remove_foreign(key)
+
+    def leased_to(self, key: NarTuple) -> str:
+        """Which client has this tuple; empty for none."""
+        holder = self._service.held.get(key)
+        return "" if holder is None else str(holder.client)
+
+    def respect(self, visiting: Callable[[NarTuple], bool]) -> None:
+        """Lease no tuple that a visitor of our foreign agent has."""
+        self._service.visiting = visiting
 
     # -- start -----------------------------------------------------------------------------
 
@@ -256,9 +253,11 @@ class Nar:
             text = f"NAR server {policy.name} waits: {where} has no IPv4 address to lend"
             self._emit(Event("nar_waits", text, Severity.WARNING, {"server": policy.name}))
             return None
+        engine = self._makers.engine(policy, self._occupied)
+        engine.respect(self._service.has_visitor)
         server = RunningServer(
             policy,
-            self._makers.engine(policy, self._occupied),
+            engine,
             self._resolver,
             clock=self._loop.time,
             touched=self._service.touch,
@@ -356,8 +355,8 @@ class Nar:
         before = {one.policy.name: one for one in self._plan.servers}
         now = self._loop.time()
         problems: list[str] = []
-        plan = replace(plan, servers=tuple(_keeping_old(one, before) for one in plan.servers))
-        settings = _lending(plan)
+        plan = replace(plan, servers=tuple(keeping_old(one, before) for one in plan.servers))
+        settings = lending(plan)
         if settings != self._plan.settings:
             # First: leases that move need their new address there.
             self._dataplane.reconfigure(settings)
@@ -457,20 +456,3 @@ class Nar:
         if hasattr(self, "_dataplane"):
             self._dataplane.close(keep=True)
         self._monitor.close()
-
-
-def _keeping_old(wanted: NarServerPlan, before: Mapping[str, NarServerPlan]) -> NarServerPlan:
-    """While an interface has no address, its server goes on with the last one: it may come back."""
-    known = before.get(wanted.policy.name)
-    if wanted.policy.addresses or known is None or known.interfaces != wanted.interfaces:
-        return wanted
-    return replace(wanted, policy=replace(wanted.policy, addresses=known.policy.addresses))
-
-
-def _lending(plan: NarPlan) -> NarSettings:
-    """The dataplane's settings with the addresses that are really lent."""
-    lent = {one.policy.name: one.policy.addresses for one in plan.servers}
-    servers = tuple(
-        replace(one, addresses=lent.get(one.name, one.addresses)) for one in plan.settings.servers
-    )
-    return replace(plan.settings, servers=servers)

@@ -67,7 +67,9 @@ class Connections:
         if connection.tls:
             if len(self._handshaking) >= MAX_HANDSHAKES:
                 self.counters["crowded_out"] += 1
-                next(iter(self._handshaking)).abort("others need the place")
+                oldest = next(iter(self._handshaking))
+                del self._handshaking[oldest]
+                oldest.abort("others need the place")
             self._handshaking[connection] = None
         return True
 

@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
+from itertools import chain, islice
 from typing import Final
 
 from gateway.domain.endpoint import Endpoint, IpAddress
@@ -18,6 +19,7 @@ DEADLINE_S: Final = 15.0
 MAX_ATTEMPTS: Final = 6
 """Addresses that are tried."""
 _BIND_TRIES: Final = 64
+_PORTS_DRAWN: Final = 2048
 _REPLIES: Final = {
     errno.ECONNREFUSED: Reply.CONNECTION_REFUSED,
     errno.ENETUNREACH: Reply.NETWORK_UNREACHABLE,
@@ -56,6 +58,8 @@ def family_of(address: IpAddress) -> socket.AddressFamily:
 
 def is_own(address: IpAddress) -> bool:
     """Whether packets to this address stay on this box: the kernel then answers with itself."""
+    if address.is_loopback or address.is_unspecified:
+        return True
     with socket.socket(family_of(address), socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         try:
             probe.connect((str(address), 9))
@@ -163,11 +167,10 @@ def bound(
     The kernel's own choice avoids leased ranges where they are reserved; where they are not, we
     choose ourselves.
     """
-    ports = [0, *(random.randrange(1024, 65_536) for _ in range(_BIND_TRIES))]  # noqa: S311
+    drawn = (random.randrange(1024, 65_536) for _ in range(_PORTS_DRAWN))  # noqa: S311
+    ours = islice((port for port in drawn if not leased(port)), _BIND_TRIES)
     failed = OSError(errno.EADDRINUSE, "no port outside of the leased ranges is free")
-    for port in ports:
-        if port and leased(port):
-            continue
+    for port in chain((0,), ours):
         sock = socket.socket(family_of(address), kind | socket.SOCK_CLOEXEC)
         try:
             sock.setblocking(False)

@@ -1,7 +1,7 @@
 """What a configuration wants of the NAR servers."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -62,3 +62,30 @@ AddressOf = Callable[[str], IPv4Address | None]
 Planner = Callable[[AddressOf, Collection[IPv4Address]], NarPlan]
 """Makes the plan of one configuration; called again when addresses change. It takes also all
 addresses of this box, which nobody reaches through a server."""
+
+
+def keeping_old(wanted: NarServerPlan, before: Mapping[str, NarServerPlan]) -> NarServerPlan:
+    """While an interface has no address, its server goes on with the last one: it may come back."""
+    known = before.get(wanted.policy.name)
+    if wanted.policy.addresses or known is None or known.interfaces != wanted.interfaces:
+        return wanted
+    return replace(wanted, policy=replace(wanted.policy, addresses=known.policy.addresses))
+
+
+def lending(plan: NarPlan) -> NarSettings:
+    """The dataplane's settings with the addresses that are really lent."""
+    lent = {one.policy.name: one.policy.addresses for one in plan.servers}
+    servers = tuple(
+        replace(one, addresses=lent.get(one.name, one.addresses)) for one in plan.settings.servers
+    )
+    return replace(plan.settings, servers=servers)
+
+
+def with_connections(plan: NarPlan, possible: int, wanted: int) -> NarPlan:
+    """The plan with every server's part of the connections that are possible together."""
+
+    def fewer(one: NarServerPlan) -> NarServerPlan:
+        most = max(one.policy.max_connections * possible // wanted, 1)
+        return replace(one, policy=replace(one.policy, max_connections=most))
+
+    return replace(plan, servers=tuple(map(fewer, plan.servers)))

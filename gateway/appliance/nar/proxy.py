@@ -59,12 +59,16 @@ class Proxy:
         clock: Callable[[], float],
         touched: Callable[[], None],
         leased: Callable[[int], bool],
+        outside: Callable[[], IpAddress | None],
         own: Callable[[IpAddress], bool] = is_own,
     ) -> None:
-        """``touched`` is called after the engine was; ``leased`` knows the ports that are lent."""
+        """``touched`` is called after the engine was; ``leased`` knows the ports that are lent.
+
+        ``outside`` is our address where anybody may connect to.
+        """
         self._engine, self._resolver = engine, resolver
         self._clock, self._touched = clock, touched
-        self._leased, self._own = leased, own
+        self._leased, self._own, self._outside = leased, own, outside
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._ends: dict[int, tuple[End, NarConnection]] = {}
         self.counters = dict.fromkeys(("opened", "failed", "idle"), 0)
@@ -101,7 +105,7 @@ class Proxy:
     async def _open(self, order: OpenProxy, connection: NarConnection) -> None:
         if len(self) > MAX_RELAYS:
             raise DialError(Reply.GENERAL_FAILURE, f"{MAX_RELAYS} relays are open already")
-        if any(self._own(target) for target in order.targets if not target.is_unspecified):
+        if any(map(self._own, order.targets)):
             raise DialError(Reply.NOT_ALLOWED, "the target is this box")
         if order.command is SocksCommand.CONNECT:
             await self._connect(order, connection)
@@ -117,12 +121,10 @@ class Proxy:
         self._tell(order.connection, bound)
 
     async def _bind(self, order: OpenProxy, connection: NarConnection) -> None:
-        expected = [target for target in order.targets if not target.is_unspecified]
-        # Who may be anybody is expected where the client's own way leads.
-        towards = expected[0] if expected else connection.client.address
-        address = source_towards(towards)
+        expected = order.targets
+        address = source_towards(expected[0]) if expected else self._outside()
         if address is None:
-            raise DialError(Reply.NETWORK_UNREACHABLE, f"there is no way to {towards}")
+            raise DialError(Reply.NETWORK_UNREACHABLE, "there is no way to the target")
         listener = BindListener(address, expected, self._leased)
         self._tell(order.connection, listener.endpoint)
         sock, source = await listener.accept()
@@ -151,9 +153,10 @@ class Proxy:
             clock=self._clock,
         )
         where = await relay.open(connection.local.address)
-        relay.join(connection)
         self._ends[order.connection] = (relay, connection)
         self._tell(order.connection, where)
+        # No octets are relayed, so there is no StartRelay: the connection's end is what counts.
+        self.start(order.connection, b"")
 
     def _tell(self, number: int, bound: Endpoint) -> None:
         self.counters["opened"] += 1
@@ -168,8 +171,8 @@ class Proxy:
         if found is None:
             return
         end, connection = found
-        connection.start_relay(end, early)
         end.join(connection)
+        connection.start_relay(end, early)
 
     def gone(self, number: int) -> None:
         """The client's connection is over."""

@@ -1,8 +1,10 @@
 """One NAR server that serves: its engine, its connections and its proxy."""
 
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 from gateway.appliance.nar.connections import Connections
+from gateway.appliance.nar.dialing import is_own
 from gateway.appliance.nar.proxy import Proxy
 from gateway.appliance.nar.udp_relay import Resolving
 from gateway.nar.policy import NarServerPolicy
@@ -23,7 +25,14 @@ class RunningServer:
     ) -> None:
         self.policy = policy
         self.engine = engine
-        self.proxy = Proxy(engine, resolver, clock=clock, touched=touched, leased=self._leased)
+        self.proxy = Proxy(
+            engine,
+            resolver,
+            clock=clock,
+            touched=touched,
+            leased=self._leased,
+            outside=self._outside,
+        )
         self.connections = Connections(engine, clock=clock, touched=touched, gone=self.proxy.gone)
 
     @property
@@ -33,6 +42,10 @@ class RunningServer:
 
     def _leased(self, port: int) -> bool:
         return any(port in ports for ports in self.policy.ports)
+
+    def _outside(self) -> IPv4Address | None:
+        """The first address of ours that is on an interface: pools are only routed to us."""
+        return next((one for one in self.policy.addresses if is_own(one)), None)
 
     def facts(self) -> dict[str, object]:
         """For a status page."""

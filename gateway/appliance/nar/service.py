@@ -78,6 +78,8 @@ class NarService:
         """What clients have."""
         self.foreign: dict[NarTuple, NarMapping] = {}
         """Of mobile nodes that negotiate nothing (draft 004 section 2.6.3)."""
+        self.visiting: Callable[[NarTuple], bool] = lambda _: False
+        """Whether tunnels of this tuple end at our foreign agent."""
         self._spis: Counter[int] = Counter()
         self.counters = dict.fromkeys(("turns", "commits", "refusals", "faults"), 0)
 
@@ -160,7 +162,7 @@ class NarService:
         dataplane = self._dataplane
         if isinstance(output, SetMapping):
             key = output.mapping.tuple
-            if key in self.foreign:
+            if self.has_visitor(key):
                 return key, "a mobile node of our foreign agent has it"
             self._hold(output.mapping)
             dataplane.set_mapping(output.mapping)
@@ -230,6 +232,10 @@ class NarService:
         if self.foreign.pop(key, None) is not None:
             self._dataplane.remove_mapping(key)
             self._dataplane.commit()
+
+    def has_visitor(self, key: NarTuple) -> bool:
+        """Whether a mobile node has tunnels of this tuple, which no client can have then."""
+        return key in self.foreign or self.visiting(key)
 
     def foreign_taken(self, address: IPv4Address) -> int:
         """How many mobile nodes use this address."""

@@ -74,9 +74,15 @@ class NarStore:
         return found
 
     def start(self, held: Iterable[NarTuple]) -> None:
-        """Write from now on. ``held`` is what is leased after the restart."""
-        known = list(held)
-        self._writer = asyncio.get_running_loop().create_task(self._run(known))
+        """Write from now on. ``held`` is what is leased after the restart, before anybody else.
+
+        Waits for the disk, as :meth:`open` does.
+        """
+        try:
+            self._opened().settle(held, self._wall_clock())
+        except _FAILURES as error:
+            self._failed(error)
+        self._writer = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """Write what waits, then no more."""
@@ -152,23 +158,14 @@ class NarStore:
         )
         self._emit(Event("nar_sessions_unreadable", text, Severity.WARNING, {"file": str(aside)}))
 
-    async def _run(self, held: list[NarTuple]) -> None:
-        await self._settle(held)
+    async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), TRIM_INTERVAL_S)
+                async with asyncio.timeout(TRIM_INTERVAL_S):
+                    await self._wake.wait()
             await self._write()
             await asyncio.sleep(RETRY_S if self._broken else WRITE_INTERVAL_S)
             await self._trim()
-
-    async def _settle(self, held: list[NarTuple]) -> None:
-        now_s = self._wall_clock()
-        async with self._turn:
-            done, cancelled = await _in_thread(lambda: self._opened().settle(held, now_s))
-        if (error := done.exception()) is not None:
-            self._failed(error)
-        if cancelled:
-            raise asyncio.CancelledError
 
     async def _write(self) -> None:
         async with self._turn:
