@@ -19,6 +19,7 @@ from gateway.dataplane.packet.nar_translate import (
     error_from_client,
     error_to_client,
     from_client,
+    own_error_to_client,
     with_quoted_destination,
 )
 from gateway.dataplane.packet.reassembly import Reassembly
@@ -261,7 +262,8 @@ class NarPath:
             if entry.mapping.delivery is Delivery.TRANSLATED:
                 return UNCHANGED
             self.counters["errors_delivered"] += 1
-            self._out.wrap(entry.end, entry.mapping.delivery, octets)
+            made = own_error_to_client(octets, entry)
+            self._out.wrap(entry.end, entry.mapping.delivery, made)
             return DROPPED
         entry = self._made_ready_for(quote)
         if entry is None:

@@ -21,6 +21,7 @@ from gateway.dataplane.packet.nar_translate import (
     destination_to_client,
     error_quoted_outside,
     error_to_client,
+    own_error_to_client,
     rewritten,
     with_quoted_destination,
 )
@@ -255,7 +256,7 @@ class NarSteering:
             if entry.mapping.delivery is Delivery.TRANSLATED:
                 return UNCHANGED
             self.counters["errors_delivered"] += 1
-            return self._to_client(entry, octets)
+            return self._to_client(entry, own_error_to_client(octets, entry))
         entry = arriving(self.tables.inside, quote, quoted=True)
         if entry is None:
             return UNCHANGED

@@ -69,6 +69,16 @@ def with_quoted_destination(packet: bytes, entry: Entry) -> bytes:
     return _requoted(packet, packet[12:20], _quote_outside(packet, entry))
 
 
+def own_error_to_client(packet: bytes, entry: Entry) -> bytes:
+    """An ICMP error of our own host about what a client sent, in its tunnel: it comes from Na.
+
+    Our host may have said it from Nb, which is the client's own address: no host believes that.
+    """
+    if packet[12:16] != entry.address:
+        return packet
+    return rewritten(packet, entry.end.local + packet[16:20])
+
+
 def rewritten(
     packet: bytes,
     ends: bytes,

@@ -471,6 +471,10 @@ def test_our_hosts_errors_about_a_clients_packets_go_to_it() -> None:
     assert seen.ends == (NA, XA)
     assert seen.inner is not None
     assert seen.inner.octets == told
+    path.leaving(bed.error_about(outgoing(bed.UDP_ANY), source=NB))
+    seen = judged(sent(path)[0])
+    assert seen.inner is not None
+    assert seen.inner.octets == told, "nobody believes an error of an own address"
     mine = bed.error_about(outgoing(replace(bed.UDP_ANY, value=7)), source=NA)
     assert path.leaving(mine) == UNCHANGED
 

@@ -233,6 +233,9 @@ def test_our_own_errors(bench: Bench) -> None:
     verdict, made, new_mark = bench.judge(told, OUTSIDE, 0, LOCAL_OUT)
     assert (verdict, new_mark) == (1, mark)
     assert bench.unaliased(made, told, mark) == told
+    from_nb = bed.error_about(outgoing(bed.UDP_ANY), source=NB)
+    _, made, _ = bench.judge(from_nb, OUTSIDE, 0, LOCAL_OUT)
+    assert bench.unaliased(made, told, mark) == told, "nobody believes an error of an own address"
     about = bed.ip(6, YB, XA, bed.tcp(YB, XA, 5, 80))
     verdict, made, new_mark = bench.judge(bed.error_about(about, source=NB), OUTSIDE, 0, LOCAL_OUT)
     assert (verdict, new_mark) == (1, 0)
