@@ -81,6 +81,8 @@ class Attachment:
             before, self.record = self.record, wanted
             self._holder.write(wanted)
             everyone = sorted([*others, wanted], key=lambda one: one.number)
+            if before.tunnel not in (None, wanted.tunnel):
+                self._registry.dead.append(before)
             sweep(self._host, self._registry, everyone)
             if self._hub is not None:
                 self._hub.match(everyone)

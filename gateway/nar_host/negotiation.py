@@ -6,6 +6,7 @@ they were.
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -343,8 +344,8 @@ def _unreachable(server: ServerName, error: Exception) -> str:
             why = "no such name (IPv4); see the spelling, and this host's name servers"
         case ConnectionRefusedError():
             why = "nothing listens there; see whether the NAR server runs, and its port"
-        case OSError():
-            why = error.strerror or str(error)
+        case OSError(errno=int(number)):
+            why = f"{os.strerror(number).lower()}; see the address, and this host's routes"
         case _:
             why = str(error)
     return f"{server}: {why}"
