@@ -176,6 +176,8 @@ class Appliance:
         )
         self._stoppers.append(self._nar.close)
         self._stoppers_async.append(self._nar.stop)
+        if self._mobility is not None:
+            self._mobility.meet(self._nar)
 
     def _ike_has_spi(self, spi: int) -> bool:
         return self._engine.has_child_spi(spi)

@@ -14,11 +14,13 @@ from gateway.appliance.mobility_service import (
     ForeignAgentEngine,
     HomeAgentEngine,
     MobilityService,
+    NarDelivery,
     interfaces_of,
 )
 from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.dataplane.mobility import MobilityDataplane, MobilitySettings
 from gateway.domain.event import Event
+from gateway.domain.nar import NarTuple
 from gateway.mip_agents.policy import ForeignAgentPolicy, HomeAgentPolicy
 
 
@@ -67,11 +69,24 @@ class RunningForeignAgent(ForeignAgentEngine, ForeignAgentSide, Protocol):
     def reconfigure(self, policy: ForeignAgentPolicy, now: float) -> None:
         """Use another policy."""
 
+    def respect(self, leased: Callable[[NarTuple], str]) -> None:
+        """Ask who has tunnels of a tuple by NAR."""
+
     def session_up(self, home_address: IPv4Address, now: float, peer: str) -> None:
         """See :class:`gateway.appliance.vpn_fa.SaListener`."""
 
     def session_down(self, home_address: IPv4Address, now: float) -> None:
         """See :class:`gateway.appliance.vpn_fa.SaListener`."""
+
+
+class NarSide(NarDelivery, Protocol):
+    """The NAR servers of this box, whose clients may have tunnels at the same addresses."""
+
+    def leased_to(self, key: NarTuple) -> str:
+        """Which client has this tuple; empty for none."""
+
+    def respect(self, visiting: Callable[[NarTuple], bool]) -> None:
+        """Lease no tuple that a visitor has."""
 
 
 class Mobility:
@@ -90,6 +105,7 @@ class Mobility:
         self._loop = asyncio.get_running_loop()
         self._engines, self._sessions, self._emit = engines, sessions, emit
         self._links: dict[str, LinkSocket] = {}
+        self._nar: NarSide | None = None
         self._sockets = engines.sockets()
         try:
             self._store = BindingStore(plan.state_dir, emit)
@@ -137,6 +153,17 @@ class Mobility:
         self._listen()
         self.service.flush(now)
 
+    def meet(self, nar: NarSide) -> None:
+        """Share tunnels with NAR servers: whoever has a tuple keeps it, and NAR delivers for us."""
+        self._nar = self.service.nar = nar
+        for agent in self.foreign_agents.values():
+            self._respect(agent)
+        nar.respect(self.service.visiting)
+
+    def _respect(self, agent: RunningForeignAgent) -> None:
+        if self._nar is not None:
+            agent.respect(self._nar.leased_to)
+
     def _watch_link(self, interface: str) -> None:
         descriptor = self._links[interface].fileno()
         self._loop.add_reader(descriptor, self.service.link_readable, interface)
@@ -164,6 +191,7 @@ class Mobility:
                 foreign.reconfigure(visited, now)
             else:
                 self.foreign_agents[visited.name] = self._engines.foreign_agent(visited)
+                self._respect(self.foreign_agents[visited.name])
         self._end_others(plan, now)
         self.service.use(tuple(self.home_agents.values()), tuple(self.foreign_agents.values()))
         for interface in set(self._links) - known:

@@ -23,6 +23,8 @@ from gateway.appliance.one_timer import CallAt, OneTimer
 from gateway.dataplane.mobility import MobilityDataplane
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.event import Event, Severity
+from gateway.domain.mobility import Visitor
+from gateway.domain.nar import TUNNEL_PROTOCOLS, NarMapping, NarTuple
 from gateway.mip_agents.codec.numbers import MessageType
 from gateway.mip_agents.outputs import (
     Forget,
@@ -30,8 +32,10 @@ from gateway.mip_agents.outputs import (
     Link,
     Output,
     RemoveBinding,
+    RemoveNarMapping,
     RemoveVisitor,
     SetBinding,
+    SetNarMapping,
     SetVisitor,
     Transmit,
     TransmitAdvertisement,
@@ -105,6 +109,16 @@ class ForeignAgentEngine(Agent, Protocol):
         """The dataplane could not do it."""
 
 
+class NarDelivery(Protocol):
+    """:class:`gateway.appliance.nar.composition.Nar`, for tunnels that it delivers or leases."""
+
+    def set_foreign_mapping(self, mapping: NarMapping) -> str | None:
+        """Deliver a visitor's tunnels; None, or why not."""
+
+    def remove_foreign_mapping(self, key: NarTuple) -> None:
+        """Deliver them no more."""
+
+
 class MobilityService:
     """All agents of this box, their sockets, their dataplane and one timer."""
 
@@ -129,6 +143,9 @@ class MobilityService:
         self._emit = emit
         self._timer = OneTimer(call_at, self._due)
         self._interfaces: dict[int, Link] = {}
+        self.nar: NarDelivery | None = None
+        self._tunnels: dict[tuple[IPv4Address, IPv4Address], NarTuple] = {}
+        """Of visitors whose tunnels end here, by home agent and home address."""
         self.counters = dict.fromkeys(
             ("commits", "refusals", "sends_refused", "not_for_us", "malformed", "receive_errors"), 0
         )
@@ -262,6 +279,7 @@ class MobilityService:
 
     def _round(self, outputs: list[tuple[Agent, Output]], now: float) -> None:
         staged: list[Transmit | TransmitAdvertisement] = []
+        refused: list[tuple[NarMapping, str]] = []
         events: list[Event] = []
         dirty = False
         for agent, output in outputs:
@@ -272,11 +290,19 @@ class MobilityService:
                 events.append(output)  # type: ignore[arg-type]
             elif kind is Keep or kind is Forget:
                 self._record(agent, output)
+            elif isinstance(output, SetNarMapping):
+                if (why := self._deliver(output.mapping)) is not None:
+                    refused.append((output.mapping, why))
+            elif isinstance(output, RemoveNarMapping):
+                if self.nar is not None:
+                    self.nar.remove_foreign_mapping(output.tuple)
             else:
                 self._to_dataplane(output)
                 dirty = True
         if dirty:
             self.commit(now)
+        for mapping, why in refused:
+            self._visitor_refused(mapping, why, now)
         for message in staged:
             failed = self._send(message)
             if failed is not None:
@@ -293,6 +319,10 @@ class MobilityService:
             self._store.forget(name, output.key)
 
     def _to_dataplane(self, output: Output) -> None:
+        if isinstance(output, SetVisitor):
+            self._note_tunnel(output.visitor)
+        elif isinstance(output, RemoveVisitor):
+            self._tunnels.pop((output.home_agent, output.home_address), None)
         if isinstance(output, SetBinding):
             self._dataplane.set_binding(output.binding)
         elif isinstance(output, RemoveBinding):
@@ -314,6 +344,37 @@ class MobilityService:
                 visited.visitor_refused(
                     refusal.home_agent, refusal.home_address, refusal.reason, now
                 )
+
+    # -- tunnels that NAR tells apart -----------------------------------------------------------
+
+    def visiting(self, key: NarTuple) -> bool:
+        """Whether tunnels of this tuple end here, for a visitor."""
+        home_agent = key.remote
+        if home_agent is None or not key.protocol.is_tunnel:
+            return False
+        return self._tunnels.get((home_agent, IPv4Address(key.value))) == key
+
+    def _note_tunnel(self, visitor: Visitor) -> None:
+        where = (visitor.home_agent, visitor.home_address)
+        key = tunnel_tuple(visitor)
+        if key is None:
+            self._tunnels.pop(where, None)
+        else:
+            self._tunnels[where] = key
+
+    def _deliver(self, mapping: NarMapping) -> str | None:
+        if self.nar is None:
+            return "no NAR server runs here"
+        if self.visiting(mapping.tuple):
+            return "the tunnels of another visitor have this tuple"
+        return self.nar.set_foreign_mapping(mapping)
+
+    def _visitor_refused(self, mapping: NarMapping, reason: str, now: float) -> None:
+        self.counters["refusals"] += 1
+        key = mapping.tuple
+        agent = self._by_address.get(key.address)
+        if key.remote is not None and agent is not None and agent in self.foreign_agents:
+            agent.visitor_refused(key.remote, IPv4Address(key.value), reason, now)
 
     def _send(self, output: Transmit | TransmitAdvertisement) -> OSError | None:
         if isinstance(output, TransmitAdvertisement):
@@ -356,6 +417,15 @@ class MobilityService:
     def stop(self) -> None:
         """Call the timer off."""
         self._timer.stop()
+
+
+def tunnel_tuple(visitor: Visitor) -> NarTuple | None:
+    """What NAR would tell a visitor's tunnels apart by; None for tunnels that it does not know."""
+    protocol = TUNNEL_PROTOCOLS.get(visitor.tunnel.encapsulation)
+    if protocol is None or visitor.tunnel.udp_port:
+        return None
+    value = int(visitor.home_address)
+    return NarTuple(protocol, visitor.tunnel.local, value, visitor.home_agent)
 
 
 def _unsent(output: Transmit | TransmitAdvertisement, error: OSError) -> Event:

@@ -8,6 +8,9 @@ Yb a host outside.
 import enum
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Final
+
+from gateway.domain.mobility import Encapsulation
 
 SOCKS_PORT = 1080
 """TCP: where NAR is negotiated (draft 004, section 3.2)."""
@@ -33,6 +36,13 @@ class NarProtocol(enum.IntEnum):
     def has_ports(self) -> bool:
         """Whether :attr:`NarTuple.value` is a port."""
         return self in (NarProtocol.TCP, NarProtocol.UDP)
+
+
+TUNNEL_PROTOCOLS: Final = {
+    Encapsulation.IP_IP: NarProtocol.IP_IP,
+    Encapsulation.GRE: NarProtocol.GRE,
+}
+"""Tunnels of Mobile IP that are demultiplexed (draft 004, section 2.6.3)."""
 
 
 class Delivery(enum.Enum):

@@ -1,6 +1,6 @@
 """The face of the NAR server's engine: what its adapter calls."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -25,6 +25,9 @@ class NarEngine(Protocol):
     Times are seconds of the adapter's clock. Nothing here waits or raises because of what a client
     sent. After every call take :meth:`outputs` and set a timer for :meth:`next_timer`.
     """
+
+    def respect(self, visiting: Callable[[NarTuple], bool]) -> None:
+        """From now on, lease no tuple that a mobile node of our foreign agent has."""
 
     def connected(self, client: Endpoint, local: Endpoint, now: float, *, tls: bool) -> int | None:
         """A connection came; its number, or None when it has to be closed at once (limits)."""

@@ -13,7 +13,7 @@ later is refused.
 from ipaddress import IPv4Address
 
 from gateway.domain.mobility import Encapsulation
-from gateway.domain.nar import NarTuple
+from gateway.domain.nar import TUNNEL_PROTOCOLS, NarTuple
 from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.extensions import (
     RevocationSupport,
@@ -30,7 +30,6 @@ from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED
 from gateway.mip_agents.foreign_agent.asked import Asked
 from gateway.mip_agents.foreign_agent.core import Core
 from gateway.mip_agents.foreign_agent.refusal import Denied
-from gateway.mip_agents.foreign_agent.visitors import TUNNEL_PROTOCOLS
 from gateway.mip_agents.policy import ForeignAgentPolicy
 
 _ACCEPTED_IN_UDP = 0

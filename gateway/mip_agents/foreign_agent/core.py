@@ -71,12 +71,11 @@ class Core:
         policy: ForeignAgentPolicy,
         random: Callable[[int], bytes],
         wall_clock: Callable[[], float],
-        leased: Callable[[NarTuple], str],
     ) -> None:
         self.policy = policy
         self.random = random
         self.wall_clock = wall_clock
-        self.leased = leased
+        self.leased: Callable[[NarTuple], str] = lambda _: ""
         """Who has tunnels of this tuple by NAR; empty for nobody."""
         self.outputs: list[Output] = []
         self.counters: Counter[str] = Counter()

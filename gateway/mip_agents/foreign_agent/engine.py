@@ -38,14 +38,10 @@ class ForeignAgent:
         *,
         random: Callable[[int], bytes],
         wall_clock: Callable[[], float],
-        leased: Callable[[NarTuple], str] = lambda _: "",
     ) -> None:
-        """Take the policy; ``random`` gives unpredictable octets, ``wall_clock`` Unix seconds.
-
-        ``leased`` says which NAR client has tunnels of a tuple, or nothing.
-        """
+        """Take the policy; ``random`` gives unpredictable octets, ``wall_clock`` Unix seconds."""
         self.policy = policy
-        self._core = Core(policy, random, wall_clock, leased)
+        self._core = Core(policy, random, wall_clock)
         self.counters: Counter[str] = self._core.counters
         """Replies sent to mobile nodes by the name of their code, messages that changed nothing by
         ``discarded_`` and why, and more."""
@@ -152,6 +148,10 @@ class ForeignAgent:
         outputs = self._core.outputs
         self._core.outputs = []
         return outputs
+
+    def respect(self, leased: Callable[[NarTuple], str]) -> None:
+        """From now on, ask who has tunnels of a tuple by NAR; empty for nobody."""
+        self._core.leased = leased
 
     # -- what happens around it -------------------------------------------------------------
 

@@ -4,13 +4,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from gateway.domain.endpoint import Endpoint
-from gateway.domain.mobility import Encapsulation, Tunnel, Visitor
-from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
+from gateway.domain.mobility import Tunnel, Visitor
+from gateway.domain.nar import TUNNEL_PROTOCOLS, Delivery, NarMapping, NarTuple
 from gateway.mip_agents.outputs import Link
 from gateway.mip_agents.policy import SecurityAssociation
-
-TUNNEL_PROTOCOLS = {Encapsulation.IP_IP: NarProtocol.IP_IP, Encapsulation.GRE: NarProtocol.GRE}
-"""Tunnels that NAR tells apart: their tuples are shared with its clients."""
 
 VisitorKey = tuple[IPv4Address, IPv4Address]
 """Home agent, home address."""

@@ -55,6 +55,8 @@ def wished(core: Core, connection: Connection, mapping: NarMapping) -> Lease | s
     if blocker is not None:
         return f"it is leased to {blocker.session.owner}"
     beyond_ranges = False
+    if core.visiting(key):
+        return "a mobile node of our foreign agent has it"
     if not key.protocol.is_tunnel:
         values = space.values(key.protocol)
         if values.rests(key.value, int(connection.xa), core.now):

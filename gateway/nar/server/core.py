@@ -54,6 +54,7 @@ class Core:
         "stopped",
         "tickets",
         "timers",
+        "visiting",
         "wall_clock",
         "wall_offset",
     )
@@ -68,6 +69,8 @@ class Core:
         self.random = random
         self.wall_clock = wall_clock
         self.occupied = occupied
+        self.visiting: Callable[[NarTuple], bool] = lambda _: False
+        """Whether a mobile node of a foreign agent has tunnels of this tuple."""
         self.outputs: list[Output] = []
         self.counters: Counter[str] = Counter()
         """What happened, by the names of events and of refusals."""

@@ -51,6 +51,10 @@ class NarServer:
     ) -> None:
         self._core = Core(policy, random, wall_clock, occupied)
 
+    def respect(self, visiting: Callable[[NarTuple], bool]) -> None:
+        """From now on, lease no tuple that a mobile node of our foreign agent has."""
+        self._core.visiting = visiting
+
     @property
     def policy(self) -> NarServerPolicy:
         """What is in force, with the addresses as they are now."""
