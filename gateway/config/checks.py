@@ -10,6 +10,7 @@ from gateway.config.feature_checks import check_features
 from gateway.config.findings import Findings
 from gateway.config.mobility_checks import check_mobility
 from gateway.config.nar_checks import check_nar
+from gateway.config.nar_together_checks import check_nar_together
 from gateway.config.sections import PoolSection
 from gateway.config.user_checks import check_login, check_users
 from gateway.config.vpn_agent import uses_vpn_fa
@@ -48,6 +49,7 @@ def check_text(config: Config, path: Path) -> Findings:
     _services(config, findings)
     check_mobility(config, findings)
     check_nar(config, findings)
+    check_nar_together(config, findings)
     if not (config.connections or config.has_mobility_agents or config.needs_nar):
         findings.warn("connections", None, "there is none, so nobody can connect")
     return findings

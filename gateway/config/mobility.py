@@ -146,6 +146,8 @@ class ForeignAgentSection(Section):
     """The link of the visitors."""
     through_vpn: Flag = False
     """The visitors come by the tunnels of this gateway (draft 001, appendix B)."""
+    nar_server: Name | None = None
+    """Visitors with an address of their own may use ``care_of_address`` by this ``[nar.NAME]``."""
     home_agents: Networks4 = ()
     """Where requests are relayed to; empty for anywhere."""
     registration_required: Flag = True

@@ -27,7 +27,7 @@ _ENDING_KEYS = {
     "home_networks": frozenset({"network"}),
     "home_agents": frozenset({"address", "placement", "home_networks", "remote"}),
     "mobile_nodes": frozenset({"home_address", "nai", "home_network", "home_agents"}),
-    "foreign_agents": frozenset({"care_of_address", "interface", "through_vpn"}),
+    "foreign_agents": frozenset({"care_of_address", "interface", "through_vpn", "nar_server"}),
 }
 _CHANGED_ENDING = {
     "home_networks": _ENDS,

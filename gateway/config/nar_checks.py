@@ -1,7 +1,6 @@
 """Checks of NAR servers: addresses, ports, interfaces, who is let in and how."""
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address
 from itertools import combinations
 
 from gateway.config.document import Config
@@ -34,9 +33,6 @@ def check_nar(config: Config, findings: Findings) -> None:
         _deliveries(key, section, findings)
         _limits(key, section, findings)
         check_rules(config, key, section, findings)
-    for (one, a), (two, b) in combinations(config.nar.items(), 2):
-        _two_servers((one, a), (two, b), findings)
-    _shared(config, findings)
 
 
 def _listening(config: Config, key: str, section: NarServerSection, findings: Findings) -> None:
@@ -51,16 +47,16 @@ def _listening(config: Config, key: str, section: NarServerSection, findings: Fi
                 findings.refuse(f"{key}.{field}", where, "is listed twice")
             if where.address.is_multicast or where.address.is_reserved:
                 findings.refuse(f"{key}.{field}", where, "not an address of a host")
-            if config.api.enabled and _collide(where, config.api.listen):
+            if config.api.enabled and collide(where, config.api.listen):
                 why = "is api.listen as well; choose another port"
                 findings.refuse(f"{key}.{field}", where, why)
-            if any(_collide(where, other) for other in config.ike.tcp_listen):
+            if any(collide(where, other) for other in config.ike.tcp_listen):
                 why = "is ike.tcp_listen as well; choose another port"
                 findings.refuse(f"{key}.{field}", where, why)
     _tunnel_address(key, section, findings)
 
 
-def _collide(one: Endpoint, other: Endpoint) -> bool:
+def collide(one: Endpoint, other: Endpoint) -> bool:
     """Whether two sockets cannot listen at both at once."""
     if one.port != other.port or one.address.version != other.address.version:
         return False
@@ -83,26 +79,27 @@ def _tunnel_address(key: str, section: NarServerSection, findings: Findings) -> 
         findings.warn(where, address, why)
 
 
-def _spans(section: NarServerSection) -> Iterator[AddressRange]:
+def spans(section: NarServerSection) -> Iterator[AddressRange]:
+    """The lent addresses that the file names."""
     for one in section.addresses:
         if isinstance(one, AddressRange):
             yield one
 
 
 def _addresses(config: Config, key: str, section: NarServerSection, findings: Findings) -> None:
-    where, spans = f"{key}.addresses", list(_spans(section))
+    where, named = f"{key}.addresses", list(spans(section))
     if not section.addresses:
         why = 'is empty; give at least one address, or "interface:eth0" for what an interface has'
         findings.refuse(where, None, why)
-    for span in spans:
+    for span in named:
         if not _of_a_host(span):
             findings.refuse(where, span, "not addresses that a host can have")
             continue
         _taken(config, where, span, findings)
-    for a, b in combinations(spans, 2):
+    for a, b in combinations(named, 2):
         if a.overlaps(b):
             findings.refuse(where, b, f"overlaps {a}; list each address once")
-    if sum(int(one.last) - int(one.first) + 1 for one in spans) > MAX_ADDRESSES:
+    if sum(int(one.last) - int(one.first) + 1 for one in named) > MAX_ADDRESSES:
         findings.refuse(where, None, f"more than {MAX_ADDRESSES} addresses; lend fewer")
     for name in dict.fromkeys(section.lent_interfaces):
         if section.lent_interfaces.count(name) > 1:
@@ -184,7 +181,7 @@ def _ranges(config: Config, key: str, section: NarServerSection, findings: Findi
             )
             findings.warn(where, span_text(span), why)
     for a, b in combinations(section.ports, 2):
-        if _overlap(a, b):
+        if overlap(a, b):
             why = f"overlaps {span_text(a)}; list each port once"
             findings.refuse(where, span_text(b), why)
 
@@ -201,7 +198,8 @@ def _named(service: str) -> str:
     return service if service.startswith("the ") else f"which is {service}"
 
 
-def _overlap(a: range, b: range) -> bool:
+def overlap(a: range, b: range) -> bool:
+    """Whether they have a number in common."""
     return a.start < b.stop and b.start < a.stop
 
 
@@ -307,71 +305,7 @@ def _limits(key: str, section: NarServerSection, findings: Findings) -> None:
         if not one.prefixlen:
             why = "would translate everything that leaves; name the clients' networks"
             findings.refuse(where, one, why)
-        for span in _spans(section):
+        for span in spans(section):
             if _meets(one, span):
                 why = f"holds {span}, which is lent; name the clients' networks"
                 findings.refuse(where, one, why)
-
-
-def _two_servers(
-    first: tuple[str, NarServerSection], second: tuple[str, NarServerSection], findings: Findings
-) -> None:
-    (one, a), (two, b) = first, second
-    for field, wheres in (("listen", b.listen), ("tls_listen", b.tls_listen)):
-        for where in wheres:
-            if any(_collide(where, other) for other in (*a.listen, *a.tls_listen)):
-                why = f"is where nar.{one} listens already; choose another address or port"
-                findings.refuse(f"nar.{two}.{field}", where, why)
-    if not _share_addresses(a, b):
-        return
-    for mine in b.ports:
-        for its in a.ports:
-            if _overlap(mine, its):
-                why = _both(one, f"ports {span_text(its)}")
-                findings.refuse(f"nar.{two}.ports", span_text(mine), why)
-    for field in ("icmp_ids", "spis"):
-        mine, its = getattr(b, field), getattr(a, field)
-        if _overlap(mine, its):
-            why = _both(one, f"{field} {span_text(its)}")
-            findings.refuse(f"nar.{two}.{field}", span_text(mine), why)
-
-
-def _both(name: str, what: str) -> str:
-    return (
-        f"overlaps {what} of nar.{name}, which lends the same address: both would lease the same; "
-        "give each its own part, or other addresses"
-    )
-
-
-def _share_addresses(a: NarServerSection, b: NarServerSection) -> bool:
-    if set(a.lent_interfaces) & set(b.lent_interfaces):
-        return True
-    return any(mine.overlaps(its) for mine in _spans(a) for its in _spans(b))
-
-
-def _shared(config: Config, findings: Findings) -> None:
-    if not config.needs_nar:
-        return
-    queue = config.nar_settings.queue
-    others = {"dataplane.queue": config.dataplane.queue}
-    if config.needs_mobility:
-        others["mobility.queue"] = config.mobility.queue
-    for name, number in others.items():
-        if queue == number:
-            why = f"is {name} as well; each needs a queue of its own"
-            findings.refuse("nar_settings.queue", queue, why)
-    agents = {agent.address: f"home_agents.{n}" for n, agent in config.own_home_agents.items()}
-    for name, section in config.nar.items():
-        for span in _spans(section):
-            for address, agent in agents.items():
-                if span.first <= address <= span.last:
-                    _agent_address(name, address, agent, findings)
-
-
-def _agent_address(name: str, address: IPv4Address, agent: str, findings: Findings) -> None:
-    """IP-IP and GRE to a home agent come from foreign agents, which nobody can tell apart."""
-    why = (
-        f"is the address of {agent}: leases of tunnels would take what mobile nodes send; keep "
-        "ip-ip and gre out of the protocols of the rules, or lend another address"
-    )
-    findings.warn(f"nar.{name}.addresses", address, why)

@@ -72,6 +72,9 @@ def _what(config: Config, where: str, rule: NarRuleSection, findings: Findings) 
                 named = service if service.startswith("the ") else f"which is {service}"
                 why = f"holds {port}, {named} of this gateway; leave that port out"
                 findings.refuse(f"{where}.ports", span_text(span), why)
+    if rule.proxy and not {"tcp", "udp"} & set(rule.protocols):
+        why = "is for tcp and udp, which protocols leaves out; add them there, or remove it"
+        findings.refuse(f"{where}.proxy", True, why)
     if rule.proxy_ipv6 and not rule.proxy:
         why = "is never used without proxy = true; set that too, or remove it"
         findings.refuse(f"{where}.proxy_ipv6", True, why)

@@ -248,6 +248,7 @@ def foreign_agent(config: Config, name: str) -> ForeignAgentPolicy:
         care_of_address=section.care_of_address,
         interface=section.interface or config.dataplane.xfrm_interface,
         through_vpn=vpn,
+        nar_server=section.nar_server or "",
         peer_agents=_peers(config, f"{key}.known_home_agents", section.known_home_agents),
         home_agents=section.home_agents,
         visitor_associations={

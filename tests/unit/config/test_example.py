@@ -178,7 +178,7 @@ def test_every_commented_table_can_be_used(tmp_path: Path) -> None:
 def test_every_commented_table_of_the_mobility_agents_can_be_used(tmp_path: Path) -> None:
     text = uncommented(example_text(), "[mobility]", ("#mobile_nodes_file",))
     headers = ("[home_", "[mobile_nodes.", "[foreign_agents.", "[[")
-    others = ("#key = ", "#interface", "#public_addresses", "#identity")
+    others = ("#key = ", "#interface", "#public_addresses", "#identity", "#nar_server")
     for header in headers:
         text = uncommented(text, header, others)
     text = text.replace('#interface = "eth2"', 'interface = "eth2"')

@@ -75,7 +75,11 @@ STAFF = "connections.staff"
         ("api", 'listen = "127.0.0.1"', "lacks the port; give address and port such as"),
         ("api", "listen = 8443", "api.listen = 8443: give a text in quotes"),
         ("control", "allowed_uids = [-1]", "control.allowed_uids[0] = -1: too small; allowed is 0"),
-        ("zone", "enabled = true", "zone: no such key; choose from: gateway, ike, dataplane, pools"),
+        (
+            "zone",
+            "enabled = true",
+            "zone: no such key; choose from: gateway, ike, dataplane, pools",
+        ),
     ],
 )
 def test_fault(workshop: Workshop, section: str, line: str, message: str | None) -> None:

@@ -9,6 +9,7 @@ from config_workshop import MINIMAL, Workshop
 
 from gateway.config import Config
 from gateway.config.difference import difference, in_force
+from gateway.config.to_mobility import foreign_agents
 from gateway.config.to_nar import (
     NEVER_TARGETS,
     lent_interfaces,
@@ -316,6 +317,7 @@ def test_one_value_is_wrong(workshop: Workshop, old: str, new: str, message: str
         ('protocols = ["sctp"]', "choose one of: tcp, udp, icmp, esp, ah, ip-ip, gre"),
         ('protocols = ["esp"]\nports = ["8080"]', "is for tcp and udp, which protocols leaves"),
         ('ports = ["4500"]', "holds 4500, which is ike.nat_port of this gateway"),
+        ('protocols = ["esp"]\nproxy = true', "is for tcp and udp, which protocols leaves out"),
         ("proxy_ipv6 = true", "is never used without proxy = true"),
         ("max_leases = 0", "allows nothing at all without proxy = true"),
         ('deliveries = ["gre", "gre"]', "is listed twice"),
@@ -451,6 +453,37 @@ def test_an_address_has_one_use(workshop: Workshop) -> None:
 def test_queues_are_different(workshop: Workshop) -> None:
     complaint = workshop.complaint(f"{SOHO}[nar_settings]\nqueue = 4757\n")
     assert "nar_settings.queue = 4757: is dataplane.queue as well" in complaint
+
+
+AGENT = """
+[foreign_agents.hall]
+care_of_address = "203.0.113.5"
+interface = "eth1"
+nar_server = "soho"
+"""
+
+
+def test_a_care_of_address_is_shared_by_nar(workshop: Workshop) -> None:
+    lends = text(('"interface:eth0"', '"203.0.113.5"'))
+    (policy,) = foreign_agents(workshop.load(lends + AGENT))
+    assert policy.nar_server == "soho"
+    workshop.load(SOHO + AGENT)  # whatever address eth0 has, it may be this one
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"soho"', '"other"', 'nar_server = "other": no such NAR server; choose one of: soho'),
+        ("113.5", "113.6", "does not lend 203.0.113.6, the care-of address; add it to nar.soho"),
+        ("eth1", "eth2", "serves no clients on eth2; add it to nar.soho.client_interfaces"),
+        ('"soho"', '"soho"\nregistration_required = false', "excludes nar_server, which learns"),
+    ],
+)
+def test_a_care_of_address_that_cannot_be_shared(
+    workshop: Workshop, old: str, new: str, message: str
+) -> None:
+    lends = text(('"interface:eth0"', '"203.0.113.5"'))
+    assert message in workshop.complaint(lends + text((old, new), base=AGENT))
 
 
 @pytest.mark.parametrize(
