@@ -36,6 +36,7 @@ from gateway.nar.outputs import (
     SetMapping,
     StartRelay,
 )
+from gateway.nar.server.views import tuple_id
 
 MAX_ROUNDS: Final = 4
 _SPI_PROTOCOLS: Final = frozenset({NarProtocol.ESP, NarProtocol.AH})
@@ -251,6 +252,7 @@ class NarService:
         elif isinstance(output, LeaseOpened | LeaseClosed):
             if self.audit is not None:
                 self._store.note(output)
+            self._emit(lease_event(output))
         elif isinstance(output, Event):
             self._emit(output)
         elif isinstance(output, CloseConnection):
@@ -284,3 +286,22 @@ class NarService:
         """Call the timer off and carry nothing out any more."""
         self._stopped = True
         self._timer.stop()
+
+
+def lease_event(output: LeaseOpened | LeaseClosed) -> Event:
+    """For whoever follows the stream of events; the audit is what lasts."""
+    mapping = output.mapping
+    fields: dict[str, object] = {
+        "server": output.server,
+        "client": str(mapping.client),
+        "user": output.user,
+        "lease": tuple_id(mapping.tuple),
+        "delivery": mapping.delivery.value,
+    }
+    who = f"{mapping.client} ({output.user})" if output.user else str(mapping.client)
+    if isinstance(output, LeaseOpened):
+        text = f"{who} has {mapping.tuple} by {mapping.delivery.value}"
+        return Event("nar_lease_opened", text, Severity.DEBUG, fields)
+    fields["reason"] = output.reason
+    text = f"{who} no longer has {mapping.tuple}: {output.reason}"
+    return Event("nar_lease_closed", text, Severity.DEBUG, fields)

@@ -58,6 +58,9 @@ class FakeNarEngine:
         self.limit = 1 << 30
         self.relay_rule = lambda _target, _port: True
 
+    def respect(self, visiting: Any) -> None:
+        self.visiting = visiting
+
     def connected(self, client: Any, local: Any, now: float, *, tls: bool) -> Any:
         if len(self.streams) >= self.limit:
             return None

@@ -1,6 +1,7 @@
 """What the engine asks goes out, and the answers come back into it."""
 
 import asyncio
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -9,7 +10,7 @@ from appliance_fakes import FakeClock, FakeDataplane, FakeEngine
 from gateway.appliance.backends import Backends, BackendSettings
 from gateway.appliance.ike_service import IkeService
 from gateway.domain.endpoint import Endpoint
-from gateway.domain.user_auth import Accepted, Asker, PasswordQuestion, Session
+from gateway.domain.user_auth import Accepted, Asker, PasswordQuestion, Rejected, Session
 from gateway.ike.outputs import AskAboutUser, AskOcsp, SessionClosed, SessionOpened
 from gateway.users.document import UserEntry
 from gateway.users.passwords import PasswordHash
@@ -66,6 +67,43 @@ def test_answers_reach_the_engine_and_are_acted_on() -> None:
         assert engine.flushed == 2
         backends.reload(BackendSettings())
         assert backends.find_user("anna") is None
+        await backends.stop()
+
+    asyncio.run(scenario())
+
+
+def test_two_askers_with_the_same_tickets_get_their_own_answers() -> None:
+    async def scenario() -> None:
+        backends = Backends(
+            BackendSettings(UserBase({"anna": ANNA})), usage=lambda _: None, emit=lambda _: None
+        )
+        engine = Asking()
+        backends.join(engine, engine.flush)
+        answers: list[object] = []
+        came = asyncio.Event()
+
+        def answered(answer: object) -> None:
+            answers.append(answer)
+            came.set()
+
+        wrong = replace(QUESTION, password=b"wrong")
+        backends.ask_about_user(AskAboutUser(1, QUESTION))
+        backends.ask_password(wrong, answered)
+        assert not answers  # never within the call
+        async with asyncio.timeout(20):
+            await came.wait()
+            await engine.came.wait()
+        assert answers == [Rejected("wrong password")]
+        ((ticket, answer),) = engine.answers
+        assert ticket == 1
+        assert isinstance(answer, Accepted)
+        assert not backends._waiting
+        # One limit on guessing for both: wrong passwords there hold logins here up.
+        for _ in range(30):
+            backends.ask_password(wrong, answered)
+        backends.ask_about_user(AskAboutUser(2, QUESTION))
+        users = backends.facts()["users"]
+        assert users["counters"]["questions"] == 33
         await backends.stop()
 
     asyncio.run(scenario())

@@ -21,7 +21,7 @@ from nar_fakes import (
 from gateway.appliance.nar.listener import NarListenError
 from gateway.dataplane.nar import NarServerSettings
 from gateway.domain.endpoint import Endpoint
-from gateway.domain.event import Event
+from gateway.domain.event import Event, Severity
 from gateway.domain.nar import Delivery, L2tpSession, NarMapping, NarProtocol, NarTuple
 from gateway.domain.user_auth import Accepted, Asker, PasswordQuestion
 from gateway.nar.outputs import (
@@ -29,6 +29,7 @@ from gateway.nar.outputs import (
     Forget,
     FreePort,
     HoldPort,
+    LeaseClosed,
     RemoveL2tp,
     RemoveMapping,
     Resolve,
@@ -164,6 +165,23 @@ def test_restart_takes_leases_up_before_anybody_connects(tmp_path: Path) -> None
             assert [(row.user, row.closed_s) for row in rows] == [("anna", None)]
             (ended,) = await again.nar.audit.find(value=20011)
             assert ended.closed_s is not None
+
+    run(main())
+
+
+def test_leases_are_in_the_stream_of_events(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with World(tmp_path) as world:
+            world.soho.lease(20010)
+            closing = LeaseClosed("soho", "", Endpoint(CLIENT, 9), mapping(20010), 5.0, "released")
+            world.soho.waiting.append(closing)
+            world.nar.flush(now())
+            (begun,), (over,) = world.named("nar_lease_opened"), world.named("nar_lease_closed")
+            assert begun.text == "10.0.0.7 (anna) has TCP 192.0.2.1:20010 by ip-ip"
+            assert over.text == "10.0.0.7 no longer has TCP 192.0.2.1:20010: released"
+            assert begun.severity is over.severity is Severity.DEBUG
+            assert begun.fields["lease"] == over.fields["lease"]
+            assert over.fields["reason"] == "released"
 
     run(main())
 
