@@ -194,7 +194,8 @@ class NarKernelBed:
             return self.running.commit()
 
     def set(self, *mappings: NarMapping) -> None:
-        assert self.commit(*mappings) == []
+        refused = self.commit(*mappings)
+        assert not refused, refused
 
     def open_l2tp(self, session: L2tpSession) -> None:
         with entered(SERVER):
@@ -214,14 +215,12 @@ class NarKernelBed:
     # -- packets ---------------------------------------------------------------------------------
 
     def send(self, name: str, packet: bytes) -> None:
-        """By the wire of that end, whatever its routes are."""
-        link, gateway = ("x0", NA) if name == CLIENTS else ("y0", NB)
+        """From that end, as it is."""
         with entered(name):
             raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 255)
         with raw:
             raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
             raw.sendto(packet, (str(IPv4Address(packet[16:20])), 0))
-        del link, gateway
 
     def arrives(
         self, capture: Capture, packet: bytes, what: str = "", *, bound_s: float = 3.0
@@ -235,11 +234,28 @@ class NarKernelBed:
             if packet in seen:
                 return
             assert time.monotonic() < end, (
-                f"{what}: not {packet.hex()}\nbut {[one.hex() for one in seen]}\n{self.counters()}"
+                f"{what}: not {packet.hex()}\nbut {[one.hex() for one in seen]}\n"
+                f"{self.nar and self.counters()}"
             )
-            if self.nar is not None:
-                with entered(SERVER):
-                    self.nar.read_events()
+            self.read_events()
+            time.sleep(0.005)
+
+    def read_events(self) -> None:
+        """Let user space decide about what waits."""
+        if self.nar is not None:
+            with entered(SERVER):
+                self.nar.read_events()
+
+    def wait(self, capture: Capture, wanted: Callable[[Packet], bool], what: str) -> Packet:
+        """The first packet that is wanted; user space works meanwhile."""
+
+        end = time.monotonic() + 3
+        while True:
+            for packet in capture.packets():
+                if wanted(packet):
+                    return packet
+            assert time.monotonic() < end, f"no {what}: {capture.packets()} {self.counters()}"
+            self.read_events()
             time.sleep(0.005)
 
     def tunnelled(
@@ -252,13 +268,23 @@ class NarKernelBed:
         def is_it(packet: Packet) -> bool:
             return packet.octets[skip:] == inner and packet.protocol == protocol
 
-        outer = self.x.wait(is_it, f"{inner.hex()} in a tunnel; {self.counters()}")
+        outer = self.wait(self.x, is_it, f"{inner.hex()} in a tunnel")
         assert (outer.source, outer.destination) == (NA, client)
         assert outer.header_is_right
         assert outer.ttl == 64
         if delivery is Delivery.GRE:
             assert outer.octets[20:24] == b"\0\0\x08\0"
         return outer
+
+    def forget(self) -> None:
+        """Recordings begin anew."""
+        for capture in (self.x, self.y):
+            capture.read()
+            capture.frames.clear()
+
+    def counted(self, name: str, before: dict[str, int]) -> int:
+        """How much a counter has grown."""
+        return self.counters().get(name, 0) - before.get(name, 0)
 
     def nothing_more(self, capture: Capture, wanted: Callable[[Packet], bool]) -> None:
         """After a packet that certainly came: none of these did."""

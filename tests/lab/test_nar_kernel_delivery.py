@@ -46,9 +46,7 @@ def module_bed() -> Iterator[NarKernelBed]:
 @pytest.fixture
 def bed(module_bed: NarKernelBed) -> NarKernelBed:
     module_bed.clear()
-    for capture in (module_bed.x, module_bed.y):
-        capture.read()
-        capture.frames.clear()
+    module_bed.forget()
     return module_bed
 
 

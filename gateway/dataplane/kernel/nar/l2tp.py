@@ -98,11 +98,12 @@ class L2tpDevices:
         if not self._family:
             raise OSError(errno.EOPNOTSUPP, self.problem)
         port = self._open_already(session)
-        if not port:
+        fresh = not port
+        if fresh:
             self.delete(session.tunnel_id)
             port = self._create(session)
         link = L2tpLink(session, link_name(session), port)
-        self._set_up(link, mtu)
+        self._set_up(link, mtu, fresh=fresh)
         return link
 
     def _create(self, session: L2tpSession) -> int:
@@ -150,23 +151,26 @@ class L2tpDevices:
             return port
         raise OSError(errno.EADDRINUSE, "no port left for an L2TP tunnel")
 
-    def _set_up(self, link: L2tpLink, mtu: int) -> None:
-        flags = _IFF_UP | _IFF_NOARP
-        address = attribute(_IFLA_ADDRESS, link.session.link_address)
-        name = attribute(_IFLA_IFNAME, link.interface.encode() + b"\0")
-        group = attribute(_IFLA_GROUP, _U32.pack(constants.DEVICE_GROUP))
-        size = attribute(_IFLA_MTU, _U32.pack(mtu))
+    def _set_up(self, link: L2tpLink, mtu: int, *, fresh: bool) -> None:
         with contextlib.suppress(OSError):
             path = Path(f"/proc/sys/net/ipv6/conf/{link.interface}/disable_ipv6")
             path.write_text("1", "ascii")
-        self._route.check(
-            link.interface,
-            [request(_RTM_NEWLINK, 0, _INFO.pack(0, 0, 0, flags, flags) + name + group + size)],
-        )
-        # Nobody is asked for a link-layer address: both ends have the same.
-        self._route.check(
-            link.interface, [request(_RTM_NEWLINK, 0, _INFO.pack(0, 0, 0, 0, 0) + name + address)]
-        )
+        name = attribute(_IFLA_IFNAME, link.interface.encode() + b"\0")
+        flags = _IFF_UP | _IFF_NOARP
+        size = attribute(_IFLA_MTU, _U32.pack(mtu))
+        group = attribute(_IFLA_GROUP, _U32.pack(constants.DEVICE_GROUP))
+        messages = [
+            request(_RTM_NEWLINK, 0, _INFO.pack(0, 0, 0, flags, flags) + name + size + group)
+        ]
+        if fresh:
+            # Only while it is down. Nobody is asked for it: both ends have the same.
+            address = attribute(_IFLA_ADDRESS, link.session.link_address)
+            messages.insert(0, request(_RTM_NEWLINK, 0, _INFO.pack(0, 0, 0, 0, 0) + name + address))
+        try:
+            self._route.check(link.interface, messages)
+        except OSError:
+            self.delete(link.session.tunnel_id)
+            raise
 
     def _request(self, command: int, body: bytes) -> bytes:
         return request(self._family, NLM_F_ACK, _GENL.pack(command, 1, 0) + body)

@@ -1,0 +1,186 @@
+"""End-to-end delivery by L2TPv3: the kernel at both ends."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from dataplane_bed import entered, inside, run
+from mobility_kernel_bed import Capture
+from nar_kernel_bed import (
+    CLIENTS,
+    CN,
+    NA,
+    NB,
+    NB2,
+    OUTSIDE,
+    SERVER,
+    XA,
+    XA2,
+    YB,
+    NarKernelBed,
+    esp,
+    forwarded,
+    lease,
+    nar_kernel_bed,
+    udp,
+)
+
+from gateway.domain.nar import Delivery, L2tpSession, NarProtocol
+
+pytestmark = pytest.mark.kernel
+
+P = NarProtocol
+FIRST = L2tpSession(XA, 101, 201, 301, 401, b"server's", b"client's")
+SECOND = L2tpSession(XA2, 102, 202, 302, 402, b"server 2", b"client 2")
+
+
+class Client:
+    """The other end, made with iproute2."""
+
+    def __init__(self, session: L2tpSession, name: str) -> None:
+        self.session, self.name = session, name
+        one = session
+        # iproute2's "cookie" is what it sends, as the kernel has it.
+        inside(
+            CLIENTS, "ip", "l2tp", "add", "tunnel", "tunnel_id", one.peer_tunnel_id,
+            "peer_tunnel_id", one.tunnel_id, "encap", "udp", "local", one.client, "remote", NA,
+            "udp_sport", 1701, "udp_dport", 1701,
+        )  # fmt: skip
+        inside(
+            CLIENTS, "ip", "l2tp", "add", "session", "tunnel_id", one.peer_tunnel_id,
+            "session_id", one.peer_session_id, "peer_session_id", one.session_id, "name", name,
+            "cookie", one.cookie.hex(), "peer_cookie", one.peer_cookie.hex(),
+        )  # fmt: skip
+        mac = ":".join(f"{octet:02x}" for octet in one.link_address)
+        inside(CLIENTS, "ip", "link", "set", name, "address", mac, "arp", "off", "up")
+        self.capture = Capture(CLIENTS, name)
+
+    def send(self, packet: bytes) -> None:
+        with entered(CLIENTS):
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with raw:
+            raw.bind((self.name, 0))
+            raw.send(self.session.link_address * 2 + b"\x08\0" + packet)
+
+    def close(self) -> None:
+        self.capture.close()
+        inside(CLIENTS, "ip", "l2tp", "del", "tunnel", "tunnel_id", self.session.peer_tunnel_id)
+
+
+@pytest.fixture(scope="module")
+def module_bed() -> Iterator[NarKernelBed]:
+    with nar_kernel_bed() as bed:
+        with entered(CLIENTS):
+            # The tunnel's socket is the kernel's: here the clients' stack takes part.
+            run("nft", "insert rule ip mute c udp sport 1701 accept")
+        bed.start()
+        yield bed
+
+
+@pytest.fixture
+def bed(module_bed: NarKernelBed) -> Iterator[NarKernelBed]:
+    module_bed.forget()
+    yield module_bed
+    module_bed.clear()
+    with entered(SERVER):
+        for client in (XA, XA2):
+            module_bed.running.remove_l2tp(client)
+        assert module_bed.running.commit() == []
+
+
+def test_two_clients_both_ways(bed: NarKernelBed) -> None:
+    bed.open_l2tp(FIRST)
+    bed.open_l2tp(SECOND)
+    clients = [Client(FIRST, "one"), Client(SECOND, "two")]
+    try:
+        bed.set(
+            lease(P.UDP, 20_001, Delivery.L2TP, peer=YB),
+            lease(P.ESP, 0x4000_0001, Delivery.L2TP, peer=YB, address=NB2),
+            lease(P.UDP, 20_002, Delivery.L2TP, peer=YB, client=XA2),
+        )
+        for number, packet in enumerate(
+            (udp(YB, 9, NB, 20_001), udp(YB, 9, NB, 20_002), esp(YB, NB2, 0x4000_0001))
+        ):
+            bed.send(OUTSIDE, packet)
+            bed.arrives(clients[number % 2].capture, forwarded(packet), str(number))
+        for client, packet in (
+            (clients[0], udp(NB, 20_001, YB, 9)),
+            (clients[1], udp(NB, 20_002, YB, 9)),
+            (clients[0], esp(NB2, YB, 77)),
+        ):
+            client.send(packet)
+            bed.arrives(bed.y, forwarded(packet))
+        before = bed.counters()
+        clients[0].send(udp(NB, 20_002, YB, 9, b"another's"))
+        clients[0].send(udp(CN, 20_001, YB, 9, b"spoofed"))
+        clients[0].send(udp(NB, 20_001, YB, 9, b"last"))
+        bed.arrives(bed.y, forwarded(udp(NB, 20_001, YB, 9, b"last")))
+        assert bed.counted("spoofed", before) == 2
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_long_packets_are_answered(bed: NarKernelBed) -> None:
+    bed.open_l2tp(FIRST)
+    client = Client(FIRST, "one")
+    try:
+        bed.set(lease(P.UDP, 20_001, Delivery.L2TP, peer=YB))
+        fits = udp(YB, 9, NB, 20_001, b"x" * (1438 - 28), fragment=0x4000)
+        bed.send(OUTSIDE, fits)
+        bed.arrives(client.capture, forwarded(fits))
+        bed.send(OUTSIDE, udp(YB, 9, NB, 20_001, b"x" * (1439 - 28), fragment=0x4000))
+        error = bed.wait(bed.y, lambda one: one.octets[20:22] == b"\x03\x04", "an error")
+        assert int.from_bytes(error.octets[26:28], "big") == 1438
+        assert error.transport_is_right
+    finally:
+        client.close()
+
+
+def test_a_wrong_cookie_opens_nothing(bed: NarKernelBed) -> None:
+    bed.open_l2tp(FIRST)
+    stranger = Client(L2tpSession(XA, 101, 201, 301, 401, b"guessed!", b"client's"), "one")
+    try:
+        bed.set(lease(P.UDP, 20_001, Delivery.L2TP, peer=YB), lease(P.UDP, 20_009))
+        before = bed.counters()
+        stranger.send(udp(NB, 20_001, YB, 9, b"guessed"))
+        stranger.send(udp(NB, 20_001, YB, 9, b"guessed"))
+        bed.send(OUTSIDE, udp(YB, 9, NB, 20_009))
+        bed.tunnelled(forwarded(udp(YB, 9, NB, 20_009)))
+        assert bed.counted("tunnel_l2tp", before) == 2
+        assert bed.counted("from_client", before) == 0
+    finally:
+        stranger.close()
+
+
+def test_a_mapping_needs_its_session(bed: NarKernelBed) -> None:
+    refused = bed.commit(lease(P.UDP, 20_001, Delivery.L2TP))
+    assert [str(one.tuple.value) for one in refused] == ["20001"]
+    assert "L2TP session" in refused[0].reason
+
+
+def test_sessions_survive_a_restart_and_vanish_with_their_client(bed: NarKernelBed) -> None:
+    bed.open_l2tp(FIRST)
+    bed.open_l2tp(SECOND)
+    mapping = lease(P.UDP, 20_001, Delivery.L2TP, peer=YB)
+    client = Client(FIRST, "one")
+    try:
+        bed.set(mapping)
+        links = inside(SERVER, "ip", "-br", "link")
+        assert links.count("nar-l2tp-") == 2
+        tunnels = inside(SERVER, "ip", "l2tp", "show", "tunnel")
+        bed.stop(keep=True)
+        bed.send(OUTSIDE, udp(YB, 9, NB, 20_001, b"meanwhile"))
+        bed.arrives(client.capture, forwarded(udp(YB, 9, NB, 20_001, b"meanwhile")))
+        bed.start()
+        bed.open_l2tp(FIRST)
+        assert bed.commit(mapping) == []
+        bed.send(OUTSIDE, udp(YB, 9, NB, 20_001, b"again"))
+        bed.arrives(client.capture, forwarded(udp(YB, 9, NB, 20_001, b"again")))
+        again = inside(SERVER, "ip", "l2tp", "show", "tunnel")
+        assert again.splitlines()[:3] == tunnels.splitlines()[:3]
+        links = inside(SERVER, "ip", "-br", "link")
+        assert links.count("nar-l2tp-") == 1
+        assert links.count("nar-l2tp-00012d") == 1
+    finally:
+        client.close()
