@@ -25,6 +25,8 @@ class NarServerSettings:
     icmp_ids: range = range(0)
     masquerade: tuple[IPv4Network, ...] = ()
     """Clients' networks whose other traffic leaves by ordinary NAPT, with the remaining ports."""
+    forbidden: tuple[IPv4Network, ...] = ()
+    """Where no client sends to with a leased source, besides loopback, link-local and the like."""
 
 
 @dataclass(frozen=True, slots=True)

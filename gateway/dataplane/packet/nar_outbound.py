@@ -4,22 +4,15 @@ Nothing else gets out of a client's tunnel (draft 004, section 2.3: the virtual 
 client is its mappings).
 """
 
-from typing import Final
-
 from gateway.dataplane.packet import icmp
 from gateway.dataplane.packet.nar_demultiplex import arriving, sent
 from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables, way
 from gateway.domain.nar import Delivery
 from gateway.domain.wire import WireError
 
-_NO_HOST: Final = frozenset((0, 127, *range(224, 256)))
-"""First octets of addresses that nothing is sent to."""
-
 
 def end_to_end(tables: NarTables, end: ClientEnd, inner: bytes, delivery: Delivery) -> Entry | None:
     """The mapping that allows the packet that came out of the client's tunnel; None for none."""
-    if inner[16] in _NO_HOST:
-        return None
     if icmp.is_error(inner):
         return _error(tables, end, inner, delivery)
     found = sent(tables.outside, inner, way(end.address, delivery))
@@ -31,7 +24,7 @@ def end_to_end(tables: NarTables, end: ClientEnd, inner: bytes, delivery: Delive
 def translated(tables: NarTables, packet: bytes) -> Entry | None:
     """The mapping by which the packet of a client leaves with Nb as its source; None for none."""
     found = sent(tables.inside, packet, way(packet[12:16], Delivery.TRANSLATED))
-    if found is None or packet[16] in _NO_HOST:
+    if found is None:
         return None
     if found.mapping.tuple.protocol.is_tunnel:
         return found

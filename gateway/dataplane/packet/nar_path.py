@@ -6,6 +6,8 @@ is the host's own. What is sent is ready: translated or in its tunnel, with one 
 """
 
 from collections import Counter
+from collections.abc import Iterable
+from ipaddress import IPv4Address
 from typing import Final
 
 from gateway.dataplane.nar import NarServerSettings, NarSettings
@@ -13,6 +15,7 @@ from gateway.dataplane.packet import icmp, ipv4, nar_marks, nar_tunnel
 from gateway.dataplane.packet.icmp import IcmpError
 from gateway.dataplane.packet.nar_delivery import NarDelivery, NarSend
 from gateway.dataplane.packet.nar_demultiplex import arriving, sent
+from gateway.dataplane.packet.nar_forbidden import Forbidden, own_addresses
 from gateway.dataplane.packet.nar_outbound import end_to_end, translated
 from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables
 from gateway.dataplane.packet.nar_translate import (
@@ -39,11 +42,11 @@ _PIECE: Final = 0x3FFF
 class _Server:
     """The settings of one NAR server, as packets have them."""
 
-    __slots__ = ("addresses", "clients_on", "local", "outside_on")
+    __slots__ = ("clients_on", "forbidden", "local", "outside_on")
 
-    def __init__(self, settings: NarServerSettings) -> None:
+    def __init__(self, settings: NarServerSettings, own: Iterable[IPv4Address]) -> None:
         self.local = settings.tunnel_address.packed
-        self.addresses = frozenset(address.packed for address in settings.addresses)
+        self.forbidden = Forbidden(settings.forbidden, own)
         self.clients_on = frozenset(settings.client_interfaces)
         self.outside_on = frozenset(settings.outside_interfaces)
 
@@ -67,9 +70,8 @@ class NarPath:
     def reconfigure(self, settings: NarSettings) -> None:
         """Use other addresses and interfaces; mappings of servers that are gone are forgotten."""
         self._out.mtu = settings.mtu
-        self._servers = {one.name: _Server(one) for one in settings.servers}
-        self._locals = {one.local for one in self._servers.values()}
-        self._own = self._locals.union(*(one.addresses for one in self._servers.values()))
+        own = own_addresses(settings)
+        self._servers = {one.name: _Server(one, own) for one in settings.servers}
         for entry in list(self.tables.entries.values()):
             server = self._servers.get(entry.end.server)
             if server is None:
@@ -202,8 +204,8 @@ class NarPath:
         return ipv4.with_checksum(whole[:12] + source + whole[16:])
 
     def _outward(self, entry: Entry, octets: bytes, made: bytes) -> Outcome:
-        if made[16:20] in self._own:
-            return self._drop("to_ourselves")
+        if made[16:20] in self._servers[entry.end.server].forbidden:
+            return self._drop("forbidden")
         self._out.outward(entry, octets, made)
         return DROPPED
 

@@ -7,6 +7,7 @@ every checksum stays right.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final, Protocol
@@ -15,6 +16,7 @@ from gateway.dataplane.nar import NarServerSettings, NarSettings
 from gateway.dataplane.packet import icmp, nar_marks, nar_tunnel
 from gateway.dataplane.packet.icmp import IcmpError
 from gateway.dataplane.packet.nar_demultiplex import arriving, sent
+from gateway.dataplane.packet.nar_forbidden import Forbidden, own_addresses
 from gateway.dataplane.packet.nar_outbound import end_to_end, translated
 from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables, check
 from gateway.dataplane.packet.nar_translate import (
@@ -66,9 +68,10 @@ class _Way:
 
 
 class _Server:
-    __slots__ = ("clients_on", "outside_on")
+    __slots__ = ("clients_on", "forbidden", "outside_on")
 
-    def __init__(self, settings: NarServerSettings) -> None:
+    def __init__(self, settings: NarServerSettings, own: Iterable[IPv4Address]) -> None:
+        self.forbidden = Forbidden(settings.forbidden, own)
         self.clients_on = frozenset(settings.client_interfaces)
         self.outside_on = frozenset(settings.outside_interfaces)
 
@@ -96,7 +99,8 @@ class NarSteering:
 
     def reconfigure(self, settings: NarSettings) -> None:
         """Use other addresses and interfaces; mappings of servers that are gone are forgotten."""
-        self._servers = {one.name: _Server(one) for one in settings.servers}
+        own = own_addresses(settings)
+        self._servers = {one.name: _Server(one, own) for one in settings.servers}
         self._locals = {one.name: one.tunnel_address.packed for one in settings.servers}
         for entry in list(self.tables.entries.values()):
             local = self._locals.get(entry.end.server)
@@ -196,6 +200,8 @@ class NarSteering:
         if other is not None:
             self.counters["delivered"] += 1
             return self._to_client(other, octets)
+        if octets[16:20] in self._servers[way.end.server].forbidden:
+            return self._drop("forbidden")
         self.counters["sent"] += 1
         return ACCEPT, None, self._from_client
 
@@ -203,10 +209,13 @@ class NarSteering:
         entry = translated(self.tables, octets)
         if entry is None or interface not in self._servers[entry.end.server].clients_on:
             return UNCHANGED
+        made, destination = None, octets[16:20]
+        if entry.mapping.tuple.protocol.is_tunnel and destination != entry.remote:
+            destination = entry.remote
+            made = rewritten(octets, octets[12:16] + destination)
+        if destination in self._servers[entry.end.server].forbidden:
+            return self._drop("forbidden")
         self.counters["sent"] += 1
-        made = None
-        if entry.mapping.tuple.protocol.is_tunnel and octets[16:20] != entry.remote:
-            made = rewritten(octets, octets[12:16] + entry.remote)
         return ACCEPT, made, self._out_marks[entry.address, bool(entry.mapping.client_port)]
 
     def _error(self, octets: bytes, interface: str) -> Outcome:
@@ -224,9 +233,12 @@ class NarSteering:
             return self._tunnel_error(told, octets[16:20], interface)
         if octets[16:20] != told.quote[12:16]:
             return self._drop("spoofed")
+        made = error_quoted_outside(octets, entry)
+        if made[16:20] in self._servers[entry.end.server].forbidden:
+            return self._drop("forbidden")
         self.counters["errors_translated"] += 1
         # The port is only in the quote: there it is changed already.
-        return ACCEPT, error_quoted_outside(octets, entry), self._out_marks[entry.address, False]
+        return ACCEPT, made, self._out_marks[entry.address, False]
 
     def _tunnel_error(self, told: IcmpError, destination: bytes, interface: str) -> Outcome:
         found = nar_tunnel.report(self.tables, told, self._now)

@@ -1,7 +1,7 @@
 """The path of packets through a NAR server, one packet at a time: no kernel, no clock."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import nar_packets as bed
 import pytest
@@ -121,14 +121,43 @@ def test_the_peer_bounds_what_is_sent(key: NarTuple, peer: str) -> None:
     assert len(sent(path)) == 1, "incoming is not bound"
 
 
-@pytest.mark.parametrize(
-    "destination", ["127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", NA, NB, NB_2]
+FORBIDDEN = replace(
+    bed.SETTINGS,
+    servers=(
+        replace(bed.SERVER, forbidden=(IPv4Network("10.9.0.0/16"), IPv4Network("10.8.0.0/16"))),
+    ),
 )
-def test_h76_a_client_does_not_reach_the_box_by_its_tunnel(destination: str) -> None:
-    path = the_path(mapping(bed.UDP_ANY))
+OUT_OF_BOUNDS = (
+    "0.1.2.3",
+    "127.0.0.1",
+    "169.254.169.254",
+    "224.0.0.1",
+    "255.255.255.255",
+    NA,
+    NB,
+    NB_2,
+    "10.8.0.0",
+    "10.9.255.255",
+)
+
+
+@pytest.mark.parametrize("destination", OUT_OF_BOUNDS)
+def test_h76_where_no_client_sends_to(destination: str) -> None:
+    path = the_path(mapping(bed.UDP_ANY), settings=FORBIDDEN)
     inner = outgoing(bed.UDP_ANY, destination=destination)
     assert path.arrived(tunnelled(inner), INSIDE) == DROPPED
+    path.set_mapping(mapping(bed.UDP_ANY, Delivery.TRANSLATED))
+    packet = outgoing(bed.UDP_ANY, source=XA, destination=destination)
+    assert path.arrived(packet, INSIDE) == DROPPED
     assert not path.sends
+    assert path.counters == {"forbidden": 2}
+
+
+@pytest.mark.parametrize("destination", ["10.7.255.255", "10.10.0.0", "1.0.0.0", "223.255.255.255"])
+def test_what_is_beside_it_is_allowed(destination: str) -> None:
+    path = the_path(mapping(bed.UDP_ANY), settings=FORBIDDEN)
+    path.arrived(tunnelled(outgoing(bed.UDP_ANY, destination=destination)), INSIDE)
+    assert len(sent(path)) == 1
 
 
 def test_two_clients_behind_one_address_reach_each_other() -> None:

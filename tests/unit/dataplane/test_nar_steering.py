@@ -181,6 +181,19 @@ def test_a_server_mapping(bench: Bench, key: NarTuple) -> None:
     assert bench.judge(outgoing(key, source=XA, port=80), INSIDE) == (1, None, out)
 
 
+@pytest.mark.parametrize("destination", ["127.0.0.1", "224.0.0.1", NA, NB, "169.254.169.254"])
+def test_h76_where_no_client_sends_to(bench: Bench, destination: str) -> None:
+    mark = bench.set(mapping(bed.UDP_ANY))
+    packet = outgoing(bed.UDP_ANY, destination=destination)
+    assert bench.judge(packet, "nar-in-ipip", mark)[0] == 0
+    bench.set(mapping(bed.UDP_ANY, Delivery.TRANSLATED))
+    packet = outgoing(bed.UDP_ANY, source=XA, destination=destination)
+    assert bench.judge(packet, INSIDE)[0] == 0
+    told = bed.error_about(bed.ip(17, destination, XA, bed.udp(destination, XA, 5, 20001)))
+    assert bench.judge(told, INSIDE)[0] == 0
+    assert bench.path.counters == {"forbidden": 3}
+
+
 def test_from_client_to_client(bench: Bench) -> None:
     mark = bench.set(mapping(bed.UDP_ANY))
     other = bench.set(mapping(bed.a_tuple(NarProtocol.UDP, 20009), client=XA_2))
