@@ -71,6 +71,7 @@ class NarPath:
         """Use other addresses and interfaces; mappings of servers that are gone are forgotten."""
         self._out.mtu = settings.mtu
         own = own_addresses(settings)
+        self._own = {address.packed for address in own}
         self._servers = {one.name: _Server(one, own) for one in settings.servers}
         for entry in list(self.tables.entries.values()):
             server = self._servers.get(entry.end.server)
@@ -153,7 +154,10 @@ class NarPath:
     def _not_from_outside(self, octets: bytes, interface: str) -> Outcome:
         entry = translated(self.tables, octets)
         if entry is not None and self._is_on_client_side(entry.end, interface):
-            return self._outward(entry, octets, from_client(octets, entry))
+            made = from_client(octets, entry)
+            if made[16:20] in self._own:
+                return UNCHANGED  # To us, from its own address: nothing of it is lent.
+            return self._outward(entry, octets, made)
         if octets[9] in nar_tunnel.DELIVERIES:
             end = self.tables.clients.get(octets[16:20] + octets[12:16])
             if end is not None and self._is_on_client_side(end, interface):

@@ -100,6 +100,7 @@ class NarSteering:
     def reconfigure(self, settings: NarSettings) -> None:
         """Use other addresses and interfaces; mappings of servers that are gone are forgotten."""
         own = own_addresses(settings)
+        self._own = {address.packed for address in own}
         self._servers = {one.name: _Server(one, own) for one in settings.servers}
         self._locals = {one.name: one.tunnel_address.packed for one in settings.servers}
         for entry in list(self.tables.entries.values()):
@@ -213,6 +214,8 @@ class NarSteering:
         if entry.mapping.tuple.protocol.is_tunnel and destination != entry.remote:
             destination = entry.remote
             made = rewritten(octets, octets[12:16] + destination)
+        if destination in self._own:
+            return UNCHANGED  # To us, from its own address: nothing of it is lent.
         if destination in self._servers[entry.end.server].forbidden:
             return self._drop("forbidden")
         self.counters["sent"] += 1

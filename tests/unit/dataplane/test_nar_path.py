@@ -148,9 +148,10 @@ def test_h76_where_no_client_sends_to(destination: str) -> None:
     assert path.arrived(tunnelled(inner), INSIDE) == DROPPED
     path.set_mapping(mapping(bed.UDP_ANY, Delivery.TRANSLATED))
     packet = outgoing(bed.UDP_ANY, source=XA, destination=destination)
-    assert path.arrived(packet, INSIDE) == DROPPED
+    ours = destination in (NA, NB, NB_2)
+    assert path.arrived(packet, INSIDE) == (UNCHANGED if ours else DROPPED)
     assert not path.sends
-    assert path.counters == {"forbidden": 2}
+    assert path.counters == {"forbidden": 2 - ours}
 
 
 @pytest.mark.parametrize("destination", ["10.7.255.255", "10.10.0.0", "1.0.0.0", "223.255.255.255"])
