@@ -73,9 +73,9 @@ def _growth(delivery: str, few: Hosts, many: Hosts, say: Callable[[str], None]) 
 
 
 def _links(hosts: Hosts) -> None:
-    hosts.make("device", "n", "cn")
-    hosts.wire("device", f"{CLIENT}/16", "n", f"{TUNNEL_ADDRESS}/16")
-    hosts.wire("n", f"{ADDRESS}/24", "cn", f"{SERVER}/24")
+    hosts.make("device", "box", "cn")
+    hosts.wire("device", f"{CLIENT}/16", "box", f"{TUNNEL_ADDRESS}/16")
+    hosts.wire("box", f"{ADDRESS}/24", "cn", f"{SERVER}/24")
     ports = f"{FIRST_PORT} {FIRST_PORT + OWN_PORTS - 1}"
     hosts.run("device", "sysctl", "-qw", f"net.ipv4.ip_local_port_range={ports}")
 
@@ -100,7 +100,7 @@ def nar(hosts: Hosts, delivery: str, count: int, *, offload: bool) -> Subject:
         _tunnel(hosts, "device", CLIENT, TUNNEL_ADDRESS, ADDRESS)
         hosts.ip("device", f"route add {SERVER}/32 dev tunnel src {ADDRESS}")
     hosts.dataplane(
-        "n",
+        "box",
         "nar_dataplane",
         tunnel_address=TUNNEL_ADDRESS,
         address=ADDRESS,
@@ -115,7 +115,7 @@ def nar(hosts: Hosts, delivery: str, count: int, *, offload: bool) -> Subject:
         delivery=delivery,
         offload=offload,
     )
-    return Subject(hosts, device, "n", SERVER, SERVER)
+    return Subject(hosts, device, "box", SERVER, SERVER)
 
 
 def plain(hosts: Hosts, delivery: str) -> Subject:
@@ -128,8 +128,8 @@ def plain(hosts: Hosts, delivery: str) -> Subject:
     else:
         device = PLAIN_INNER
         _tunnel(hosts, "device", CLIENT, TUNNEL_ADDRESS, PLAIN_INNER)
-        _tunnel(hosts, "n", TUNNEL_ADDRESS, CLIENT, "")
+        _tunnel(hosts, "box", TUNNEL_ADDRESS, CLIENT, "")
         hosts.ip("device", f"route add {SERVER}/32 dev tunnel src {PLAIN_INNER}")
-        hosts.ip("n", f"route add {PLAIN_INNER}/32 dev tunnel")
+        hosts.ip("box", f"route add {PLAIN_INNER}/32 dev tunnel")
         hosts.ip("cn", f"route add {PLAIN_INNER}/32 via {ADDRESS}")
-    return Subject(hosts, device, "n", SERVER, SERVER)
+    return Subject(hosts, device, "box", SERVER, SERVER)

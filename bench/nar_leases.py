@@ -86,16 +86,16 @@ def run(say: Callable[[str], None]) -> Sequence[Result]:
 
 
 def _start(hosts: Hosts, folder: Path) -> Process:
-    hosts.make("device", "n", "cn")
-    hosts.wire("device", "10.50.0.11/16", "n", f"{NA}/16")
-    hosts.wire("n", f"{NB}/24", "cn", f"{YB}/24")
+    hosts.make("device", "box", "cn")
+    hosts.wire("device", "10.50.0.11/16", "box", f"{NA}/16")
+    hosts.wire("box", f"{NB}/24", "cn", f"{YB}/24")
     hosts.ip("device", "route add local 10.50.1.0/24 dev lo")
-    hosts.ip("n", "route add 10.50.1.0/24 via 10.50.0.11")
+    hosts.ip("box", "route add 10.50.1.0/24 via 10.50.0.11")
     config = folder / "gateway.toml"
     config.touch(mode=0o600)
     config.write_text(CONFIG.format(folder=folder, na=NA, nb=NB, idle=IDLE, leases=LEASES_OF_EACH))
     main = "from gateway.cli.app import main; main()"
-    box = hosts.spawn("n", sys.executable, "-c", main, "run", "--config", str(config))
+    box = hosts.spawn("box", sys.executable, "-c", main, "run", "--config", str(config))
 
     def ready() -> bool:
         if not box.running():
