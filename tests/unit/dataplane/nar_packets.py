@@ -256,7 +256,7 @@ def _payload(
         return struct.pack("!II", 0x99 if outward else key.value, 1) + b"sealed!!" * 4
     if protocol is NarProtocol.AH:
         spi = 0x98 if outward else key.value
-        return struct.pack("!BBHII", 17, 4, 0, spi, 1) + b"i" * 12 + b"authentic"
+        return struct.pack("!BBHII", 253, 4, 0, spi, 1) + b"i" * 12 + b"authentic"
     mine = dotted(key.value.to_bytes(4, "big"))
     ends = (mine, CN) if outward else (CN, mine)
     inside = ip(17, *ends, udp(*ends, 1, 2, b"in the tunnel"))
