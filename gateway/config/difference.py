@@ -19,6 +19,7 @@ APPLIED_LIVE = {
     "mobility.ticket_key_file": "tickets of other keys are worthless; devices log in again",
     "mobility.ticket_lifetime_s": "the next logins use it",
     "mobility.relays": "relayed from now on",
+    "nar_settings.audit": "from now on; what was written down stays until it is too old",
     "nar_settings.audit_days": "older entries go at the next clean-up",
     "nar_settings.audit_rows": "the oldest entries go at the next clean-up",
 }

@@ -6,7 +6,7 @@ from gateway.config.nar import NarSettingsSection
 
 Kind = Literal["added", "removed", "changed"]
 
-RESTART_KEYS = ("state_dir", "offload", "queue", "queue_length", "mtu", "dead_after_s", "audit")
+RESTART_KEYS = ("state_dir", "offload", "queue", "queue_length", "mtu", "dead_after_s")
 """Of ``[nar_settings]``: opened or set up once, at start."""
 
 _ENDING = {

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -19,20 +20,26 @@ from gateway.config import Config
 from gateway.config.mobility import MobileNodeSection
 from gateway.config.mobility_nodes import all_nodes
 from gateway.config.to_mobility import foreign_agents, home_agents, mobility_settings
+from gateway.config.to_nar import nar_policies, nar_settings
 from gateway.config.to_policy import connections
 from gateway.config.to_users import radius, user_base
+from gateway.domain.nar import Delivery
 from gateway.domain.user_auth import LOCAL
 from gateway.ike.policy import Feature, UserMethod
 from gateway.mip_agents.advertisement import AgentAdvertisement
 from gateway.mip_agents.codec.advice import advice
 from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.policy import MobileNode, MobileNodes
+from gateway.nar.codec.numbers import Reply
+from gateway.nar.server.engine import NarServer
 from gateway.users.editing import UserFile
 from gateway.users.settings import ScryptCost, UserBaseSettings
 
-DOCS = Path(__file__).parents[3] / "docs"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
 GUIDE = (DOCS / "operation.md").read_text()
 MOBILITY = (DOCS / "mobility.md").read_text()
+NAR = (DOCS / "nar.md").read_text()
 COMMANDS = (DOCS / "command.md").read_text()
 GW_RSA = rsa.generate_private_key(65537, 2048)
 
@@ -118,6 +125,7 @@ def test_the_engine_can_use_it(workshop: Workshop, heading: str) -> None:
         user = policy.peer_auth.user
         assert user is None or user.backend in backends
     needs_users = any(section.needs_local_users for section in config.connections.values())
+    needs_users |= any(server.backend == LOCAL for server in config.nar.values())
     assert (user_base(config) is not None) == needs_users
     warned = {warning.key for warning in config.warnings}
     many_share_a_key = heading == "Old devices: IKEv1 with XAUTH"
@@ -164,6 +172,47 @@ def test_every_example_of_the_mobility_agents_is_tried() -> None:
     text = (DOCS / "mobility.md").read_text()
     headings = re.findall(r"^### (.+)$\n(?:(?!^###).*\n)*?```toml", text, re.MULTILINE)
     assert set(headings) == set(AGENTS)
+
+
+SERVERS = {
+    "A home or small office with one address": (None, False),
+    "A pool of addresses": (None, True),
+    "Without tunnels": (Delivery.TRANSLATED, False),
+    "A server inside that is reached from outside": (None, True),
+    "A firewall that lets somebody in end-to-end": (None, False),
+    "Plain SOCKS5 beside it": (None, False),
+    "Users, groups and TLS": (None, True),
+    "Mobile IP behind it": (None, False),
+}
+"""Examples of docs/nar.md: the delivery they impose, and whether a rule opens ports to anybody."""
+
+
+@pytest.mark.parametrize("heading", SERVERS)
+def test_the_nar_server_can_use_it(workshop: Workshop, heading: str) -> None:
+    config = loaded(workshop, heading)
+    (policy,) = nar_policies(config, lambda _: IPv4Address("203.0.113.5"))
+    assert policy.addresses
+    opened = any(rule.any_remote for rule in policy.rules)
+    assert (policy.impose, opened) == SERVERS[heading]
+    NarServer(policy, random=bytes, wall_clock=lambda: 0.0, occupied=lambda *_: False)
+    assert nar_settings(config, lambda _: None) is not None
+
+
+def test_every_example_of_the_nar_server_is_tried() -> None:
+    headings = re.findall(r"^### (.+)$\n(?:(?!^###).*\n)*?```toml", NAR, re.MULTILINE)
+    assert set(headings) == set(SERVERS)
+
+
+def test_every_reply_and_event_of_the_nar_server_has_its_row() -> None:
+    rows = NAR.partition("## When something does not work")[2]
+    for reply in Reply:
+        if reply:
+            words = reply.name.lower().replace("_", " ").replace("ttl", "TTL")
+            assert f"{int(reply)} {words}" in rows, reply
+    sources = [p.read_text() for p in ROOT.glob("gateway/nar/server/*.py")]
+    sources += [p.read_text() for p in ROOT.glob("gateway/appliance/nar/*.py")]
+    for event in {name for text in sources for name in re.findall(r'"(nar_[a-z_]+)"', text)}:
+        assert f"`{event}`" in NAR, event
 
 
 def test_every_code_has_its_row() -> None:
@@ -222,7 +271,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_documented_command_exists() -> None:
     for written in re.findall(
-        r"`gateway ([a-z][a-z-]*(?: [a-z]+)?)\b", COMMANDS + GUIDE + MOBILITY
+        r"`gateway ([a-z][a-z-]*(?: [a-z]+)?)\b", COMMANDS + GUIDE + MOBILITY + NAR
     ):
         group, _, rest = written.partition(" ")
         found = get_command(app).commands[group]  # type: ignore[attr-defined]

@@ -576,6 +576,7 @@ def test_rules_in_another_order_are_a_change(workshop: Workshop) -> None:
         ("offload = false", True),
         ('state_dir = "/tmp/x"', True),
         ("audit_days = 30", False),
+        ("audit = false", False),
     ],
 )
 def test_shared_settings(workshop: Workshop, line: str, restart: bool) -> None:
