@@ -176,6 +176,22 @@ def test_clients_reach_neither_the_inside_nor_the_box(bed: NarKernelBed) -> None
     assert bed.counted("client_to_box", before) == 2
 
 
+def test_h76_nobody_sends_to_forbidden_networks(bed: NarKernelBed) -> None:
+    bed.set(lease(P.UDP, 20_001), lease(P.UDP, 20_002, Delivery.TRANSLATED))
+    with entered(SERVER):
+        closed = replace(SOHO, forbidden=(IPv4Network("192.0.2.8/31"),))
+        bed.running.reconfigure(replace(SETTINGS, servers=(closed,)))
+    before = bed.counters()
+    for to in (YB, "169.254.169.254"):
+        bed.send(CLIENTS, wrap(XA, NA, udp(NB, 20_001, to, 9)))
+        bed.send(CLIENTS, udp(XA, 20_002, to, 9))
+    bed.send(CLIENTS, udp(XA, 20_002, YB2, 9))
+    bed.arrives(bed.y, forwarded(udp(NB, 20_002, YB2, 9)))
+    assert [found for found in bed.y.packets() if found.protocol == 17] == []
+    # Without a default route nobody gets as far as that with the metadata address.
+    assert bed.counted("forbidden", before) == 2
+
+
 def test_one_client_reaches_another_by_the_lent_address(bed: NarKernelBed) -> None:
     bed.set(lease(P.UDP, 20_001), lease(P.UDP, 20_002, Delivery.GRE, client=XA2))
     packet = udp(NB, 20_001, NB, 20_002)
@@ -280,9 +296,12 @@ def test_the_outside_hears_of_smaller_tunnels(
     bed: NarKernelBed, delivery: Delivery, mtu: int
 ) -> None:
     bed.set(lease(P.UDP, 20_001, delivery))
+    small = udp(YB, 9, NB, 20_001)
+    bed.send(OUTSIDE, small)
+    assert not bed.tunnelled(forwarded(small), delivery).dont_fragment
     fits = df(udp(YB, 9, NB, 20_001, b"x" * (mtu - 28)))
     bed.send(OUTSIDE, fits)
-    bed.tunnelled(forwarded(fits), delivery)
+    assert bed.tunnelled(forwarded(fits), delivery).dont_fragment
     long = df(udp(YB, 9, NB, 20_001, b"x" * (mtu - 27)))
     bed.send(OUTSIDE, long)
     error = bed.wait(bed.y, fragmentation_needed, "fragmentation needed")

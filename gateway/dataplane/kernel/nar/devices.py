@@ -9,6 +9,8 @@ What was learnt (Linux 6.1):
   the ruleset writes it into what our clients send.
 - A transmitting device with a fixed remote address keeps its route; one without asks for it with
   every packet.
+- Without PMTU discovery of its own a device copies "don't fragment" (RFC 2003 section 3.1); but one
+  for IP-in-IP with a TTL of its own always sets it, and the ruleset takes it away again.
 """
 
 import errno
@@ -34,7 +36,7 @@ _RTM_NEWLINK, _RTM_DELLINK = 16, 17
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_GROUP = 3, 4, 18, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _IPTUN_LOCAL, _IPTUN_REMOTE, _IPTUN_TTL, _IPTUN_TOS, _IPTUN_PMTUDISC = 2, 3, 4, 5, 10
-_GRE_LOCAL, _GRE_REMOTE, _GRE_TTL, _GRE_TOS, _GRE_PMTUDISC, _GRE_IGNORE_DF = 6, 7, 8, 9, 10, 19
+_GRE_LOCAL, _GRE_REMOTE, _GRE_TTL, _GRE_TOS, _GRE_PMTUDISC = 6, 7, 8, 9, 10
 _TTL = b"\x40"
 _TOS_INHERIT = b"\x01"
 _IFF_UP = 1
@@ -80,7 +82,6 @@ def _requests(mtu: int) -> dict[str, bytes]:
         attribute(_GRE_TTL, _TTL),
         attribute(_GRE_TOS, _TOS_INHERIT),
         attribute(_GRE_PMTUDISC, b"\0"),
-        attribute(_GRE_IGNORE_DF, b"\1"),
     )
     # A device that only receives has a TTL of 0: with another one it would need PMTU discovery.
     data = {

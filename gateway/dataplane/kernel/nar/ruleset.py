@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from importlib import resources
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from string import Template
 from typing import Final
 
@@ -21,6 +21,10 @@ _CHAIN_TABLE, _CHAIN_NAME = 1, 3
 _SMALLEST_SHARE: Final = 256
 """Ports between leased ranges that are worth a rule."""
 _FIRST_PORT: Final = 1024
+_NOWHERE: Final = tuple(
+    map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
+)
+"""Where no client sends to, whatever is configured."""
 
 
 def render(settings: NarSettings, reserved: Iterable[range] = ()) -> str:
@@ -81,6 +85,7 @@ def settings_rules(settings: NarSettings) -> str:
     lines = [
         "flush chain ip {table} segment_size",
         "flush chain ip {table} napt",
+        "flush set ip {table} forbidden",
         'add rule ip {table} segment_size oifname "{ipip}" tcp option maxseg size set rt mtu',
         'add rule ip {table} segment_size oifname "{gre}" tcp option maxseg size set rt mtu',
         'add rule ip {table} segment_size oifname "{l2tp}*" tcp option maxseg size set rt mtu',
@@ -88,6 +93,9 @@ def settings_rules(settings: NarSettings) -> str:
     ]
     for server in settings.servers:
         lines += _napt(server)
+    forbidden = _forbidden(settings)
+    if forbidden:
+        lines.append(f"add element ip {{table}} forbidden {{{{ {', '.join(forbidden)} }}}}")
     return "\n".join(lines).format(
         table=constants.TABLE,
         ipip=constants.SEND_IP_IP,
@@ -96,6 +104,19 @@ def settings_rules(settings: NarSettings) -> str:
         from_client=f"{constants.FROM_CLIENT:#x}",
         mss=mss,
     )
+
+
+def _forbidden(settings: NarSettings) -> list[str]:
+    """Lent address and network, for each pair."""
+    networks: dict[IPv4Address, list[IPv4Network]] = {}
+    for server in settings.servers:
+        for address in server.addresses:
+            networks.setdefault(address, list(_NOWHERE)).extend(server.forbidden)
+    return [
+        f"{address} . {network}"
+        for address, found in networks.items()
+        for network in _disjoint(found)
+    ]
 
 
 def _napt(server: NarServerSettings) -> list[str]:

@@ -60,7 +60,9 @@ class SlowPath:
         self._clock = clock
         self._names = InterfaceNames()
         self._sender = RawSender(range(nar_marks.SENT, nar_marks.SENT + 1))
-        self._steering = NarSteering(settings, _Marks(numbers), constants.FROM_CLIENT)
+        self._steering = NarSteering(
+            settings, _Marks(numbers), constants.FROM_CLIENT, constants.LOCAL
+        )
         self.counters: Counter[str] = self._steering.counters
         """Packets by what became of them."""
 
