@@ -31,6 +31,7 @@ GROWTH_BAR = 1.5
 MEMORY_BAR_KB = 1.5
 """Of the 2 kB that a mapping may cost in all places together."""
 FROM_CLIENT = 0x4759_0001
+TUNNELS = IPv4Address("240.0.0.2")
 
 SERVER_ADDRESS = IPv4Address("10.0.0.1")
 LENT = IPv4Address("192.0.2.1")
@@ -91,7 +92,7 @@ class Subject:
 
     def __init__(self, mappings: int) -> None:
         there = [mapping(number) for number in range(mappings)]
-        self._steering = NarSteering(SETTINGS, _Numbers(), FROM_CLIENT)
+        self._steering = NarSteering(SETTINGS, _Numbers(), FROM_CLIENT, TUNNELS)
         self._path = NarPath(SETTINGS)
         for one in there:
             self._steering.set_mapping(one)
@@ -149,7 +150,7 @@ def _memory_kb() -> float:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        steering = NarSteering(SETTINGS, _Numbers(), FROM_CLIENT)
+        steering = NarSteering(SETTINGS, _Numbers(), FROM_CLIENT, TUNNELS)
         for number in range(MAPPINGS):
             steering.set_mapping(mapping(number))
         gc.collect()

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from typing import Final, Protocol
 
 from gateway.dataplane.nar import NarServerSettings, NarSettings
-from gateway.dataplane.packet import icmp, nar_marks, nar_tunnel
+from gateway.dataplane.packet import gre, icmp, nar_marks, nar_tunnel
 from gateway.dataplane.packet.icmp import IcmpError
 from gateway.dataplane.packet.nar_demultiplex import arriving, sent
 from gateway.dataplane.packet.nar_forbidden import Forbidden, own_addresses
@@ -66,6 +66,14 @@ class _Way:
     delivery: Delivery
     mappings: int = 0
 
+    def tunnels(self) -> list[bytes]:
+        """What tells its tunnel packets: protocol, Xa and Na."""
+        return [
+            bytes((protocol,)) + self.end.address + self.end.local
+            for protocol, delivery in nar_tunnel.DELIVERIES.items()
+            if delivery is self.delivery
+        ]
+
 
 class _Server:
     __slots__ = ("clients_on", "forbidden", "outside_on")
@@ -77,14 +85,22 @@ class _Server:
 
 
 class NarSteering:
-    """Mappings, and what becomes of packets. ``from_client`` marks what a client may send."""
+    """Mappings, and what becomes of packets.
 
-    def __init__(self, settings: NarSettings, numbers: Numbers, from_client: int) -> None:
+    ``from_client`` marks what a client may send; ``tunnels`` is where tunnels end in the kernel.
+    """
+
+    def __init__(
+        self, settings: NarSettings, numbers: Numbers, from_client: int, tunnels: IPv4Address
+    ) -> None:
         self._numbers = numbers
+        self._receiving = tunnels.packed
         self._from_client = from_client
         self.tables = NarTables()
         self._ways: dict[int, _Way] = {}
         """By mark."""
+        self._tunnels: dict[bytes, int] = {}
+        """Marks by protocol, client and Na of the tunnels in use."""
         self._aliases: dict[bytes, bytes] = {}
         """One object for each alias, as few as there are."""
         self._out_marks: dict[tuple[bytes, bool], int] = {}
@@ -98,17 +114,17 @@ class NarSteering:
         self.reconfigure(settings)
 
     def reconfigure(self, settings: NarSettings) -> None:
-        """Use other addresses and interfaces; mappings of servers that are gone are forgotten."""
+        """Use other addresses and interfaces.
+
+        Mappings of servers that are gone, or have another Na, are forgotten.
+        """
         own = own_addresses(settings)
         self._own = {address.packed for address in own}
         self._servers = {one.name: _Server(one, own) for one in settings.servers}
         self._locals = {one.name: one.tunnel_address.packed for one in settings.servers}
         for entry in list(self.tables.entries.values()):
-            local = self._locals.get(entry.end.server)
-            if local is None:
+            if self._locals.get(entry.end.server) != entry.end.local:
                 self.remove_mapping(entry.mapping.tuple)
-            elif local != entry.end.local:
-                self.set_mapping(entry.mapping)
 
     def set_mapping(self, mapping: NarMapping) -> None:
         """Deliver by it, replacing what was set for its tuple. Costs O(1).
@@ -139,6 +155,8 @@ class NarSteering:
         way = self._ways.get(mark)
         if way is None:
             way = self._ways[mark] = _Way(entry.end, delivery)
+            for tunnel in way.tunnels():
+                self._tunnels[tunnel] = mark
         way.mappings += 1
 
     def remove_mapping(self, key: NarTuple) -> None:
@@ -151,6 +169,8 @@ class NarSteering:
         way.mappings -= 1
         if not way.mappings:
             del self._ways[entry.mark]
+            for tunnel in way.tunnels():
+                del self._tunnels[tunnel]
 
     def advance(self, now: float) -> None:
         """Tell the time, in seconds, once for each batch of packets."""
@@ -208,7 +228,9 @@ class NarSteering:
 
     def _translated_out(self, octets: bytes, interface: str) -> Outcome:
         entry = translated(self.tables, octets)
-        if entry is None or interface not in self._servers[entry.end.server].clients_on:
+        if entry is None:
+            return self._tunnel_in(octets, interface)
+        if interface not in self._servers[entry.end.server].clients_on:
             return UNCHANGED
         made, destination = None, octets[16:20]
         if entry.mapping.tuple.protocol.is_tunnel and destination != entry.remote:
@@ -220,6 +242,16 @@ class NarSteering:
             return self._drop("forbidden")
         self.counters["sent"] += 1
         return ACCEPT, made, self._out_marks[entry.address, bool(entry.mapping.client_port)]
+
+    def _tunnel_in(self, octets: bytes, interface: str) -> Outcome:
+        """A client may have both: its tunnel goes where the kernel opens it, then comes again."""
+        mark = self._tunnels.get(octets[9:10] + octets[12:20])
+        if mark is None or interface not in self._servers[self._ways[mark].end.server].clients_on:
+            return UNCHANGED
+        at = (octets[0] & 15) * 4
+        if octets[9] == gre.PROTOCOL and octets[at : at + 4] != gre.HEADER:
+            return UNCHANGED
+        return ACCEPT, rewritten(octets, octets[12:16] + self._receiving), mark
 
     def _error(self, octets: bytes, interface: str) -> Outcome:
         told = icmp.parse_error(octets)

@@ -172,6 +172,27 @@ def test_from_a_translated_client(bench: Bench, key: NarTuple) -> None:
         assert bench.judge(by_na, INSIDE) == (1, packet, out)
 
 
+@pytest.mark.parametrize("delivery", [Delivery.IP_IP, Delivery.GRE])
+def test_a_tunnel_of_a_client_that_is_translated_too(bench: Bench, delivery: Delivery) -> None:
+    """Its tunnel goes where the kernel opens it; what was in it comes again, with its mark."""
+    bench.set(mapping(bed.IP_IP, Delivery.TRANSLATED))
+    mark = bench.set(mapping(bed.UDP_ANY, delivery))
+    packet = bed.tunnelled(outgoing(bed.UDP_ANY), delivery)
+    verdict, made, new_mark = bench.judge(packet, INSIDE)
+    assert (verdict, new_mark) == (1, mark)
+    seen = judged(made or b"")
+    assert seen.ends == (XA, str(constants.LOCAL))
+    assert seen.payload == judged(packet).payload
+    assert bench.judge(packet, OUTSIDE) == (1, None, 0)
+    other = bed.tunnelled(outgoing(bed.UDP_ANY), delivery, XA_2)
+    assert bench.judge(other, INSIDE) == (1, None, 0)
+    if delivery is Delivery.GRE:
+        keyed = bed.ip(47, XA, NA, bed.gre(outgoing(bed.UDP_ANY), 0x2000))
+        assert bench.judge(keyed, INSIDE) == (1, None, 0)
+    bench.path.remove_mapping(bed.UDP_ANY)
+    assert bench.judge(packet, INSIDE) == (1, None, 0)
+
+
 @pytest.mark.parametrize("key", [bed.TCP_ANY, bed.UDP_ANY])
 def test_a_server_mapping(bench: Bench, key: NarTuple) -> None:
     mark = bench.set(mapping(key, Delivery.TRANSLATED, client_port=80))
