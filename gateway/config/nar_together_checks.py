@@ -67,17 +67,25 @@ def _shared(config: Config, findings: Findings) -> None:
             findings.refuse("nar_settings.queue", queue, why)
     agents = {agent.address: f"home_agents.{n}" for n, agent in config.own_home_agents.items()}
     for name, section in config.nar.items():
+        if not _leases_tunnels(section):
+            continue
         for span in spans(section):
             for address, agent in agents.items():
                 if span.first <= address <= span.last:
                     _agent_address(name, address, agent, findings)
 
 
+def _leases_tunnels(section: NarServerSection) -> bool:
+    rules = section.rules.values()
+    return not rules or any({"ip-ip", "gre"} & set(rule.protocols) for rule in rules)
+
+
 def _agent_address(name: str, address: IPv4Address, agent: str, findings: Findings) -> None:
-    """IP-IP and GRE to a home agent come from foreign agents, which nobody can tell apart."""
+    """Reverse tunnels of mobile nodes come to it, from wherever they are."""
     why = (
-        f"is the address of {agent}: leases of tunnels would take what mobile nodes send; keep "
-        "ip-ip and gre out of the protocols of the rules, or lend another address"
+        f"is the address of {agent}: who leases a tunnel from a mobile node's care-of address "
+        "gets what that node sends; keep ip-ip and gre out of the protocols of the rules, or lend "
+        "another address"
     )
     findings.warn(f"nar.{name}.addresses", address, why)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -162,6 +162,7 @@ def _server(name: str, section: NarServerSection, address_of: AddressOf) -> NarS
         ports=section.ports,
         icmp_ids=section.icmp_ids,
         masquerade=section.masquerade,
+        forbidden=tuple(one for one in section.forbidden if isinstance(one, IPv4Network)),
     )
 
 

@@ -209,6 +209,7 @@ def test_every_field_comes_from_the_file(workshop: Workshop) -> None:
         ports=policy.ports,
         icmp_ids=range(1, 100),
         masquerade=(IPv4Network("192.168.1.0/24"),),
+        forbidden=(IPv4Network("10.0.0.0/8"),),
     )
     assert nar_settings(config, address_of) == NarSettings(
         servers=(server,),
@@ -468,6 +469,24 @@ def test_a_care_of_address_is_shared_by_nar(workshop: Workshop) -> None:
     (policy,) = foreign_agents(workshop.load(lends + AGENT))
     assert policy.nar_server == "soho"
     workshop.load(SOHO + AGENT)  # whatever address eth0 has, it may be this one
+
+
+def test_a_home_agent_at_a_lent_address_should_keep_its_tunnels(workshop: Workshop) -> None:
+    agents = """
+[home_networks.road]
+network = "203.0.113.64/26"
+[home_agents.road]
+address = "203.0.113.5"
+placement = "outside"
+home_networks = ["road"]
+[mobile_nodes.ann]
+home_address = "203.0.113.70"
+spi = 256
+key = "8f1d03c6a94e57b2e06f7c12d5983ba4"
+"""
+    lends = text(('"interface:eth0"', '"203.0.113.5"')) + agents
+    assert any("is the address of home_agents.road" in w for w in warnings(workshop.load(lends)))
+    assert warnings(workshop.load(lends + RULE)) == []  # no tunnels by this rule
 
 
 @pytest.mark.parametrize(
