@@ -63,9 +63,10 @@ class Presence:
         """Give the address back."""
         if self.delivery == "translated":
             return
-        self._ip([f"link delete {DEVICE}"])
-        if self.delivery == "l2tp":
+        if self.delivery == "l2tp":  # its device goes with it
             self._ip([f"l2tp delete tunnel tunnel_id {self._tunnel_id}"])
+        else:
+            self._ip([f"link delete {DEVICE}"])
 
     def _tunnel(self, server: IPv4Address, l2tp: L2tpIds | None) -> list[str]:
         if self.delivery in {"ip-ip", "gre"}:
