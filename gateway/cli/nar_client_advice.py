@@ -1,35 +1,34 @@
 """What was leased, as a table, and what to tell the programs that are to use it."""
 
-import io
 from collections.abc import Sequence
 from ipaddress import IPv4Address
+from typing import Final
 
-from rich.console import Console
-
-from gateway.cli.output import duration, printable, table
 from gateway.domain.nar import Delivery, NarProtocol
 from gateway.nar_host import plan
 from gateway.nar_host.session import HeldLease, NarSession
 from gateway.nar_host.status import lease_json
 
-_WIDTH = 120
+_HEADINGS: Final = ("PROTOCOL", "ADDRESS", "WHAT", "FROM", "DELIVERY", "INTERFACE")
 
 
 def lease_table(session: NarSession, leases: Sequence[HeldLease]) -> str:
     """For people."""
-    out = io.StringIO()
-    console = Console(file=out, width=_WIDTH, highlight=False, markup=False)
     held = "as long as this runs"
     if session.lease_s is not None:
-        held = f"for {duration(session.lease_s)} at a time, renewed as long as this runs"
-    console.print(f"Leased from {session.server}, {held} (session {session.number}):")
-    headings = ("PROTOCOL", "ADDRESS", "WHAT", "FROM", "DELIVERY", "INTERFACE")
-    console.print(table(headings, [_row(session, one) for one in leases]))
-    for heading, lines in advice(session, leases).items():
-        console.print(f"\n{heading}:")
-        for line in lines:
-            console.print(f"  {line}")
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        held = f"for {session.lease_s} s at a time, renewed as long as this runs"
+    lines = [f"Leased from {session.server}, {held} (session {session.number}):"]
+    lines += _columns([_HEADINGS, *(_row(session, one) for one in leases)])
+    for heading, words in advice(session, leases).items():
+        lines += ["", f"{heading}:", *(f"  {line}" for line in words)]
+    return "\n".join(lines)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Plainly: what draws tables for others would stay in memory as long as the lease."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(row).rstrip() for row in padded]
 
 
 def _row(session: NarSession, held: HeldLease) -> list[str]:
@@ -37,7 +36,7 @@ def _row(session: NarSession, held: HeldLease) -> list[str]:
     what = next(f"{name} {found[name]}" for name in ("port", "id", "spi", "inner") if name in found)
     if held.tuple.protocol.has_ports and held.local_port != held.value:
         what += f" (here {held.local_port})"
-    remote = printable(found["remote"] or found["peer"] or "any")
+    remote = str(found["remote"] or found["peer"] or "any")
     if found["remote_port"] is not None:
         remote += f":{found['remote_port']}"
     interface = "-"

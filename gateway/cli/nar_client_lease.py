@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from typing import Final, NoReturn
 
 from gateway.cli import exits
+from gateway.cli.nar_client_advice import advice, lease_table
 from gateway.cli.nar_client_options import Access, WrongOptionError, address, say, told
 from gateway.domain.nar import NarProtocol
 from gateway.nar_host.control import SessionControl
@@ -115,8 +116,6 @@ def _hold(
     *,
     as_json: bool,
 ) -> int:
-    from gateway.cli.nar_client_advice import advice, lease_table  # noqa: PLC0415 - costs rich
-
     async def main() -> None:
         session = session_of()
 
