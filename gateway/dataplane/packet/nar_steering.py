@@ -27,6 +27,7 @@ from gateway.dataplane.packet.nar_translate import (
     rewritten,
     with_quoted_destination,
 )
+from gateway.dataplane.packet.nar_tunnel import TunnelReport
 from gateway.dataplane.packet.outbound import ERRORS_PER_S, Send
 from gateway.domain.nar import Delivery, NarMapping, NarTuple
 from gateway.domain.token_bucket import TokenBucket
@@ -276,28 +277,33 @@ class NarSteering:
         return ACCEPT, made, self._out_marks[entry.address, False]
 
     def _tunnel_error(self, told: IcmpError, destination: bytes, interface: str) -> Outcome:
+        """The host hears of it as well: its routes learn from it."""
         found = nar_tunnel.report(self.tables, told, self._now)
         if found is None or found.end.local != destination:
             return UNCHANGED
-        if interface not in self._servers[found.end.server].clients_on:
-            return UNCHANGED
+        if interface in self._servers[found.end.server].clients_on:
+            self._tell_on(found)
+        return UNCHANGED
+
+    def _tell_on(self, found: TunnelReport) -> None:
+        """To who sent what was in the tunnel (RFC 2003 section 4)."""
         self.counters["tunnel_errors"] += 1
         if found.inner is None or found.code is None:
-            return UNCHANGED
+            return
         entry = arriving(self.tables.outside, found.inner, quoted=True)
         if entry is None or entry.end is not found.end:
-            return UNCHANGED
+            return
         kind = icmp.DESTINATION_UNREACHABLE
         made = icmp.error(entry.address, found.inner, kind, found.code, found.mtu)
         if made is not None and self._icmp.take(self._now):
             self.counters["errors_sent"] += 1
             self.sends.append(Send(made, nar_marks.SENT))
-        return UNCHANGED
 
     def _own_error(self, octets: bytes) -> Outcome:
         if not icmp.is_error(octets):
             return UNCHANGED
-        quote = icmp.parse_error(octets).quote
+        told = icmp.parse_error(octets)
+        quote = told.quote
         entry = sent(self.tables.outside, quote, quoted=True)
         if entry is not None and entry.address == octets[16:20]:
             if entry.mapping.delivery is Delivery.TRANSLATED:
@@ -306,6 +312,10 @@ class NarSteering:
             return self._to_client(entry, own_error_to_client(octets, entry))
         entry = arriving(self.tables.inside, quote, quoted=True)
         if entry is None:
+            # Our own kernel knows by now that the way to a client is narrow.
+            found = nar_tunnel.report(self.tables, told, self._now)
+            if found is not None and found.end.local == octets[16:20]:
+                self._tell_on(found)
             return UNCHANGED
         self.counters["errors_translated"] += 1
         return ACCEPT, with_quoted_destination(octets, entry), 0

@@ -291,6 +291,9 @@ def test_an_error_about_a_tunnel_is_told_on_by_us(bench: Bench) -> None:
     (one,) = bench.sender.sent
     seen = judged(one.octets)
     assert (seen.ends, int.from_bytes(seen.payload[6:8], "big")) == ((NB, YB), 980)
+    own = bed.error_about(carried, source=NA, code=4, mtu=1000)
+    assert bench.judge(own, INSIDE, 0, LOCAL_OUT) == (1, None, 0)
+    assert bench.sender.sent.pop().octets == one.octets, "our own kernel may say it"
     for trouble in (OSError(101, "unreachable"), PacketTooLongError(68)):
         bench.sender.error = trouble
         bench.judge(told, INSIDE)
