@@ -8,7 +8,7 @@ from pydantic import BaseModel, SecretStr
 
 from gateway.cli import exits
 from gateway.config import Config, load
-from gateway.config.problem import shown
+from gateway.config.problem import shown, span_text
 
 HIDDEN = "(hidden)"
 
@@ -37,6 +37,8 @@ def plain(value: object) -> object:
             return {str(key): plain(inner) for key, inner in value.items()}
         case tuple() | list():
             return [plain(item) for item in value]
+        case range():
+            return span_text(value)
         case None | bool() | int() | float() | str():
             return value
         case _:

@@ -15,7 +15,8 @@ from gateway.cli.sockets_in_use import holder, ports_in_use
 from gateway.cli.verdict import Verdict
 from gateway.config import Config
 from gateway.config.nar import NarServerSection
-from gateway.config.nar_fields import InterfaceAddress, span_text
+from gateway.config.nar_fields import InterfaceAddress
+from gateway.config.problem import span_text
 
 SHOWN_PORTS = 5
 SMALLEST_EPHEMERAL = 1024

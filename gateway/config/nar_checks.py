@@ -7,8 +7,8 @@ from gateway.config.document import Config
 from gateway.config.findings import Findings
 from gateway.config.mobility_fields import AddressRange
 from gateway.config.nar import NarServerSection
-from gateway.config.nar_fields import span_text
 from gateway.config.nar_rule_checks import check_rules
+from gateway.config.problem import span_text
 from gateway.config.to_nar import own_ports, tls_files
 from gateway.domain.child_sa import IpNetwork
 from gateway.domain.endpoint import Endpoint

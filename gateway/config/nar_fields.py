@@ -9,6 +9,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from gateway.config.fields import address4, network, refused, text_of
 from gateway.config.mobility_fields import AddressRange
+from gateway.config.problem import span_text
 from gateway.domain.child_sa import IpNetwork
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.nar import SOCKS_PORT
@@ -34,11 +35,6 @@ class InterfaceAddress:
 
 
 LentAddress = AddressRange | InterfaceAddress
-
-
-def span_text(span: range) -> str:
-    """A range of whole numbers as the file spells it."""
-    return f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0])
 
 
 def _lent(value: object) -> LentAddress:

@@ -7,7 +7,7 @@ from itertools import combinations
 from gateway.config.document import Config
 from gateway.config.findings import Findings
 from gateway.config.nar import NarRuleSection, NarServerSection
-from gateway.config.nar_fields import span_text
+from gateway.config.problem import span_text
 from gateway.config.to_nar import own_ports
 
 END_TO_END_ONLY = ("ah",)
@@ -103,7 +103,7 @@ def _delivered(
                 "is never leased in translated mode: it signs the addresses (draft 004, section "
                 "2.6.2); allow a delivery end-to-end, or remove it"
             )
-            findings.refuse(f"{where}.protocols", protocol, why)
+            findings.warn(f"{where}.protocols", protocol, why)
 
 
 def _remotes(

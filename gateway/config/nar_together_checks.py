@@ -7,7 +7,7 @@ from gateway.config.document import Config
 from gateway.config.findings import Findings
 from gateway.config.nar import NarServerSection
 from gateway.config.nar_checks import collide, overlap, spans
-from gateway.config.nar_fields import span_text
+from gateway.config.problem import span_text
 
 
 def check_nar_together(config: Config, findings: Findings) -> None:

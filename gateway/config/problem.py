@@ -7,6 +7,11 @@ from pathlib import Path
 _SHOWN = 80
 
 
+def span_text(span: range) -> str:
+    """A range of whole numbers as the file spells it."""
+    return f"{span.start}-{span.stop - 1}" if len(span) > 1 else str(span.start)
+
+
 def shown(value: object) -> str:
     """A value as the file could spell it, short and on one line; tables are not spelled out."""
     match value:
@@ -20,6 +25,8 @@ def shown(value: object) -> str:
             text = "[" + ", ".join(shown(item) for item in value) + "]"
         case int() | float():
             text = str(value)
+        case range():
+            text = json.dumps(span_text(value))
         case _:
             text = json.dumps(str(value), ensure_ascii=False)
     text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)

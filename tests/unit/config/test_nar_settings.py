@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from config_workshop import MINIMAL, Workshop
 
+from gateway.cli.config import as_toml, redacted
 from gateway.config import Config
 from gateway.config.difference import difference, in_force
 from gateway.config.to_mobility import foreign_agents
@@ -370,9 +371,11 @@ def test_what_rules_deliver_fits_the_server(workshop: Workshop) -> None:
 
 def test_ah_is_never_translated(workshop: Workshop) -> None:
     base = with_lines('impose = "translated"')
-    complaint = workshop.complaint(f'{base}[nar.soho.rules.one]\nprotocols = ["ah"]\n')
-    assert "is never leased in translated mode: it signs the addresses" in complaint
-    workshop.load(f"{base}[nar.soho.rules.one]\n")  # all protocols means all that work
+    config = workshop.load(f'{base}[nar.soho.rules.one]\nprotocols = ["ah"]\n')
+    (warning,) = warnings(config)
+    assert "is never leased in translated mode: it signs the addresses" in warning
+    plain = workshop.load(f"{base}[nar.soho.rules.one]\n")  # all protocols means all that work
+    assert plain.warnings == ()
 
 
 def test_h69_passwords_need_tls(workshop: Workshop) -> None:
@@ -569,6 +572,20 @@ def test_a_changed_server(workshop: Workshop, line: str, key: str, effect: str) 
     assert change.effect.startswith(effect)
     assert not change.needs_restart
     assert in_force(running, wanted).nar == wanted.nar
+
+
+def test_ranges_are_shown_as_they_are_written(workshop: Workshop) -> None:
+    lines = ('ports = ["30000-30009", "8080"]', 'icmp_ids = "1-99"')
+    running, wanted = workshop.load(SOHO), workshop.load(with_lines(*lines))
+    ports, ids = difference(running, wanted)
+    assert (ports.old, ports.new) == ('["20000-29999"]', '["30000-30009", "8080"]')
+    assert (ids.old, ids.new) == ('"49152-65535"', '"1-99"')
+
+
+def test_what_is_in_force_can_be_a_configuration(workshop: Workshop) -> None:
+    config = workshop.load(FULL.replace('file = "users.json"', f'file = "{users(workshop)}"'))
+    again = workshop.load(as_toml(redacted(config)))
+    assert (again.nar, again.nar_settings) == (config.nar, config.nar_settings)
 
 
 def test_a_changed_rule_is_named(workshop: Workshop) -> None:
