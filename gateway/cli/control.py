@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -10,14 +10,15 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.cli import exits
-from gateway.cli.mobility import binding_table, visitor_table
+from gateway.cli.mobility import Items, binding_table, visitor_table
+from gateway.cli.nar_views import client_table, lease_table
 from gateway.cli.output import console, duration, octets, printable, table
 from gateway.control.client import ControlClient, as_page
 
 DEFAULT_SOCKET = Path("/run/gateway/control.sock")
 WATCH_INTERVAL_S = 1.0
 SHOWN = 20
-"""Bindings and visitors that the status shows."""
+"""Bindings, visitors, NAR clients and leases that the status shows."""
 
 
 def socket_of(socket: Path | None, config: Path | None) -> Path:
@@ -116,22 +117,31 @@ def _status_view(client: ControlClient) -> RenderableType:
     facts = table(("", ""), _flat(status))
     facts.show_header = False
     parts: list[RenderableType] = [facts, Text(), _ike_view(ike), Text(), _child_view(children)]
-    return Group(*parts, *_mobility_view(client, status))
+    return Group(*parts, *_parts_view(client, status))
 
 
-def _mobility_view(client: ControlClient, status: Mapping[str, object]) -> Iterator[RenderableType]:
-    """The newest page of bindings and visitors; all of them have commands of their own."""
-    if "mobility" not in status:
-        return
-    for op, command, view in (
+_PARTS: Mapping[str, Sequence[tuple[str, str, Callable[[Items], RenderableType]]]] = {
+    "mobility": (
         ("bindings", "gateway bindings", binding_table),
         ("visitors", "gateway visitors", visitor_table),
-    ):
-        page = as_page(client.call(op, limit=SHOWN))
-        yield Text()
-        yield view(page["items"])
-        if page["total"] > len(page["items"]):
-            yield Text(f"{len(page['items'])} of {page['total']}; all: {command}")
+    ),
+    "nar": (
+        ("nar-clients", "gateway nar clients", client_table),
+        ("nar-mappings", "gateway nar mappings", lease_table),
+    ),
+}
+"""What the status shows of parts that a gateway may have or not: operation, command, table."""
+
+
+def _parts_view(client: ControlClient, status: Mapping[str, object]) -> Iterator[RenderableType]:
+    """The first page of each list; all of it has a command of its own."""
+    for part, lists in _PARTS.items():
+        for op, command, view in lists if part in status else ():
+            page = as_page(client.call(op, limit=SHOWN))
+            yield Text()
+            yield view(page["items"])
+            if page["total"] > len(page["items"]):
+                yield Text(f"{len(page['items'])} of {page['total']}; all: {command}")
 
 
 def status(socket: Path, *, as_json: bool, watch: bool) -> int:

@@ -160,3 +160,22 @@ def test_ending(answers: Answers) -> None:
 def test_a_refusal_is_one_line(answers: Answers) -> None:
     answers.results["nar-audit"] = ControlError("refused", "nothing is written down here")
     assert "nothing is written down here" in run(answers, "audit", status=1)
+
+
+def test_the_status_shows_the_first_of_them(answers: Answers) -> None:
+    many = {**page(CLIENT), "total": 30}
+    facts = {"version": "1", "nar": {"leases": 70_000}}
+    answers.results.update(
+        {
+            "status": facts,
+            "ike-sas": page(),
+            "child-sas": page(),
+            "nar-clients": many,
+            "nar-mappings": page(LEASE),
+        }
+    )
+    done = CliRunner().invoke(app, ["status", "--socket", str(answers.path)])
+    assert done.exit_code == 0
+    assert "nar.leases" in done.output
+    assert "1 of 30; all: gateway nar clients" in done.output
+    assert "tcp 203.0.113.5:20010" in done.output
