@@ -9,11 +9,11 @@ from typing import Final, Protocol
 
 from gateway.appliance.nar.addresses import AddressMonitor
 from gateway.appliance.nar.audit import Audit
+from gateway.appliance.nar.fleet import Fleet
 from gateway.appliance.nar.ledger import Bounds
-from gateway.appliance.nar.listener import Listener, NarListenError, descriptors_for
+from gateway.appliance.nar.listener import NarListenError, descriptors_for
 from gateway.appliance.nar.plan import (
     NarPlan,
-    NarServerPlan,
     Planner,
     keeping_old,
     lending,
@@ -33,8 +33,8 @@ from gateway.nar.policy import NarServerPolicy
 from gateway.nar.service import NarEngine, Occupied
 
 SWEEP_S: Final = 30.0
-FAREWELL_S: Final = 0.5
-"""How long a clean stop waits for the last notices to leave."""
+CHANGE_INTERVAL_S: Final = 0.2
+"""Addresses come and go in crowds: what happens within is looked at once."""
 MAX_KEPT_SPIS: Final = 1 << 31
 """Of larger ranges the IKE engine avoids only what is leased."""
 _SPI_PROTOCOLS: Final = frozenset({NarProtocol.ESP, NarProtocol.AH})
@@ -84,30 +84,34 @@ class Nar:
         self._loop = asyncio.get_running_loop()
         self._planner, self._makers = planner, makers
         self._ask_user, self._spi_in_use, self._emit = ask_user, spi_in_use, emit
-        self._listeners: dict[str, Listener] = {}
-        self._records: dict[str, list[bytes]] = {}
-        """Sessions of the last run whose server has no address yet."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._changes: set[asyncio.Task[None]] = set()
+        self._following: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
-        self._started = self._stopped = False
+        self._started = self._stopped = self._look_again = False
         self._kept_spis: tuple[range, ...] = ()
         self._watched: tuple[int, ...] = ()
         self._short_of: tuple[int, int] | None = None
         self._monitor = addresses()
+        self._resolver = NameResolver()
+        self._fleet = Fleet(
+            self._make_engine,
+            self._resolver,
+            clock=self._loop.time,
+            touched=self._touched,
+            flush=self.flush,
+            emit=emit,
+        )
         try:
-            self._plan = self._bounded(self._make_plan(planner))
-            plan = self._plan
-            for one in plan.servers:
-                self._listeners[one.policy.name] = Listener(one)
+            self._plan = plan = self._bounded(self._make_plan(planner))
+            self._fleet.bind(plan.servers)
             self._dataplane = makers.dataplane(plan.settings)
         except BaseException:
             self.close()
             raise
-        self._resolver = NameResolver()
         self._store = NarStore(plan.state_dir, emit, Bounds(plan.audit_rows, plan.audit_age_s))
         self._service = NarService(
             self._dataplane,
+            self._fleet.running,
             store=self._store,
             asker=self,
             clock=self._loop.time,
@@ -147,7 +151,7 @@ class Nar:
     @property
     def servers(self) -> Mapping[str, NarEngine]:
         """The engines that serve, by name."""
-        return {name: one.engine for name, one in self._service.servers.items()}
+        return {name: one.engine for name, one in self._fleet.running.items()}
 
     @property
     def audit(self) -> Audit | None:
@@ -188,12 +192,12 @@ class Nar:
 
     def summary(self) -> str:
         """The servers in a few words."""
-        return summary(self._plan, self._service.servers)
+        return summary(self._plan, self._fleet.running)
 
     def facts(self) -> dict[str, object]:
         """What a status page shows."""
         return {
-            **status(self._plan, self._listeners, self._service),
+            **status(self._plan, self._fleet, self._service),
             "counters": {
                 "service": dict(self._service.counters),
                 "store": dict(self._store.counters),
@@ -229,49 +233,28 @@ class Nar:
     async def start(self) -> None:
         """Take the leases of the last run up, then serve. Raises OSError."""
         now = self._loop.time()
-        self._records = self._store.open()
-        for one in self._plan.servers:
-            self._make_server(one, now)
+        fleet, plan = self._fleet, self._plan
+        fleet.records = self._store.open()
+        for one in plan.servers:
+            fleet.begin(one, now)
         self._service.flush(now, before_commit=self._dataplane.adopt)
-        self._store.start(self._service.held)
+        self._store.start(self._service.held, [one.policy.name for one in plan.servers])
         self._started = True
         self._alive()
         self._sweep()
         self._loop.add_reader(self._monitor.fileno(), self._addresses_changed)
         self._watch_queue()
-        for one in self._plan.servers:
-            await self._listen(one)
-        for name in [name for name in self._records if name not in self._listeners]:
-            self._records.pop(name)  # a server that is configured no more
-        if self._monitor.read():  # meanwhile
-            self._addresses_changed()
+        for one in plan.servers:
+            await fleet.listen(one)
+        self._addresses_changed()  # meanwhile
 
-    def _make_server(self, plan: NarServerPlan, now: float) -> RunningServer | None:
-        policy = plan.policy
-        if not policy.addresses:
-            where = ", ".join(plan.interfaces) or "its interfaces"
-            text = f"NAR server {policy.name} waits: {where} has no IPv4 address to lend"
-            self._emit(Event("nar_waits", text, Severity.WARNING, {"server": policy.name}))
-            return None
+    def _make_engine(self, policy: NarServerPolicy) -> NarEngine:
         engine = self._makers.engine(policy, self._occupied)
         engine.respect(self._service.has_visitor)
-        server = RunningServer(
-            policy,
-            engine,
-            self._resolver,
-            clock=self._loop.time,
-            touched=self._service.touch,
-        )
-        self._service.servers[policy.name] = server
-        records = self._records.pop(policy.name, None)
-        if records:
-            server.engine.restore(records, now)
-        return server
+        return engine
 
-    async def _listen(self, plan: NarServerPlan) -> None:
-        server = self._service.servers.get(plan.policy.name)
-        if server is not None:
-            await self._listeners[plan.policy.name].start(server.connections)
+    def _touched(self) -> None:
+        self._service.touch()
 
     def _occupied(self, protocol: NarProtocol, address: IPv4Address, value: int) -> bool:
         if protocol in _SPI_PROTOCOLS and self._spi_in_use(value):
@@ -279,15 +262,14 @@ class Nar:
         return self._dataplane.occupied(protocol, address, value)
 
     def _alive(self) -> None:
-        self._dataplane.alive()
+        # The next one first: a fault in this one must not be the last.
         every = self._plan.settings.dead_after_s / 3.0
         self._timers["alive"] = self._loop.call_later(every, self._alive)
+        self._dataplane.alive()
 
     def _sweep(self) -> None:
-        now = self._loop.time()
-        for server in self._service.servers.values():
-            server.proxy.sweep(now)
         self._timers["sweep"] = self._loop.call_later(SWEEP_S, self._sweep)
+        self._fleet.sweep(self._loop.time())
 
     def _watch_queue(self) -> None:
         """The queue's descriptors may be others after a change of the dataplane."""
@@ -327,19 +309,21 @@ class Nar:
             self._emit(Event("nar_addresses_unknown", text, Severity.WARNING))
             return
         if changed:
-            task = self._loop.create_task(self._follow_addresses())
-            self._changes.add(task)
-            task.add_done_callback(self._changes.discard)
+            self._look_again = True
+            if self._following is None or self._following.done():
+                self._following = self._loop.create_task(self._follow_addresses())
 
     async def _follow_addresses(self) -> None:
         """An interface has another address, or one at last: leases move, servers begin."""
-        async with self._changing:
-            if not self._stopped:
+        while self._look_again and not self._stopped:
+            async with self._changing:
+                self._look_again = False
                 try:
                     await self._apply(self._bounded(self._make_plan(self._planner)))
                 except (OSError, NarListenError) as error:
                     text = f"NAR could not follow a change of addresses: {error}"
                     self._emit(Event("nar_change_failed", text, Severity.WARNING))
+            await asyncio.sleep(CHANGE_INTERVAL_S)
 
     async def reload(self, planner: Planner) -> None:
         """Use another configuration; leases stay where they still may be.
@@ -354,73 +338,21 @@ class Nar:
     async def _apply(self, plan: NarPlan) -> None:
         before = {one.policy.name: one for one in self._plan.servers}
         now = self._loop.time()
-        problems: list[str] = []
         plan = replace(plan, servers=tuple(keeping_old(one, before) for one in plan.servers))
+        for name in before.keys() - {one.policy.name for one in plan.servers}:
+            self._fleet.end(name, now)
         settings = lending(plan)
         if settings != self._plan.settings:
-            # First: leases that move need their new address there.
+            # Before the engines: leases that move need their new address there.
             self._dataplane.reconfigure(settings)
             self._watch_queue()
         self._use_plan(replace(plan, settings=settings))
+        problems: list[str] = []
         for one in plan.servers:
-            problems += await self._apply_server(one, now)
-        for name in before.keys() - {one.policy.name for one in plan.servers}:
-            self._end_server(name, now)
+            problems += await self._fleet.change(one, now)
         self._service.flush(now)
         if problems:
             raise NarListenError("; ".join(problems))
-
-    async def _apply_server(self, wanted: NarServerPlan, now: float) -> list[str]:
-        name = wanted.policy.name
-        running = self._service.servers.get(name)
-        if running is not None and wanted.policy.addresses:
-            self._move(running, wanted, now)
-        elif running is None:
-            self._make_server(wanted, now)
-            self._service.flush(now)
-        try:
-            if name not in self._listeners:
-                self._listeners[name] = Listener(wanted)
-            else:
-                await self._listeners[name].reload(wanted)
-            await self._listen(wanted)
-        except (NarListenError, OSError) as error:
-            return [str(error)]
-        return []
-
-    def _move(self, running: RunningServer, wanted: NarServerPlan, now: float) -> None:
-        """Another policy; leases at addresses that are gone move to those that came."""
-        before, after = running.policy.addresses, wanted.policy.addresses
-        if running.policy == wanted.policy:
-            return
-        gone = [one for one in before if one not in after]
-        come = [one for one in after if one not in before] or list(after)
-        if gone and wanted.interfaces:
-            for number, old in enumerate(gone):
-                new = come[min(number, len(come) - 1)]
-                text = f"NAR server {running.name}: address {old} is {new} now"
-                fields: dict[str, object] = {"server": running.name, "old": str(old)}
-                self._emit(Event("nar_address_changed", text, fields={**fields, "new": str(new)}))
-                running.engine.address_changed(old, new, now)
-        running.policy = wanted.policy
-        running.engine.reconfigure(wanted.policy, now)
-
-    def _end_server(self, name: str, now: float) -> None:
-        """The configuration names it no more: nobody may anything, and it is gone."""
-        listener = self._listeners.pop(name, None)
-        if listener is not None:
-            listener.close()
-        running = self._service.servers.get(name)
-        if running is None:
-            return
-        running.engine.reconfigure(replace(running.policy, rules=(), trusted=()), now)
-        clients = {str(one.get("client")) for one in running.engine.clients()}
-        for client in clients:
-            running.engine.end_client(IPv4Address(client), now, "the server is gone")
-        self._service.flush(now)
-        running.stop("the server is gone")
-        self._service.flush(now)
-        del self._service.servers[name]
 
     # -- stop ------------------------------------------------------------------------------
 
@@ -429,30 +361,23 @@ class Nar:
         self._stopped = True
         if not self._started:
             return
-        now = self._loop.time()
-        for listener in self._listeners.values():
-            listener.close()
         for handle in self._timers.values():
             handle.cancel()
+        if self._following is not None:
+            self._following.cancel()
         self._loop.remove_reader(self._monitor.fileno())
         for descriptor in self._watched:
             self._loop.remove_reader(descriptor)
-        servers = list(self._service.servers.values())
-        for server in servers:
-            server.engine.stopping(now)
-        self._service.flush(now)
+        self._fleet.stop(self._loop.time())
         self._dataplane.alive()
         self._service.stop()
-        for server in servers:
-            server.stop("the gateway stops")
+        self._fleet.disconnect()
         self._resolver.stop()
         await self._store.stop()
-        await asyncio.sleep(0)
 
     def close(self) -> None:
         """Close ports and the dataplane, whose mappings go on for the next process."""
-        for listener in self._listeners.values():
-            listener.close()
+        self._fleet.close()
         if hasattr(self, "_dataplane"):
             self._dataplane.close(keep=True)
         self._monitor.close()

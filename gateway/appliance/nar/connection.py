@@ -15,14 +15,18 @@ from gateway.appliance.nar.tls import TlsStream
 from gateway.domain.endpoint import Endpoint
 
 READ_OCTETS: Final = 65_536
-MAX_UNSENT_OCTETS: Final = 32_768
+MAX_UNSENT_OCTETS: Final = 65_536
 """Replies that a client does not read; then it is cut off."""
 MAX_HELD_OCTETS: Final = 16_384
 """What an application may send before its relay is open."""
 RELAY_BUFFER_OCTETS: Final = 262_144
 """Waits on its way through a relay at most, for each direction."""
 _RESET: Final = struct.pack("ii", 1, 0)
+NEGOTIATION_OCTETS: Final = 1024
+"""Read at a time from a client that negotiates: some hundred commands, then others get their
+turn."""
 _buffer = memoryview(bytearray(READ_OCTETS))
+_small_buffer = _buffer[:NEGOTIATION_OCTETS]
 
 
 class Mode(enum.Enum):
@@ -134,7 +138,7 @@ class NarConnection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - of asyncio
         """The same for all: it is emptied before anybody else is read."""
-        return _buffer
+        return _small_buffer if self.mode is Mode.NEGOTIATING else _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Octets came."""

@@ -5,9 +5,22 @@ from typing import Final, Protocol
 
 from gateway.appliance.nar.connection import Mode, NarConnection
 from gateway.domain.endpoint import Endpoint
+from gateway.domain.token_bucket import TokenBucket
 
 MAX_HANDSHAKES: Final = 512
 """TLS handshakes at a time; the oldest makes room. The engine bounds how long one may take."""
+COUNTERS: Final = (
+    "accepted",
+    "refused",
+    "closed",
+    "crowded_out",
+    "handshakes",
+    "slowed",
+    "tls_failures",
+)
+HANDSHAKES_PER_S: Final = 200.0
+HANDSHAKES_AT_ONCE: Final = 1000.0
+"""Each costs up to a millisecond of the processor that IKE needs, too."""
 
 
 class ConnectionEngine(Protocol):
@@ -40,9 +53,8 @@ class Connections:
         self._open: dict[int, NarConnection] = {}
         self._handshaking: dict[NarConnection, None] = {}
         self._half_closed: list[NarConnection] = []
-        self.counters = dict.fromkeys(
-            ("accepted", "refused", "closed", "crowded_out", "handshakes", "tls_failures"), 0
-        )
+        self._pace = TokenBucket(HANDSHAKES_PER_S, HANDSHAKES_AT_ONCE)
+        self.counters = dict.fromkeys(COUNTERS, 0)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -55,6 +67,9 @@ class Connections:
 
     def begun(self, connection: NarConnection) -> bool:
         """Accepted; the engine decides whether it may stay."""
+        if connection.tls and not self._pace.take(self._clock()):
+            self.counters["slowed"] += 1
+            return False
         client, local = connection.client, connection.local
         number = self._engine.connected(client, local, self._clock(), tls=connection.tls)
         self._touched()

@@ -158,8 +158,11 @@ class Ledger:
 
         self._together(work)
 
-    def settle(self, held: Iterable[NarTuple], now_s: float) -> int:
-        """After a restart: leases that nobody holds any more ended somewhere before now."""
+    def settle(self, held: Iterable[NarTuple], servers: Sequence[str], now_s: float) -> int:
+        """After a restart: leases that nobody holds any more ended somewhere before now.
+
+        Sessions of servers that there are no more go.
+        """
         known = {_key(one) for one in held}
         rows = self._db.execute(
             "SELECT id, protocol, value, address, remote, remote_port FROM lease"
@@ -167,7 +170,14 @@ class Ledger:
         )
         lost = [(now_s, row[0]) for row in rows if tuple(row[1:]) not in known]
         end = "UPDATE lease SET closed_s = ?, reason = 'not taken up after a restart' WHERE id = ?"
-        self._together(lambda: self._db.executemany(end, lost))
+        known_servers = ", ".join("?" * len(servers))
+        forget = f"DELETE FROM session WHERE server NOT IN ({known_servers})"  # noqa: S608
+
+        def work() -> None:
+            self._db.executemany(end, lost)
+            self._db.execute(forget, servers)
+
+        self._together(work)
         return len(lost)
 
     def trim(self, bounds: Bounds, now_s: float) -> int:

@@ -6,6 +6,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from gateway.appliance.nar.connection import NarConnection, Owner
@@ -16,6 +17,8 @@ from gateway.domain.endpoint import Endpoint
 from gateway.ike.socket_errors import TransportDeniedError, TransportError
 
 BACKLOG: Final = 1024
+ACCEPTED_PER_TURN: Final = 64
+"""Then others get their turn: IKE does not wait for a crowd of NAR clients."""
 SPARE_DESCRIPTORS: Final = 256
 """For everything else that the gateway does."""
 
@@ -34,7 +37,9 @@ class Listener:
     def __init__(self, plan: NarServerPlan) -> None:
         self._name = plan.policy.name
         self._context: ssl.SSLContext | None = None
-        self._sockets: dict[Endpoint, tuple[socket.socket, bool]] = {}
+        self._sockets: dict[Endpoint, socket.socket] = {}
+        self._secure: dict[Endpoint, bool] = {}
+        """Whether TLS is spoken there."""
         self._servers: dict[Endpoint, asyncio.Server] = {}
         self._owner: Owner | None = None
         try:
@@ -58,19 +63,15 @@ class Listener:
         if plan.tls_listen and context is None:
             raise NarListenError(f"nar.{self._name}: tls_listen needs certificate and private_key")
         wanted = dict.fromkeys(plan.listen, False) | dict.fromkeys(plan.tls_listen, True)
-        fresh: dict[Endpoint, tuple[socket.socket, bool]] = {}
+        fresh: dict[Endpoint, socket.socket] = {}
         try:
-            for where, tls in wanted.items():
-                known = self._sockets.get(where)
-                if known is None or known[1] is not tls:
-                    if known is not None:
-                        self._leave(where)
-                    fresh[where] = (_bound(where, self._name), tls)
+            for where in wanted.keys() - self._sockets.keys():
+                fresh[where] = _bound(where, self._name)
         except BaseException:
-            for sock, _ in fresh.values():
+            for sock in fresh.values():
                 sock.close()
             raise
-        self._context = context
+        self._context, self._secure = context, wanted
         for where in [one for one in self._sockets if one not in wanted]:
             self._leave(where)
         self._sockets |= fresh
@@ -79,29 +80,27 @@ class Listener:
         server = self._servers.pop(where, None)
         if server is not None:
             server.close()
-        self._sockets.pop(where)[0].close()
+        self._sockets.pop(where).close()
 
     @property
     def listening(self) -> list[Endpoint]:
         """Where clients can connect to now."""
-        return [endpoint_of(self._sockets[where][0].getsockname()) for where in self._servers]
+        return [endpoint_of(self._sockets[where].getsockname()) for where in self._servers]
 
     async def start(self, owner: Owner) -> None:
         """Accept; connections are ``owner``'s. Raises OSError."""
         self._owner = owner
         loop = asyncio.get_running_loop()
-        for where, (sock, tls) in list(self._sockets.items()):
+        for where, sock in list(self._sockets.items()):
             if where not in self._servers:
-                make = self._secure if tls else self._plain
-                self._servers[where] = await loop.create_server(make, sock=sock, backlog=BACKLOG)
+                make = partial(self._connection, where, owner)
+                # So many are accepted at a time; more may wait in the kernel.
+                server = await loop.create_server(make, sock=sock, backlog=ACCEPTED_PER_TURN)
+                sock.listen(BACKLOG)
+                self._servers[where] = server
 
-    def _plain(self) -> NarConnection:
-        assert self._owner is not None  # noqa: S101 - started
-        return NarConnection(self._owner, None)
-
-    def _secure(self) -> NarConnection:
-        assert self._owner is not None  # noqa: S101 - started
-        return NarConnection(self._owner, self._context)
+    def _connection(self, where: Endpoint, owner: Owner) -> NarConnection:
+        return NarConnection(owner, self._context if self._secure.get(where) else None)
 
     async def reload(self, plan: NarServerPlan) -> None:
         """Use other ports and another certificate for new connections.
@@ -116,7 +115,7 @@ class Listener:
         """Accept no more; connections stay."""
         for server in self._servers.values():
             server.close()
-        for sock, _ in self._sockets.values():
+        for sock in self._sockets.values():
             sock.close()
         self._servers.clear()
         self._sockets.clear()

@@ -6,7 +6,7 @@ so a thousand leases per second cost few commits.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final, Protocol
 
@@ -14,7 +14,7 @@ from gateway.appliance.nar.audit import Audit
 from gateway.appliance.nar.server import RunningServer
 from gateway.appliance.nar.store import NarStore
 from gateway.appliance.one_timer import CallAt, OneTimer
-from gateway.dataplane.nar import NarDataplane
+from gateway.dataplane.nar import NarDataplane, NarRefusal
 from gateway.domain.event import Event, Severity
 from gateway.domain.nar import NarMapping, NarProtocol, NarTuple
 from gateway.nar.outputs import (
@@ -59,6 +59,7 @@ class NarService:
     def __init__(
         self,
         dataplane: NarDataplane,
+        servers: Mapping[str, RunningServer],
         *,
         store: NarStore,
         asker: Asker,
@@ -67,14 +68,14 @@ class NarService:
         call_soon: Callable[[Callable[[], None]], object],
         emit: Callable[[Event], None],
     ) -> None:
+        """``servers`` are those that serve, by name; they come and go."""
         self._dataplane, self._store, self._asker = dataplane, store, asker
+        self.servers = servers
         self.audit: Audit | None = Audit(store)
         """None: leases are not written down."""
         self._clock, self._call_soon, self._emit = clock, call_soon, emit
         self._timer = OneTimer(call_at, self._due)
         self._scheduled = self._stopped = False
-        self.servers: dict[str, RunningServer] = {}
-        """Those that serve, by name."""
         self.held: dict[NarTuple, NarMapping] = {}
         """What clients have."""
         self.foreign: dict[NarTuple, NarMapping] = {}
@@ -141,7 +142,8 @@ class NarService:
             before_commit()
             dirty = True
         if dirty:
-            refused += self._commit()
+            fresh = [one.mapping.tuple for _, one in outputs if isinstance(one, SetMapping)]
+            refused += self._commit(fresh)
         for server, key, reason in refused:
             self.counters["refusals"] += 1
             server.engine.mapping_refused(key, reason, now)
@@ -196,10 +198,16 @@ class NarService:
             if self._spis[key.value] <= 0:
                 del self._spis[key.value]
 
-    def _commit(self) -> list[tuple[RunningServer, NarTuple, str]]:
+    def _commit(self, fresh: Sequence[NarTuple]) -> list[tuple[RunningServer, NarTuple, str]]:
         self.counters["commits"] += 1
         found: list[tuple[RunningServer, NarTuple, str]] = []
-        for refusal in self._dataplane.commit():
+        try:
+            refusals = self._dataplane.commit()
+        except OSError as error:
+            # Nobody knows what is there now: nothing of this turn is promised to anybody.
+            why = f"the dataplane failed: {error.strerror or error}"
+            refusals = [NarRefusal(key, why) for key in fresh]
+        for refusal in refusals:
             mapping = self.held.get(refusal.tuple)
             server = None if mapping is None else self.servers.get(mapping.server)
             if server is not None:

@@ -1,8 +1,8 @@
 """The NAR servers in a few words, and as facts for a status page."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 
-from gateway.appliance.nar.listener import Listener
+from gateway.appliance.nar.fleet import Fleet
 from gateway.appliance.nar.plan import NarPlan
 from gateway.appliance.nar.service import NarService
 
@@ -15,14 +15,12 @@ def summary(plan: NarPlan, serving: Container[str]) -> str:
     return text + (f" ({', '.join(waiting)} without an address yet)" if waiting else "")
 
 
-def status(
-    plan: NarPlan, listeners: Mapping[str, Listener], service: NarService
-) -> dict[str, object]:
+def status(plan: NarPlan, fleet: Fleet, service: NarService) -> dict[str, object]:
     """Servers, connections and leases."""
     servers: dict[str, object] = {}
     for one in plan.servers:
         name = one.policy.name
-        running, listener = service.servers.get(name), listeners.get(name)
+        running, listener = fleet.running.get(name), fleet.listeners.get(name)
         servers[name] = {
             "listen": [str(where) for where in (listener.listening if listener else ())],
             **({"state": "waiting for an address"} if running is None else running.facts()),

@@ -9,7 +9,7 @@ import contextlib
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
@@ -73,13 +73,15 @@ class NarStore:
         self.counters["restored"] = sum(map(len, found.values()))
         return found
 
-    def start(self, held: Iterable[NarTuple]) -> None:
-        """Write from now on. ``held`` is what is leased after the restart, before anybody else.
+    def start(self, held: Iterable[NarTuple], servers: Sequence[str]) -> None:
+        """Write from now on; sessions of other servers than these are forgotten.
+
+        ``held`` is what is leased after the restart, before anybody else asks for anything.
 
         Waits for the disk, as :meth:`open` does.
         """
         try:
-            self._opened().settle(held, self._wall_clock())
+            self._opened().settle(held, servers, self._wall_clock())
         except _FAILURES as error:
             self._failed(error)
         self._writer = asyncio.get_running_loop().create_task(self._run())

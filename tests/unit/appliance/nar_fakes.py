@@ -337,7 +337,7 @@ class World:
     async def __aenter__(self) -> Self:
         self.nar = self.build()
         await self.nar.start()
-        for server in self.nar._service.servers.values():
+        for server in self.nar._fleet.running.values():
             server.proxy._own = lambda _address: False
         return self
 
@@ -351,7 +351,7 @@ class World:
 
     @property
     def port(self) -> int:
-        return self.nar._listeners["soho"].listening[0].port
+        return self.nar._fleet.listeners["soho"].listening[0].port
 
     def named(self, name: str) -> list[Any]:
         return [event for event in self.events if event.name == name]

@@ -66,7 +66,7 @@ def test_mappings_are_in_the_kernel_before_the_reply_leaves(tmp_path: Path) -> N
     async def main() -> None:
         async with World(tmp_path) as world:
             journal = world.dataplane.journal
-            server = world.nar._service.servers["soho"]
+            server = world.nar._fleet.running["soho"]
             server.connections.send = lambda _number, data: journal.append(("send", data))
             journal.clear()
             world.soho.waiting.append(Send(1, b"granted"))
@@ -114,6 +114,23 @@ def test_refusals_go_back_to_the_engine(tmp_path: Path) -> None:
             ]
             assert ("hold", 81) in world.dataplane.journal
             assert ("free", 81) in world.dataplane.journal
+
+    run(main())
+
+
+def test_a_dataplane_that_fails_promises_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with World(tmp_path) as world:
+
+            def fail() -> Any:
+                raise OSError(105, "no buffer space")
+
+            commit, world.dataplane.commit = world.dataplane.commit, fail
+            key = world.soho.lease(20010)
+            world.nar.flush(now())
+            refused = world.soho.called("mapping_refused")
+            assert refused == [("mapping_refused", key, "the dataplane failed: no buffer space")]
+            world.dataplane.commit = commit
 
     run(main())
 
@@ -285,9 +302,9 @@ def test_no_address_at_start_the_server_waits_and_says_so(tmp_path: Path) -> Non
             assert "ppp0 has no IPv4 address" in world.named("nar_waits")[0].text
             assert "without an address yet" in world.nar.summary()
             assert world.nar.facts()["servers"]["soho"]["state"] == "waiting for an address"
-            assert world.nar._listeners["soho"].listening == []
+            assert world.nar._fleet.listeners["soho"].listening == []
             world.addresses.change(ppp0=NB)
-            await until(lambda: world.nar._listeners["soho"].listening)
+            await until(lambda: world.nar._fleet.listeners["soho"].listening)
             assert world.soho.policy.addresses == (NB,)
             assert world.dataplane.settings.servers[0].addresses == (NB,)
             reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
@@ -337,6 +354,29 @@ def replace_address(new: IPv4Address) -> NarMapping:
     return replace(mapping(20010), tuple=tcp(20010, new))
 
 
+def test_crowds_of_changes_are_followed_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with dynamic(tmp_path, ppp0=NB) as world:
+            looks = 0
+            real = world.nar._planner
+
+            def counted(*args: Any) -> Any:
+                nonlocal looks
+                looks += 1
+                return real(*args)
+
+            world.nar._planner = counted
+            last = IPv4Address("192.0.2.77")
+            for number in range(20):
+                world.addresses.change(**{f"veth{number}": IPv4Address(number + 1)})
+                world.nar._addresses_changed()
+            world.addresses.change(ppp0=last)
+            await until(lambda: world.soho.policy.addresses == (last,))
+            assert looks <= 3
+
+    run(main())
+
+
 def test_an_address_that_is_gone_is_waited_for(tmp_path: Path) -> None:
     async def main() -> None:
         async with dynamic(tmp_path, ppp0=NB) as world:
@@ -356,7 +396,7 @@ def test_reload_ports_policies_and_servers(tmp_path: Path) -> None:
     async def main() -> None:
         async with World(tmp_path) as world:
             (soho,) = world.servers
-            listener = world.nar._listeners["soho"]
+            listener = world.nar._fleet.listeners["soho"]
             old_port = world.port
             reader, writer = await asyncio.open_connection("127.0.0.1", old_port)
             writer.write(b"\1a")
@@ -368,7 +408,7 @@ def test_reload_ports_policies_and_servers(tmp_path: Path) -> None:
             assert world.soho.called("reconfigure")[0][1].lease_s == 77.0
             assert world.port == old_port
             assert set(world.nar.servers) == {"soho", "fire"}
-            assert len(world.nar._listeners["fire"].listening) == 1
+            assert len(world.nar._fleet.listeners["fire"].listening) == 1
             assert [one.name for one in world.dataplane.settings.servers] == ["soho", "fire"]
             writer.write(b"\1b")
             assert await reader.readexactly(2) == b"\1b"

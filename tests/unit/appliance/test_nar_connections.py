@@ -91,7 +91,7 @@ def test_octets_and_replies(tmp_path: Path) -> None:
             world.nar.flush(0.0)
             assert await reader.read() == b"last words"
             writer.close()
-            await until(lambda: len(world.nar._service.servers["soho"].connections) == 0)
+            await until(lambda: len(world.nar._fleet.running["soho"].connections) == 0)
             assert world.soho.called("disconnected") == []
 
     run(main())
@@ -138,7 +138,7 @@ def test_connections_that_the_engine_refuses(tmp_path: Path) -> None:
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
             writer.close()
-            server = world.nar._service.servers["soho"]
+            server = world.nar._fleet.running["soho"]
             assert server.connections.counters["refused"] == 1
             assert len(server.connections) == 0
 
@@ -157,7 +157,7 @@ def test_h72_two_thousand_idle_connections_are_small(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with World(tmp_path) as world:
-            server = world.nar._service.servers["soho"]
+            server = world.nar._fleet.running["soho"]
             loop = asyncio.get_running_loop()
             clients = []
             before = resident()
@@ -201,7 +201,7 @@ def test_tls_from_the_first_octet(tmp_path: Path, tls: NarTls) -> None:
             world.nar.flush(0.0)
             assert await reader.read() == b"bye"
             writer.close()
-            server = world.nar._service.servers["soho"]
+            server = world.nar._fleet.running["soho"]
             assert server.connections.counters["handshakes"] == 1
             assert server.connections.counters["tls_failures"] == 0
 
@@ -249,7 +249,7 @@ def test_h72_tls_octet_by_octet_and_what_is_no_tls(tmp_path: Path, tls: NarTls) 
                 await reader.read()
             writer.close()
             await until(lambda: not world.soho.streams)
-            counters = world.nar._service.servers["soho"].connections.counters
+            counters = world.nar._fleet.running["soho"].connections.counters
             assert counters["tls_failures"] == 1
             assert world.soho.journal == [(1, b"\1slow")]
 
@@ -280,7 +280,7 @@ def test_h72_handshakes_are_bounded_in_number(
     async def main() -> None:
         async with secure_world(tmp_path, tls) as world:
             clients = [socket.create_connection(("127.0.0.1", world.port)) for _ in range(20)]
-            server = world.nar._service.servers["soho"]
+            server = world.nar._fleet.running["soho"]
             await until(lambda: server.connections.counters["crowded_out"] == 12)
             await until(lambda: len(world.soho.streams) == 8)
             _, writer = await asyncio.open_connection(
@@ -289,6 +289,50 @@ def test_h72_handshakes_are_bounded_in_number(
             writer.close()
             for client in clients:
                 client.close()
+
+    run(main())
+
+
+def test_h72_handshakes_are_bounded_in_pace(tmp_path: Path, tls: NarTls) -> None:
+    async def main() -> None:
+        async with secure_world(tmp_path, tls) as world:
+            server = world.nar._fleet.running["soho"]
+            server.connections._pace.tokens = 3.0
+            server.connections._pace.rate = 0.0
+            clients = [socket.create_connection(("127.0.0.1", world.port)) for _ in range(5)]
+            await until(lambda: server.connections.counters["slowed"] == 2)
+            assert len(world.soho.streams) == 3
+            for client in clients:
+                client.close()
+            await until(lambda: not world.soho.streams)
+
+    run(main())
+
+
+def test_a_reload_makes_a_port_secure_and_takes_a_new_certificate(
+    tmp_path: Path, tls: NarTls
+) -> None:
+    async def main() -> None:
+        async with World(tmp_path) as world:
+            port = world.port
+            (soho,) = world.servers
+            where = soho.listen
+            world.servers = [replace(soho, listen=(), tls_listen=where, tls=tls)]
+            await world.nar.reload(world.planner)
+            assert world.port == port
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=client_context(tls), server_hostname="nar.example"
+            )
+            writer.close()
+            bad = NarTls(tls.certificate, tmp_path / "gone.pem")
+            world.servers = [replace(soho, listen=(), tls_listen=where, tls=bad)]
+            with pytest.raises(NarListenError, match="cannot be used"):
+                await world.nar.reload(world.planner)
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=client_context(tls), server_hostname="nar.example"
+            )
+            writer.close()
+            await until(lambda: not world.soho.streams)
 
     run(main())
 

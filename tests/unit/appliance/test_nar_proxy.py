@@ -34,6 +34,8 @@ def run(test: Any) -> None:
                 for one in opened:
                     one.close()
                 opened.clear()
+                for _ in range(5):  # transports that were closed close
+                    await asyncio.sleep(0)
 
     asyncio.run(bounded())
 
@@ -59,7 +61,7 @@ def test_connect_relays_both_ways_and_passes_half_close_on(tmp_path: Path) -> No
             writer.close()
             await until(lambda: world.soho.called("disconnected"))
             assert world.soho.streams == {}
-            assert len(world.nar._service.servers["soho"].proxy) == 0
+            assert len(world.nar._fleet.running["soho"].proxy) == 0
 
     run(main())
 
@@ -97,7 +99,7 @@ def test_a_target_that_refuses_and_one_that_is_us(tmp_path: Path) -> None:
             assert reply == Reply.CONNECTION_REFUSED
             assert await reader.read() == b""
             writer.close()
-            world.nar._service.servers["soho"].proxy._own = is_own
+            world.nar._fleet.running["soho"].proxy._own = is_own
             reader, writer, (reply, *_) = await connect_by(world, 1, "127.0.0.1", port)
             assert reply == Reply.NOT_ALLOWED
             writer.close()
@@ -162,7 +164,7 @@ def test_back_pressure_bounds_what_waits(tmp_path: Path) -> None:
 
         async with World(tmp_path) as world, serving(slow) as port:
             reader, writer, _ = await connect_by(world, 1, "127.0.0.1", port)
-            proxy = world.nar._service.servers["soho"].proxy
+            proxy = world.nar._fleet.running["soho"].proxy
             end, inside = next(iter(proxy._ends.values()))
             total = 64 << 20
             writing = asyncio.ensure_future(flood(writer, total))
@@ -255,7 +257,7 @@ def test_h73_udp_relay_is_the_clients_alone_and_ends_with_its_connection(tmp_pat
             assert (reply, address) == (0, "127.0.0.1")
             target, client = await datagrams(b"re:"), await datagrams()
             thief, unasked = await datagrams(host="127.0.0.2"), await datagrams(host="127.0.0.3")
-            relay = next(iter(world.nar._service.servers["soho"].proxy._ends.values()))[0]
+            relay = next(iter(world.nar._fleet.running["soho"].proxy._ends.values()))[0]
 
             def ask(data: bytes, fragment: int = 0) -> bytes:
                 return RelayDatagram(LOOPBACK, target.port, data, fragment).to_octets()
@@ -302,7 +304,7 @@ def test_udp_relay_looks_names_up(tmp_path: Path) -> None:
                 client.transport.sendto(octets, ("127.0.0.1", port))
             await until(lambda: client.got)
             assert RelayDatagram.parse(client.got[0][0]).data == b"re:x"
-            relay = next(iter(world.nar._service.servers["soho"].proxy._ends.values()))[0]
+            relay = next(iter(world.nar._fleet.running["soho"].proxy._ends.values()))[0]
             await until(lambda: relay.counters["dropped"] == 1)
             writer.close()
 
@@ -313,7 +315,7 @@ def test_idle_relays_are_swept(tmp_path: Path) -> None:
     async def main() -> None:
         async with World(tmp_path) as world, serving(echo) as port:
             reader, writer, _ = await connect_by(world, 1, "127.0.0.1", port)
-            proxy = world.nar._service.servers["soho"].proxy
+            proxy = world.nar._fleet.running["soho"].proxy
             now = asyncio.get_running_loop().time()
             proxy.sweep(now)
             assert proxy.counters["idle"] == 0

@@ -20,6 +20,7 @@ from gateway.nar.outputs import LeaseClosed, LeaseOpened
 
 OTHER = IPv4Address("10.0.0.8")
 BOUNDS = Bounds(1000, 3600.0)
+SERVERS = ["soho", "firewall"]
 
 
 def opened(port: int, at: float, client: IPv4Address = CLIENT, user: str = "anna") -> LeaseOpened:
@@ -47,7 +48,7 @@ class Bench:
 
     async def __aenter__(self) -> Any:
         self.sessions = self.store.open()
-        self.store.start(())
+        self.store.start((), SERVERS)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,6 +70,19 @@ def test_sessions_outlive_the_process(tmp_path: Path) -> None:
         async with Bench(tmp_path) as bench:
             assert bench.sessions == {"firewall": [b"\0\xff"]}
             assert (tmp_path / FILE_NAME).stat().st_mode & 0o077 == 0
+
+    run(main())
+
+
+def test_sessions_of_servers_that_are_gone_go_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Bench(tmp_path) as bench:
+            bench.store.keep("soho", "a", b"x")
+            bench.store.keep("former", "a", b"x")
+        async with Bench(tmp_path) as bench:
+            assert set(bench.sessions) == {"soho", "former"}
+        async with Bench(tmp_path) as bench:
+            assert set(bench.sessions) == {"soho"}
 
     run(main())
 
@@ -158,7 +172,7 @@ def test_a_lease_that_is_taken_up_again_is_one_row(tmp_path: Path) -> None:
         bench = Bench(tmp_path)
         bench.store.open()
         bench.store.note(opened(20010, 1990.0))
-        bench.store.start([tcp(20010)])
+        bench.store.start([tcp(20010)], SERVERS)
         rows = await bench.audit.find()
         await bench.store.stop()
         assert [(row.mapping.tuple.value, row.opened_s) for row in rows] == [
@@ -176,7 +190,7 @@ def test_leases_that_ended_while_nobody_looked_are_closed(tmp_path: Path) -> Non
             bench.store.note(opened(20011, 100.0))
         bench = Bench(tmp_path)
         bench.store.open()
-        bench.store.start([tcp(20010)])
+        bench.store.start([tcp(20010)], SERVERS)
 
         rows = await bench.audit.find()
         ends = {row.mapping.tuple.value: row.closed_s for row in rows}
@@ -295,7 +309,7 @@ def test_what_waits_for_a_broken_disk_is_bounded(
         bench = Bench(tmp_path)
         monkeypatch.setattr(store_module, "Ledger", broken)
         assert bench.store.open() == {}
-        bench.store.start(())
+        bench.store.start((), SERVERS)
         for port in range(25):
             bench.store.note(opened(port, 1.0))
         await until(lambda: any(event.name == "nar_unwritten" for event in bench.events))
