@@ -204,8 +204,8 @@ class NarKernelBed:
 
     def clear(self) -> None:
         with entered(SERVER):
-            for key in list(self.running._mappings):
-                self.running.remove_mapping(key)
+            for mapping in self.running._mappings:
+                self.running.remove_mapping(mapping.tuple)
             assert self.running.commit() == []
 
     def counters(self) -> dict[str, int]:

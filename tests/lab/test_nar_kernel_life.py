@@ -333,7 +333,7 @@ def test_a_mapping_is_replaced_and_removed(bed: NarKernelBed) -> None:
             for name in ("udp_any", "esp_spi", "client_address", "tunnels_gre", "own_ipsec")
         }
     assert left == {name: {} for name in left}
-    assert bed.running._shared.all() == bed.running._constant
+    assert bed.running._mappings.wanted() == bed.running._constant
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,16 @@ OUT_MAPS: Final = (
     "out_port_tcp",
     "out_port_udp",
 )
-SETTINGS_SETS: Final = ("lent", "servers", "ways", "alias", "out_links", "out_source", "out_ways")
+SETTINGS_SETS: Final = (
+    "lent",
+    "servers",
+    "box",
+    "ways",
+    "alias",
+    "out_links",
+    "out_source",
+    "out_ways",
+)
 ALL_SETS: Final = (
     *IN_MAPS,
     *CLIENT_MAPS,
@@ -79,6 +88,11 @@ ALL_SETS: Final = (
 def mark(number: int) -> bytes:
     """A fwmark in a key or as what a map says."""
     return _U32.pack(number)
+
+
+def mark_of(key: bytes) -> int:
+    """Reverse of :func:`mark`, of a key that begins with one."""
+    return int(_U32.unpack_from(key)[0])
 
 
 def port(number: int) -> bytes:

@@ -24,7 +24,7 @@ class Foundation:
     def __init__(self, settings: NarSettings) -> None:
         self._settings = settings
         self._sysctls = Sysctls()
-        self._owned = False
+        self._owned = self._adopted = False
         self._reserved_before: list[range] = []
         self.found: elements.Elements = {}
         """What an earlier process left in the sets."""
@@ -54,7 +54,7 @@ class Foundation:
         # Raises while nothing is ours yet: close() must not take what belongs to somebody else.
         self._devices.check_names()
         if ruleset.is_loaded(self._netfilter, settings):
-            self._owned = True
+            self._owned = self._adopted = True
             self._read()
             ruleset.update(settings)
         else:
@@ -132,11 +132,13 @@ class Foundation:
         device = self._devices.every().get(interface)
         return 0 if device is None else device.index
 
-    def prepare_link(self, interface: str) -> None:
-        """A device that clients' packets come out of. Raises OSError."""
+    def prepare_link(self, interface: str) -> int:
+        """A device that clients' packets come out of; its index. Raises OSError."""
         self._sysctls.receiving(interface)
-        message = routes.set_address(constants.LOCAL, self.index(interface))
+        index = self.index(interface)
+        message = routes.set_address(constants.LOCAL, index)
         self.route.check("the link's address", [message], errno.EEXIST)
+        return index
 
     def forget_unused(self, tunnels: set[int], aliases: set[IPv4Address]) -> None:
         """Clear L2TP tunnels and routes of an earlier process that nobody wants."""
@@ -153,6 +155,10 @@ class Foundation:
     def counters(self) -> dict[str, int]:
         """Packets by the ruleset's comments."""
         return counters.read(self._netfilter, constants.TABLE)
+
+    def give_up(self) -> None:
+        """The start failed: what an earlier process left goes on as it was."""
+        self.close(keep=self._adopted)
 
     def close(self, *, keep: bool) -> None:
         """Remove everything that is ours, unless it is kept, and close the sockets."""

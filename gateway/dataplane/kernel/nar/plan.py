@@ -11,9 +11,11 @@ def constant_elements(settings: NarSettings, numbers: Numbers) -> Elements:
     found: Elements = {}
     for server in settings.servers:
         found["servers", server.tunnel_address.packed] = None
+        found["box", server.tunnel_address.packed] = None
         for address in server.addresses:
             packed, out = address.packed, numbers.out_mark(address)
             found["lent", packed] = None
+            found["box", packed] = None
             found |= elements.of_alias(address, numbers.alias(0, address))
             for name in server.outside_interfaces:
                 found["ways", packed + interface(name)] = None
