@@ -376,10 +376,8 @@ def collide(one: NarMapping, other: NarMapping) -> bool:
     if a.protocol != b.protocol or one.client == other.client:
         return False
     wild = [
-        key.protocol is NarProtocol.TCP
-        and (key.remote is None or key.remote_port is None)
-        or key.protocol is NarProtocol.UDP
-        and key.remote_port is None
+        (key.protocol is NarProtocol.TCP and (key.remote is None or key.remote_port is None))
+        or (key.protocol is NarProtocol.UDP and key.remote_port is None)
         for key in (a, b)
     ]
     return any(wild)

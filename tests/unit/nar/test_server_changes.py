@@ -148,8 +148,10 @@ def test_a_restart_with_another_policy(change: dict[str, object], left: int, why
     assert all("after a restart" in one.reason for one in world.closed)
     assert any(why in one.reason for one in world.closed)
     assert len(world.server.mappings()) == left
-    leases = [one for one in map(read, world.records.values()) if isinstance(one, LeaseRecord)]
-    assert len(leases) == left
+    records = [read(one) for one in world.records.values()]
+    assert len([one for one in records if isinstance(one, LeaseRecord)]) == left
+    sessions = {one.number for one in records if isinstance(one, SessionRecord)}
+    assert {int(str(one["session"]), 16) for one in world.server.clients()} == sessions
 
 
 def test_a_restart_with_the_only_address_changed() -> None:
@@ -335,3 +337,41 @@ def test_reconfigure_shortens_leases() -> None:
     assert world.table
     world.pass_time(2)
     assert not world.table
+
+
+def test_reconfigure_keeps_what_is_leased_from_others() -> None:
+    world = World()
+    world.client().bind(20_001)
+    world.server.reconfigure(replace(POLICY, lease_s=60.0), world.now)
+    other = world.client(XA2)
+    assert other.bind(20_001).port != 20_001
+    assert "it is leased to client 10.0.0.7" in world.why()
+
+
+def test_a_host_keeps_one_address_when_it_changes() -> None:
+    world = World(policy=replace(POLICY, addresses=(NB, NB2), ports=(range(20_000, 20_001),)))
+    first = world.client(XA, flags=LEASES)
+    first.bind()
+    first.udp()
+    second = world.client(XA2, flags=LEASES)
+    assert second.bind().address == NB2
+    first.hang_up()
+    world.pass_time(POLICY.grace_s + 1)
+    world.server.address_changed(NB2, NEW, world.now)
+    assert world.client(XA2, port=41_000).udp().address == NEW, "though another has room too"
+
+
+def test_a_restart_with_two_leases_of_one_port_inside() -> None:
+    """Only broken records say that; then packets from there would be of either."""
+    world = World()
+    client = world.client(flags=NarFlag.TRANSLATED)
+    client.bind(80)
+    client.bind(81)
+    client_port = slice(31, 33)
+    for key, record in world.records.items():
+        if record[client_port] == (81).to_bytes(2, "big"):
+            world.records[key] = record[:31] + (80).to_bytes(2, "big") + record[33:]
+    world.restart()
+    (mapping,) = world.table.values()
+    assert mapping.client_port == 80
+    assert "uses that port for another lease" in world.closed[-1].reason

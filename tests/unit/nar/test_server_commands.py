@@ -391,9 +391,9 @@ def test_a_rule_without_a_protocol(protocol: NarProtocol) -> None:
     world = World(policy=replace(POLICY, rules=(rule,)))
     client = world.client()
     replies = {
-        NarProtocol.TCP: lambda: client.connect(),
-        NarProtocol.UDP: lambda: client.udp(),
-        NarProtocol.ICMP: lambda: client.icmp(),
+        NarProtocol.TCP: client.connect,
+        NarProtocol.UDP: client.udp,
+        NarProtocol.ICMP: client.icmp,
         NarProtocol.ESP: lambda: client.ipsec(50),
         NarProtocol.AH: lambda: client.ipsec(51),
         NarProtocol.IP_IP: lambda: client.tunnel(protocol=4),

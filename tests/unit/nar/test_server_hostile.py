@@ -151,7 +151,7 @@ def test_h74_spis_out_of_range(spi: int) -> None:
 
 
 def test_h74_spis_below_256_whatever_the_policy_says() -> None:
-    world = World(policy=replace(POLICY, spis=range(0, 258)))
+    world = World(policy=replace(POLICY, spis=range(258)))
     client = world.client()
     assert {client.ipsec(50, 255).spi, client.ipsec(51, 0).spi} == {256, 257}
     assert client.ipsec().reply is FAILED
@@ -160,7 +160,7 @@ def test_h74_spis_below_256_whatever_the_policy_says() -> None:
 @pytest.mark.parametrize("port", [0, 434, 500, 1080, 1701, 4500, 8443])
 def test_h74_the_boxs_own_ports(port: int) -> None:
     """Even when ranges and rules name them."""
-    every = (range(0, 1 << 16),)
+    every = (range(1 << 16),)
     rule = replace(RULE, ports=every)
     policy = replace(POLICY, ports=every, rules=(rule,), occupied_ports=frozenset({8443}))
     world = World(policy=policy)
@@ -172,7 +172,7 @@ def test_h74_the_boxs_own_ports(port: int) -> None:
 
 
 def test_h74_ports_by_chance_are_never_the_boxs_own() -> None:
-    policy = replace(POLICY, ports=(range(498, 503),), icmp_ids=range(0, 2))
+    policy = replace(POLICY, ports=(range(498, 503),), icmp_ids=range(2))
     world = World(policy=policy)
     client = world.client()
     assert {client.bind().port for _ in range(4)} == {498, 499, 501, 502}
@@ -259,6 +259,7 @@ def test_h75_another_clients_lease_cannot_be_released_renewed_or_resumed() -> No
         assert thief.renew().reply is NO
         thief.session()
         assert thief.renew().reply is OK
+        assert thief.release(key).reply is NO
         assert thief.release().reply is OK
     world.pass_time(POLICY.lease_s - 1)
     assert key in world.table
