@@ -41,8 +41,7 @@ def nar_planner(config: Config) -> Planner:
         lent = to_nar.lent_interfaces(config)
         ours = tuple(IPv4Network(one) for one in sorted(local))
         servers = []
-        policies = to_nar.nar_policies(config, address_of)
-        for policy in policies:
+        for policy in to_nar.nar_policies(config, address_of):
             listener = listeners[policy.name]
             forbidden = tuple(dict.fromkeys((*policy.forbidden, *ours)))
             files = (listener.certificate, listener.private_key)
@@ -55,15 +54,6 @@ def nar_planner(config: Config) -> Planner:
                     lent.get(policy.name, ()),
                 )
             )
-        # The kernel knows our own addresses by itself.
-        networks = {
-            policy.name: tuple(one for one in policy.forbidden if isinstance(one, IPv4Network))
-            for policy in policies
-        }
-        settings = replace(
-            settings,
-            servers=tuple(replace(one, forbidden=networks[one.name]) for one in settings.servers),
-        )
         shared = config.nar_settings
         return NarPlan(
             tuple(servers),
