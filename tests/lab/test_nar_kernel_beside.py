@@ -1,0 +1,121 @@
+"""NAR beside what else the box does: mobility agents at the same address, and all by the queue."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from dataplane_bed import entered
+from mobility_kernel_bed import Packet
+from nar_kernel_bed import (
+    CLIENTS,
+    NA,
+    NB,
+    OUTSIDE,
+    SERVER,
+    XA,
+    XA2,
+    YB,
+    NarKernelBed,
+    forwarded,
+    lease,
+    nar_kernel_bed,
+    udp,
+    wrap,
+)
+
+from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
+from gateway.dataplane.mobility import MobilitySettings
+from gateway.domain.mobility import Encapsulation, HomeNetwork, MobilityBinding, Tunnel
+from gateway.domain.nar import Delivery, NarProtocol
+
+pytestmark = pytest.mark.kernel
+
+HOME = IPv4Address("10.9.0.5")
+VIRTUAL = HomeNetwork("virtual", IPv4Network("10.9.0.0/24"))
+WAYS = {
+    Delivery.IP_IP: Encapsulation.IP_IP,
+    Delivery.GRE: Encapsulation.GRE,
+}
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[NarKernelBed]:
+    with nar_kernel_bed() as made:
+        yield made
+
+
+@pytest.fixture(params=["mobility first", "NAR first"])
+def both(bed: NarKernelBed, request: pytest.FixtureRequest) -> Iterator[KernelMobility]:
+    """A home agent whose address is Na, too."""
+    mobility = KernelMobility(MobilitySettings(home_agents=(NA,), home_networks=(VIRTUAL,)))
+    bed.forget()
+    try:
+        if request.param == "NAR first":
+            bed.start()
+        with entered(SERVER):
+            mobility.start()
+        if request.param == "mobility first":
+            bed.start()
+        yield mobility
+    finally:
+        with entered(SERVER):
+            mobility.close()
+        bed.stop()
+
+
+@pytest.mark.parametrize("delivery", WAYS)
+def test_tunnels_of_both_kinds(bed: NarKernelBed, both: KernelMobility, delivery: Delivery) -> None:
+    for care_of in (XA2, XA):  # the last one is a NAR client as well
+        with entered(SERVER):
+            both.set_binding(
+                MobilityBinding(
+                    home_agent=NA,
+                    home_address=HOME,
+                    home_network=VIRTUAL,
+                    tunnels=(Tunnel(NA, care_of, WAYS[delivery]),),
+                    co_located=True,
+                    reverse=True,
+                    broadcasts=False,
+                    max_packet_octets=1300,
+                )
+            )
+            assert both.commit() == []
+        bed.set(lease(NarProtocol.UDP, 20_001, delivery))
+        bed.forget()
+        packet = udp(YB, 9, NB, 20_001)
+        bed.send(OUTSIDE, packet)
+        bed.tunnelled(forwarded(packet), delivery)
+        bed.send(CLIENTS, wrap(XA, NA, udp(NB, 20_001, YB, 9), delivery))
+        bed.arrives(bed.y, forwarded(udp(NB, 20_001, YB, 9)))
+        bed.send(CLIENTS, wrap(care_of, NA, udp(HOME, 7, YB, 9), delivery))
+        if care_of == XA2:
+            bed.arrives(bed.y, forwarded(udp(HOME, 7, YB, 9)))
+        else:
+            # Who is a NAR client sends as one: its home agent is not the box that lends to it.
+            before = bed.counters()
+            bed.send(CLIENTS, wrap(XA, NA, udp(NB, 20_001, YB, 9, b"last"), delivery))
+            bed.arrives(bed.y, forwarded(udp(NB, 20_001, YB, 9, b"last")))
+            assert before["spoofed"] == 1
+        bed.clear()
+
+
+def test_by_the_queue_all_the_same(bed: NarKernelBed) -> None:
+    bed.start(offload=False)
+    try:
+        for delivery in (*WAYS, Delivery.TRANSLATED):
+            bed.set(lease(NarProtocol.UDP, 20_001, delivery))
+            bed.forget()
+            packet = udp(YB, 9, NB, 20_001)
+            bed.send(OUTSIDE, packet)
+            answer = udp(NB, 20_001, YB, 9)
+            if delivery is Delivery.TRANSLATED:
+                bed.arrives(bed.x, forwarded(udp(YB, 9, XA, 20_001)))
+                bed.send(CLIENTS, udp(XA, 20_001, YB, 9))
+            else:
+                outer = bed.tunnelled(forwarded(packet), delivery)
+                assert isinstance(outer, Packet)
+                bed.send(CLIENTS, wrap(XA, NA, answer, delivery))
+            bed.arrives(bed.y, forwarded(answer))
+        assert bed.counters()["queued_in"] == 3
+    finally:
+        bed.stop()
