@@ -6,7 +6,8 @@ from typing import Final
 
 from gateway.domain.nar import Delivery, NarProtocol
 from gateway.nar_host import plan
-from gateway.nar_host.session import HeldLease, NarSession
+from gateway.nar_host.held_lease import HeldLease
+from gateway.nar_host.session import NarSession
 from gateway.nar_host.status import lease_json
 
 _HEADINGS: Final = ("PROTOCOL", "ADDRESS", "WHAT", "FROM", "DELIVERY", "INTERFACE")

@@ -14,9 +14,10 @@ from gateway.cli.nar_client_advice import advice, lease_table
 from gateway.cli.nar_client_options import Access, WrongOptionError, address, say, told
 from gateway.domain.nar import NarProtocol
 from gateway.nar_host.control import SessionControl
+from gateway.nar_host.held_lease import HeldLease
 from gateway.nar_host.holding import hold
 from gateway.nar_host.row import lease_row
-from gateway.nar_host.session import HeldLease, NarSession
+from gateway.nar_host.session import NarSession
 from gateway.nar_host.status import session_json
 
 SPIS_OF_IKE: Final = 8

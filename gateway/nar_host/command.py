@@ -14,9 +14,10 @@ from gateway.nar_host.control import SessionControl
 from gateway.nar_host.dns_relay import DnsRelay, host_servers, resolver_file
 from gateway.nar_host.enclosure import Enclosure
 from gateway.nar_host.failure import NarError, NarRefusedError
+from gateway.nar_host.held_lease import HeldLease
 from gateway.nar_host.launch import User, launch
 from gateway.nar_host.row import lease_row
-from gateway.nar_host.session import HeldLease, NarSession
+from gateway.nar_host.session import NarSession
 
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126

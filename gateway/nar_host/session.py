@@ -5,21 +5,19 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from gateway.domain.nar import Delivery, L2tpSession, NarProtocol, NarTuple
+from gateway.domain.nar import Delivery, L2tpSession, NarProtocol
 from gateway.nar.client.engine import NarClient
 from gateway.nar.client.settings import ANY, NarClientSettings
 from gateway.nar.client_outputs import (
     AddressChanged,
     Granted,
     L2tpAgreed,
-    Lease,
     Lost,
     ModeAgreed,
     Output,
@@ -30,6 +28,7 @@ from gateway.nar_host import plan, spis
 from gateway.nar_host.attachment import Attachment
 from gateway.nar_host.enclosure import Enclosure
 from gateway.nar_host.failure import NarError, NarHostError, NarRefusedError
+from gateway.nar_host.held_lease import HeldLease
 from gateway.nar_host.negotiation import Negotiation
 from gateway.nar_host.record import Place, Tunnel
 from gateway.nar_host.registry import Registry
@@ -42,36 +41,6 @@ _PATH_MTU: Final = 14
 _DEFAULT_PATH_MTU: Final = 1500
 Notify = Callable[[str, str], None]
 """Told ``(event, sentence)`` of what happens to the session and its leases."""
-
-
-@dataclass(slots=True, eq=False)
-class HeldLease:
-    """A lease as it is now: Nb may change while it is held."""
-
-    ticket: int
-    lease: Lease
-    ended: str = ""
-    """Why it is ours no longer; empty while it is."""
-
-    @property
-    def tuple(self) -> NarTuple:
-        """What incoming packets have in common (draft 004, section 2.6)."""
-        return self.lease.tuple
-
-    @property
-    def address(self) -> IPv4Address:
-        """Nb."""
-        return self.lease.tuple.address
-
-    @property
-    def value(self) -> int:
-        """The port, identifier, SPI or inner address that was leased."""
-        return self.lease.tuple.value
-
-    @property
-    def local_port(self) -> int:
-        """TCP, UDP: the port that a program here binds to."""
-        return self.lease.local_port
 
 
 class NarSession:

@@ -4,8 +4,9 @@ from ipaddress import IPv4Address
 
 from gateway.domain.nar import NarProtocol
 from gateway.nar_host import plan
+from gateway.nar_host.held_lease import HeldLease
 from gateway.nar_host.record import Place
-from gateway.nar_host.session import HeldLease, NarSession
+from gateway.nar_host.session import NarSession
 
 
 def lease_json(held: HeldLease) -> dict[str, object]:
