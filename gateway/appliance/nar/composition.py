@@ -162,30 +162,6 @@ class Nar:
         """Carry out what engines ask for; call it after anything that drove one."""
         self._service.flush(now)
 
-    def clients(self) -> list[dict[str, object]]:
-        """Sessions of all servers."""
-        found = self.servers.items()
-        return [{"server": name, **one} for name, engine in found for one in engine.clients()]
-
-    def mappings(self) -> list[dict[str, object]]:
-        """Leases of all servers."""
-        found = self.servers.items()
-        return [{"server": name, **one} for name, engine in found for one in engine.mappings()]
-
-    def end_lease(self, key: NarTuple, reason: str) -> bool:
-        """End one; whether there was one."""
-        now = self._loop.time()
-        ended = any(engine.end_lease(key, now, reason) for engine in self.servers.values())
-        self.flush(now)
-        return ended
-
-    def end_client(self, client: IPv4Address, reason: str) -> int:
-        """End all leases of a client; how many there were."""
-        now = self._loop.time()
-        ended = sum(engine.end_client(client, now, reason) for engine in self.servers.values())
-        self.flush(now)
-        return ended
-
     def spi_taken(self, spi: int) -> bool:
         """Whether our own IKE engine has to choose another one: it is, or may be, lent."""
         return self._service.spi_leased(spi) or any(spi in one for one in self._kept_spis)

@@ -460,17 +460,6 @@ def test_few_descriptors_mean_fewer_connections(
     run(main())
 
 
-def test_h75_administrators_end_leases(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with World(tmp_path) as world:
-            assert world.nar.end_lease(tcp(20010), "enough")
-            assert world.nar.end_client(CLIENT, "enough") == 1
-            assert world.nar.clients() == [{"server": "soho", "client": str(CLIENT)}]
-            assert world.nar.mappings() == []
-
-    run(main())
-
-
 def test_what_is_built_is_closed_when_the_rest_fails(tmp_path: Path) -> None:
     async def main() -> None:
         world = World(tmp_path)
