@@ -3,7 +3,7 @@
 - Translated: against the same box that only forwards.
 - End-to-end over IP-in-IP: against the same box that only forwards, with a plain IP-in-IP tunnel to
   the client.
-- Each with two mappings (a transfer has two connections) and with 10,000, against each other too.
+- Each with 16 mappings (connections that are over keep their ports a while) and with 10,000, against each other too.
 - The same with `offload = false`: every packet through user space. No bar.
 
 Each subject has namespaces of its own; they take turns, see `bench.turns`.
@@ -19,7 +19,7 @@ CLIENT, TUNNEL_ADDRESS = "10.50.0.11", "10.50.0.1"
 ADDRESS, SERVER = "203.0.113.1", "203.0.113.7"
 PLAIN_INNER = "10.51.0.5"
 SERVER_PORT = 5201
-FIRST_PORT, OWN_PORTS = 20_000, 2
+FIRST_PORT, OWN_PORTS = 20_000, 16
 FEW, MANY = OWN_PORTS, 10_000
 BAR = Bar(0.93, at_least=True)
 GROWTH_BAR = Bar(1.05, at_least=False)
@@ -115,7 +115,7 @@ def nar(hosts: Hosts, delivery: str, count: int, *, offload: bool) -> Subject:
         delivery=delivery,
         offload=offload,
     )
-    return Subject(hosts, device, "box", SERVER, SERVER)
+    return Subject(hosts, device, "box", SERVER, SERVER, ("cn", "box"))
 
 
 def plain(hosts: Hosts, delivery: str) -> Subject:
@@ -132,4 +132,4 @@ def plain(hosts: Hosts, delivery: str) -> Subject:
         hosts.ip("device", f"route add {SERVER}/32 dev tunnel src {PLAIN_INNER}")
         hosts.ip("box", f"route add {PLAIN_INNER}/32 dev tunnel")
         hosts.ip("cn", f"route add {PLAIN_INNER}/32 via {ADDRESS}")
-    return Subject(hosts, device, "box", SERVER, SERVER)
+    return Subject(hosts, device, "box", SERVER, SERVER, ("cn", "box"))
