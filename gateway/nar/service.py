@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.domain.nar import NarProtocol, NarTuple
@@ -10,6 +10,9 @@ from gateway.domain.user_auth import Answer
 from gateway.nar.codec.numbers import Reply
 from gateway.nar.outputs import Output
 from gateway.nar.policy import NarServerPolicy
+
+if TYPE_CHECKING:  # the engine imports this module
+    from gateway.nar.server.listing import Listing
 
 
 class Occupied(Protocol):
@@ -73,6 +76,10 @@ class NarEngine(Protocol):
 
     def stopping(self, now: float) -> None:
         """The process is about to stop; leases stay for the next one, clients are told."""
+
+    @property
+    def listing(self) -> "Listing":
+        """Clients and leases for a status page, a few at a time."""
 
     def clients(self) -> list[dict[str, object]]:
         """Sessions for a status page: plain JSON values, see ``server/views.py``."""

@@ -5,8 +5,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from gateway.appliance.nar.collected import Collected
 from gateway.appliance.nar.views import (
     PROTOCOLS,
     AuditRow,
@@ -14,17 +15,18 @@ from gateway.appliance.nar.views import (
     audit_view,
     client_cursor,
     client_view,
-    lease_cursor,
-    lease_value,
     mapping_view,
     parse_value,
+    session_cursor,
 )
 from gateway.appliance.paging import page
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request
 from gateway.domain.nar import NarProtocol, NarTuple
 
+if TYPE_CHECKING:  # most gateways have no NAR server, and need not load it
+    from gateway.nar.server.listing import Listing
+
 Handler = Callable[[Request], Awaitable[object]]
-Lease = Mapping[str, object]
 
 BY_ADMINISTRATOR = "ended by the administrator"
 LEASES_PER_TURN = 2000
@@ -34,11 +36,9 @@ LEASES_PER_TURN = 2000
 class ServerSide(Protocol):
     """What queries need of :class:`gateway.nar.service.NarEngine`."""
 
-    def clients(self) -> list[dict[str, object]]:
-        """Sessions."""
-
-    def mappings(self) -> list[dict[str, object]]:
-        """Leases."""
+    @property
+    def listing(self) -> "Listing":
+        """Clients and leases."""
 
     def end_lease(self, key: NarTuple, now: float, reason: str) -> bool:
         """End one; whether there was one."""
@@ -117,39 +117,46 @@ class NarQueries:
             "nar-end-client": self._end_client,
         }
 
-    def _servers(self, request: Request) -> Iterator[tuple[str, ServerSide]]:
+    def _servers(self, request: Request) -> Iterator[tuple[int, ServerSide]]:
+        """Those that are meant, with a number for cursors."""
         nar, wanted = self._nar(), request.text("server")
-        for name, server in (nar.servers if nar is not None else {}).items():
+        servers = dict(nar.servers) if nar is not None else {}
+        for number, (name, server) in enumerate(sorted(servers.items())):
             if wanted in {None, name}:
-                yield name, server
+                yield number, server
 
     async def _clients(self, request: Request) -> object:
-        found: dict[str, dict[str, object]] = {}
-        whose = _owner_filter(request)
-        for number, (_, server) in enumerate(self._servers(request)):
-            for client in server.clients():
-                if whose(client):
-                    found[client_cursor(number, client)] = client
-            await asyncio.sleep(0)
+        client, user = _address(request, "client"), request.text("user")
+        found = {
+            client_cursor(number, place): (server.listing, place)
+            for number, server in self._servers(request)
+            for place in server.listing.clients(client, user)
+        }
         shown, following = page(list(found), request)
         wall_s = self._wall_clock()
-        items = [client_view(found[key], wall_s) for key in shown]
+        views = (found[key][0].client(found[key][1]) for key in shown)
+        items = [client_view(view, wall_s) for view in views if view is not None]
         result: Page = {"items": items, "next": following, "total": len(found)}
         return result
 
     async def _mappings(self, request: Request) -> object:
-        whose, wanted = _owner_filter(request), _tuple_filter(request)
-        found: dict[str, dict[str, object]] = {}
-        for _, server in self._servers(request):
-            for number, lease in enumerate(server.mappings()):
-                if number % LEASES_PER_TURN == LEASES_PER_TURN - 1:
+        """In the order of clients, sessions and leases; only what is shown is put into words."""
+        collected = Collected(request.text("cursor") or "", request.number("limit"))
+        client, user = _address(request, "client"), request.text("user")
+        wanted = _tuple_filter(request)
+        looked_at = 0
+        for number, server in self._servers(request):
+            listing = server.listing
+            for place in listing.sessions(client, user):
+                looked_at += collected.session(
+                    session_cursor(number, place), listing, place, wanted
+                )
+                if looked_at >= LEASES_PER_TURN:
+                    looked_at = 0
                     await asyncio.sleep(0)
-                if whose(lease) and wanted(lease):
-                    found[lease_cursor(lease)] = lease
-        shown, following = page(list(found), request)
         wall_s = self._wall_clock()
-        items = [mapping_view(found[key], wall_s) for key in shown]
-        result: Page = {"items": items, "next": following, "total": len(found)}
+        items = [mapping_view(view, wall_s) for view in collected.views()]
+        result: Page = {"items": items, "next": collected.following, "total": collected.total}
         return result
 
     async def _audit(self, request: Request) -> object:
@@ -214,7 +221,7 @@ class NarQueries:
         known = False
         for _, server in self._servers(request):
             if client is not None:
-                known = known or any(one.get("client") == str(client) for one in server.clients())
+                known = known or bool(server.listing.clients(client, None))
                 leases += server.end_client(client, now, BY_ADMINISTRATOR)
         if not known and not leases:
             why = f"there is no NAR client {client}"
@@ -228,28 +235,21 @@ class NarQueries:
             nar.flush(now)
 
 
-def _owner_filter(request: Request) -> Callable[[Lease], bool]:
-    client, user = _address(request, "client"), request.text("user")
-
-    def fits(one: Lease) -> bool:
-        if client is not None and one.get("client") != str(client):
-            return False
-        return user is None or one.get("user") == user
-
-    return fits
-
-
-def _tuple_filter(request: Request) -> Callable[[Lease], bool]:
-    protocol, address = request.text("protocol"), _address(request, "address")
+def _tuple_filter(request: Request) -> Callable[[NarTuple], bool] | None:
+    """Whether a lease is meant; None: all are."""
+    word, address = request.text("protocol"), _address(request, "address")
     given = request.text("value")
+    protocol = None if word is None else PROTOCOLS[word]
     value = None if given is None else _value(given)
+    if protocol is None and address is None and value is None:
+        return None
 
-    def fits(lease: Lease) -> bool:
-        if protocol is not None and lease.get("protocol") != protocol:
-            return False
-        if address is not None and lease.get("address") != str(address):
-            return False
-        return value is None or lease_value(lease) == value
+    def fits(key: NarTuple) -> bool:
+        return (
+            protocol in {None, key.protocol}
+            and address in {None, key.address}
+            and value in {None, key.value}
+        )
 
     return fits
 

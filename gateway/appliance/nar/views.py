@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, ip_address
-from typing import Final, Protocol
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.domain.nar import NarMapping, NarProtocol, NarTuple
+
+if TYPE_CHECKING:  # most gateways have no NAR server, and need not load it
+    from gateway.nar.server.listing import Place
 
 WORDS: Final = {
     NarProtocol.TCP: "tcp",
@@ -56,34 +59,23 @@ class AuditRow(Protocol):
         """Why it ended."""
 
 
-def lease_cursor(lease: Mapping[str, object]) -> str:
-    """What leases are sorted by: protocol, address, value, remote and its port."""
-    protocol = PROTOCOLS[str(lease["protocol"])]
-    return (
-        f"{int(protocol):02x}_{_as_int(lease['address']):08x}_{lease_value(lease):08x}"
-        f"_{_as_int(lease.get('remote')):08x}_{int(str(lease.get('remote_port') or 0)):04x}"
-    )
-
-
-def _as_int(address: object) -> int:
-    return 0 if address is None else int(IPv4Address(str(address)))
-
-
 def lease_value(lease: Mapping[str, object]) -> int:
     """The port, identifier, SPI or inner address of a lease of :mod:`gateway.nar.server.views`."""
     for name in ("port", "identifier", "spi"):
         value = lease.get(name)
         if isinstance(value, int):
             return value
-    return _as_int(lease.get("inner"))
+    return int(IPv4Address(str(lease["inner"])))
 
 
-def client_cursor(server: int, client: Mapping[str, object]) -> str:
-    """What clients are sorted by: address, server, port of the connection, session."""
-    address = int(ip_address(str(client["client"]))) & 0xFFFF_FFFF
-    port = client.get("port")
-    number = port if isinstance(port, int) else 0
-    return f"{address:08x}_{server:04x}_{number:04x}_{client.get('session') or ''}"
+def client_cursor(server: int, place: "Place") -> str:
+    """Where a client is in the list."""
+    return f"{server:02x}_{place.client:08x}_{place.lost:d}_{place.number:016x}"
+
+
+def session_cursor(server: int, place: "Place") -> str:
+    """Where a session is in the list of leases: by client, then in the order of its name."""
+    return f"{server:02x}_{place.client:08x}_{place.number:016x}"
 
 
 def value_text(protocol: NarProtocol, value: int) -> str:

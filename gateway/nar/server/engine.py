@@ -21,6 +21,7 @@ from gateway.nar.server.connections import LOGGED_IN, Connection, State
 from gateway.nar.server.core import Core
 from gateway.nar.server.granting import end_lease, end_session, leave, lose
 from gateway.nar.server.leases import Lease
+from gateway.nar.server.listing import Listing
 from gateway.nar.server.sessions import Session
 from gateway.nar.service import Occupied
 
@@ -270,6 +271,11 @@ class NarServer:
             core.timers.cancel(session)
 
     # Status, time and outputs
+
+    @property
+    def listing(self) -> Listing:
+        """The same, a few at a time."""
+        return Listing(self._core)
 
     def clients(self) -> list[dict[str, object]]:
         """Connections and sessions, see :mod:`.views`."""

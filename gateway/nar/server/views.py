@@ -64,17 +64,18 @@ def _number(text: str) -> int:
 
 def clients(core: Core) -> list[dict[str, object]]:
     """All connections, and the sessions without one."""
-    found = [_connection(core, one) for one in core.connections.by_number.values()]
-    found += [_lost(core, one) for one in core.sessions if one.connection is None]
+    found = [connection(core, one) for one in core.connections.by_number.values()]
+    found += [lost(core, one) for one in core.sessions if one.connection is None]
     return found
 
 
 def mappings(core: Core) -> list[dict[str, object]]:
     """All leases."""
-    return [_mapping(core, lease) for session in core.sessions for lease in session.leases.values()]
+    return [mapping(core, lease) for session in core.sessions for lease in session.leases.values()]
 
 
-def _connection(core: Core, one: Connection) -> dict[str, object]:
+def connection(core: Core, one: Connection) -> dict[str, object]:
+    """A client with its connection."""
     in_nar_mode = one.state is State.NAR
     session = one.session
     return {
@@ -96,7 +97,8 @@ def _connection(core: Core, one: Connection) -> dict[str, object]:
     }
 
 
-def _lost(core: Core, one: Session) -> dict[str, object]:
+def lost(core: Core, one: Session) -> dict[str, object]:
+    """A client whose session lost its connection."""
     return {
         "server": core.policy.name,
         "client": str(one.owner.client),
@@ -116,15 +118,16 @@ def _lost(core: Core, one: Session) -> dict[str, object]:
     }
 
 
-def _mapping(core: Core, lease: Lease) -> dict[str, object]:
-    mapping, session = lease.mapping, lease.session
-    key = mapping.tuple
+def mapping(core: Core, lease: Lease) -> dict[str, object]:
+    """A lease."""
+    what, session = lease.mapping, lease.session
+    key = what.tuple
     protocol = key.protocol
     is_ipsec = protocol in (NarProtocol.ESP, NarProtocol.AH)
     return {
         "id": tuple_id(key),
         "server": core.policy.name,
-        "client": str(mapping.client),
+        "client": str(what.client),
         "user": session.owner.user,
         "session": f"{session.number:016x}",
         "protocol": _NAMES[protocol],
@@ -135,9 +138,9 @@ def _mapping(core: Core, lease: Lease) -> dict[str, object]:
         "inner": str(IPv4Address(key.value)) if protocol.is_tunnel else None,
         "remote": None if key.remote is None else str(key.remote),
         "remote_port": key.remote_port,
-        "delivery": mapping.delivery.value,
-        "client_port": mapping.client_port or None,
-        "peer": None if mapping.peer is None else str(mapping.peer),
+        "delivery": what.delivery.value,
+        "client_port": what.client_port or None,
+        "peer": None if what.peer is None else str(what.peer),
         "connected": session.connection is not None,
         "since": lease.opened_wall_s,
         "expires": _expires(core, session, lease),

@@ -157,6 +157,10 @@ class FakeNarEngine:
     def stopping(self, now: float) -> None:
         self.calls.append(("stopping",))
 
+    @property
+    def listing(self) -> Any:
+        raise NotImplementedError
+
     def clients(self) -> Any:
         return [{"client": str(CLIENT)}]
 
