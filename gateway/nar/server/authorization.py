@@ -35,8 +35,11 @@ def find_rule(
 ) -> NarRule | None:
     """The first rule that a client fits. ``user`` is empty when nobody logged in.
 
-    A rule without users is for everybody, unless it names groups: then it is for them.
+    A rule without users is for everybody, unless it names groups: then it is for them. Nobody is
+    let in without a login from where that is not trusted, whatever the rules say.
     """
+    if not user and not within(client, policy.trusted):
+        return None
     for rule in policy.rules:
         if rule.clients and not within(client, rule.clients):
             continue

@@ -99,6 +99,7 @@ class Connection:
         "target",
         "ticket",
         "tls",
+        "until",
         "xa",
     )
 
@@ -129,6 +130,8 @@ class Connection:
         self.bound = False
         """The first answer to BIND was given."""
         self.since_wall_s = 0.0
+        self.until: float | None = None
+        """When the login ends (RADIUS Session-Timeout), and all leases of it."""
 
     def __str__(self) -> str:
         user = "" if self.owner is None else self.owner.user

@@ -1,7 +1,7 @@
 """What all parts of the NAR server share: policy, tables, timers and outputs."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -10,8 +10,7 @@ from gateway.domain.log import RateLimit, with_suppressed
 from gateway.domain.nar import NarTuple
 from gateway.domain.timers import Timers
 from gateway.nar.outputs import CloseConnection, Output, Send
-from gateway.nar.policy import NarRule, NarServerPolicy
-from gateway.nar.server.authorization import find_rule
+from gateway.nar.policy import NarServerPolicy
 from gateway.nar.server.connections import Connection, Connections, Step
 from gateway.nar.server.l2tp import L2tpSessions
 from gateway.nar.server.leases import Lease
@@ -127,10 +126,6 @@ class Core:
                 self._addresses.clear()
             found = self._addresses[number] = address
         return found
-
-    def rule_for(self, user: str, groups: Sequence[str], client: IPv4Address) -> NarRule | None:
-        """The rule that counts for this client now."""
-        return find_rule(self.policy, user, groups, client)
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Say something to a client."""

@@ -293,10 +293,18 @@ class NarServer:
             if isinstance(timed, Connection):
                 self._late(timed)
             elif isinstance(timed, Lease):
-                longest_s = timed.session.rule.max_lease_s
-                end_lease(core, timed, f"it lasted {longest_s} s, its rule's max_lease_s")
+                self._outlasted(timed)
             elif isinstance(timed, Session):
                 self._expired(timed)
+
+    def _outlasted(self, lease: Lease) -> None:
+        session = lease.session
+        longest_s = session.rule.max_lease_s
+        if longest_s is None or (session.until is not None and session.until <= self._core.now):
+            why = "the time of its login is over"
+        else:
+            why = f"it lasted {longest_s:g} s, its rule's max_lease_s"
+        end_lease(self._core, lease, why)
 
     def _late(self, connection: Connection) -> None:
         policy = self._core.policy

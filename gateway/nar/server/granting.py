@@ -47,21 +47,41 @@ def open_session(core: Core, connection: Connection) -> Session:
         groups=connection.groups,
         since_wall_s=core.wall_s,
     )
-    attach(session, connection)
+    attach(core, session, connection)
     core.sessions.add(session)
     return session
 
 
-def attach(session: Session, connection: Connection) -> None:
+def attach(core: Core, session: Session, connection: Connection) -> None:
     """From now on the session is this connection's."""
     session.connection = connection
     session.client_port = connection.client.port
     connection.session = session
+    rule = rule_of(connection.rule)
+    if session.until != connection.until or session.rule is not rule:
+        session.until, session.rule = connection.until, rule
+        for lease in session.leases.values():
+            limit(core, lease)
+
+
+def limit(core: Core, lease: Lease) -> None:
+    """Set the time when a lease ends, renewed or not: that of its rule, or of the login."""
+    session = lease.session
+    longest_s, until = session.rule.max_lease_s, session.until
+    ends = [] if until is None else [until]
+    if longest_s is not None:
+        ends.append(lease.opened_wall_s + longest_s - core.wall_offset)
+    if ends:
+        core.timers.set(lease, max(core.now, min(ends)))
+    else:
+        core.timers.cancel(lease)
 
 
 def check_room(core: Core, connection: Connection) -> None:
     """Raise Refused when the client, or the server, has as many leases as may be."""
     rule, owner = rule_of(connection.rule), owner_of(connection)
+    if connection.until is not None and core.now >= connection.until:
+        raise Refused(Reply.NOT_ALLOWED, "asked for one more lease: the time of its login is over")
     if owner.leases >= rule.max_leases:
         raise Refused(
             Reply.NOT_ALLOWED,
@@ -99,9 +119,7 @@ def grant(
     )
     if session.token_digest:
         core.timers.set(session, core.now + core.policy.lease_s)
-    longest_s = session.rule.max_lease_s
-    if longest_s is not None:
-        core.timers.set(lease, core.now + longest_s)
+    limit(core, lease)
     return lease
 
 
@@ -221,6 +239,7 @@ def take_over(core: Core, lease: Lease, connection: Connection, mapping: NarMapp
         new.last_number += 1
         lease.session, lease.number = new, new.last_number
         new.leases[lease.number] = lease
+        limit(core, lease)
         if first or changed:
             remember(core, new)
         if not old.leases:

@@ -68,8 +68,8 @@ def _resume(core: Core, connection: Connection, found: Session) -> None:
     if before is not None:
         before.session = None
         core.close(before)
-    attach(found, connection)
-    found.rule, found.groups = rule_of(connection.rule), connection.groups
+    found.groups = connection.groups
+    attach(core, found, connection)
     if found.leases:
         remember(core, found)
     core.tell(

@@ -19,7 +19,14 @@ from gateway.nar.policy import NarServerPolicy
 from gateway.nar.server.authorization import find_rule
 from gateway.nar.server.connections import Connection, State
 from gateway.nar.server.core import Core
-from gateway.nar.server.granting import end_lease, end_session, leave, remember, remember_lease
+from gateway.nar.server.granting import (
+    end_lease,
+    end_session,
+    leave,
+    limit,
+    remember,
+    remember_lease,
+)
 from gateway.nar.server.leases import Lease
 from gateway.nar.server.sessions import Session
 from gateway.nar.server.space import AddressSpace
@@ -150,17 +157,9 @@ def _review(core: Core, lease: Lease) -> None:
                 core.outputs.append((HoldPort if held else FreePort)(mapping.tuple))
                 remember_lease(core, lease)
             space.add(lease)
-            _limit(core, lease, rule.max_lease_s)
+            limit(core, lease)
             return
     end_lease(core, lease, f"the configuration changed: {why}")
-
-
-def _limit(core: Core, lease: Lease, longest_s: float | None) -> None:
-    if longest_s is None:
-        core.timers.cancel(lease)
-    else:
-        gone_s = max(0.0, core.wall_s - lease.opened_wall_s)
-        core.timers.set(lease, core.now + max(0.0, longest_s - gone_s))
 
 
 def _review_connection(core: Core, connection: Connection) -> None:

@@ -78,6 +78,8 @@ def user_answered(core: Core, connection: Connection, answer: Answer) -> None:
     """Let the user in, or close the connection (RFC 1929 section 2)."""
     if isinstance(answer, Accepted) and connection.advance(Step.LOGGED_IN):
         core.send(connection, PasswordStatus(0).to_octets())
+        if answer.session_timeout_s is not None:
+            connection.until = core.now + answer.session_timeout_s
         _let_in(core, connection, answer.user, answer.groups)
         return
     known = isinstance(answer, Rejected)

@@ -11,7 +11,7 @@ from gateway.domain.wire import WireError
 from gateway.nar.outputs import Forget, HoldPort, LeaseClosed, RemoveMapping, SetL2tp, SetMapping
 from gateway.nar.server.authorization import find_rule
 from gateway.nar.server.core import Core
-from gateway.nar.server.granting import drop_session, enter
+from gateway.nar.server.granting import drop_session, enter, limit
 from gateway.nar.server.leases import Lease
 from gateway.nar.server.moving import move
 from gateway.nar.server.records import (
@@ -127,10 +127,7 @@ def _lease(core: Core, record: SessionRecord, session: Session | None, one: Leas
     if lease.held:
         core.outputs.append(HoldPort(key))
     core.outputs.append(SetMapping(mapping))
-    longest_s = session.rule.max_lease_s
-    if longest_s is not None:
-        left_s = one.opened_wall_s + longest_s - core.wall_s
-        core.timers.set(lease, core.now + min(longest_s, max(0.0, left_s)))
+    limit(core, lease)
     return ""
 
 

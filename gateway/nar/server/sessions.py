@@ -102,6 +102,7 @@ class Session:
         "rule",
         "since_wall_s",
         "token_digest",
+        "until",
     )
 
     def __init__(
@@ -129,6 +130,8 @@ class Session:
         """Empty: the client did not ask for a session, its leases live with the connection."""
         self.leases: dict[int, Lease] = {}
         self.last_number = 0
+        self.until: float | None = None
+        """When the login ends that it goes by, and its leases with it."""
         self.l2tp: L2tpSession | None = None
         self.missed: list[NarTuple] = []
         self.moved = False

@@ -28,6 +28,8 @@ def why_not(
     blocker = space.find(key) or space.blocker(key, owner)
     if blocker is not None:
         return f"it is leased to {blocker.session.owner}"
+    if core.visiting(key):
+        return "a mobile node of our foreign agent has it"
     askable = key.protocol is not NarProtocol.ICMP and not key.protocol.is_tunnel
     if ask_box and askable and core.occupied(key.protocol, key.address, key.value):
         return "the gateway uses it"

@@ -73,6 +73,8 @@ class World:
     records: dict[str, bytes] = field(default_factory=dict)
     users: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names and groups of who may log in, with PASSWORD."""
+    timeout_s: float | None = None
+    """How long a login lasts."""
     names: dict[str, Sequence[IpAddress]] = field(default_factory=dict)
     answers: bool = True
     """Questions are answered at once."""
@@ -181,7 +183,9 @@ class World:
 
     def _login(self, question: PasswordQuestion) -> Answer:
         if question.user in self.users and question.password == PASSWORD:
-            return Accepted(question.user, self.users[question.user])
+            return Accepted(
+                question.user, self.users[question.user], session_timeout_s=self.timeout_s
+            )
         return Rejected("wrong password")
 
     def pass_time(self, seconds: float) -> None:

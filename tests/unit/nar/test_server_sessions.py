@@ -74,7 +74,25 @@ def test_a_rule_limits_how_long_a_lease_lasts() -> None:
     world.pass_time(101)
     assert [one.tuple.value for one in world.table.values()] == [20_002]
     assert client.collect()[0].key.value == 20_001
-    assert world.closed[-1].reason == "it lasted 1000.0 s, its rule's max_lease_s"
+    assert world.closed[-1].reason == "it lasted 1000 s, its rule's max_lease_s"
+
+
+def test_a_login_limits_how_long_its_leases_last() -> None:
+    world = World(policy=LOGIN, users={"ann": ()}, timeout_s=100.0)
+    client = world.client(flags=LEASES, user="ann")
+    token = client.session().token
+    client.bind()
+    world.pass_time(60)
+    again = world.client(flags=LEASES, user="ann")
+    assert again.session(token).reply is OK
+    again.udp()
+    world.pass_time(99)
+    assert len(world.table) == 2, "with a new login they go on"
+    world.pass_time(2)
+    assert not world.table
+    assert {one.reason for one in world.closed} == {"the time of its login is over"}
+    assert again.bind().reply is NO
+    assert "the time of its login is over" in world.why()
 
 
 def test_a_lost_session_is_taken_up_by_its_token() -> None:
