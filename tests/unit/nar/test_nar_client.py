@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nar_messages import NOTICES, REPLIES
-from nar_server_double import NB, NEW_NB, OTHER, XA, YB, ServerDouble
+from scripted_nar_server import NB, NEW_NB, OTHER, XA, YB, ServerDouble
 
 from gateway.domain.nar import Delivery, L2tpSession, NarProtocol, NarTuple
 from gateway.nar.client.clock import ANSWER_S, UNKNOWN_GRACE_S
