@@ -274,6 +274,14 @@ def test_fragments_in_a_clients_tunnel_are_put_together() -> None:
     assert (seen.ends, seen.payload) == ((NB, YB), datagram)
 
 
+def test_pieces_with_a_source_that_is_not_lent_are_not_kept() -> None:
+    path = the_path(mapping(bed.UDP_ANY))
+    for number in range(40):
+        piece = bed.ip(17, NB_2, YB, bytes(8), flags=0x2000, identification=number)
+        path.arrived(tunnelled(piece), INSIDE)
+    assert path.counters == {"spoofed": 40}
+
+
 # Translated: draft 004, section 2.4.
 
 
@@ -346,6 +354,14 @@ def test_a_server_mapping_has_a_port_of_its_own_inside(key: NarTuple) -> None:
     judged(made)
     assert made == bed.hop(outgoing(key))
     assert path.arrived(outgoing(key, source=XA), INSIDE) == UNCHANGED, "not the leased one"
+
+
+def test_the_peer_bounds_what_is_translated() -> None:
+    path = the_path(mapping(bed.UDP_ANY, Delivery.TRANSLATED, peer=YB_2))
+    assert path.arrived(outgoing(bed.UDP_ANY, source=XA), INSIDE) == UNCHANGED
+    assert not path.sends
+    path.arrived(outgoing(bed.UDP_ANY, source=XA, destination=YB_2), INSIDE)
+    assert len(sent(path)) == 1
 
 
 def test_a_udp_checksum_of_none_stays_none() -> None:
@@ -433,6 +449,38 @@ def test_a_clients_own_error_goes_to_who_caused_it(key: NarTuple) -> None:
     elsewhere = head[:10] + bed.rfc1071(head).to_bytes(2, "big") + elsewhere[12:]
     path.arrived(tunnelled(elsewhere), INSIDE)
     assert not sent(path), "to somebody else"
+
+
+def test_a_clients_error_comes_from_the_address_that_it_is_about() -> None:
+    other = replace(bed.UDP_ANY, address=IPv4Address(NB_2))
+    path = the_path(mapping(bed.UDP_ANY), mapping(other))
+    told = bed.error_about(incoming(bed.UDP_ANY), source=NB_2, code=3)
+    path.arrived(tunnelled(told), INSIDE)
+    assert not sent(path)
+    assert path.counters == {"spoofed": 1}
+
+
+def test_a_translated_clients_error_goes_to_who_caused_it() -> None:
+    path = the_path(mapping(bed.UDP_ANY, Delivery.TRANSLATED))
+    about = bed.ip(17, YB, XA, bed.udp(YB, XA, 9, 20001))
+    message = bed.error_about(about)[20:]
+    path.arrived(bed.ip(1, XA, YB_2, message), INSIDE)
+    assert not sent(path)
+    path.arrived(bed.ip(1, XA, YB, message), INSIDE)
+    assert len(sent(path)) == 1
+
+
+@pytest.mark.parametrize(("flags", "mtu"), [(0, 1000), (DF, 100), (DF, 1500), (DF, 0)])
+def test_errors_about_the_tunnel_that_cannot_be_true(flags: int, mtu: int) -> None:
+    path = the_path(mapping(bed.UDP_ANY))
+    packet = bed.ip(17, YB, NB, bed.udp(YB, NB, 5, 20001, bytes(1200)), flags=flags)
+    path.arrived(packet, OUTSIDE)
+    (carried,) = sent(path)
+    told = bed.error_about(carried, source=ROUTER_INSIDE, code=4, mtu=mtu)
+    assert path.arrived(told, INSIDE) == UNCHANGED
+    assert not sent(path)
+    path.arrived(packet, OUTSIDE)
+    assert judged(sent(path)[0]).ends == (NA, XA), "nothing was learnt"
 
 
 def test_an_error_about_esp_of_two_clients_is_nobodys() -> None:
