@@ -80,7 +80,8 @@ class Presence:
         link_address = b"\x02\x4e\x41" + (l2tp.peer_session_id & 0xFFFFFF).to_bytes(3, "big")
         tunnel = f"tunnel_id {l2tp.tunnel_id} peer_tunnel_id {l2tp.peer_tunnel_id}"
         session = f"session_id {l2tp.session_id} peer_session_id {l2tp.peer_session_id}"
-        cookies = f"cookie {l2tp.cookie.hex()} peer_cookie {l2tp.peer_cookie.hex()}"
+        # To ip-l2tp(8) "cookie" is what we send, "peer_cookie" what we expect.
+        cookies = f"cookie {l2tp.peer_cookie.hex()} peer_cookie {l2tp.cookie.hex()}"
         ends = f"local {self.client} remote {server}"
         ports = f"udp_sport {L2TP_PORT} udp_dport {L2TP_PORT}"
         return [
