@@ -6,7 +6,7 @@ Yb a host outside.
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -127,9 +127,9 @@ class L2tpSession:
     peer_tunnel_id: int
     session_id: int
     peer_session_id: int
-    cookie: bytes
+    cookie: bytes = field(repr=False)
     """8 octets, in packets that the server receives: keeps strangers from guessing a session."""
-    peer_cookie: bytes
+    peer_cookie: bytes = field(repr=False)
 
     @property
     def link_address(self) -> bytes:

@@ -41,6 +41,7 @@ FIRST_AGAIN_S: Final = 0.5
 LONGEST_AGAIN_S: Final = 30.0
 CLOSE_S: Final = 2.0
 """For giving everything back at the end."""
+_ENDED: Final = "it ended the connection; see its port, and whether it speaks TLS there"
 _READ_OCTETS: Final = 16 * 1024
 _USER_TIMEOUT: Final = 18
 _USER_TIMEOUT_MS: Final = 20_000
@@ -216,6 +217,10 @@ class Negotiation:
             await self._serve(reader, writer)
             if self._over.done():
                 return
+            if not self._ready.is_set():
+                why = self._why(_ENDED)
+                self._end(NarUnavailableError(f"{self._server}: {why}"))
+                return
             if self._ready.is_set() and self._loop.time() - began > LONGEST_AGAIN_S:
                 again_s = FIRST_AGAIN_S
             if not self._closing:
@@ -347,5 +352,5 @@ def _unreachable(server: ServerName, error: Exception) -> str:
         case OSError(errno=int(number)):
             why = f"{os.strerror(number).lower()}; see the address, and this host's routes"
         case _:
-            why = str(error)
+            why = str(error) or _ENDED
     return f"{server}: {why}"

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from gateway.nar_host.failure import NarRefusedError
 
 ATTEMPTS: Final = 6
+_FURTHER: Final = 4
 _One = TypeVar("_One")
 
 
@@ -44,7 +45,8 @@ async def lease_row(
             return [row[at] for at in sorted(row)]
         longest, why = max(longest, len(row)), refused or why
         await asyncio.gather(*(give_back(one) for one in row.values()))
-        wish = max(row) + (attempt + 1) * count + 1
+        # Ever further away: whoever else has ports there has them in a row as well.
+        wish = max(row) + 1 + count * _FURTHER**attempt
     text = f"the server lent no more than {longest} in a row, {count} were asked for: ask for fewer"
     raise NarRefusedError(f"{text} ({why})" if why else text)
 

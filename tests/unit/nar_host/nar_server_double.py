@@ -7,6 +7,8 @@ there is no configuration.
 import asyncio
 import sys
 from ipaddress import IPv4Address
+from ssl import SSLContext
+from typing import Self
 
 from gateway.domain.nar import Delivery, L2tpSession, NarProtocol
 from gateway.domain.wire import WireError
@@ -21,6 +23,7 @@ from gateway.nar.codec.associate import (
 from gateway.nar.codec.leases import (
     L2tpAssociate,
     L2tpReply,
+    LeaseKey,
     NoticeMessage,
     Release,
     ReleaseReply,
@@ -30,9 +33,9 @@ from gateway.nar.codec.leases import (
     SessionReply,
 )
 from gateway.nar.codec.negotiation import MethodChoice, PasswordStatus
-from gateway.nar.codec.numbers import Method, NarFlag, Reply, SocksCommand
+from gateway.nar.codec.numbers import Method, NarFlag, Notice, Reply, SocksCommand
 from gateway.nar.codec.request import SocksReply, SocksRequest
-from gateway.nar.codec.stream import ClientStream
+from gateway.nar.codec.stream import ClientStream, Request, ServerReply
 
 FLAGS = {
     Delivery.IP_IP: NarFlag(0),
@@ -40,6 +43,7 @@ FLAGS = {
     Delivery.L2TP: NarFlag.L2TP,
     Delivery.TRANSLATED: NarFlag.TRANSLATED,
 }
+NOWHERE = IPv4Address(0)
 TOKEN = b"0123456789abcdef"
 COOKIE, PEER_COOKIE = b"cookie-a", b"cookie-b"
 
@@ -47,40 +51,53 @@ COOKIE, PEER_COOKIE = b"cookie-a", b"cookie-b"
 class ServerDouble:
     """Attributes are switches that a test may set at any time."""
 
-    def __init__(self, address="192.0.2.1", *, password=None, impose=None, first_port=20_000):
+    def __init__(
+        self,
+        address: str = "192.0.2.1",
+        *,
+        password: bytes | None = None,
+        impose: Delivery | None = None,
+        first_port: int = 20_000,
+    ) -> None:
         self.address = IPv4Address(address)
         self.password = password
         self.impose = impose
         self.lease_s, self.grace_s = 600, 120
         self.first_port = first_port
-        self.taken = set()
+        self.taken: set[tuple[NarProtocol, int]] = set()
         """(protocol, value) of every lease there is, and of what is not to be lent."""
         self.any_remote = True
+        self.shared_with: set[IPv4Address] = set()
+        """For these remotes any port is granted, whoever has it towards others."""
         self.refuse_tunnels = False
-        self.requests = []
-        self.writers = set()
-        self.server = None
+        self.requests: list[object] = []
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.server: asyncio.Server
         self.port = 0
 
-    async def open(self, host="127.0.0.1", port=0, ssl=None):
+    async def open(
+        self, host: str = "127.0.0.1", port: int = 0, ssl: SSLContext | None = None
+    ) -> Self:
         self.server = await asyncio.start_server(self._serve, host, port, ssl=ssl)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
-    async def close(self):
+    async def close(self) -> None:
         self.server.close()
         self.drop()
 
-    def drop(self):
+    def drop(self) -> None:
         """All connections break."""
         for writer in list(self.writers):
             writer.transport.abort()
 
-    def notice(self, reason, address=IPv4Address(0), key=None):
+    def notice(
+        self, reason: Notice, address: IPv4Address = NOWHERE, key: LeaseKey | None = None
+    ) -> None:
         for writer in self.writers:
             writer.write(NoticeMessage(reason, address, key).to_octets())
 
-    async def _serve(self, reader, writer):
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.add(writer)
         client = IPv4Address(writer.get_extra_info("peername")[0])
         try:
@@ -91,16 +108,22 @@ class ServerDouble:
             self.writers.discard(writer)
             writer.close()
 
-    async def _talk(self, reader, writer, client):
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: IPv4Address
+    ) -> None:
         stream, step, nar = ClientStream(), "offer", False
         while data := await reader.read(4096):
             stream.feed(data)
             while True:
                 if step == "offer":
-                    if stream.method_offer() is None:
+                    offer = stream.method_offer()
+                    if offer is None:
                         break
                     step = "request" if self.password is None else "password"
                     method = Method.NONE if self.password is None else Method.PASSWORD
+                    if method not in offer.methods:
+                        writer.write(MethodChoice(Method.UNACCEPTABLE).to_octets())
+                        return
                     writer.write(MethodChoice(method).to_octets())
                 elif step == "password":
                     login = stream.password()
@@ -119,14 +142,14 @@ class ServerDouble:
                     self.requests.append(request)
                     writer.write(self._reply(request, client).to_octets())
 
-    def _lend(self, protocol, wish, low):
+    def _lend(self, protocol: NarProtocol, wish: int, low: int) -> int:
         value = wish or low
         while (protocol, value) in self.taken:
             value = low if value < low else value + 1
         self.taken.add((protocol, value))
         return value
 
-    def _reply(self, request, client):
+    def _reply(self, request: Request, client: IPv4Address) -> ServerReply:
         match request:
             case SocksRequest(command=SocksCommand.NAR_MODE):
                 flags = NarFlag(request.flags) & NarFlag.LEASES
@@ -163,19 +186,21 @@ class ServerDouble:
                 return L2tpReply.of(session)
         raise WireError("unexpected")
 
-    def _ports(self, request):
+    def _ports(self, request: SocksRequest) -> SocksReply:
         udp = request.command == SocksCommand.UDP_ASSOCIATE
         exact = request.command == SocksCommand.CONNECT
         if not (self.any_remote or udp or request.address != IPv4Address(0)):
             return SocksReply(Reply.NOT_ALLOWED)
         protocol = NarProtocol.UDP if udp else NarProtocol.TCP
         wish = 0 if exact else request.port
+        if wish and request.address in self.shared_with:
+            return SocksReply(Reply.SUCCEEDED, self.address, wish)
         return SocksReply(
             Reply.SUCCEEDED, self.address, self._lend(protocol, wish, self.first_port)
         )
 
 
-async def serve(host, port, address):
+async def serve(host: str, port: str, address: str) -> None:
     double = await ServerDouble(address).open(host, int(port))
     await double.server.serve_forever()
 
