@@ -20,7 +20,7 @@ from gateway.appliance.nar.plan import (
     with_connections,
 )
 from gateway.appliance.nar.resolver import NameResolver
-from gateway.appliance.nar.server import RunningServer
+from gateway.appliance.nar.server import RunningServer, ServingEngine
 from gateway.appliance.nar.service import NarService
 from gateway.appliance.nar.status import status, summary
 from gateway.appliance.nar.store import NarStore
@@ -56,7 +56,7 @@ class KernelSide(NarDataplane, Protocol):
 class Makers(Protocol):
     """Makes the parts; see :class:`gateway.appliance.nar.parts.NarParts`."""
 
-    def engine(self, policy: NarServerPolicy, occupied: Occupied) -> NarEngine:
+    def engine(self, policy: NarServerPolicy, occupied: Occupied) -> ServingEngine:
         """Without any session."""
 
     def dataplane(self, settings: NarSettings) -> KernelSide:
@@ -224,7 +224,7 @@ class Nar:
             await fleet.listen(one)
         self._addresses_changed()  # meanwhile
 
-    def _make_engine(self, policy: NarServerPolicy) -> NarEngine:
+    def _make_engine(self, policy: NarServerPolicy) -> ServingEngine:
         engine = self._makers.engine(policy, self._occupied)
         engine.respect(self._service.has_visitor)
         return engine

@@ -6,11 +6,10 @@ from ipaddress import IPv4Address
 
 from gateway.appliance.nar.listener import Listener, NarListenError
 from gateway.appliance.nar.plan import NarServerPlan
-from gateway.appliance.nar.server import RunningServer
+from gateway.appliance.nar.server import RunningServer, ServingEngine
 from gateway.appliance.nar.udp_relay import Resolving
 from gateway.domain.event import Event, Severity
 from gateway.nar.policy import NarServerPolicy
-from gateway.nar.service import NarEngine
 
 
 class Fleet:
@@ -18,7 +17,7 @@ class Fleet:
 
     def __init__(
         self,
-        make_engine: Callable[[NarServerPolicy], NarEngine],
+        make_engine: Callable[[NarServerPolicy], ServingEngine],
         resolver: Resolving,
         *,
         clock: Callable[[], float],

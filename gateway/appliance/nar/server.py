@@ -1,7 +1,8 @@
 """One NAR server that serves: its engine, its connections and its proxy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
+from typing import Protocol
 
 from gateway.appliance.nar.connections import Connections
 from gateway.appliance.nar.dialing import is_own
@@ -11,13 +12,21 @@ from gateway.nar.policy import NarServerPolicy
 from gateway.nar.service import NarEngine
 
 
+class ServingEngine(NarEngine, Protocol):
+    """With what it counts."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What happened, by names of events and refusals."""
+
+
 class RunningServer:
     """Joined; no logic."""
 
     def __init__(
         self,
         policy: NarServerPolicy,
-        engine: NarEngine,
+        engine: ServingEngine,
         resolver: Resolving,
         *,
         clock: Callable[[], float],
@@ -55,14 +64,14 @@ class RunningServer:
             "tunnel_address": str(policy.tunnel_address),
             "connections": len(self.connections),
             "relays": len(self.proxy),
-            "counters": {**self.connections.counters, **_prefixed("proxy_", self.proxy.counters)},
+            "counters": {
+                **self.engine.counters,
+                **self.connections.counters,
+                **{f"proxy_{name}": value for name, value in self.proxy.counters.items()},
+            },
         }
 
     def stop(self, why: str) -> None:
         """Close all connections; what waits to be sent still goes out if it can."""
         self.connections.close_all(why)
         self.proxy.stop()
-
-
-def _prefixed(prefix: str, counters: dict[str, int]) -> dict[str, int]:
-    return {prefix + name: value for name, value in counters.items()}

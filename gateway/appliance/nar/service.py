@@ -230,10 +230,14 @@ class NarService:
             return f"{key} belongs to the mobile node at {other.client}"
         self.foreign[key] = mapping
         self._dataplane.set_mapping(mapping)
-        refused = [one for one in self._dataplane.commit() if one.tuple == key]
-        if refused:
-            del self.foreign[key]
-            return refused[0].reason
+        try:
+            refusals = self._dataplane.commit()
+        except OSError as error:
+            refusals = [NarRefusal(key, f"the dataplane failed: {error.strerror or error}")]
+        for refusal in refusals:
+            if refusal.tuple == key:
+                del self.foreign[key]
+                return refusal.reason
         return None
 
     def remove_foreign(self, key: NarTuple) -> None:

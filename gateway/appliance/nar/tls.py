@@ -20,7 +20,8 @@ def server_context(tls: NarTls) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
     # Control connections last: tickets would only cost memory.
     context.num_tickets = 0
-    context.load_cert_chain(tls.certificate, tls.private_key)
+    # With an empty password an encrypted key is an error, and not a question on the terminal.
+    context.load_cert_chain(tls.certificate, tls.private_key, password="")
     return context
 
 

@@ -48,6 +48,7 @@ class FakeNarEngine:
     def __init__(self, policy: Any, occupied: Any) -> None:
         self.policy, self.occupied = policy, occupied
         self.waiting = []
+        self.counters = {"nar_session_opened": 3}
         self.calls = []
         self.journal = []
         self.streams = {}

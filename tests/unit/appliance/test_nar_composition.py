@@ -482,6 +482,10 @@ def test_settings_name_every_server(tmp_path: Path) -> None:
                 NarServerSettings("soho", IPv4Address("10.0.0.1"), (NB,), (), ()),
             )
             assert world.nar.audit is not None
+            facts = world.nar.facts()["servers"]["soho"]
+            assert (facts["connections"], facts["relays"]) == (0, 0)
+            assert facts["counters"]["nar_session_opened"] == 3
+            assert facts["counters"]["proxy_opened"] == facts["counters"]["accepted"] == 0
         async with World(tmp_path, audit=False) as silent:
             assert silent.nar.audit is None
             silent.soho.lease(20010)
