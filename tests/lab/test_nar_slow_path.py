@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 import pytest
-from dataplane_bed import entered
+from dataplane_bed import entered, run
 from mobility_kernel_bed import Capture, ip
 from nar_kernel_bed import (
     CLIENTS,
@@ -21,6 +21,7 @@ from nar_kernel_bed import (
     NB,
     NB2,
     OUTSIDE,
+    SERVER,
     SETTINGS,
     XA,
     XA2,
@@ -83,13 +84,12 @@ def in_pieces(packet: bytes) -> list[bytes]:
 
 
 def key_of(octets: bytes) -> bytes:
-    """What is compared of a packet: all but what a kernel chooses.
-
-    The outer DF too: our tunnel devices do not set it, the pure functions do as RFC 2003 has it.
-    """
+    """What is compared of a packet: all but what a kernel chooses."""
     if octets[9] in (4, 47) and octets[12:16] == NA.packed and octets[36:40] != XB.packed:
         at = 20 if octets[9] == 4 else 24
-        return octets[:2] + octets[8:10] + octets[12:at] + key_of(octets[at:])
+        own = octets[at + 9] == 1 and octets[at + 12 : at + 16] == NA.packed
+        flags = b"" if own else octets[6:8]
+        return octets[:2] + flags + octets[8:10] + octets[12:at] + key_of(octets[at:])
     if octets[9] == 17 and octets[12:16] == NA.packed:
         outer = octets[8:10] + octets[12:24] + octets[28:L2TP_OCTETS]
         return outer + key_of(octets[L2TP_OCTETS:])
@@ -229,6 +229,8 @@ def end_to_end(delivery: Delivery) -> tuple[Step, ...]:
         *(outgoing(name, up(packet)) for name, packet in mine.items()),
         incoming("type of service", with_field(theirs["udp"], 1, b"\xb8")),
         outgoing("type of service", up(with_field(mine["udp"], 1, b"\xb8"))),
+        incoming("not to be fragmented", udp_with_df(YB, 9, NB, 20_002, 1400)),
+        outgoing("not to be fragmented", up(udp_with_df(NB, 20_002, YB, 9, 1400))),
         incoming("long, in fragments", *in_pieces(long), count=2, pure=False),
         outgoing(
             "long, in fragments",
@@ -256,6 +258,22 @@ def end_to_end(delivery: Delivery) -> tuple[Step, ...]:
         Step("too long", OUTSIDE, (udp_with_df(YB, 9, NB, 20_002, 1490),), outside=1),
         Step("at its end", CLIENTS, (up(with_field(mine["udp"], 8, b"\1")),), at_client=1),
         Step("to another client", CLIENTS, (up(udp(NB, 20_002, NB, 20_005)),), at_client=1),
+        *(about_the_tunnel(delivery) if delivery is not Delivery.L2TP else ()),
+    )
+
+
+def about_the_tunnel(delivery: Delivery) -> tuple[Step, ...]:
+    """Errors of routers between us and the client are told on (RFC 2003 section 4)."""
+    carried = with_field(wrap(NA, XA, udp_with_df(YB, 9, NB, 20_002, 1400), delivery), 6, b"\x40\0")
+    again = (udp_with_df(YB2, 9, NB, 20_002, 1400),)
+    return in_order(
+        outgoing("the tunnel breaks", error(ROUTER_INSIDE, carried, 3, 1)),
+        outgoing("the tunnel runs in circles", error(ROUTER_INSIDE, carried, 11, 0)),
+        outgoing("the tunnel is narrow", error(ROUTER_INSIDE, carried, 3, 4, 1000)),
+        # The kernel remembers that of GRE, and says it itself; of IP-in-IP the router will again.
+        Step("and known to be", OUTSIDE, again, outside=1, pure=False)
+        if delivery is Delivery.GRE
+        else incoming("and another one comes", *again, pure=False),
     )
 
 
@@ -374,14 +392,14 @@ class Wires:
         bed = self._bed
         for packet in step.packets:
             bed.send(step.sender, packet)
-            with entered("nkt-n"):
+            with entered(SERVER):
                 bed.running.read_events()
         mine = set(step.packets)
         end = time.monotonic() + bound_s
         found: tuple[list[bytes], list[bytes]] = ([], [])
         wanted = (step.at_client, step.outside)
         while True:
-            with entered("nkt-n"):
+            with entered(SERVER):
                 bed.running.read_events()
             for seen, capture in zip(found, (bed.x, bed.y), strict=True):
                 seen.extend(taken(capture, mine))
@@ -441,6 +459,7 @@ def observed(bed: NarKernelBed, plan: str, *, offload: bool) -> dict[str, list[l
         return seen
     finally:
         bed.stop()
+        run("ip", "-n", SERVER, "route", "flush", "cache")
 
 
 @pytest.mark.parametrize("plan", PLANS)
