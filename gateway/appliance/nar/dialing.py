@@ -95,14 +95,17 @@ async def dial(
     A silent target does not keep the next from being tried (RFC 8305), within one deadline.
     """
     waiting = list(reversed(targets[:MAX_ATTEMPTS]))
+    tasks: list[asyncio.Task[socket.socket]] = []
     running: set[asyncio.Task[socket.socket]] = set()
     failures: list[OSError] = []
+    winner: asyncio.Task[socket.socket] | None = None
     loop = asyncio.get_running_loop()
     until = loop.time() + deadline_s
     try:
         while waiting or running:
             if waiting:
-                running.add(loop.create_task(_connect(waiting.pop(), port)))
+                tasks.append(loop.create_task(_connect(waiting.pop(), port)))
+                running.add(tasks[-1])
             left = until - loop.time()
             if left <= 0:
                 raise DialError(Reply.HOST_UNREACHABLE, f"no answer within {deadline_s:g} s")
@@ -113,15 +116,17 @@ async def dial(
             for task in done:
                 error = task.exception()
                 if error is None:
+                    winner = task
                     return task.result()
                 if not isinstance(error, OSError):
                     raise error
                 failures.append(error)
         raise _failure(failures)
     finally:
-        for task in running:
-            task.add_done_callback(_close_result)
-            task.cancel()
+        for task in tasks:
+            if task is not winner:
+                task.cancel()
+                task.add_done_callback(_close_result)  # it may have won as well
 
 
 def _failure(failures: Sequence[OSError]) -> DialError:

@@ -152,7 +152,11 @@ class Proxy:
             resolver=self._resolver,
             clock=self._clock,
         )
-        where = await relay.open(connection.local.address)
+        try:
+            where = await relay.open(connection.local.address)
+        except BaseException:
+            relay.client_gone(False)
+            raise
         self._ends[order.connection] = (relay, connection)
         self._tell(order.connection, where)
         # No octets are relayed, so there is no StartRelay: the connection's end is what counts.

@@ -353,6 +353,35 @@ def test_the_second_address_is_tried_while_the_first_is_silent() -> None:
     run(main())
 
 
+def test_of_two_that_answer_at_once_one_is_closed() -> None:
+    async def main() -> None:
+        pairs = [socket.socketpair() for _ in range(2)]
+        left = [pair[0] for pair in pairs]
+        gate = asyncio.Event()
+        real = dialing._connect
+
+        async def both(_address: Any, _port: int) -> Any:
+            sock = left.pop()
+            await gate.wait()
+            return sock
+
+        dialing._connect = both
+        try:
+            dialling = asyncio.ensure_future(dial([LOOPBACK, LOOPBACK], 9, stagger_s=0.0))
+            await until(lambda: not left)
+            gate.set()
+            sock = await dialling
+            await until(lambda: sum(pair[0].fileno() < 0 for pair in pairs) == 1)
+            assert sock.fileno() >= 0
+        finally:
+            dialing._connect = real
+            for pair in pairs:
+                pair[0].close()
+                pair[1].close()
+
+    run(main())
+
+
 def test_errors_have_their_replies() -> None:
     assert reply_for(OSError(101, "x")) is Reply.NETWORK_UNREACHABLE
     assert reply_for(OSError(113, "x")) is Reply.HOST_UNREACHABLE
