@@ -126,6 +126,7 @@ def _check_backends(config: Config, findings: Findings) -> None:
             if not len(users) and needed:
                 why = "there is no user, so nobody can log in; run: gateway users add NAME"
                 findings.warn("users.file", settings.path, why)
+            _check_names(config, users, findings)
             if _readable_by_group(settings.path):
                 why = f"its group may read it; run: chmod 600 {settings.path}"
                 findings.warn("users.file", settings.path, why)
@@ -133,6 +134,16 @@ def _check_backends(config: Config, findings: Findings) -> None:
         for one, server in radius.servers.items():
             key = f"radius.{name}.servers.{one}.secret_file"
             _check_secret_file(key, server.secret_file, findings)
+
+
+def _check_names(config: Config, users: UserBase, findings: Findings) -> None:
+    """Users of rules that nobody is."""
+    for name, section in config.nar.items():
+        for rule_name, rule in section.rules.items() if section.backend == LOCAL else ():
+            for user in rule.users:
+                if users.find(user) is None:
+                    why = "no local user who may log in has this name; see: gateway users list"
+                    findings.warn(f"nar.{name}.rules.{rule_name}.users", user, why)
 
 
 def _check_v1(config: Config, findings: Findings) -> None:

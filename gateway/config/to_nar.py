@@ -1,5 +1,6 @@
 """From the validated file to what NAR servers, their listeners and their dataplane take."""
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_network
@@ -222,8 +223,8 @@ def _rule(name: str, rule: NarRuleSection, section: NarServerSection) -> NarRule
     words = section.deliveries if rule.deliveries is None else rule.deliveries
     return NarRule(
         name=name,
-        users=frozenset(rule.users) if named else None,
-        groups=frozenset(rule.groups),
+        users=frozenset(map(_normal, rule.users)) if named else None,
+        groups=frozenset(map(_normal, rule.groups)),
         clients=rule.clients,
         protocols=frozenset(PROTOCOLS[word] for word in rule.protocols),
         ports=rule.ports,
@@ -235,3 +236,8 @@ def _rule(name: str, rule: NarRuleSection, section: NarServerSection) -> NarRule
         proxy=rule.proxy,
         proxy_ipv6=rule.proxy_ipv6,
     )
+
+
+def _normal(name: str) -> str:
+    """As the user base keeps names: an accented letter is one character, however it was typed."""
+    return unicodedata.normalize("NFC", name)

@@ -22,6 +22,8 @@ from gateway.dataplane.nar import NarServerSettings, NarSettings
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.nar import Delivery, NarProtocol
 from gateway.nar.policy import NarRule, NarServerPolicy
+from gateway.users.editing import UserFile
+from gateway.users.settings import ScryptCost, UserBaseSettings
 
 SOHO = """
 [nar.soho]
@@ -384,6 +386,24 @@ def test_h69_passwords_need_tls(workshop: Workshop) -> None:
     assert complaint.startswith("gateway.toml: nar.soho.tls_listen: is required by backend")
     clear = base.replace("[nar.soho]\n", "[nar.soho]\nrequire_tls = false\n")
     assert any("passwords in the clear" in one for one in warnings(workshop.load(clear)))
+
+
+def test_a_user_of_a_rule_that_nobody_is(workshop: Workshop) -> None:
+    path = workshop.directory / "users.toml"
+    kept = UserBaseSettings(path, path.with_name("users.toml.key"), ScryptCost(10))
+    UserFile(kept).add_user("ann", "a pass word")
+    base = f'[users]\nfile = "{path}"\n' + with_lines('backend = "local"', "require_tls = false")
+    config = workshop.load(f'{base}[nar.soho.rules.one]\nusers = ["ann", "anne"]\n')
+    (found,) = (one for one in warnings(config) if "rules" in one)
+    assert found.startswith('nar.soho.rules.one.users = "anne": no local user who may log in has')
+
+
+def test_names_are_compared_as_the_user_base_keeps_them(workshop: Workshop) -> None:
+    base = f'[users]\nfile = "{users(workshop)}"\n'
+    base += with_lines('backend = "local"', "require_tls = false")
+    config = workshop.load(f'{base}[nar.soho.rules.one]\nusers = ["Rene\\u0301"]\n')
+    (policy,) = nar_policies(config, address_of)
+    assert policy.rules[0].users == frozenset({"Ren\u00e9"})
 
 
 def test_local_users_need_their_file(workshop: Workshop) -> None:
