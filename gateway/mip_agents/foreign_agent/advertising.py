@@ -137,7 +137,7 @@ class Advertising:
         if policy.through_vpn or not entry.link.address:
             return
         message = describe_agent(policy, 0, self._core.busy(), self._challenge(), None).serialize()
-        self._core.outputs.append(TransmitAdvertisement(message, entry.link, entry.home_address))
+        self._core.outputs.append(TransmitAdvertisement(message, entry.link, entry.reached_at))
 
     def _answered_just_now(self, address: bytes, now: float) -> bool:
         last = self._answered.get(address)

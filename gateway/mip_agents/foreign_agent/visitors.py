@@ -61,6 +61,12 @@ class VisitorEntry:
         return (self.home_agent, self.home_address)
 
     @property
+    def reached_at(self) -> IPv4Address:
+        """The address that it listens at on its link."""
+        own = self.remote.address
+        return own if self.nar_server and isinstance(own, IPv4Address) else self.home_address
+
+    @property
     def nar_tuple(self) -> NarTuple | None:
         """What its tunnelled packets have in common; None for tunnels that NAR does not know."""
         protocol = TUNNEL_PROTOCOLS.get(self.tunnel.encapsulation)

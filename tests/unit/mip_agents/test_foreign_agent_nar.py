@@ -25,8 +25,10 @@ from foreign_agent_world import (
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.mobility import Encapsulation
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
+from gateway.mip_agents.authentication import sign
 from gateway.mip_agents.codec.codes import ReplyCode
 from gateway.mip_agents.codec.extensions import (
+    AuthenticationKind,
     EncapsulatingDelivery,
     Nai,
     RevocationSupport,
@@ -35,12 +37,14 @@ from gateway.mip_agents.codec.extensions import (
     ZeroOverheadRequest,
 )
 from gateway.mip_agents.codec.registration import RequestFlag
+from gateway.mip_agents.codec.revocation import Revocation
 from gateway.mip_agents.outputs import (
     Output,
     RemoveNarMapping,
     RemoveVisitor,
     SetNarMapping,
     SetVisitor,
+    TransmitAdvertisement,
 )
 from gateway.mip_agents.policy import Allowance
 
@@ -376,6 +380,19 @@ def test_the_dataplane_refuses() -> None:
     assert world.changes() == [RemoveNarMapping(key())]
     assert world.agent.visitors() == []
     assert [one.message[0] for one in world.transmits()] == [7], "its home agent hears of it"
+
+
+def test_h64_its_home_agent_revokes_it() -> None:
+    """It is told at its own address: that is where it listens."""
+    world = NarWorld(peer_agents=PEERS)
+    world.asks(request(flags=BOTH), source=XA)
+    support = RevocationSupport(5, inform=True)
+    world.hears(reply(behind=[support], peer=FOREIGN_HOME))
+    revocation = Revocation(HOME, HOME_AGENT, CARE_OF, 9, True, True)
+    world.hears(sign(revocation.serialize(), AuthenticationKind.FOREIGN_HOME, FOREIGN_HOME))
+    assert world.changes() == [RemoveNarMapping(key())]
+    (told,) = [one for one in world.outputs if isinstance(one, TransmitAdvertisement)]
+    assert told.destination == XA
 
 
 @pytest.mark.parametrize("changes", [{"nar_server": ""}, {"nar_server": "other"}])
