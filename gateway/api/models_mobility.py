@@ -59,7 +59,7 @@ class Visitor(Answer):
     link_address: str | None = Field(description="Its link-layer address; null behind the VPN.")
     tunnel: str | None = Field(description="Null when its care-of address is its own.")
     flags: list[str] = Field(
-        description="`reverse`, `encapsulating`, `co-located`, `vpn`, `revocable`."
+        description="`reverse`, `encapsulating`, `co-located`, `nar`, `vpn`, `revocable`."
     )
     lifetime_s: int | None = Field(description="As granted; null when it never ends.")
     expires_in_s: float | None = Field(description="Seconds until it ends; null for never.")
