@@ -221,6 +221,7 @@ def end_to_end(delivery: Delivery) -> tuple[Step, ...]:
     long = udp(YB, 9, NB, 20_002, bytes(LONG))
     mine_long = udp(NB, 20_002, YB, 9, bytes(LONG))
     marker = udp(NB, 20_002, YB, 9, b"after what may not come")
+    told_by_another = wrap(XA2, NA, error(NB, udp(NB, 20_002, NB, 20_005), code=3))
     foreign = (tcp(XA, 20_001, YB, 80), tcp(NB2, 20_001, YB, 80), tcp(CN, 20_001, YB, 80))
     not_mine = error(NB, udp(YB, 9, NB, 20_009), code=3)
     elsewhere = error(NB, udp(YB, 9, NB, 20_002), code=3)[:16] + YB2.packed
@@ -258,6 +259,7 @@ def end_to_end(delivery: Delivery) -> tuple[Step, ...]:
         Step("too long", OUTSIDE, (udp_with_df(YB, 9, NB, 20_002, 1490),), outside=1),
         Step("at its end", CLIENTS, (up(with_field(mine["udp"], 8, b"\1")),), at_client=1),
         Step("to another client", CLIENTS, (up(udp(NB, 20_002, NB, 20_005)),), at_client=1),
+        Step("an error of another client", CLIENTS, (told_by_another,), at_client=1),
         *(about_the_tunnel(delivery) if delivery is not Delivery.L2TP else ()),
     )
 

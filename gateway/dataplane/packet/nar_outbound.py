@@ -31,6 +31,18 @@ def translated(tables: NarTables, packet: bytes) -> Entry | None:
     return found if may_send_to(found, packet[16:20]) else None
 
 
+def other_client(tables: NarTables, packet: bytes) -> Entry | None:
+    """The mapping of the client whom an end-to-end client sends to; None when it is none.
+
+    All of them are at lent addresses, so they meet here. Errors are about what the other sent.
+    """
+    found = arriving(tables.outside, packet)
+    if found is not None or not icmp.is_error(packet):
+        return found
+    found = sent(tables.outside, icmp.parse_error(packet).quote, quoted=True)
+    return found if found is not None and found.address == packet[16:20] else None
+
+
 def may_send_to(entry: Entry, destination: bytes) -> bool:
     """Whether the mapping is not bound to another peer."""
     return not entry.peer or entry.peer == destination

@@ -16,7 +16,7 @@ from gateway.dataplane.packet.icmp import IcmpError
 from gateway.dataplane.packet.nar_delivery import NarDelivery, NarSend
 from gateway.dataplane.packet.nar_demultiplex import arriving, sent
 from gateway.dataplane.packet.nar_forbidden import Forbidden, own_addresses
-from gateway.dataplane.packet.nar_outbound import end_to_end, translated
+from gateway.dataplane.packet.nar_outbound import end_to_end, other_client, translated
 from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables
 from gateway.dataplane.packet.nar_translate import (
     error_from_client,
@@ -192,7 +192,7 @@ class NarPath:
         entry = end_to_end(self.tables, end, inner, delivery)
         if entry is None:
             return self._drop("spoofed")
-        other = arriving(self.tables.outside, inner)
+        other = other_client(self.tables, inner)
         if other is not None:
             self.counters["delivered"] += 1
             self._out.deliver(other, inner)

@@ -17,7 +17,7 @@ from gateway.dataplane.packet import gre, icmp, nar_marks, nar_tunnel
 from gateway.dataplane.packet.icmp import IcmpError
 from gateway.dataplane.packet.nar_demultiplex import arriving, sent
 from gateway.dataplane.packet.nar_forbidden import Forbidden, own_addresses
-from gateway.dataplane.packet.nar_outbound import end_to_end, translated
+from gateway.dataplane.packet.nar_outbound import end_to_end, other_client, translated
 from gateway.dataplane.packet.nar_tables import ClientEnd, Entry, NarTables, check
 from gateway.dataplane.packet.nar_translate import (
     destination_to_client,
@@ -218,7 +218,7 @@ class NarSteering:
         entry = end_to_end(self.tables, way.end, octets, way.delivery)
         if entry is None:
             return self._drop("spoofed")
-        other = arriving(self.tables.outside, octets)
+        other = other_client(self.tables, octets)
         if other is not None:
             self.counters["delivered"] += 1
             return self._to_client(other, octets)

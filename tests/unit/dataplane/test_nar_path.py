@@ -173,6 +173,20 @@ def test_two_clients_behind_one_address_reach_each_other() -> None:
     assert seen.inner.octets == bed.hop(inner)
 
 
+def test_errors_between_two_clients() -> None:
+    other = bed.a_tuple(NarProtocol.UDP, 20009)
+    path = the_path(mapping(bed.UDP_ANY), mapping(other, client=XA_2))
+    about = outgoing(bed.UDP_ANY, destination=NB, far_port=20009)
+    told = bed.error_about(about, source=NB, code=3)
+    path.arrived(tunnelled(told, client=XA_2), INSIDE)
+    seen = judged(sent(path)[0])
+    assert seen.ends == (NA, XA)
+    assert seen.inner is not None
+    assert seen.inner.octets == bed.hop(told)
+    path.arrived(tunnelled(told), INSIDE)
+    assert not sent(path), "the first never got that"
+
+
 def test_h77_two_clients_with_the_same_peer_and_esp() -> None:
     second = replace(bed.ESP_SPI, value=0x40009999)
     path = the_path(

@@ -223,6 +223,10 @@ def test_from_client_to_client(bench: Bench) -> None:
     verdict, made, new_mark = bench.judge(packet, "nar-in-ipip", mark)
     assert (verdict, new_mark) == (1, other)
     assert bench.unaliased(made, packet, other) == packet
+    told = bed.error_about(packet, source=NB, code=3)
+    verdict, made, new_mark = bench.judge(told, "nar-in-ipip", other)
+    assert (verdict, new_mark) == (1, mark)
+    assert bench.unaliased(made, told, mark) == told
 
 
 @each_end_to_end
