@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,18 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.models_nar import NarAuditEntry, NarClient, NarLease
+from gateway.appliance.nar.audit import Audit
+from gateway.appliance.nar.ledger import Bounds
 from gateway.appliance.nar.queries import LEASES_PER_TURN, NarQueries
+from gateway.appliance.nar.store import NarStore
 from gateway.appliance.nar.views import parse_value, value_text
 from gateway.control.nar_operations import NAR_LEASE_ID
 from gateway.control.protocol import ControlError, ErrorCode, Role, check_request, dump
 from gateway.domain.endpoint import Endpoint
+from gateway.domain.event import Event
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
 from gateway.domain.user_auth import Accepted
 from gateway.nar.codec.associate import IcmpAssociate, IpsecAssociate, TunnelAssociate
 from gateway.nar.codec.negotiation import PasswordRequest
 from gateway.nar.codec.numbers import SocksCommand
 from gateway.nar.codec.request import SocksRequest
-from gateway.nar.outputs import AskPassword
+from gateway.nar.outputs import AskPassword, LeaseClosed, LeaseOpened
 from gateway.nar.policy import NarRule, NarServerPolicy
 from gateway.nar.server.engine import NarServer
 from gateway.nar.server.views import parse_id, tuple_id
@@ -415,6 +420,54 @@ def test_the_audit_comes_in_pages(nar: Nar) -> None:
 def test_a_cursor_that_is_none(nar: Nar, cursor: str) -> None:
     nar.audit = FakeAudit([])
     assert refused(nar, "nar-audit", cursor=cursor).field == "cursor"
+
+
+def test_who_held_a_port_is_found_on_disk(tmp_path: Path) -> None:
+    """With the real store: a lease that is over, one that lasts, and somebody else's."""
+    held = mapping(TCP)
+    end = Endpoint(XA, 40_000)
+
+    async def run() -> list[list[str]]:
+        events: list[Event] = []
+        store = NarStore(tmp_path, events.append, Bounds(100, 1e9), wall_clock=lambda: WALL_S)
+        store.open()
+        store.start((), ["soho"])
+        for at_s, user in ((1_000.0, "ann"), (3_000.0, "bob")):
+            store.note(LeaseOpened("soho", user, end, held, at_s))
+            if user == "ann":
+                store.note(LeaseClosed("soho", user, end, held, 2_000.0, "released"))
+        store.note(LeaseOpened("soho", "eve", end, mapping(ESP), 1_500.0))
+        nar = Nar({}, Audit(store))  # type: ignore[arg-type]
+        handler = NarQueries(lambda: nar, lambda: NOW).handlers()["nar-audit"]
+        found = []
+        for filters in (
+            {"at": "1970-01-01T00:25:00Z"},
+            {"at": "1970-01-01T00:25:00Z", "protocol": "tcp", "value": "20010"},
+            {"at": "1970-01-01T00:41:40Z", "protocol": "tcp"},
+            {"at": "1970-01-01T01:00:00Z", "address": str(NB), "value": "20010"},
+            {"user": "ann"},
+            {"client": str(XB)},
+            {"limit": 1},
+        ):
+            request = check_request({"op": "nar-audit", "args": filters}, Role.VIEWER_AND_CLOSER)
+            result: Any = await handler(request)
+            entries = [NarAuditEntry.model_validate(item) for item in result["items"]]
+            found.append([f"{one.user} {one.ended_by}" for one in entries])
+        assert result["total"] == 3
+        assert result["next"] is not None
+        await store.stop()
+        assert events == []
+        return found
+
+    assert asyncio.run(run()) == [
+        ["eve None", "ann released"],
+        ["ann released"],
+        [],
+        ["bob None"],
+        ["ann released"],
+        [],
+        ["eve None"],
+    ]
 
 
 ADDRESSES = st.integers(1 << 24, 2**32 - 1).map(IPv4Address)
