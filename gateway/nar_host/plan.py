@@ -63,16 +63,17 @@ def placed(record: Record, others: Sequence[Record]) -> Record:
     """
     if not record.attached:
         return replace(record, slot=0, table=0)
-    tunnels = {one.slot: one.tunnel for one in others if one.attached}
-    same = [slot for slot, tunnel in tunnels.items() if tunnel == record.tunnel]
-    slot = same[0] if same else _lowest(tunnels, range(constants.MAX_RECORDS), "tunnels")
+    there = {one.slot: one.tunnel for one in others if one.attached and one.tunnel is not None}
+    tunnel = record.tunnel
+    same = [slot for slot, one in there.items() if tunnel is not None and one.joins(tunnel)]
+    slot = same[0] if same else _lowest(there, range(constants.MAX_RECORDS), "tunnels")
     table = 0
     if record.place is Place.HOST:
         taken = {one.table for one in others if one.table}
         table = record.table or _lowest(
             taken, constants.HOST_TABLES, "sessions with an address on the host"
         )
-    return replace(record, slot=slot, table=table)
+    return replace(record, tunnel=there.get(slot, tunnel), slot=slot, table=table)
 
 
 def _lowest(taken: Iterable[int], allowed: range, what: str) -> int:

@@ -40,6 +40,10 @@ class Tunnel:
     """Of packets inside, octets."""
     l2tp: L2tpSession | None = None
 
+    def joins(self, other: "Tunnel") -> bool:
+        """Whether both are one device; the path's MTU may have been another one at the time."""
+        return replace(self, mtu=other.mtu) == other
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

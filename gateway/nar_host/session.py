@@ -27,7 +27,7 @@ from gateway.nar.client_outputs import (
 from gateway.nar_host import plan, spis
 from gateway.nar_host.attachment import Attachment
 from gateway.nar_host.enclosure import Enclosure
-from gateway.nar_host.failure import NarError, NarHostError, NarRefusedError
+from gateway.nar_host.failure import NarError, NarHostError, NarRefusedError, NarUnavailableError
 from gateway.nar_host.held_lease import HeldLease
 from gateway.nar_host.negotiation import Negotiation
 from gateway.nar_host.record import Place, Tunnel
@@ -103,6 +103,7 @@ class NarSession:
         self._mode: ModeAgreed | None = None
         self._l2tp: L2tpSession | None = None
         self._ends: tuple[IPv4Address, IPv4Address] | None = None
+        self._installed: tuple[object, ...] = ()
         self.lease_s: int | None = None
         """How long leases live without renewal; None: as long as the connection."""
 
@@ -296,11 +297,15 @@ class NarSession:
 
     def heard(self, outputs: list[Output]) -> None:
         """What became of leases; the host follows before anybody else hears of it."""
-        before = self._installed()
+        lost = [output for output in outputs if isinstance(output, Lost)]
         for output in outputs:
             self._take(output)
-        if self._installed() != before:
+        wanted = self._wanted()
+        if wanted != self._installed:
             self._install()
+            self._installed = wanted
+        if lost and not self._held:
+            raise NarUnavailableError(f"{self.server}: nothing is left: {lost[-1].words}")
 
     def said(self, event: str, text: str) -> None:
         """Something worth a line to the user."""
@@ -355,7 +360,8 @@ class NarSession:
         mtu = plan.tunnel_mtu(mode.delivery, _path_mtu(ends[1]))
         return Tunnel(mode.delivery, ends[0], ends[1], mtu, l2tp)
 
-    def _installed(self) -> tuple[object, ...]:
+    def _wanted(self) -> tuple[object, ...]:
+        """What the host's part follows from."""
         tuples = tuple(held.lease.tuple for held in self._held.values())
         return self._ends, self._mode, self._l2tp, tuples
 

@@ -97,7 +97,9 @@ def test_without_the_right_to_write_it_says_so(
 
 def test_sessions_with_one_tunnel_share_its_device() -> None:
     one = plan.placed(Record(1, 9, "", "", Place.HOST, NB, TUNNEL), [])
-    two = plan.placed(Record(2, 9, "", "", Place.COMMAND, NB, TUNNEL), [one])
+    smaller = replace(TUNNEL, mtu=1380)
+    two = plan.placed(Record(2, 9, "", "", Place.COMMAND, NB, smaller), [one])
+    assert two.tunnel == TUNNEL
     other = Tunnel(Delivery.GRE, XA, NA, 1476)
     three = plan.placed(Record(3, 9, "", "", Place.HOST, NB, other), [one, two])
     assert (one.slot, two.slot, three.slot) == (0, 0, 1)

@@ -183,13 +183,32 @@ def test_another_address_of_the_server_is_followed(used: Used, registry: Registr
 
 def test_a_lease_that_the_server_ends_is_taken_back(used: Used, registry: Registry) -> None:
     async def work(server: ServerDouble, session: NarSession) -> None:
-        lease = await session.lease_udp()
+        kept, lease = await session.lease_udp(), await session.lease_udp()
         server.notice(Notice.LEASE_ENDED, NB, LeaseKey.of(lease.tuple))
         await until(lambda: lease.ended)
+        assert used[-1][2] == (kept.tuple,)
+        server.notice(Notice.LEASE_ENDED, NB, LeaseKey.of(kept.tuple))
+        with pytest.raises(NarUnavailableError, match="nothing is left"):
+            await session.wait()
         assert used[-1][2] == ()
-        assert session.leases == []
 
     assert any(text.startswith("lost UDP") for text in with_session(registry, work))
+
+
+def test_another_address_of_this_host_is_followed(used: Used, registry: Registry) -> None:
+    """The tunnel ends where the connection does."""
+    moved = IPv4Address("127.0.0.2")
+
+    async def work(server: ServerDouble, session: NarSession) -> None:
+        await session.lease_udp()
+        session.connected_from(moved, LOOPBACK)
+        await session.lease_udp()
+        tunnel = used[-1][1]
+        assert tunnel is not None
+        assert tunnel.local == moved
+        assert server.requests
+
+    assert any("this host's address is 127.0.0.2" in text for text in with_session(registry, work))
 
 
 def test_h70_a_wrong_password_is_told(used: Used, registry: Registry) -> None:
