@@ -173,7 +173,7 @@ def _ranges(config: Config, key: str, section: NarServerSection, findings: Findi
             why = "is empty, so no TCP or UDP port can be leased; give a range"
             findings.warn(where, None, why)
     for span in section.ports:
-        _services(config, where, span, findings)
+        _services(config, section, where, span, findings)
         if span[0] in PRIVILEGED_PORTS:
             why = (
                 "holds ports below 1024, which services of the system use; begin at 1024 or above, "
@@ -186,9 +186,11 @@ def _ranges(config: Config, key: str, section: NarServerSection, findings: Findi
             findings.refuse(where, span_text(b), why)
 
 
-def _services(config: Config, where: str, span: range, findings: Findings) -> None:
+def _services(
+    config: Config, section: NarServerSection, where: str, span: range, findings: Findings
+) -> None:
     """A port of this box's own that is leased would never reach the box again."""
-    for port, service in sorted(own_ports(config).items()):
+    for port, service in sorted(own_ports(config, section).items()):
         if port in span:
             why = f"holds {port}, {_named(service)} of this gateway; leave that port out"
             findings.refuse(where, span_text(span), why)

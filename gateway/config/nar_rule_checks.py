@@ -21,7 +21,8 @@ def check_rules(config: Config, key: str, section: NarServerSection, findings: F
         where = f"{key}.rules.{name}"
         _listed_once(where, rule, findings)
         _who(section, where, rule, findings)
-        _what(config, where, rule, findings)
+        _what(where, rule, findings)
+        _ports(config, section, where, rule, findings)
         _delivered(section, where, rule, findings)
         _remotes(section, where, rule, findings)
     for (one, a), (two, b) in combinations(section.rules.items(), 2):
@@ -61,17 +62,26 @@ def _meet(some: Sequence[IPv4Network], others: Sequence[IPv4Network]) -> bool:
     return any(one.overlaps(other) for one in some for other in others)
 
 
-def _what(config: Config, where: str, rule: NarRuleSection, findings: Findings) -> None:
+def _ports(
+    config: Config,
+    section: NarServerSection,
+    where: str,
+    rule: NarRuleSection,
+    findings: Findings,
+) -> None:
     if rule.ports and not {"tcp", "udp"} & set(rule.protocols):
         why = "is for tcp and udp, which protocols leaves out; add them there, or remove it"
         findings.refuse(f"{where}.ports", [span_text(one) for one in rule.ports], why)
-    ours = sorted(own_ports(config).items())
+    ours = sorted(own_ports(config, section).items())
     for span in rule.ports:
         for port, service in ours:
             if port in span:
                 named = service if service.startswith("the ") else f"which is {service}"
                 why = f"holds {port}, {named} of this gateway; leave that port out"
                 findings.refuse(f"{where}.ports", span_text(span), why)
+
+
+def _what(where: str, rule: NarRuleSection, findings: Findings) -> None:
     if rule.proxy and not {"tcp", "udp"} & set(rule.protocols):
         why = "is for tcp and udp, which protocols leaves out; add them there, or remove it"
         findings.refuse(f"{where}.proxy", True, why)

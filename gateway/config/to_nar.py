@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config.document import Config
+from gateway.config.mobility_fields import AddressRange
 from gateway.config.nar import NarRuleSection, NarServerSection
 from gateway.config.nar_fields import InterfaceAddress
 from gateway.dataplane.nar import NarServerSettings, NarSettings
 from gateway.domain.child_sa import IpNetwork
-from gateway.domain.endpoint import Endpoint
+from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.domain.mobility import MIP_PORT
 from gateway.domain.nar import SOCKS_PORT, Delivery, NarProtocol
 from gateway.nar.policy import NarRule, NarServerPolicy
@@ -107,25 +108,46 @@ def tls_files(config: Config, section: NarServerSection) -> tuple[Path | None, P
     return config.credentials.certificate, config.credentials.private_key
 
 
-def own_ports(config: Config) -> dict[int, str]:
-    """Ports of services of this gateway, and the key that says so, or what it is."""
-    found = {config.ike.nat_port: "ike.nat_port", config.ike.port: "ike.port"}
-    for where in config.ike.tcp_listen:
-        found.setdefault(where.port, "ike.tcp_listen")
+def own_ports(config: Config, section: NarServerSection) -> dict[int, str]:
+    """Ports of this gateway's own services at what a server lends, and the keys that say so.
+
+    What listens at other addresses only is in nobody's way.
+    """
+    ike = config.ike
+    found: dict[int, str] = {}
+    if any(_may_lend(section, address) for address in ike.listen):
+        found = {ike.nat_port: "ike.nat_port", ike.port: "ike.port"}
+    for where in ike.tcp_listen:
+        if _may_lend(section, where.address):
+            found.setdefault(where.port, "ike.tcp_listen")
     if config.needs_mobility:
         found.setdefault(MIP_PORT, "the port of mobility agents")
     for number, relay in enumerate(config.mobility.relays):
-        found.setdefault(relay.public_port, f"mobility.relays[{number}].public_port")
+        if _may_lend(section, relay.public_address):
+            found.setdefault(relay.public_port, f"mobility.relays[{number}].public_port")
     if config.api.enabled:
         found.setdefault(config.api.listen.port, "api.listen")
-    if any("l2tp" in section.deliveries for section in config.nar.values()):
+    if any("l2tp" in one.deliveries for one in config.nar.values()):
         found.setdefault(L2TP_PORT, "the port of L2TP tunnels with NAR clients")
-    for name, section in config.nar.items():
-        for where in section.listen:
-            found.setdefault(where.port, f"nar.{name}.listen")
-        for where in section.tls_listen:
-            found.setdefault(where.port, f"nar.{name}.tls_listen")
+    for name, one in config.nar.items():
+        for field, wheres in (("listen", one.listen), ("tls_listen", one.tls_listen)):
+            for where in wheres:
+                if _may_lend(section, where.address):
+                    found.setdefault(where.port, f"nar.{name}.{field}")
     return found
+
+
+def _may_lend(section: NarServerSection, address: IpAddress) -> bool:
+    """Whether a service at this address may be at one that the server lends."""
+    if address.version != 4:
+        return address.is_unspecified  # such a socket may take IPv4 as well
+    if address.is_unspecified or section.lent_interfaces:
+        return True
+    return any(
+        int(one.first) <= int(address) <= int(one.last)
+        for one in section.addresses
+        if isinstance(one, AddressRange)
+    )
 
 
 def _listener(config: Config, name: str, section: NarServerSection) -> NarListener:
@@ -194,7 +216,7 @@ def _policy(
         max_connections_per_source=section.max_connections_per_source,
         max_leases=section.max_leases,
         listen_port=listens[0].port if listens else SOCKS_PORT,
-        occupied_ports=frozenset(own_ports(config)),
+        occupied_ports=frozenset(own_ports(config, section)),
     )
 
 

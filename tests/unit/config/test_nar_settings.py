@@ -201,7 +201,7 @@ def test_every_field_comes_from_the_file(workshop: Workshop) -> None:
         occupied_ports=policy.occupied_ports,
     )
     assert policy == expected
-    assert policy.occupied_ports >= {1090, 1091, 500, 4500, 8443}
+    assert policy.occupied_ports == {500, 4500, 8443}  # nothing else is where it lends
     assert 1701 not in policy.occupied_ports  # no L2TP here
     server = NarServerSettings(
         name="soho",
@@ -228,6 +228,25 @@ def test_every_field_comes_from_the_file(workshop: Workshop) -> None:
         workshop.directory / "gw.pem",
         workshop.directory / "gw.key",
     )
+
+
+def test_services_at_other_addresses_are_in_nobodys_way(workshop: Workshop) -> None:
+    """Clients that insist on port 500 can have it, each with an address of its own."""
+    pool = text(('"interface:eth0"', '"198.51.100.8/29"'))
+    rule = '[nar.soho.rules.old]\nports = ["500", "1080"]\n'
+    refused = workshop.complaint(pool + rule)
+    assert "holds 500, which is ike.port of this gateway" in refused
+    elsewhere = '[ike]\nlisten = ["203.0.113.1"]\n'
+    (policy,) = nar_policies(workshop.load(pool + rule + elsewhere), address_of)
+    assert policy.rules[0].ports == (range(500, 501), range(1080, 1081))
+    assert not policy.occupied_ports & {500, 4500, 1080}
+    assert "holds 500" in workshop.complaint(
+        SOHO + '[nar.soho.rules.old]\nports = ["500"]\n' + elsewhere
+    )
+    lent = '[ike]\nlisten = ["198.51.100.9"]\n'
+    assert "holds 500" in workshop.complaint(pool + rule + lent)
+    both = '[ike]\nlisten = ["::"]\n'
+    assert "holds 500" in workshop.complaint(pool + rule + both)
 
 
 def users(workshop: Workshop) -> Path:
