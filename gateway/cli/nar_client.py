@@ -1,7 +1,6 @@
 """``gateway nar lease``, ``run``, ``list`` and ``release``: the client's options and help texts."""
 # ruff: noqa: PLC0415 - each command imports what it needs, so that the others stay quick
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -271,9 +270,3 @@ def release(
         return end(session)
 
     finish(command)
-
-
-if __name__ == "__main__":
-    _app = typer.Typer(no_args_is_help=True)
-    register(_app)
-    sys.exit(_app(prog_name="gateway nar"))

@@ -13,7 +13,6 @@ from gateway.cli import exits
 from gateway.cli.nar_client_advice import advice, lease_table
 from gateway.cli.nar_client_options import Access, WrongOptionError, address, say, told
 from gateway.domain.nar import NarProtocol
-from gateway.nar_host.control import SessionControl
 from gateway.nar_host.held_lease import HeldLease
 from gateway.nar_host.holding import hold
 from gateway.nar_host.row import lease_row
@@ -127,10 +126,7 @@ def _hold(
             else:
                 report(lease_table(session, leases))
 
-        def control(_control: SessionControl) -> None:
-            pass
-
-        await hold(session, lambda one: ask(one, wish), ready, control)
+        await hold(session, lambda one: ask(one, wish), ready)
 
     asyncio.run(main())
     return exits.OK

@@ -22,6 +22,10 @@ NOT_STARTED: Final = 125
 """As `env`, `timeout` and others have it: the trouble is ours, not the command's."""
 
 
+_QUIET: Final = ("disconnected", "unreachable", "stopping")
+"""While a server restarts, packets go on; `gateway nar list --json` has these lines."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What the user asked for, as given."""
@@ -78,7 +82,7 @@ def run(access: Access, wish: Wish) -> int:
                     delivery=delivery,
                     enclosure=enclosure,
                     title=title,
-                    notify=say,
+                    notify=_say,
                 ) as session:
                     return await _run(session, enclosure, options)
             finally:
@@ -90,6 +94,12 @@ def run(access: Access, wish: Wish) -> int:
 
     status = told(command)
     return status if started else NOT_STARTED
+
+
+def _say(event: str, text: str) -> None:
+    """Only what the command's user has to know: it has the terminal."""
+    if event not in _QUIET:
+        say(event, text)
 
 
 async def _run(session: NarSession, enclosure: Enclosure, options: RunOptions) -> int:

@@ -117,6 +117,7 @@ class Attachment:
         table = record.table if on_host else _MAIN_TABLE
         user.check("the route into the tunnel", [rtnetlink.default_route(table, index)])
         if on_host:
+            user.check("the route beside it", [rtnetlink.no_other_way(table)])
             rule = plan.host_rule(record)
             user.check(f"the rule for {record.address}", [rule.add()], errno.EEXIST)
 
@@ -169,6 +170,9 @@ def sweep(host: NetlinkSocket, registry: Registry, living: Sequence[Record]) -> 
         if rule.priority in constants.HOST_PRIORITIES:
             host.check("a rule", [rule.delete()], *_GONE)
             removed.append(f"rule from {rule.source}")
+    free = set(constants.HOST_TABLES) - {one.table for one in living}
+    unused = [rtnetlink.delete_no_other_way(table) for table in sorted(free)]
+    host.check("routes of before", unused, *_GONE)
     l2tp.clear(registry.dead, list(living))
     registry.dead.clear()
     return removed

@@ -1,7 +1,6 @@
 """The control socket of a session: `gateway nar list` and `release` speak to it."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,7 +22,6 @@ SESSION_OPERATIONS: Final[dict[str, Operation]] = {
         Operation("nar-session-end", "Give everything back and end.", role=Role.ADMINISTRATOR),
     )
 }
-KEPT_EVENTS: Final = 20
 TIMEOUT_S: Final = 5.0
 
 
@@ -42,12 +40,7 @@ class SessionControl:
     def __init__(self, session: NarSession, end: Callable[[], None]) -> None:
         self._session = session
         self._end = end
-        self._events: deque[str] = deque(maxlen=KEPT_EVENTS)
         self._server: ControlServer | None = None
-
-    def note(self, text: str) -> None:
-        """Remember what happened."""
-        self._events.append(text)
 
     async def open(self) -> None:
         """Listen. Raises OSError."""
@@ -67,7 +60,7 @@ class SessionControl:
             case "health":
                 return {"status": "ok"}
             case "nar-session":
-                return {**session_json(self._session), "events": list(self._events)}
+                return {**session_json(self._session), "events": list(self._session.events)}
             case "nar-session-end":
                 # After the answer.
                 asyncio.get_running_loop().call_soon(self._end)

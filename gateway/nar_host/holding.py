@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from gateway.nar_host.control import SessionControl
-from gateway.nar_host.failure import NarError
 from gateway.nar_host.session import NarSession
 
 _END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -17,18 +16,17 @@ async def hold(
     session: NarSession,
     begin: Callable[[NarSession], Awaitable[_Made]],
     ready: Callable[[_Made], None],
-    control: Callable[[SessionControl], None],
 ) -> None:
     """Open the session, ``begin`` it, say ``ready``, and hold it until it is ended.
 
-    Raises :class:`NarError` when it cannot be had, or ends against our will.
+    Raises NarError when it cannot be had, or ends against our will.
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in _END_SIGNALS:
         loop.add_signal_handler(number, ended.set)
     end = loop.create_task(ended.wait())
-    work = loop.create_task(_held(session, begin, ready, control, ended))
+    work = loop.create_task(_held(session, begin, ready, ended))
     try:
         await asyncio.wait([end, work], return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -45,18 +43,14 @@ async def _held(
     session: NarSession,
     begin: Callable[[NarSession], Awaitable[_Made]],
     ready: Callable[[_Made], None],
-    control: Callable[[SessionControl], None],
     ended: asyncio.Event,
 ) -> None:
     async with session:
         asked = SessionControl(session, ended.set)
-        control(asked)
         made = await begin(session)
         await asked.open()
         try:
             ready(made)
             await session.wait()
-        except NarError:
-            raise
         finally:
             await asked.close()

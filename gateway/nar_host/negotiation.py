@@ -226,6 +226,7 @@ class Negotiation:
             if not self._closing:
                 why = self._why("the connection ended")
                 self._listener.said("disconnected", f"{self._server}: {why}; connecting again")
+            told = ""
             while True:
                 await asyncio.sleep(again_s)
                 again_s = min(2 * again_s, LONGEST_AGAIN_S)
@@ -233,7 +234,9 @@ class Negotiation:
                     reader, writer = await self._connect(context)
                     break
                 except NarUnavailableError as error:
-                    self._listener.said("unreachable", str(error))
+                    if str(error) != told:
+                        told = str(error)
+                        self._listener.said("unreachable", told)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer, self._failed = writer, None

@@ -33,7 +33,7 @@ def folder() -> Path:
     base = Path(os.environ.get(RUN_DIR_VARIABLE) or RUN_DIR)
     if os.geteuid() != 0:
         # Only translated sessions, which need nothing of the host.
-        own = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/{RUN_DIR.name}-{os.geteuid()}"  # noqa: S108
+        own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
         base = Path(own) / RUN_DIR.name
     return base / str(network_namespace())
 

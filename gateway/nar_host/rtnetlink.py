@@ -25,17 +25,20 @@ from gateway.nar_host.constants import LINK_ADDRESS, ROUTE_PROTOCOL
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE, _RTM_NEWRULE, _RTM_DELRULE, _RTM_GETRULE = 24, 32, 33, 34
+_RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
+_RTM_NEWRULE, _RTM_DELRULE, _RTM_GETRULE = 32, 33, 34
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IPTUN_LOCAL, _IPTUN_REMOTE, _IPTUN_TTL, _IPTUN_PMTUDISC = 2, 3, 4, 10
 _GRE_LOCAL, _GRE_REMOTE, _GRE_TTL, _GRE_PMTUDISC, _GRE_IGNORE_DF = 6, 7, 8, 10, 19
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_OIF, _RTA_TABLE = 4, 15
+_RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 4, 6, 15
 _FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
 _AF_INET: Final = 2
 _UNIVERSE, _LINK = 0, 253
-_UNICAST: Final = 1
+_UNICAST, _BLACKHOLE = 1, 6
+_LAST: Final = 0xFFFF_FFFF
+"""The worst metric."""
 _UP, _NO_ARP = 0x01, 0x80
 _TTL: Final = b"\x40"
 LOOPBACK: Final = 1
@@ -165,6 +168,21 @@ def default_route(table: int, index: int) -> bytes:
     body = _ROUTE.pack(_AF_INET, 0, 0, 0, short, ROUTE_PROTOCOL, _LINK, _UNICAST, 0)
     body += attribute(_RTA_TABLE, _u32(table)) + attribute(_RTA_OIF, _u32(index))
     return request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def no_other_way(table: int) -> bytes:
+    """What no device of a table takes ends there, and does not leave by the main table."""
+    return request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _blackhole(table))
+
+
+def delete_no_other_way(table: int) -> bytes:
+    """ESRCH when it is not there."""
+    return request(_RTM_DELROUTE, 0, _blackhole(table))
+
+
+def _blackhole(table: int) -> bytes:
+    body = _ROUTE.pack(_AF_INET, 0, 0, 0, 0, ROUTE_PROTOCOL, _UNIVERSE, _BLACKHOLE, 0)
+    return body + attribute(_RTA_TABLE, _u32(table)) + attribute(_RTA_PRIORITY, _u32(_LAST))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address
@@ -39,6 +40,7 @@ END_TO_END: Final = frozenset(one for one in Delivery if one.end_to_end)
 _SPI_TRIES: Final = 8
 _PATH_MTU: Final = 14
 _DEFAULT_PATH_MTU: Final = 1500
+KEPT_EVENTS: Final = 20
 Notify = Callable[[str, str], None]
 """Told ``(event, sentence)`` of what happens to the session and its leases."""
 
@@ -104,6 +106,8 @@ class NarSession:
         self._l2tp: L2tpSession | None = None
         self._ends: tuple[IPv4Address, IPv4Address] | None = None
         self._installed: tuple[object, ...] = ()
+        self.events: deque[str] = deque(maxlen=KEPT_EVENTS)
+        """What was told, the last few."""
         self.lease_s: int | None = None
         """How long leases live without renewal; None: as long as the connection."""
 
@@ -309,6 +313,7 @@ class NarSession:
 
     def said(self, event: str, text: str) -> None:
         """Something worth a line to the user."""
+        self.events.append(text)
         if self._notify is not None:
             self._notify(event, text)
 

@@ -69,7 +69,9 @@ class Client:
     def left(self) -> list[str]:
         """What is there of ours in the kernel."""
         links = [line for line in self.ip("-o", "link").splitlines() if "narc-" in line]
-        return links + [line for line in self.ip("rule").splitlines() if "proto 72" in line]
+        rules = [line for line in self.ip("rule").splitlines() if "proto 72" in line]
+        routes = self.ip("route", "show", "table", "all", "proto", "72").splitlines()
+        return links + rules + routes
 
 
 def told(process: Process) -> bool:
@@ -95,7 +97,7 @@ def test_a_command_has_the_leased_address_only(bed: NarBed, x1: Client, delivery
         echo "I am $NAR_ADDRESS with $NAR_PORTS and $NAR_ICMP_ID"
         ip -4 -o address show; {FETCH}
         ping -c 1 -W 5 -e $NAR_ICMP_ID {Y}
-        echo over udp | timeout 5 nc -u -w 1 {Y} 7
+        head -c 5000 /dev/zero | tr '\\0' u | timeout 5 nc -u -w 1 {Y} 7 | wc -c
         exit 7
     """
     capture = bed.record("y", "uplink")
@@ -106,7 +108,7 @@ def test_a_command_has_the_leased_address_only(bed: NarBed, x1: Client, delivery
     assert int(ports[2]) - int(ports[1]) == 7
     assert PAGE in text
     assert "1 received" in text
-    assert "over udp" in text
+    assert "\n5000\n" in text, "in fragments both ways"
     assert str(plan.X1) not in text
     capture.stop()
     assert x1.left() == []

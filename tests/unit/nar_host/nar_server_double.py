@@ -202,6 +202,7 @@ class ServerDouble:
 
 async def serve(host: str, port: str, address: str) -> None:
     double = await ServerDouble(address).open(host, int(port))
+    print("ready", flush=True)
     await double.server.serve_forever()
 
 
