@@ -118,6 +118,7 @@ def test_tunnels_from_strangers_are_the_boxs_own(bed: NarKernelBed) -> None:
     marker(bed, "y")
     assert [packet for packet in bed.y.packets() if packet.protocol == 6] == []
     assert bed.counted("from_client", before) == 0
+    assert bed.counted("tunnel_forged", before) == 1
 
 
 def test_translated_sources_elsewhere_and_without_a_lease(bed: NarKernelBed) -> None:

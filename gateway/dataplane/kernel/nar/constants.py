@@ -5,7 +5,7 @@ and priorities, these interface names, or the addresses of 240.0.0.0/4 (reserved
 has them).
 """
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from gateway.domain.nar import Delivery
@@ -40,6 +40,8 @@ SEND_IP_IP: Final = "nar-ipip"
 SEND_GRE: Final = "nar-gre"
 RECEIVE_IP_IP: Final = "nar-in-ipip"
 RECEIVE_GRE: Final = "nar-in-gre"
+NAME_PREFIX: Final = "nar-"
+"""All our interfaces have it."""
 SENDING: Final = (SEND_IP_IP, SEND_GRE)
 RECEIVING: Final = (RECEIVE_IP_IP, RECEIVE_GRE)
 L2TP_PREFIX: Final = "nar-l2tp-"
@@ -50,6 +52,8 @@ REMOTE: Final = IPv4Address("240.0.0.1")
 """Where transmitting devices send to until the ruleset writes the client's address."""
 LOCAL: Final = IPv4Address("240.0.0.2")
 """The address of our tunnel devices; the ruleset writes Na, or has written this in its place."""
+DEVICE_ADDRESSES: Final = IPv4Network("240.0.0.0/30")
+"""Both of them."""
 ALIAS_PREFIXES: Final = range(0xF001, 0xFFFF)
 """Upper halves of aliases, see :mod:`.numbers`."""
 

@@ -13,8 +13,10 @@ What was learnt (Linux 6.1):
   for IP-in-IP with a TTL of its own always sets it, and the ruleset takes it away again.
 """
 
+import contextlib
 import errno
 import struct
+from pathlib import Path
 from typing import Final
 
 from gateway.dataplane.kernel.mobility.devices import LOOPBACK, Device, Devices
@@ -45,6 +47,12 @@ _U32 = struct.Struct("=I")
 
 GRE_OCTETS: Final = 4
 """What GRE needs more than IP-in-IP."""
+
+
+def without_ipv6(device: str) -> None:
+    """Nobody is asked for routers or neighbours on it. Never raises."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1", "ascii")
 
 
 def _make(name: str, kind: bytes, mtu: int, *data: bytes) -> bytes:
@@ -147,6 +155,8 @@ class NarDevices:
         if missing:
             raise OSError(errno.ENODEV, f"tunnel devices {', '.join(missing)} vanished")
         self.indexes = {name: every[name].index for name in names}
+        for name in names:
+            without_ipv6(name)
         self.set_mtu(mtu)
 
     def set_mtu(self, mtu: int) -> None:

@@ -7,16 +7,15 @@ port of its own at :data:`constants.LOCAL`, and the ruleset exchanges it for Na 
 tunnels are the kernel's, not those of a socket of ours: they outlive this process.
 """
 
-import contextlib
 import errno
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Final
 
 from gateway.dataplane.kernel.nar import constants
+from gateway.dataplane.kernel.nar.devices import without_ipv6
 from gateway.dataplane.kernel.netlink import (
     NETLINK_ROUTE,
     NLM_F_ACK,
@@ -152,9 +151,7 @@ class L2tpDevices:
         raise OSError(errno.EADDRINUSE, "no port left for an L2TP tunnel")
 
     def _set_up(self, link: L2tpLink, mtu: int, *, fresh: bool) -> None:
-        with contextlib.suppress(OSError):
-            path = Path(f"/proc/sys/net/ipv6/conf/{link.interface}/disable_ipv6")
-            path.write_text("1", "ascii")
+        without_ipv6(link.interface)
         name = attribute(_IFLA_IFNAME, link.interface.encode() + b"\0")
         flags = _IFF_UP | _IFF_NOARP
         size = attribute(_IFLA_MTU, _U32.pack(mtu))

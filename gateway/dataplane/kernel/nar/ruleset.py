@@ -38,8 +38,8 @@ def render(settings: NarSettings, reserved: Iterable[range] = ()) -> str:
         PREROUTING=constants.PREROUTING_PRIORITY,
         RECEIVE_IP_IP=constants.RECEIVE_IP_IP,
         RECEIVE_GRE=constants.RECEIVE_GRE,
-        SEND_IP_IP=constants.SEND_IP_IP,
-        SEND_GRE=constants.SEND_GRE,
+        OURS=constants.NAME_PREFIX,
+        DEVICES=constants.DEVICE_ADDRESSES,
         L2TP=constants.L2TP_PREFIX,
         LOCAL=constants.LOCAL,
         REMOTE=constants.REMOTE,
@@ -86,9 +86,7 @@ def settings_rules(settings: NarSettings) -> str:
         "flush chain ip {table} segment_size",
         "flush chain ip {table} napt",
         "flush set ip {table} forbidden",
-        'add rule ip {table} segment_size oifname "{ipip}" tcp option maxseg size set rt mtu',
-        'add rule ip {table} segment_size oifname "{gre}" tcp option maxseg size set rt mtu',
-        'add rule ip {table} segment_size oifname "{l2tp}*" tcp option maxseg size set rt mtu',
+        'add rule ip {table} segment_size oifname "{ours}*" tcp option maxseg size set rt mtu',
         "add rule ip {table} segment_size meta mark {from_client} tcp option maxseg size set {mss}",
     ]
     for server in settings.servers:
@@ -98,9 +96,7 @@ def settings_rules(settings: NarSettings) -> str:
         lines.append(f"add element ip {{table}} forbidden {{{{ {', '.join(forbidden)} }}}}")
     return "\n".join(lines).format(
         table=constants.TABLE,
-        ipip=constants.SEND_IP_IP,
-        gre=constants.SEND_GRE,
-        l2tp=constants.L2TP_PREFIX,
+        ours=constants.NAME_PREFIX,
         from_client=f"{constants.FROM_CLIENT:#x}",
         mss=mss,
     )
