@@ -183,7 +183,10 @@ def _become(request: Mapping[str, Any], log: int) -> NoReturn:
 
 def _fork(sock: socket.socket) -> bool:
     """Read one request and carry it out; False when the other side has gone."""
-    message, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE_OCTETS, socket.CMSG_SPACE(4))
+    try:
+        message, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE_OCTETS, socket.CMSG_SPACE(4))
+    except ConnectionError:  # it went with words of ours unread
+        return False
     if not message:
         return False
     log = array.array("i", ancillary[0][2][:4])[0]

@@ -169,7 +169,7 @@ def _in_udp(packet: bytes) -> bool:
 
 def show(*, as_json: bool = False) -> Story:
     """Tell the story and show what came of it; progress goes to stderr when it is JSON."""
-    console = Console(stderr=as_json, soft_wrap=True, width=max(100, Console().width))
+    console = Console(stderr=as_json, soft_wrap=True, width=max(120, Console().width))
     with console.status("") as status:
         story = tell(status.update)
     if as_json:
