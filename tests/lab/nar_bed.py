@@ -104,12 +104,17 @@ class NarBed:
     def restart(self, host: str = "n", *, kill: bool = False) -> Appliance:
         """Stop a box, or kill it, and start it with what it has written down."""
         box = self.boxes[host]
-        known = len(box.events("started"))
         if kill:
             box.signal(signal.SIGKILL)
             wait_until(lambda: not box.running(), 10, "its end")
         else:
             box.stop()
+        return self.start_again(host)
+
+    def start_again(self, host: str = "n") -> Appliance:
+        """Start a box that was stopped, with what it has written down."""
+        box = self.boxes[host]
+        known = len(box.events("started"))  # of earlier ones: they share a log
         box.start()
         wait_until(lambda: len(box.events("started")) > known, 30, "it runs again")
         return box

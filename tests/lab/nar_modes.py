@@ -29,7 +29,14 @@ from gateway.lab.nar.instrument import (
     UDP_ASSOCIATE,
     tuple_field,
 )
-from gateway.lab.nar.programs import ECHO_REPLY, RawSocket, connected, datagram_socket, exchange
+from gateway.lab.nar.programs import (
+    ECHO_REPLY,
+    RawSocket,
+    connected,
+    datagram_socket,
+    exchange,
+    transfer,
+)
 from gateway.lab.processes import LabError
 
 Y, Y2, NB = plan.Y, plan.Y2, plan.NB
@@ -298,7 +305,7 @@ def test_a_path_that_takes_less(pair: Pair) -> None:
     try:
         port = leased(pair.x1.control.ask(CONNECT, Y, 8100))
         with connected(lab, ("x1", pair.x1.source, port), ("y", Y, 8100)) as (near, far, _):
-            exchange(near, far, 60_000)
+            transfer(near, far, 60_000)
     finally:
         lab.run("internet", ["ip", "link", "set", "to-y", "mtu", "1500"])
         for host in ("x1", "x2"):

@@ -120,6 +120,7 @@ def test_restart_with_traffic_running(long_leases: NarBed, delivery: str, *, kil
     control = session.control
     with contextlib.ExitStack() as ends:
         ends.callback(session.presence.end)
+        ends.callback(control.close)
         token = control.token
         port = leased(control.ask(UDP_ASSOCIATE, Y, 5500, flags=0x01))
         tcp_port = leased(control.ask(CONNECT, Y, 8500))
@@ -132,8 +133,6 @@ def test_restart_with_traffic_running(long_leases: NarBed, delivery: str, *, kil
             Stream(near, far, (str(Y), 5500)) as outward,
             Stream(far, near, (str(NB), port)) as inward,
         ):
-            if not kill:
-                ends.callback(control.close)
             known = {key(mapping) for mapping in bed.mappings()}
             bed.restart(kill=kill)
             assert {key(mapping) for mapping in bed.mappings()} == known
@@ -165,7 +164,7 @@ def test_clients_are_told_of_a_stop(long_leases: NarBed) -> None:
     with RawSocket(long_leases.lab, "y", ESP) as y, RawSocket(long_leases.lab, "n", ESP) as n:
         y.say(Y, NB, esp(spi))
         assert n.silence() == []
-    long_leases.n.start()
+    long_leases.start_again()
     assert [mapping["value"] for mapping in held(long_leases, X1)] == [spi]
 
 

@@ -20,6 +20,8 @@ DEVICE = "nb"
 FLAGS = {"ip-ip": 0x00, "gre": 0x02, "l2tp": 0x04, "translated": 0x01}
 """What NAR-MODE asks for to get a delivery."""
 L2TP_PORT = 1701
+L2TP_MTU = 1438
+"""1500 without IP, UDP, L2TPv3 over UDP, cookie, L2-specific sublayer and Ethernet."""
 YS_NETWORK = IPv4Network((int(plan.Y) & 0xFFFFFF00, 24))
 
 
@@ -87,7 +89,7 @@ class Presence:
         return [
             f"l2tp add tunnel {tunnel} encap udp {ends} {ports}",
             f"l2tp add session name {DEVICE} tunnel_id {l2tp.tunnel_id} {session} {cookies}",
-            f"link set {DEVICE} address {link_address.hex(':')} arp off mtu 1446",
+            f"link set {DEVICE} address {link_address.hex(':')} arp off mtu {L2TP_MTU}",
         ]
 
     def _ip(self, lines: Sequence[str]) -> None:

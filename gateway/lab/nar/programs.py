@@ -75,23 +75,26 @@ def connected(
 
 def exchange(near: socket.socket, far: socket.socket, octets: int = 100_000) -> None:
     """Send as much both ways over a connection; raises LabError where it arrives changed."""
-    for a, b, seed in ((near, far, 17), (far, near, 91)):
-        data = bytes((at * seed) & 0xFF for at in range(octets))
-        got = b""
-        sent = 0
-        b.settimeout(PATIENCE_S)
-        while len(got) < octets:
-            if sent < octets and select.select([], [a], [], 0)[1]:
-                sent += a.send(data[sent : sent + 16_384])
-            if select.select([b], [], [], 0.01 if sent < octets else PATIENCE_S)[0]:
-                part = b.recv(65_536)
-                if not part:
-                    raise LabError(f"the connection ended after {len(got)} of {octets} octets")
-                got += part
-            elif sent >= octets:
-                raise LabError(f"{len(got)} of {octets} octets arrived")
-        if got != data:
-            raise LabError("what arrived is not what was sent")
+    transfer(near, far, octets, 17)
+    transfer(far, near, octets, 91)
+
+
+def transfer(a: socket.socket, b: socket.socket, octets: int, seed: int = 17) -> None:
+    """Send octets from one end to the other; raises LabError where they arrive changed."""
+    data = bytes((at * seed) & 0xFF for at in range(256)) * (octets // 256 + 1)
+    data, got, sent = data[:octets], b"", 0
+    while len(got) < octets:
+        if sent < octets and select.select([], [a], [], 0)[1]:
+            sent += a.send(data[sent : sent + 16_384])
+        if select.select([b], [], [], 0.01 if sent < octets else PATIENCE_S)[0]:
+            part = b.recv(65_536)
+            if not part:
+                raise LabError(f"the connection ended after {len(got)} of {octets} octets")
+            got += part
+        elif sent >= octets:
+            raise LabError(f"{len(got)} of {octets} octets arrived")
+    if got != data:
+        raise LabError("what arrived is not what was sent")
 
 
 class RawSocket:

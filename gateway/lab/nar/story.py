@@ -17,10 +17,11 @@ from rich.table import Table
 from gateway.lab.kernel import missing_features
 from gateway.lab.mobility.boxes import Boxes
 from gateway.lab.nar import ipsec, plan, roles
-from gateway.lab.nar.instrument import ESP, IP_IP, leasing
+from gateway.lab.nar.instrument import leasing
 from gateway.lab.nar.presence import Presence
 from gateway.lab.nar.programs import connected, exchange
 from gateway.lab.nar.topology import NarLab
+from gateway.lab.nar.wires import encapsulates_in_udp, spi
 from gateway.lab.processes import LabError
 from gateway.lab.strongswan import StrongSwan
 from gateway.lab.tap import ETH_P_IP, Frame, Tap
@@ -29,7 +30,6 @@ PREFIX = "gwnar-"
 OCTETS = 200_000
 """Of the transfer through each tunnel, each way."""
 FIRST_SPI = {"x1": 0x4100_0000, "x2": 0x4200_0000}
-UDP, NAT_PORT = 17, 4500
 
 DRAWING = f"""\
   x1 {plan.X1} --+
@@ -136,35 +136,19 @@ def _use_both(lab: NarLab) -> None:
 
 
 def _seen(client: _Client, frames: list[Frame]) -> Tunnel:
-    spi, spis = client.spi.to_bytes(4, "big"), client.lease.spis
+    own, spis = client.spi, client.lease.spis
     mine = f"to-{client.host}"
-    inward = [f.interface for f in frames if f.ethertype == ETH_P_IP and _spi(f.packet) == spi]
+    inward = [f.interface for f in frames if f.ethertype == ETH_P_IP and spi(f.packet) == own]
     return Tunnel(
         client.host,
         str(plan.ADDRESSES[client.host]),
         f"{plan.NB}:{client.lease.port}",
         f"{spis[0]:08x}-{spis[-1]:08x}",
-        f"{client.spi:08x}",
+        f"{own:08x}",
         inward.count(mine),
         sum(1 for name in inward if name not in {mine, "uplink"}),
-        sum(1 for frame in frames if _in_udp(frame.packet)),
+        sum(1 for frame in frames if encapsulates_in_udp(frame.packet)),
     )
-
-
-def _spi(packet: bytes) -> bytes:
-    """The SPI of an ESP packet, also of one in IP-in-IP."""
-    at = (packet[0] & 15) * 4
-    if packet[9] == IP_IP:
-        return _spi(packet[at:])
-    return packet[at : at + 4] if packet[9] == ESP else b""
-
-
-def _in_udp(packet: bytes) -> bool:
-    at = (packet[0] & 15) * 4
-    if packet[9] == IP_IP:
-        return _in_udp(packet[at:])
-    ports = {int.from_bytes(packet[at + n : at + n + 2], "big") for n in (0, 2)}
-    return packet[9] == UDP and NAT_PORT in ports
 
 
 def show(*, as_json: bool = False) -> Story:
