@@ -28,9 +28,10 @@ CASES = [
     pytest.param((1, AH, "ip-ip"), id="ikev1-ah-over-ip-ip"),
 ]
 TUNNEL = {ESP: "net", AH: "ahnet"}
-TRANSFRAGMENTATION_NEEDED = b"\x03\x04"
-PORT = {ESP: "host", AH: "ahhost"}
+TRANSPORT = {ESP: "host", AH: "ahhost"}
 BEHIND = {ESP: ipsec.BEHIND_Y[1], AH: ipsec.BEHIND_Y_BY_AH[1]}
+FRAGMENTATION_NEEDED = b"\x03\x04"
+"""ICMP type and code."""
 PORT = {ESP: ipsec.ESP_PORT, AH: ipsec.AH_PORT}
 
 
