@@ -171,10 +171,11 @@ class NarKernelBed:
 
     def start(self, settings: NarSettings = SETTINGS, **changes: Any) -> KernelNar:
         with entered(SERVER):
-            self.nar = KernelNar(replace(settings, **changes))
-            self.nar.start()
-            self.nar.alive()
-        return self.nar
+            made = KernelNar(replace(settings, **changes))
+            made.start()
+            self.nar = made
+            made.alive()
+        return made
 
     def stop(self, *, keep: bool = False) -> None:
         if self.nar is not None:
@@ -254,7 +255,8 @@ class NarKernelBed:
             for packet in capture.packets():
                 if wanted(packet):
                     return packet
-            assert time.monotonic() < end, f"no {what}: {capture.packets()} {self.counters()}"
+            counted = self.nar and self.counters() if time.monotonic() > end else None
+            assert time.monotonic() < end, f"no {what}: {capture.packets()} {counted}"
             self.read_events()
             time.sleep(0.005)
 

@@ -68,12 +68,12 @@ def bed(module_bed: NarKernelBed) -> Iterator[NarKernelBed]:
 def picture() -> str:
     """Everything in the server's namespace that we could have touched, without counters."""
     with entered(SERVER):
-        reserved = RESERVED.read_text("ascii")
-    return reserved + "\n".join(
-        inside(SERVER, *command.split())
-        for command in ("nft -t list ruleset", "ip rule", "ip route show table all type unicast",
-                        "ip route show table all type blackhole", "ip -br link", "ip -br address")
-    )  # fmt: skip
+        return RESERVED.read_text("ascii") + run(
+            "sh",
+            "-c",
+            "nft -t list ruleset; ip rule; ip route show table all type unicast; "
+            "ip route show table all type blackhole; ip -br link; ip -br address",
+        )
 
 
 def test_closing_leaves_what_was_there_before(bed: NarKernelBed) -> None:
@@ -363,7 +363,10 @@ def test_h74_what_the_box_has_is_occupied(bed: NarKernelBed) -> None:
         anywhere.bind(("0.0.0.0", 20_081))
         assert nar.occupied(P.TCP, NB, 20_080)
         assert nar.occupied(P.TCP, NB, 20_081)
-        assert nar.occupied(P.TCP, NB2, 20_081)
+        # An address of a pool is none of the box's: its sockets hear nothing of it.
+        assert not nar.occupied(P.TCP, NB2, 20_081)
+        assert nar.hold_port(P.TCP, NB2, 20_081)
+        nar.free_port(P.TCP, NB2, 20_081)
         assert not nar.occupied(P.TCP, NB, 20_082)
         assert not nar.occupied(P.UDP, NB, 20_080)
         assert nar.hold_port(P.TCP, NB, 20_090)
@@ -392,12 +395,45 @@ def test_h73_an_spi_of_the_box_is_occupied(bed: NarKernelBed) -> None:
         inside(SERVER, "ip", "xfrm", "state", "flush")
 
 
+def test_a_second_process_leaves_the_first_one_alone(bed: NarKernelBed) -> None:
+    bed.start()
+    bed.set(*KEPT)
+    before = picture()
+    with entered(SERVER):
+        second = KernelNar(SETTINGS)
+        with pytest.raises(DataplaneUnavailableError, match="queue 4759"):
+            second.start()
+        second.close(keep=False)
+    assert picture() == before
+    bed.send(OUTSIDE, udp(YB, 1, NB, 20_001))
+    bed.tunnelled(forwarded(udp(YB, 1, NB, 20_001)))
+
+
+def test_a_start_that_fails_leaves_what_an_earlier_process_left(
+    bed: NarKernelBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.start()
+    bed.set(*KEPT)
+    bed.stop(keep=True)
+    before = picture()
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("no more memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.dataplane.kernel.nar.dataplane.SlowPath", fails)
+        with pytest.raises(DataplaneUnavailableError, match="no more memory"):
+            bed.start()
+    assert picture() == before
+    bed.send(OUTSIDE, udp(YB, 1, NB, 20_001))
+    bed.tunnelled(forwarded(udp(YB, 1, NB, 20_001)))
+
+
 def test_a_foreign_interface_of_our_name_is_left_alone(bed: NarKernelBed) -> None:
     inside(SERVER, "ip", "link", "add", "nar-gre", "type", "dummy")
     try:
         with pytest.raises(DataplaneUnavailableError, match="nar-gre exists and is not ours"):
             bed.start()
-        bed.nar = None
         assert "nar-gre" in inside(SERVER, "ip", "-br", "link")
     finally:
         inside(SERVER, "ip", "link", "del", "nar-gre")

@@ -16,7 +16,6 @@ _RESERVED: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
 _GETSA: Final = 0x12
 _AF_INET: Final = 2
 _SA_ID = struct.Struct("=16s4sHBx")
-_IP_FREEBIND: Final = 15
 _KIND: Final = {NarProtocol.TCP: socket.SOCK_STREAM, NarProtocol.UDP: socket.SOCK_DGRAM}
 
 
@@ -51,8 +50,6 @@ def _bound(protocol: NarProtocol, address: IPv4Address, port: int) -> socket.soc
     """A socket that has the port. Raises OSError."""
     made = socket.socket(socket.AF_INET, _KIND[protocol] | socket.SOCK_CLOEXEC)
     try:
-        # An address of a pool need not be on an interface.
-        made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         made.bind((str(address), port))
     except OSError:
@@ -65,14 +62,17 @@ class OwnUse:
     """What the box itself has, and the ports that are held from it."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[NarProtocol, IPv4Address, int], socket.socket] = {}
+        self._held: dict[tuple[NarProtocol, IPv4Address, int], socket.socket | None] = {}
         self._xfrm: NetlinkSocket | None = None
         # Without IPsec in the kernel there are no SAs.
         with contextlib.suppress(OSError):
             self._xfrm = NetlinkSocket(NETLINK_XFRM)
 
     def occupied(self, protocol: NarProtocol, address: IPv4Address, value: int) -> bool:
-        """Whether a socket has this port, or an SA this SPI."""
+        """Whether a socket has this port, or an SA this SPI.
+
+        Where the address is a pool's and none of ours, no socket hears of it: its ports are free.
+        """
         if protocol.has_ports:
             if (protocol, address, value) in self._held:
                 return False
@@ -94,8 +94,10 @@ class OwnUse:
         if key not in self._held:
             try:
                 self._held[key] = _bound(protocol, address, port)
-            except OSError:
-                return False
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    return False
+                self._held[key] = None
         return True
 
     def free_port(self, protocol: NarProtocol, address: IPv4Address, port: int) -> None:
@@ -107,7 +109,8 @@ class OwnUse:
     def close(self) -> None:
         """Give all of them back."""
         for held in self._held.values():
-            held.close()
+            if held is not None:
+                held.close()
         self._held.clear()
         if self._xfrm is not None:
             self._xfrm.close()
