@@ -10,6 +10,7 @@ from gateway.nar.server.connections import Connection
 from gateway.nar.server.core import Core
 from gateway.nar.server.granting import check_room, grant, owner_of, take_over
 from gateway.nar.server.leases import Lease
+from gateway.nar.server.sessions import inside_port
 
 
 def mapping_of(
@@ -49,7 +50,8 @@ def wished(core: Core, connection: Connection, mapping: NarMapping) -> Lease | s
     space, owner = core.space(key.address), owner_of(connection)
     present = space.find(key)
     if present is not None and is_mine(present, connection):
-        return take_over(core, present, connection, mapping)
+        why = _ambiguous(connection, mapping, present)
+        return why or take_over(core, present, connection, mapping)
     check_room(core, connection)
     blocker = present or space.blocker(key, owner)
     if blocker is not None:
@@ -67,6 +69,13 @@ def wished(core: Core, connection: Connection, mapping: NarMapping) -> Lease | s
     return grant(core, connection, mapping, beyond_ranges=beyond_ranges)
 
 
+def _ambiguous(connection: Connection, mapping: NarMapping, lease: Lease) -> str:
+    """Whether the client uses the mapping's port for another translated lease already."""
+    inside = inside_port(mapping)
+    other = None if inside is None else owner_of(connection).host.inside.get(inside)
+    return "" if other is None or other is lease else f"its port is in use as {other.mapping.tuple}"
+
+
 def drawn(
     core: Core,
     connection: Connection,
@@ -74,7 +83,15 @@ def drawn(
     peer: IPv4Address | None,
     client_port: int = 0,
 ) -> Lease:
-    """Lease this tuple with a value by chance. Raises Refused when there is none left."""
+    """Lease this tuple with a value by chance. Raises Refused when there is none left.
+
+    A client that lost its connection gets back what it had towards the same remote.
+    """
+    lost = owner_of(connection).find(key)
+    if lost is not None:
+        again = mapping_of(core, connection, lost.mapping.tuple, peer, client_port)
+        if not _ambiguous(connection, again, lost):
+            return take_over(core, lost, connection, again)
     check_room(core, connection)
     space = core.space(key.address)
     free = _free(core, connection, key)

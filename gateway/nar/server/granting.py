@@ -137,6 +137,7 @@ def enter(core: Core, lease: Lease) -> None:
 
 def _leave(core: Core, lease: Lease) -> None:
     session, mapping = lease.session, lease.mapping
+    session.owner.forget(lease)
     del session.leases[lease.number]
     session.owner.leases -= 1
     core.leases -= 1
@@ -215,7 +216,7 @@ def lose(core: Core, session: Session) -> None:
     """Its connection is gone: it has the grace period, or is over when it has no leases."""
     session.connection = None
     if session.leases:
-        core.timers.set(session, core.now + core.policy.grace_s)
+        await_return(core, session)
     else:
         drop_session(core, session)
 
@@ -228,11 +229,20 @@ def leave(core: Core, connection: Connection) -> None:
         lose(core, session)
 
 
+def await_return(core: Core, session: Session) -> None:
+    """A session without connection has the grace period."""
+    core.timers.set(session, core.now + core.policy.grace_s)
+    if not session.token_digest:
+        for lease in session.leases.values():
+            session.owner.lose(lease)
+
+
 def take_over(core: Core, lease: Lease, connection: Connection, mapping: NarMapping) -> Lease:
     """A lease goes on for a connection of its owner, perhaps with another delivery."""
     old, new = lease.session, open_session(core, connection)
     changed = _use_l2tp(core, new, mapping)
     if old is not new:
+        old.owner.forget(lease)
         first = not new.leases
         del old.leases[lease.number]
         core.outputs.append(Forget(lease_key(core.policy.name, old.number, lease.number)))

@@ -11,7 +11,7 @@ from gateway.domain.wire import WireError
 from gateway.nar.outputs import Forget, HoldPort, LeaseClosed, RemoveMapping, SetL2tp, SetMapping
 from gateway.nar.server.authorization import find_rule
 from gateway.nar.server.core import Core
-from gateway.nar.server.granting import drop_session, enter, limit
+from gateway.nar.server.granting import await_return, drop_session, enter, limit
 from gateway.nar.server.leases import Lease
 from gateway.nar.server.moving import move
 from gateway.nar.server.records import (
@@ -161,7 +161,7 @@ def _finish(core: Core, restored: dict[int, Session | None]) -> None:
             if session is not None:
                 drop_session(core, session)
         else:
-            core.timers.set(session, core.now + core.policy.grace_s)
+            await_return(core, session)
 
 
 def _report(core: Core, dropped: int, broken: int) -> None:

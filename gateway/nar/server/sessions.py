@@ -41,7 +41,7 @@ class Host:
 class Owner:
     """A user at one address: to whom leases belong. One user elsewhere is another owner."""
 
-    __slots__ = ("_sessions", "connections", "host", "leases", "user")
+    __slots__ = ("_lost", "_sessions", "connections", "host", "leases", "user")
 
     def __init__(self, user: str, host: Host) -> None:
         self.user = user
@@ -52,11 +52,38 @@ class Owner:
         self.leases = 0
         self._sessions: dict[int, Session] | None = None
         """By number; None as long as there never was one, as of most idle connections."""
+        self._lost: dict[tuple[int, int, int], dict[Lease, None]] | None = None
+        """Leases towards one remote that wait for a client without a token, by that remote."""
 
     @property
     def sessions(self) -> list["Session"]:
         """All of them, lost ones too."""
         return [] if self._sessions is None else list(self._sessions.values())
+
+    def lose(self, lease: "Lease") -> None:
+        """Its session lost its connection: whoever asks for the same remote gets it back."""
+        remote = _remote(lease.mapping.tuple)
+        if remote is not None:
+            if self._lost is None:
+                self._lost = {}
+            self._lost.setdefault(remote, {})[lease] = None
+
+    def find(self, key: NarTuple) -> "Lease | None":
+        """A lost lease of this protocol and remote, at this address."""
+        remote = _remote(key)
+        if remote is None or not self._lost:
+            return None
+        found = next(iter(self._lost.get(remote, ())), None)
+        return found if found is not None and found.mapping.tuple.address == key.address else None
+
+    def forget(self, lease: "Lease") -> None:
+        """It is somebody's again, or over."""
+        remote = _remote(lease.mapping.tuple)
+        if remote is None or not self._lost or remote not in self._lost:
+            return
+        self._lost[remote].pop(lease, None)
+        if not self._lost[remote]:
+            del self._lost[remote]
 
     @property
     def is_idle(self) -> bool:
@@ -136,6 +163,13 @@ class Session:
         self.missed: list[NarTuple] = []
         self.moved = False
         """The address changed while the client was away."""
+
+
+def _remote(key: NarTuple) -> tuple[int, int, int] | None:
+    """What a tuple with a port chosen by us is asked for by, None when it is another one."""
+    if key.remote_port is None:
+        return None
+    return key.protocol, int(key.remote or 0), key.remote_port
 
 
 def digest(token: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from nar_server_world import LEASES, LOGIN, NB, POLICY, RULE, XA, XA2, YB2, World
+from nar_server_world import LEASES, LOGIN, NB, POLICY, RULE, XA, XA2, YB, YB2, World
 
 from gateway.domain.nar import Delivery, NarProtocol, NarTuple
 from gateway.nar.codec.numbers import NarFlag, Notice, Reply
@@ -244,6 +244,56 @@ def test_a_plain_client_gets_the_same_values_back() -> None:
     world.pass_time(1000)
     assert len(world.table) == 5
     assert len(world.held) == 1
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_plain_client_gets_its_connections_back(restart: bool) -> None:
+    world = World()
+    client = world.client()
+    ports = {client.connect(YB2, 443).port for _ in range(3)}
+    other = client.connect(YB2, 80).port
+    if restart:
+        world.restart()
+    else:
+        client.hang_up()
+    assert world.client(XA2).connect(YB2, 443).port not in ports
+    again = world.client()
+    assert {again.connect(YB2, 443).port for _ in range(3)} == ports
+    assert again.connect(YB2, 443).port not in ports
+    world.pass_time(121)
+    assert other not in {one.tuple.value for one in again.mappings}
+    assert again.connect(YB2, 80).port != other
+    again.hang_up()
+    world.pass_time(121)
+    core = world.server._core
+    assert not [
+        one for host in core.sessions.hosts.values() for one in host.owners.values() if one._lost
+    ]
+
+
+def test_a_lease_that_becomes_translated_does_not_take_a_port_that_is_in_use() -> None:
+    world = World()
+    client = world.client()
+    client.bind(20_010)
+    client.nar_mode(YB, NarFlag.TRANSLATED)
+    behind = client.bind(8080).port
+    assert behind == 8080
+    client.nar_mode(YB)
+    assert client.bind(80).port != 80
+    client.nar_mode(YB, NarFlag.TRANSLATED)
+    other = world.client(XA2)
+    assert other.bind(20_020).port == 20_020
+    shifted = client.bind(20_020).port
+    other.hang_up()
+    world.pass_time(300)
+    client.nar_mode(YB)
+    assert client.bind(20_020).port == 20_020
+    client.nar_mode(YB, NarFlag.TRANSLATED)
+    assert client.bind(20_020).port == shifted
+    used = [
+        one.client_port or one.tuple.value for one in client.mappings if not one.delivery.end_to_end
+    ]
+    assert len(used) == len(set(used))
 
 
 def test_what_a_plain_client_does_not_ask_for_again_ends() -> None:

@@ -6,13 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    invariant,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from nar_server_world import (
     ANY,
     LEASES,
@@ -32,7 +26,9 @@ from nar_server_world import (
 from gateway.domain.nar import NarProtocol
 from gateway.nar.codec.numbers import NarFlag, Reply
 from gateway.nar.server.records import LeaseRecord, SessionRecord, read
+from gateway.nar.server.views import tuple_id
 
+NB3 = IPv4Address("192.0.2.3")
 XA3 = IPv4Address("10.0.0.9")
 MAX_LEASES, MAX_ALL = 12, 25
 SMALL = replace(
@@ -49,96 +45,93 @@ SMALL = replace(
     grace_s=60.0,
 )
 ports = st.sampled_from([0, 80, 8080, 20_000, 20_001, 20_002, 20_003])
+HOSTS = [XA, XA2, XA3]
+FLAGS = [
+    0,
+    LEASES,
+    LEASES | NarFlag.L2TP,
+    NarFlag.TRANSLATED,
+    LEASES | NarFlag.TRANSLATED,
+    LEASES | NarFlag.GRE,
+]
+whose = st.integers(0, 11)
+seldom = st.sampled_from([False, False, False, True])
 remotes = st.sampled_from([ANY, YB, YB2])
 
 
 class Clients(RuleBasedStateMachine):
-    live = Bundle("live")
-
     def __init__(self) -> None:
         super().__init__()
         self.world = World(policy=SMALL)
         self.tokens: dict[IPv4Address, list[bytes]] = {}
         self.last_numbers = itertools.count(40_000)
 
+    def _arrive(self, address: IPv4Address, flags: int, remote: IPv4Address) -> Client:
+        number = next(self.last_numbers)
+        return self.world.client(address, flags=flags, target=remote, port=number)
+
+    def _pick(self, which: int) -> Client:
+        """One of those that are there; a new one when there is none."""
+        live = [one for one in self.world.clients.values() if not one.closed]
+        if len(live) < 2:
+            return self._arrive(HOSTS[which % 3], FLAGS[which % len(FLAGS)], ANY)
+        return live[which % len(live)]
+
+    @rule(address=st.sampled_from(HOSTS), flags=st.sampled_from(FLAGS), remote=remotes)
+    def arrive(self, address: IPv4Address, flags: int, remote: IPv4Address) -> None:
+        if len(self.world.clients) < 8:
+            self._arrive(address, flags, remote)
+
+    @rule(who=whose, remote=remotes, port=ports)
+    def bind(self, who: int, remote: IPv4Address, port: int) -> None:
+        self._pick(who).bind(port, remote)
+
+    @rule(who=whose, remote=remotes, port=st.sampled_from([80, 443]))
+    def connect(self, who: int, remote: IPv4Address, port: int) -> None:
+        self._pick(who).connect(remote, port)
+
+    @rule(who=whose, remote=remotes, port=ports, exact=st.booleans())
+    def udp(self, who: int, remote: IPv4Address, port: int, exact: bool) -> None:
+        self._pick(who).udp(port, remote, remote=exact)
+
+    @rule(who=whose, identifier=st.sampled_from([0, 1, 0xC000, 0xC001]))
+    def icmp(self, who: int, identifier: int) -> None:
+        self._pick(who).icmp(identifier)
+
     @rule(
-        target=live,
-        address=st.sampled_from([XA, XA2, XA3]),
-        flags=st.sampled_from(
-            [
-                0,
-                LEASES,
-                LEASES | NarFlag.L2TP,
-                NarFlag.TRANSLATED,
-                LEASES | NarFlag.TRANSLATED,
-                LEASES | NarFlag.GRE,
-            ]
-        ),
-        remote=remotes,
+        who=whose, protocol=st.sampled_from([50, 51]), spi=st.sampled_from([0, 7, 0x1000, 0x1001])
     )
-    def arrive(self, address: IPv4Address, flags: int, remote: IPv4Address) -> Client:
-        return self.world.client(address, flags=flags, target=remote, port=next(self.last_numbers))
-
-    def _lives(self, client: Client) -> bool:
-        return not client.closed and client.number in self.world.clients
-
-    @rule(client=live, remote=remotes, port=ports)
-    def bind(self, client: Client, remote: IPv4Address, port: int) -> None:
-        if self._lives(client):
-            client.bind(port, remote)
-
-    @rule(client=live, remote=remotes, port=st.sampled_from([80, 443]))
-    def connect(self, client: Client, remote: IPv4Address, port: int) -> None:
-        if self._lives(client):
-            client.connect(remote, port)
-
-    @rule(client=live, remote=remotes, port=ports, exact=st.booleans())
-    def udp(self, client: Client, remote: IPv4Address, port: int, exact: bool) -> None:
-        if self._lives(client):
-            client.udp(port, remote, remote=exact)
-
-    @rule(client=live, identifier=st.sampled_from([0, 1, 0xC000, 0xC001]))
-    def icmp(self, client: Client, identifier: int) -> None:
-        if self._lives(client):
-            client.icmp(identifier)
+    def ipsec(self, who: int, protocol: int, spi: int) -> None:
+        self._pick(who).ipsec(protocol, spi)
 
     @rule(
-        client=live, protocol=st.sampled_from([50, 51]), spi=st.sampled_from([0, 7, 0x1000, 0x1001])
-    )
-    def ipsec(self, client: Client, protocol: int, spi: int) -> None:
-        if self._lives(client):
-            client.ipsec(protocol, spi)
-
-    @rule(
-        client=live,
+        who=whose,
         inner=st.sampled_from(["172.16.0.1", "172.16.0.2"]),
         protocol=st.sampled_from([4, 47]),
     )
-    def tunnel(self, client: Client, inner: str, protocol: int) -> None:
-        if self._lives(client):
-            client.tunnel(inner, protocol)
+    def tunnel(self, who: int, inner: str, protocol: int) -> None:
+        self._pick(who).tunnel(inner, protocol)
 
-    @rule(client=live, remote=remotes, flags=st.sampled_from([0, LEASES, LEASES | 1, LEASES | 2]))
-    def change_mode(self, client: Client, remote: IPv4Address, flags: int) -> None:
-        if self._lives(client):
-            client.nar_mode(remote, flags)
+    @rule(who=whose, remote=remotes, flags=st.sampled_from([0, LEASES, LEASES | 1, LEASES | 2]))
+    def change_mode(self, who: int, remote: IPv4Address, flags: int) -> None:
+        self._pick(who).nar_mode(remote, flags)
 
-    @rule(client=live, back=st.booleans())
-    def session(self, client: Client, back: bool) -> None:
-        if not self._lives(client):
-            return
+    @rule(who=whose, back=st.booleans())
+    def session(self, who: int, back: bool) -> None:
+        client = self._pick(who)
         known = self.tokens.setdefault(client.endpoint.address, [])
         reply = client.session(known[-1]) if back and known else client.session()
         if reply.reply is Reply.SUCCEEDED and reply.token not in known:
             known.append(reply.token)
 
-    @rule(client=live, data=st.data())
-    def steal(self, client: Client, data: st.DataObject) -> None:
+    @rule(who=whose, data=st.data())
+    def steal(self, who: int, data: st.DataObject) -> None:
         """Nobody releases or takes up what is of another address."""
+        client = self._pick(who)
         others = [
             key for key, one in self.world.table.items() if one.client != client.endpoint.address
         ]
-        if not self._lives(client) or not others:
+        if not others:
             return
         before = dict(self.world.table)
         key = data.draw(st.sampled_from(others))
@@ -152,47 +145,50 @@ class Clients(RuleBasedStateMachine):
             k: v for k, v in before.items() if k in others
         }
 
-    @rule(client=live, data=st.data())
-    def release(self, client: Client, data: st.DataObject) -> None:
-        if not self._lives(client):
-            return
+    @rule(who=whose, data=st.data())
+    def release(self, who: int, data: st.DataObject) -> None:
+        client = self._pick(who)
         mine = [one.tuple for one in client.mappings]
         client.release(data.draw(st.sampled_from([None, *mine])))
 
-    @rule(client=live)
-    def renew(self, client: Client) -> None:
-        if self._lives(client):
-            client.renew()
+    @rule(who=whose)
+    def renew(self, who: int) -> None:
+        self._pick(who).renew()
 
-    @rule(client=consumes(live))
-    def leave(self, client: Client) -> None:
-        if self._lives(client):
+    @rule(who=whose)
+    def leave(self, who: int) -> None:
+        self._pick(who).hang_up()
+
+    @rule(who=whose, octets=st.binary(min_size=1, max_size=40))
+    def babble(self, who: int, octets: bytes) -> None:
+        client = self._pick(who)
+        client.say(octets)
+        if not client.closed:
             client.hang_up()
 
-    @rule(client=consumes(live), octets=st.binary(min_size=1, max_size=40))
-    def babble(self, client: Client, octets: bytes) -> None:
-        if self._lives(client):
-            client.say(octets)
-            if not client.closed:
-                client.hang_up()
-
-    @rule(seconds=st.sampled_from([1, 30, 61, 130, 400, 700]))
+    @rule(seconds=st.sampled_from([1, 1, 1, 30, 61, 130, 700]))
     def wait(self, seconds: int) -> None:
         self.world.pass_time(seconds)
 
-    @rule()
-    def restart(self) -> None:
+    @rule(really=seldom)
+    def restart(self, really: bool) -> None:
+        if not really:
+            return
         table = dict(self.world.table)
         self.world.restart(away_s=1.0)
         assert self.world.table == table
 
-    @rule(old=st.sampled_from([NB, NB2]), new=st.sampled_from([NB, NB2]))
-    def move(self, old: IPv4Address, new: IPv4Address) -> None:
+    @rule(old=st.sampled_from([NB, NB2]), new=st.sampled_from([NB, NB2, NB3]), really=seldom)
+    def move(self, old: IPv4Address, new: IPv4Address, really: bool) -> None:
+        if not really:
+            return
         self.world.server.address_changed(old, new, self.world.now)
         self.world.pump()
 
-    @rule(which=st.sampled_from([(NB,), (NB2,), (NB, NB2)]), narrow=st.booleans())
-    def reconfigure(self, which: tuple[IPv4Address, ...], narrow: bool) -> None:
+    @rule(which=st.sampled_from([(NB,), (NB2,), (NB, NB2)]), narrow=st.booleans(), really=seldom)
+    def reconfigure(self, which: tuple[IPv4Address, ...], narrow: bool, really: bool) -> None:
+        if not really:
+            return
         policy = replace(SMALL, addresses=which)
         if narrow:
             policy = replace(policy, ports=(range(20_001, 20_003),))
@@ -222,8 +218,6 @@ class Clients(RuleBasedStateMachine):
     @invariant()
     def the_dataplane_has_what_the_engine_has(self) -> None:
         ids = {one["id"] for one in self.world.server.mappings()}
-        from gateway.nar.server.views import tuple_id
-
         assert ids == set(map(tuple_id, self.world.table))
         assert set(self.world.audit) == set(self.world.table)
 
@@ -272,4 +266,4 @@ class Clients(RuleBasedStateMachine):
 
 
 TestClients = Clients.TestCase
-TestClients.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestClients.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
