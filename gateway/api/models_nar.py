@@ -38,6 +38,7 @@ class NarClient(Answer):
         "`lost`: within its grace period.",
         examples=["nar"],
     )
+    connected: bool = Field(description="False: lost, and within its grace period.")
     tls: bool | None = Field(description="The connection is in TLS.")
     address: str | None = Field(
         description="The address that it has parts of.", examples=["203.0.113.5"]
@@ -70,6 +71,7 @@ class NarLease(Answer):
     remote_port: int | None = Field(description="Source port of what matches; null for any.")
     client: str = Field(description=_CLIENT, examples=["192.168.1.20"])
     user: str | None = Field(description=_USER)
+    rule: str | None = Field(description="Name of the rule that allows it.")
     session: str | None = Field(description="Name of the session that has it.")
     connected: bool | None = Field(description="Its control connection is there.")
     delivery: str = Field(description=_DELIVERY)

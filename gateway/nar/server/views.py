@@ -8,7 +8,7 @@ lost), ``user`` ("" without login), ``rule`` (name, or None), ``state`` (``negot
 token), ``leases`` (how many), ``since`` and ``expires`` (seconds since 1970; ``expires`` is when
 its leases end unless it renews or comes back, None when that is with the connection).
 
-A mapping: ``id`` (for :func:`parse_id`), ``server``, ``client``, ``user``, ``session``,
+A mapping: ``id`` (for :func:`parse_id`), ``server``, ``client``, ``user``, ``rule``, ``session``,
 ``protocol`` (``tcp``, ``udp``, ``icmp``, ``esp``, ``ah``, ``ip-ip``, ``gre``), ``address`` (Nb),
 ``port`` (TCP, UDP), ``identifier`` (ICMP), ``spi`` (ESP, AH), ``inner`` (tunnels; an address): the
 others are None, ``remote`` and ``remote_port`` (None: any), ``delivery``, ``client_port`` (when the
@@ -129,6 +129,7 @@ def mapping(core: Core, lease: Lease) -> dict[str, object]:
         "server": core.policy.name,
         "client": str(what.client),
         "user": session.owner.user,
+        "rule": session.rule.name,
         "session": f"{session.number:016x}",
         "protocol": _NAMES[protocol],
         "address": str(key.address),

@@ -224,7 +224,7 @@ def test_a_lost_client_is_shown_with_what_is_left_to_it(nar: Nar) -> None:
     soho = nar.boxes["soho"]
     soho.engine.disconnected(1, NOW)
     lost = [NarClient.model_validate(one) for one in ask(nar, "nar-clients", user="ann")["items"]]
-    assert [one.state for one in lost] == ["nar", "lost"]
+    assert [(one.state, one.connected) for one in lost] == [("nar", True), ("lost", False)]
     assert (lost[1].port, lost[1].leases, lost[1].expires_in_s) == (None, 1, 120.0)
     (lease,) = ask(nar, "nar-mappings", protocol="esp")["items"]
     assert (lease["connected"], lease["expires_in_s"]) == (False, 120.0)
@@ -270,7 +270,8 @@ def test_leases_are_as_the_api_describes_them(nar: Nar) -> None:
     found = {one.id: one for one in map(NarLease.model_validate, items)}
     esp = found[tuple_id(ESP)]
     assert (esp.protocol, esp.value, esp.remote, esp.peer) == ("esp", "0x41f3a2c7", None, str(YB))
-    assert (esp.user, esp.connected, esp.delivery) == ("ann", True, "ip-ip")
+    assert (esp.user, esp.rule, esp.connected) == ("ann", "all", True)
+    assert esp.delivery == "ip-ip"
     port = found[tuple_id(OPEN)]
     assert (port.value, port.remote, port.remote_port, port.peer) == ("8080", None, None, None)
     assert found[tuple_id(TUNNEL)].value == str(HOME)
