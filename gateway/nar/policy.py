@@ -1,6 +1,6 @@
 """What a NAR server allows, as the configuration says it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from gateway.domain.child_sa import IpNetwork
@@ -8,6 +8,8 @@ from gateway.domain.nar import SOCKS_PORT, Delivery, NarProtocol
 
 ALL_PROTOCOLS = frozenset(NarProtocol)
 ALL_DELIVERIES = frozenset(Delivery)
+OWN_PORTS = frozenset({434, 500, SOCKS_PORT, 1701, 4500})
+"""Mobile IP, IKE, NAR and L2TP: the box's own, unless it is known that they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +79,6 @@ class NarServerPolicy:
     max_connections_per_source: int = 100
     max_leases: int = 100_000
     listen_port: int = SOCKS_PORT
-    occupied_ports: frozenset[int] = field(default=frozenset())
-    """The box's own services: IKE, the API, the NAR port itself. Never leased."""
+    occupied_ports: frozenset[int] = OWN_PORTS
+    """The box's own services at these addresses: IKE, the API, the NAR port itself. Never leased.
+    """

@@ -15,7 +15,8 @@ class Openness(enum.IntEnum):
     EXACT = 0
     """One remote only: others may have the same value with another remote."""
     FROM_ONE = 1
-    """TCP from any port of one remote: only the same client may have the value beside it."""
+    """TCP from any port of one remote, or an SPI of ESP or AH: only the same client may have the
+    value beside it, for another remote or the other protocol."""
     FROM_ANY = 2
     """All of the value."""
 
@@ -38,10 +39,10 @@ class Lease:
 
 
 def claim(key: NarTuple) -> tuple[Openness, int]:
-    """What a tuple takes of its value: how much, and which remote as a number.
+    """What a tuple takes of its value: how much, and which remote (of SPIs: protocol) as a number.
 
-    Tuples of the same protocol, address and value that are EXACT with different numbers have no
-    packet in common (draft 004, section 2.6).
+    Tuples of the same kind, address and value with different numbers have no packet in common, if
+    none is FROM_ANY (draft 004, section 2.6).
     """
     protocol = key.protocol
     if protocol is NarProtocol.TCP:
@@ -56,4 +57,4 @@ def claim(key: NarTuple) -> tuple[Openness, int]:
         return Openness.EXACT, key.remote_port
     if protocol is NarProtocol.ICMP and key.remote is not None:
         return Openness.EXACT, int(key.remote)
-    return Openness.FROM_ANY, 0
+    return Openness.FROM_ONE, int(protocol)

@@ -12,17 +12,15 @@ from gateway.nar.server.values import Random, Values
 
 FIRST_SPI: Final = 256
 """1 to 255 are reserved by IANA, 0 never is on the wire (RFC 4303 section 2.1)."""
-NEVER_LEASED: Final = frozenset({0, 434, 500, 1080, 1701, 4500})
-"""Mobile IP, IKE, NAR itself and L2TP are the box's own, whether they run or not."""
 
 
 def never_leased(policy: NarServerPolicy) -> frozenset[int]:
     """Ports that no client gets."""
-    return NEVER_LEASED | policy.occupied_ports | {policy.listen_port}
+    return policy.occupied_ports | {0}
 
 
 class AddressSpace:
-    """All leases at one address. SPIs are of ESP and AH together: none is given twice."""
+    """All leases at one address. SPIs are of ESP and AH together: no two clients have the same."""
 
     __slots__ = ("_tunnels", "_values", "address", "used")
 

@@ -367,7 +367,8 @@ def overlap(one: NarTuple, other: NarTuple) -> bool:
 def collide(one: NarMapping, other: NarMapping) -> bool:
     """Whether two mappings cannot be at the same time: they overlap, or share what they may not.
 
-    SPIs are unique over ESP and AH; a port that somebody has for every remote is its client's.
+    SPIs of different clients are unique over ESP and AH; a port that somebody has for every remote
+    is its client's.
     """
     a, b = one.tuple, other.tuple
     if overlap(a, b):
@@ -376,7 +377,7 @@ def collide(one: NarMapping, other: NarMapping) -> bool:
     if a.address != b.address or a.value != b.value:
         return False
     if a.protocol in ipsec and b.protocol in ipsec:
-        return True
+        return one.client != other.client
     if a.protocol != b.protocol or one.client == other.client:
         return False
     wild = [

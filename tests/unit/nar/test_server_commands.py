@@ -207,11 +207,13 @@ def test_ah_is_end_to_end_only(delivery: Delivery) -> None:
         assert "it covers the addresses, use end-to-end mode" in world.why()
 
 
-def test_an_spi_is_of_esp_or_ah_never_both() -> None:
+def test_an_spi_is_of_one_client_for_esp_and_ah() -> None:
     world = World()
     one, two = world.client(XA), world.client(XA2)
     assert one.ipsec(50, 0x5555_0001).spi == 0x5555_0001
     assert two.ipsec(51, 0x5555_0001).spi != 0x5555_0001
+    assert one.ipsec(51, 0x5555_0001).spi == 0x5555_0001, "both protocols of one peer"
+    assert len([key for key in world.table if key.value == 0x5555_0001]) == 2
 
 
 @modes

@@ -24,6 +24,7 @@ from gateway.domain.nar import NarProtocol, NarTuple
 from gateway.nar.codec.associate import IcmpAssociate, TunnelReply
 from gateway.nar.codec.numbers import NarFlag, Reply
 from gateway.nar.codec.request import SocksReply
+from gateway.nar.policy import OWN_PORTS
 
 OK, NO, FAILED = Reply.SUCCEEDED, Reply.NOT_ALLOWED, Reply.GENERAL_FAILURE
 TYPE = Reply.ADDRESS_TYPE_NOT_SUPPORTED
@@ -162,7 +163,7 @@ def test_h74_the_boxs_own_ports(port: int) -> None:
     """Even when ranges and rules name them."""
     every = (range(1 << 16),)
     rule = replace(RULE, ports=every)
-    policy = replace(POLICY, ports=every, rules=(rule,), occupied_ports=frozenset({8443}))
+    policy = replace(POLICY, ports=every, rules=(rule,), occupied_ports=OWN_PORTS | {8443})
     world = World(policy=policy)
     client = world.client()
     assert client.bind(port).port != port

@@ -4,6 +4,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nar_server_world import ANY, LEASES, LOGIN, NB, PASSWORD, POLICY, XA, YB, YB2, Client, World
 
 from gateway.domain.endpoint import Endpoint
@@ -419,3 +421,32 @@ def test_the_states_of_a_connection_are_data() -> None:
     assert into[State.NEGOTIATING] == set()
     assert (State.AUTHENTICATING, Step.NO_LOGIN_NEEDED) not in TRANSITIONS
     assert [to for (one, _), to in TRANSITIONS.items() if one is State.CLOSED] == [State.CLOSED]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_conversations_never_raise(data: st.DataObject) -> None:
+    """One to four octets are others, or missing, or too many: whatever comes of it holds."""
+    octets = bytearray(b"".join(CONVERSATION))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(octets) - 1))
+        match data.draw(st.sampled_from(["change", "drop", "insert"])):
+            case "change":
+                octets[at] = data.draw(st.integers(0, 255))
+            case "drop":
+                del octets[at]
+            case _:
+                octets[at:at] = data.draw(st.binary(min_size=1, max_size=3))
+    cut = data.draw(st.integers(0, len(octets)))
+    world = World(names={"peer.example": [YB2]})
+    client = dialled(world)
+    client.say(bytes(octets[:cut]))
+    if not client.closed:
+        client.say(bytes(octets[cut:]))
+    assert len(world.server.mappings()) == len(world.table)
+    if not client.closed:
+        client.hang_up()
+    world.pass_time(POLICY.grace_s + POLICY.lease_s)
+    assert not world.table
+    assert not world.records
+    assert world.server.next_timer() is None
