@@ -87,7 +87,9 @@ def lease_table(items: Items) -> RenderableType:
         )
         for item in items
     ]
-    return table(headings, rows)
+    found = table(headings, rows)
+    found.columns[0].no_wrap = True  # to be copied
+    return found
 
 
 def lease_text(item: Mapping[str, object]) -> str:

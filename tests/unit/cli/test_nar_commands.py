@@ -96,6 +96,14 @@ def test_mappings(answers: Answers, change: dict[str, object], what: str) -> Non
     assert "192.168.1.20:80" in text
 
 
+def test_a_lease_can_be_copied_from_a_narrow_terminal(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    answers.results["nar-mappings"] = page(LEASE)
+    assert any(line.startswith(LEASE_ID) for line in run(answers, "mappings").splitlines())
+
+
 def test_mappings_are_asked_for_by_filters(answers: Answers) -> None:
     answers.results["nar-mappings"] = page()
     options = {
