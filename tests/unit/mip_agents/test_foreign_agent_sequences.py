@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.checksum import internet_checksum
+from gateway.domain.nar import NarMapping, NarTuple
 from gateway.mip_agents.advertisement import AgentAdvertisement
 from gateway.mip_agents.authentication import sign
 from gateway.mip_agents.codec.extensions import (
@@ -30,7 +31,9 @@ from gateway.mip_agents.codec.extensions import (
 from gateway.mip_agents.codec.revocation import Revocation, RevocationAcknowledgment
 from gateway.mip_agents.outputs import (
     Link,
+    RemoveNarMapping,
     RemoveVisitor,
+    SetNarMapping,
     SetVisitor,
     Transmit,
     TransmitAdvertisement,
@@ -39,6 +42,7 @@ from gateway.mip_agents.policy import Allowance
 
 HOMES = [IPv4Address(f"10.1.0.{n}") for n in range(3)] + [IPv4Address(0)]
 MACS = [b"\x02\x00\x00\x00\x00" + bytes([n]) for n in range(4)]
+OWN = [IPv4Address("10.77.0.9"), IPv4Address("10.77.0.10")]
 MAX_PENDING = 6
 MAX_VISITORS = 3
 
@@ -80,6 +84,11 @@ class Model(World):
         )
         self.installed: set[tuple[IPv4Address, IPv4Address]] = set()
         self.askers: set[bytes] = set()
+        self.mappings: dict[NarTuple, NarMapping] = {}
+        """Of NAR: visitors with an address of their own."""
+        self.leased: set[int] = set()
+        """Home addresses whose tunnels a NAR client has."""
+        self.agent.respect(lambda key: "somebody" if key.value in self.leased else "")
 
     def check(self) -> None:
         for one in self.outputs:
@@ -89,13 +98,22 @@ class Model(World):
                 assert one.visitor.link_address in self.askers
             elif isinstance(one, RemoveVisitor):
                 self.installed.remove((one.home_agent, one.home_address))
+            elif isinstance(one, SetNarMapping):
+                assert self.mappings.get(one.mapping.tuple) in (None, one.mapping)
+                assert one.mapping.client in OWN
+                self.mappings[one.mapping.tuple] = one.mapping
+            elif isinstance(one, RemoveNarMapping):
+                del self.mappings[one.tuple]
             elif isinstance(one, Transmit) and one.link is not None:
                 assert one.link.address in self.askers
             elif isinstance(one, TransmitAdvertisement):
                 AgentAdvertisement.parse(one.message)
         shown = self.agent.visitors()
+        by_nar = {(key.remote, IPv4Address(key.value)) for key in self.mappings}
+        assert len(by_nar) == len(self.mappings)
+        assert not by_nar & self.installed
         assert {(one.home_agent, one.home_address) for one in shown if one.installed} == (
-            self.installed
+            self.installed | by_nar
         )
         assert self.agent.counters["internal_errors"] == 0
         assert len(shown) <= MAX_VISITORS
@@ -109,7 +127,8 @@ class Model(World):
 @st.composite
 def asking(draw: st.DrawFn) -> Step:
     who, where, agent = draw(home), draw(mac), draw(home_agent)
-    flags = draw(st.sampled_from([0x02, 0x02, 0x00, 0x0A, 0x22, 0xFF]))
+    flags = draw(st.sampled_from([0x02, 0x02, 0x00, 0x0A, 0x22, 0x26, 0xFF]))
+    own, other = draw(st.sampled_from(OWN)), IPv4Address("198.51.100.7")
     nai = [Nai("ann@example.org")] if draw(st.booleans()) else []
     octets = damaged(
         request(
@@ -118,7 +137,7 @@ def asking(draw: st.DrawFn) -> Step:
             home_agent=agent,
             identification=draw(identification),
             lifetime_s=draw(lifetime_s),
-            care_of=IPv4Address("198.51.100.7") if flags & 0x20 else CARE_OF,
+            care_of=other if flags & 0x20 and draw(st.booleans()) else CARE_OF,
             extensions=nai,
         ),
         draw(damage),
@@ -127,7 +146,7 @@ def asking(draw: st.DrawFn) -> Step:
     def step(world: Model) -> None:
         link = b"" if world.policy.through_vpn else where
         world.askers.add(link)
-        world.asks(octets, mac=link, source=who)
+        world.asks(octets, mac=link, source=own if flags & 0x20 else who)
 
     return step
 
@@ -164,6 +183,8 @@ def registering(draw: st.DrawFn) -> Step:
     number, seconds = draw(identification), draw(lifetime_s)
     answer, granted = draw(code), draw(lifetime_s)
     nai = [Nai("ann@example.org")]
+    own = draw(st.sampled_from(OWN)) if draw(st.booleans()) else None
+    flags = draw(st.sampled_from([0x22, 0x26])) if own is not None else 0x02
     support = [RevocationSupport(draw(st.integers(0, 5)), draw(st.booleans()))]
     udp = [UdpTunnelReply(draw(st.sampled_from([0, 64])))] if draw(st.booleans()) else []
     between = draw(st.none() | around() | revoking())
@@ -180,6 +201,7 @@ def registering(draw: st.DrawFn) -> Step:
             extensions.append(Challenge(world.agent._core.challenges.current()))
         world.asks(
             request(
+                flags=flags,
                 home=who,
                 home_agent=agent,
                 identification=number,
@@ -187,7 +209,7 @@ def registering(draw: st.DrawFn) -> Step:
                 extensions=extensions,
             ),
             mac=link,
-            source=who,
+            source=who if own is None else own,
         )
         world.check()
         if between is not None:
@@ -236,7 +258,7 @@ def revoking(draw: st.DrawFn) -> Step:
 def around(draw: st.DrawFn) -> Step:
     """What is no registration: time, SAs, solicitations, ICMP, refusals, rubbish."""
     who, where, agent = draw(home), draw(mac), draw(home_agent)
-    kind = draw(st.integers(0, 7))
+    kind = draw(st.integers(0, 8))
     seconds = draw(st.sampled_from([0.0, 0.5, 3.0, 8.0, 40.0]))
     rubbish = draw(st.binary(max_size=60))
     peer = draw(st.sampled_from(["CN=ann", "CN=bob"]))
@@ -262,6 +284,8 @@ def around(draw: st.DrawFn) -> Step:
         elif kind == 6:
             world.hears(rubbish, source=agent)
             return
+        elif kind == 8:
+            world.leased ^= {int(who)}
         else:
             world.asks(rubbish, mac=where)
             return
@@ -282,6 +306,7 @@ changes = st.fixed_dictionaries(
         "advertisement_interval_s": st.sampled_from([0, 10.0]),
         "udp_tunnelling": st.sampled_from(Allowance),
         "revocation": st.booleans(),
+        "nar_server": st.sampled_from(["soho", ""]),
     },
 )
 
@@ -299,6 +324,7 @@ def test_h61_any_sequence_leaves_everything_whole(
     world.took()
     world.check()
     assert world.installed == set()
+    assert world.mappings == {}
     assert world.agent.next_timer() is None
 
 
