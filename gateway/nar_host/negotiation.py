@@ -285,7 +285,8 @@ class Negotiation:
             try:
                 self._listener.heard(said)
             except (NarError, OSError) as error:
-                self._end(error)
+                # The connection stays until it is closed: leases are given back by it.
+                self._over_with(error)
             for output in said:
                 self._answer(output)
         self._set_timer()
@@ -315,10 +316,13 @@ class Negotiation:
             case ServerStopping():
                 self._listener.said("stopping", f"{self._server}: the server restarts")
 
-    def _end(self, error: BaseException) -> None:
+    def _over_with(self, error: BaseException) -> None:
         if not self._over.done():
             self._over.set_exception(error)
-            self._disconnect()
+
+    def _end(self, error: BaseException) -> None:
+        self._over_with(error)
+        self._disconnect()
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -97,7 +97,7 @@ def test_a_command_has_the_leased_address_only(bed: NarBed, x1: Client, delivery
         echo "I am $NAR_ADDRESS with $NAR_PORTS and $NAR_ICMP_ID"
         ip -4 -o address show; {FETCH}
         ping -c 1 -W 5 -e $NAR_ICMP_ID {Y}
-        head -c 5000 /dev/zero | tr '\\0' u | timeout 5 nc -u -w 1 {Y} 7 | wc -c
+        head -c 5000 /dev/zero | tr '\\0' u | timeout 5 nc -u -w 3 {Y} 7 | wc -c
         exit 7
     """
     capture = bed.record("y", "uplink")

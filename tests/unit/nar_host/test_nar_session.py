@@ -253,9 +253,11 @@ def test_a_host_that_cannot_do_its_part_ends_the_session(
     async def work(_: ServerDouble, session: NarSession) -> None:
         await session.lease_udp()
 
+    double = ServerDouble()
     with pytest.raises(NarHostError, match="no IP-in-IP"):
-        with_session(registry, work)
+        with_session(registry, work, double)
     assert used == []
+    assert double.taken == set(), "given back all the same"
 
 
 def test_not_root_is_said_before_anything_is_asked(
