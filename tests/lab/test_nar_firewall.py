@@ -101,7 +101,7 @@ def test_without_login(bed: NarBed, tls: ssl.SSLContext) -> None:
 
 def test_without_tls(bed: NarBed) -> None:
     with RawClient(bed.lab, "o", SERVER) as client:
-        client.send(b"\x05\x01\x02")
+        client.send(b"\x05\x01\x02" + bytes(20))
         assert not client.ends().startswith(b"\x05")
 
 

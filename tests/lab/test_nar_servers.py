@@ -98,18 +98,18 @@ def test_an_administrator_ends_a_lease(bed: NarBed) -> None:
     client, _ = leasing(bed.lab, "x1", flags=LEASES | 0x01)
     with client:
         port = leased(client.ask(BIND, ANY, 80))
-        other = leased(client.ask(BIND, ANY, 80))
+        other = leased(client.ask(BIND, ANY, 8083))
         (lease,) = [one for one in bed.mappings() if one["value"] == port]
         bed.n.call("nar-end-lease", id=lease["id"])
         notice = client.notice()
         assert (notice.reason, notice.tuple) == (LEASE_ENDED, tuple_field(6, port))
         assert PAGE not in page(bed, port)
-        assert PAGE in page(bed, other)
+        with connected(bed.lab, ("y", Y, 0), ("x1", X1, 8083), to=(NB, other)) as (near, far, _):
+            exchange(near, far, 1000)
         with pytest.raises(ControlError):
             bed.n.call("nar-end-lease", id=lease["id"])
         bed.n.call("nar-end-client", client=str(X1))
         assert bed.mappings() == []
-        assert PAGE not in page(bed, other)
 
 
 def test_who_held_a_port_at_a_time(bed: NarBed) -> None:
