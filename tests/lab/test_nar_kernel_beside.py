@@ -12,21 +12,25 @@ from nar_kernel_bed import (
     NB,
     OUTSIDE,
     SERVER,
+    SOHO,
     XA,
     XA2,
     YB,
+    YB2,
     NarKernelBed,
     forwarded,
     lease,
     nar_kernel_bed,
+    tcp,
     udp,
     wrap,
 )
 
 from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings
+from gateway.dataplane.nar import NarServerSettings
 from gateway.domain.mobility import Encapsulation, HomeNetwork, MobilityBinding, Tunnel
-from gateway.domain.nar import Delivery, NarProtocol
+from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
 
 pytestmark = pytest.mark.kernel
 
@@ -97,6 +101,63 @@ def test_tunnels_of_both_kinds(bed: NarKernelBed, both: KernelMobility, delivery
             bed.arrives(bed.y, forwarded(udp(NB, 20_001, YB, 9, b"last")))
             assert before["spoofed"] == 1
         bed.clear()
+
+
+FIREWALL = NarServerSettings(
+    name="firewall",
+    tunnel_address=NB,
+    addresses=(NA,),
+    client_interfaces=("b0",),
+    outside_interfaces=("a0",),
+    ports=(range(20_000, 30_000),),
+)
+"""Section 1.2: clients outside, legacy hosts inside. Its addresses are the other server's."""
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_two_servers_back_to_back(bed: NarKernelBed, offload: bool) -> None:
+    bed.start(servers=(SOHO, FIREWALL), offload=offload)
+    bed.forget()
+    try:
+        guest = NarMapping(
+            "firewall",
+            NarTuple(NarProtocol.TCP, NA, 20_001, XA, 23),
+            YB,
+            Delivery.IP_IP,
+        )
+        served = NarMapping(
+            "firewall", NarTuple(NarProtocol.UDP, NA, 20_002), YB2, Delivery.TRANSLATED
+        )
+        bed.set(lease(NarProtocol.TCP, 20_001, remote=YB, remote_port=80), guest, served)
+        bed.send(OUTSIDE, tcp(YB, 80, NB, 20_001))
+        bed.tunnelled(forwarded(tcp(YB, 80, NB, 20_001)))
+        bed.send(CLIENTS, wrap(XA, NA, tcp(NB, 20_001, YB, 80)))
+        bed.arrives(bed.y, forwarded(tcp(NB, 20_001, YB, 80)))
+        bed.send(OUTSIDE, wrap(YB, NB, tcp(NA, 20_001, XA, 23)))
+        bed.arrives(bed.x, forwarded(tcp(NA, 20_001, XA, 23)))
+        answer = forwarded(tcp(XA, 23, NA, 20_001))
+        bed.send(CLIENTS, tcp(XA, 23, NA, 20_001))
+
+        def tunnelled(packet: Packet) -> bool:
+            return packet.protocol == 4 and packet.inner == answer
+
+        outer = bed.wait(bed.y, tunnelled, "the answer in the guest's tunnel")
+        assert (outer.source, outer.destination) == (NB, YB)
+        bed.send(OUTSIDE, udp(YB2, 20_002, XA, 9))
+        bed.arrives(bed.x, forwarded(udp(NA, 20_002, XA, 9)))
+        bed.send(CLIENTS, udp(XA, 9, NA, 20_002))
+        bed.arrives(bed.y, forwarded(udp(XA, 9, YB2, 20_002)))
+        # What one server's client has, it has on its own side alone.
+        before = bed.counters()
+        bed.send(CLIENTS, wrap(YB, NB, tcp(NA, 20_001, XA, 23, b"wrong side")))
+        bed.send(OUTSIDE, wrap(YB, NB, tcp(NB, 20_001, YB, 80, b"wrong source")))
+        bed.send(OUTSIDE, wrap(YB, NB, tcp(NA, 20_001, XA, 23, b"last")))
+        bed.arrives(bed.x, forwarded(tcp(NA, 20_001, XA, 23, b"last")))
+        if offload:
+            assert bed.counted("spoofed", before) == 1
+        assert not any(b"wrong s" in one.octets for one in bed.x.packets() if one.protocol == 6)
+    finally:
+        bed.stop()
 
 
 def test_by_the_queue_all_the_same(bed: NarKernelBed) -> None:

@@ -182,5 +182,14 @@ def test_sessions_survive_a_restart_and_vanish_with_their_client(bed: NarKernelB
         links = inside(SERVER, "ip", "-br", "link")
         assert links.count("nar-l2tp-") == 1
         assert links.count("nar-l2tp-00012d") == 1
+        # The other one comes back later, as it was: it is made anew.
+        bed.open_l2tp(SECOND)
+        bed.set(lease(P.UDP, 20_002, Delivery.L2TP, peer=YB, client=XA2))
+        other = Client(SECOND, "two")
+        try:
+            bed.send(OUTSIDE, udp(YB, 9, NB, 20_002))
+            bed.arrives(other.capture, forwarded(udp(YB, 9, NB, 20_002)))
+        finally:
+            other.close()
     finally:
         client.close()

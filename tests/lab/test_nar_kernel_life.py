@@ -38,9 +38,10 @@ from nar_kernel_bed import (
 )
 
 from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
-from gateway.dataplane.kernel.nar import ruleset
+from gateway.dataplane.kernel.nar import missing, ruleset
 from gateway.dataplane.kernel.nar.dataplane import KernelNar
 from gateway.dataplane.kernel.netlink import NetlinkSocket
+from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
 from gateway.dataplane.nar import NarSettings
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol
 
@@ -505,3 +506,21 @@ def test_the_ruleset_is_loaded_again_when_it_is_another(
     bed.set(KEPT[0])
     bed.send(OUTSIDE, udp(YB, 1, NB, 20_001))
     bed.tunnelled(forwarded(udp(YB, 1, NB, 20_001)))
+
+
+def test_what_the_kernel_lacks_is_named(bed: NarKernelBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    with entered(SERVER):
+        assert missing.missing() == []
+    before = picture()
+
+    def refuse(text: str) -> str:
+        if "queue num" in text:
+            raise RulesetRefusedError("Error: Could not process rule: No such file or directory")
+        return run_nft(text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ruleset, "run_nft", refuse)
+        patched.setattr(missing, "run_nft", refuse)
+        with pytest.raises(DataplaneUnavailableError, match="lacks NFQUEUE"):
+            bed.start()
+    assert picture() == before

@@ -59,6 +59,7 @@ class KernelNar:
         self._refused: dict[NarTuple, str] = {}
         self._living: set[elements.Element] = set()
         self._constant: elements.Elements = {}
+        self._alive_refused = 0
         self._started = False
 
     def start(self) -> None:
@@ -221,6 +222,8 @@ class KernelNar:
             changes.append(ElementChange(*element, timeout_ms=timeout_ms))
         if sets.apply(changes) is None:
             self._living = wanted
+        else:
+            self._alive_refused += 1
 
     # -- commit --------------------------------------------------------------------------------
 
@@ -276,6 +279,7 @@ class KernelNar:
             **self._foundation.counters(),
             **{f"slow_path_{name}": count for name, count in self._slow_path.counters.items()},
             "queue_overruns": self._queue.overruns,
+            "alive_refused": self._alive_refused,
         }
 
     def close(self, *, keep: bool) -> None:

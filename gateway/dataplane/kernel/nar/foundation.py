@@ -13,8 +13,10 @@ from gateway.dataplane.kernel.mobility.sysctls import Sysctls
 from gateway.dataplane.kernel.nar import constants, elements, ports, routes, ruleset
 from gateway.dataplane.kernel.nar.devices import GRE_OCTETS, LOOPBACK, NarDevices
 from gateway.dataplane.kernel.nar.l2tp import L2tpDevices
+from gateway.dataplane.kernel.nar.missing import missing
 from gateway.dataplane.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket
 from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4, SetElements
+from gateway.dataplane.kernel.ruleset import RulesetRefusedError
 from gateway.dataplane.nar import NarSettings
 
 
@@ -59,7 +61,7 @@ class Foundation:
             ruleset.update(settings)
         else:
             self._reserved_before = ports.read_reserved()
-            ruleset.load(settings, self._reserved_before)
+            self._load(settings)
             self._owned = True
         self._devices.make(settings.mtu)
         self._apply(settings)
@@ -76,6 +78,16 @@ class Foundation:
             ),
         ]
         self.route.check("rules", constant, errno.EEXIST)
+
+    def _load(self, settings: NarSettings) -> None:
+        try:
+            ruleset.load(settings, self._reserved_before)
+        except RulesetRefusedError as error:
+            lacking = missing()
+            if not lacking:
+                raise
+            text = f"nftables of this kernel lacks {', '.join(lacking)}"
+            raise OSError(errno.EOPNOTSUPP, text) from error
 
     def _read(self) -> None:
         for name in elements.ALL_SETS:
@@ -141,7 +153,10 @@ class Foundation:
         return index
 
     def forget_unused(self, tunnels: set[int], aliases: set[IPv4Address]) -> None:
-        """Clear L2TP tunnels and routes of an earlier process that nobody wants."""
+        """Clear L2TP tunnels and routes of an earlier process that nobody wants.
+
+        What cannot be cleared stays: without elements nothing comes that way.
+        """
         with contextlib.suppress(OSError):
             self.l2tp.delete_unused(tunnels)
         kept = {IPv4Network(alias) for alias in aliases}
@@ -150,7 +165,7 @@ class Foundation:
             for (table, network), message in routes.old_routes(self.route).items()
             if table == constants.L2TP_TABLE and network not in kept
         ]
-        self.route.check("clearing routes", old, errno.ESRCH)
+        self.route.transact(old)
 
     def counters(self) -> dict[str, int]:
         """Packets by the ruleset's comments."""

@@ -206,9 +206,12 @@ class L2tpDevices:
             return
         for number in [number for number, _ in self._read() if number not in wanted]:
             self.delete(number)
+        self._found = {}
 
     def delete(self, tunnel_id: int) -> None:
         """Close a tunnel with its session; it may be gone. Raises OSError."""
+        if self._found:
+            self._found.pop(tunnel_id, None)
         body = attribute(_CONN_ID, _U32.pack(tunnel_id))
         self._socket.check(
             "closing an L2TP tunnel", [self._request(_TUNNEL_DELETE, body)], errno.ENODEV
