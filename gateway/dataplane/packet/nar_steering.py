@@ -148,7 +148,7 @@ class NarSteering:
             for with_port in (False, True):
                 out_mark = self._numbers.out_mark(address, with_port=with_port)
                 self._out_marks[address.packed, with_port] = out_mark
-        check(mapping.tuple)
+        check(mapping)
         self.remove_mapping(mapping.tuple)
         entry = self.tables.set(mapping, local)
         entry.mark = mark

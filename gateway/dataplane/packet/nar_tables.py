@@ -210,7 +210,7 @@ class NarTables:
 
         Raises :class:`ValueError` for a tuple that section 2.6 has not.
         """
-        check(mapping.tuple)
+        check(mapping)
         before = self.entries.get(mapping.tuple)
         if before is not None:
             if before.mapping == mapping and before.end.local == local:
@@ -265,9 +265,12 @@ def _remotes_inside(entry: Entry) -> tuple[bytes, ...]:
     return (entry.remote,)
 
 
-def check(key: NarTuple) -> None:
-    """Raises :class:`ValueError` for a tuple that section 2.6 has not."""
+def check(mapping: NarMapping) -> None:
+    """Raises :class:`ValueError` for a tuple that section 2.6 has not, and for a port too high."""
+    key = mapping.tuple
     protocol = key.protocol
+    if not 0 <= mapping.client_port < 1 << 16:
+        raise ValueError(f"client's port {mapping.client_port}: 0 to 65535")
     if protocol is NarProtocol.TCP:
         right = key.remote_port is None or key.remote is not None
     elif protocol is NarProtocol.UDP:

@@ -289,6 +289,14 @@ def test_tuples_that_the_draft_has_not(key: NarTuple) -> None:
     assert contents(tables) == contents(NarTables())
 
 
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none(port: int) -> None:
+    tables = NarTables()
+    with pytest.raises(ValueError, match="0 to 65535"):
+        tables.set(mapping(bed.TCP_ANY, Delivery.TRANSLATED, client_port=port), bed.packed(bed.NA))
+    assert contents(tables) == contents(NarTables())
+
+
 def test_replacing_a_mapping_moves_it() -> None:
     tables = NarTables()
     tables.set(mapping(bed.UDP_ANY), bed.packed(bed.NA))
