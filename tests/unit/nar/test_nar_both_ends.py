@@ -296,6 +296,8 @@ def test_too_late() -> None:
 def test_the_draft_alone_gets_the_same_back_in_the_grace_period() -> None:
     one = joined(replace(NAR, leases=False))
     tickets = [
+        one.client.lease_tcp(YB, 80),
+        one.client.lease_tcp(YB, 80),
         one.client.lease_tcp_server(20_050),
         one.client.lease_udp(20_060),
         one.client.lease_icmp(0xC00C),
