@@ -99,9 +99,13 @@ def test_a_restart_keeps_reserved_ports_of_others(bed: NarKernelBed) -> None:
     bed.start()
     with entered(SERVER):
         assert RESERVED.read_text("ascii").strip() == "8080,20000-29999"
+        # Somebody reserves another one meanwhile.
+        RESERVED.write_text("8080,9090,20000-29999\n", "ascii")
+        bed.running.reconfigure(replace(SETTINGS, servers=(replace(SOHO, ports=()),)))
+        assert RESERVED.read_text("ascii").strip() == "8080,9090"
     bed.stop()
     with entered(SERVER):
-        assert RESERVED.read_text("ascii").strip() == "8080"
+        assert RESERVED.read_text("ascii").strip() == "8080,9090"
         RESERVED.write_text("\n", "ascii")
 
 

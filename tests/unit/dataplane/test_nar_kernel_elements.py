@@ -233,6 +233,16 @@ def test_reserved_ports_are_merged() -> None:
     assert ports.merged(given_ranges) == [range(10, 25), range(30, 50)]
 
 
+def test_ports_of_others_are_told_from_ours() -> None:
+    now = [range(10, 20), range(30, 41)]
+    assert ports.without(now, [range(12, 15), range(30, 40)]) == [
+        range(10, 12),
+        range(15, 20),
+        range(40, 41),
+    ]
+    assert ports.without(now, now) == []
+
+
 def test_rules_of_settings_name_every_network_once() -> None:
     server = replace(
         SOHO,

@@ -28,6 +28,7 @@ class Foundation:
         self._sysctls = Sysctls()
         self._owned = self._adopted = False
         self._reserved_before: list[range] = []
+        self._reserved: list[range] = []
         self.found: elements.Elements = {}
         """What an earlier process left in the sets."""
         self.links: set[elements.Element] = set()
@@ -105,8 +106,7 @@ class Foundation:
             self._sysctls.receiving(device)
         if settings.forwarding:
             self._sysctls.forwarding()
-        leased = [one for server in settings.servers for one in server.ports]
-        ports.write_reserved([*self._reserved_before, *leased])
+        self._reserve([one for server in settings.servers for one in server.ports])
         device_of = self._devices.indexes
         everything = routes.EVERYTHING
         self.route.check(
@@ -130,6 +130,17 @@ class Foundation:
             ],
             errno.EEXIST,
         )
+
+    def _reserve(self, leased: list[range]) -> None:
+        """Keep these ports from sockets of the box, beside those that others reserve."""
+        self._hear_others()
+        self._reserved = [*self._reserved_before, *leased]
+        ports.write_reserved(self._reserved)
+
+    def _hear_others(self) -> None:
+        """What others reserved since is theirs, and stays."""
+        if self._reserved:
+            self._reserved_before += ports.without(ports.read_reserved(), self._reserved)
 
     def reconfigure(self, settings: NarSettings) -> None:
         """Use another MTU, other ports and networks. Raises OSError."""
@@ -187,6 +198,7 @@ class Foundation:
             with contextlib.suppress(OSError):
                 self._devices.delete()
             with contextlib.suppress(OSError):
+                self._hear_others()
                 ports.write_reserved(self._reserved_before)
             self._sysctls.restore()
         self._netfilter.close()

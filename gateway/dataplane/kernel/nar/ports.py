@@ -30,6 +30,13 @@ def merged(ranges: Iterable[range]) -> list[range]:
     return found
 
 
+def without(ranges: Iterable[range], others: Iterable[range]) -> list[range]:
+    """What is in ``ranges`` and not in ``others``."""
+    left = {number for one in ranges for number in one}
+    left.difference_update(*others)
+    return merged(range(number, number + 1) for number in left)
+
+
 def read_reserved() -> list[range]:
     """Ports that the kernel takes for no socket by itself."""
     found = []
