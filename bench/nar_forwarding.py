@@ -3,7 +3,8 @@
 - Translated: against the same box that only forwards.
 - End-to-end over IP-in-IP: against the same box that only forwards, with a plain IP-in-IP tunnel to
   the client.
-- Each with 16 mappings (connections that are over keep their ports a while) and with 10,000, against each other too.
+- Each with 16 mappings (connections that are over keep their ports a while) and with 10,000, and
+  against each other.
 - The same with `offload = false`: every packet through user space. No bar.
 
 Each subject has namespaces of its own; they take turns, see `bench.turns`.
