@@ -7,7 +7,6 @@ so a thousand leases per second cost few commits.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address
 from typing import Final, Protocol
 
 from gateway.appliance.nar.audit import Audit
@@ -188,9 +187,10 @@ class NarService:
 
     def _hold(self, mapping: NarMapping) -> None:
         key = mapping.tuple
-        if key not in self.held and key.protocol in _SPI_PROTOCOLS:
-            self._spis[key.value] += 1
+        before = len(self.held)
         self.held[key] = mapping
+        if len(self.held) != before and key.protocol in _SPI_PROTOCOLS:
+            self._spis[key.value] += 1
 
     def _release(self, key: NarTuple) -> None:
         if self.held.pop(key, None) is not None and key.protocol in _SPI_PROTOCOLS:
@@ -222,6 +222,8 @@ class NarService:
     def set_foreign(self, mapping: NarMapping) -> str | None:
         """Deliver without a lease; or why not."""
         key = mapping.tuple
+        if not key.protocol.is_tunnel:
+            return f"{key} is no tunnel: a foreign agent delivers nothing else"
         holder = self.held.get(key)
         if holder is not None:
             return f"{key} is leased to {holder.client}"
@@ -248,11 +250,8 @@ class NarService:
 
     def has_visitor(self, key: NarTuple) -> bool:
         """Whether a mobile node has tunnels of this tuple, which no client can have then."""
-        return key in self.foreign or self.visiting(key)
-
-    def foreign_taken(self, address: IPv4Address) -> int:
-        """How many mobile nodes use this address."""
-        return sum(key.address == address for key in self.foreign)
+        # Only tunnels may have one: everybody else's tuple is not even looked for.
+        return key.protocol.is_tunnel and (key in self.foreign or self.visiting(key))
 
     # -- the rest of the world ---------------------------------------------------------------
 

@@ -273,6 +273,7 @@ def test_mobile_nodes_without_negotiation_never_collide_with_leases(tmp_path: Pa
             made = NarMapping("soho", key, CLIENT, Delivery.TRANSLATED)
             elsewhere = replace(made, tuple=replace(key, address=NEW))
             assert world.nar.set_foreign_mapping(elsewhere) == f"no NAR server lends {NEW}"
+            assert "is no tunnel" in str(world.nar.set_foreign_mapping(mapping(20010)))
             assert world.nar.set_foreign_mapping(made) is None
             assert world.nar.set_foreign_mapping(made) is None
             other = replace(made, client=IPv4Address("10.0.0.9"))
