@@ -117,4 +117,4 @@ def test_silent_name_servers_cost_a_deadline_and_no_more_threads(
 def test_the_c_library_answers() -> None:
     assert look_up("127.0.0.1", False) == [ip_address("127.0.0.1")]
     with pytest.raises(socket.gaierror):
-        look_up("no-such-name.invalid", False)
+        look_up("::1", False)
