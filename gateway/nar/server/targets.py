@@ -30,19 +30,38 @@ _WRAPPED: Final = (
     (IPv6Network("2002::/16"), 80),
 )
 
+MAX_KNOWN: Final = 1024
+"""Targets whose answer is remembered."""
+
 
 class Forbidden:
     """What one server's clients never reach through it."""
 
-    __slots__ = ("_networks", "_own")
+    __slots__ = ("_known", "_networks", "_own")
 
     def __init__(self, policy: NarServerPolicy) -> None:
         self._networks = policy.forbidden
         self._own: frozenset[IpAddress] = frozenset((policy.tunnel_address, *policy.addresses))
+        self._known: dict[IPv4Address, str | None] = {}
+        """What was found out lately: the same peers are asked for again and again.
+
+        Of IPv4 only, where the answer depends on nothing but the policy."""
 
     def why(self, target: IpAddress, also_own: Iterable[IpAddress] = ()) -> str | None:
         """Why this host is no target, None when it may be one."""
-        if target in self._own or target in also_own:
+        if target in also_own:
+            return "is the gateway itself"
+        if isinstance(target, IPv6Address):
+            return self._why(target, also_own)
+        if target in self._known:
+            return self._known[target]
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        found = self._known[target] = self._why(target, ())
+        return found
+
+    def _why(self, target: IpAddress, also_own: Iterable[IpAddress]) -> str | None:
+        if target in self._own:
             return "is the gateway itself"
         for network, name in _NEVER:
             if network.version == target.version and target in network:

@@ -46,18 +46,20 @@ class Values:
         "_bases",
         "_holders",
         "_never",
-        "_ranges",
         "_resting",
         "_size",
+        "_spans",
         "_states",
         "_taken",
     )
 
     def __init__(self, ranges: Iterable[range], never: Collection[int]) -> None:
-        self._ranges = _disjoint(ranges)
+        self._spans: list[tuple[int, int, int]] = []
+        """Ranges in order: first value, the one after the last, and the place of the first."""
         self._bases: list[int] = []
         self._size = 0
-        for one in self._ranges:
+        for one in _disjoint(ranges):
+            self._spans.append((one.start, one.stop, self._size))
             self._bases.append(self._size)
             self._size += len(one)
         self._never = never
@@ -234,14 +236,14 @@ class Values:
             states[place] = _FREE
 
     def _place(self, value: int) -> int | None:
-        for one, base in zip(self._ranges, self._bases, strict=True):
-            if one.start <= value < one.stop:
-                return base + value - one.start
+        for start, stop, base in self._spans:
+            if start <= value < stop:
+                return base + value - start
         return None
 
     def _value(self, place: int) -> int:
-        at = bisect_right(self._bases, place) - 1
-        return self._ranges[at].start + place - self._bases[at]
+        start, _, base = self._spans[bisect_right(self._bases, place) - 1]
+        return start + place - base
 
 
 def _disjoint(ranges: Iterable[range]) -> list[range]:

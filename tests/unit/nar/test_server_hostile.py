@@ -25,6 +25,7 @@ from gateway.nar.codec.associate import IcmpAssociate, TunnelReply
 from gateway.nar.codec.numbers import NarFlag, Reply
 from gateway.nar.codec.request import SocksReply
 from gateway.nar.policy import OWN_PORTS
+from gateway.nar.server.targets import Forbidden
 
 OK, NO, FAILED = Reply.SUCCEEDED, Reply.NOT_ALLOWED, Reply.GENERAL_FAILURE
 TYPE = Reply.ADDRESS_TYPE_NOT_SUPPORTED
@@ -457,3 +458,13 @@ def test_replies_to_nar_commands_have_their_full_length() -> None:
     key = NarTuple(NarProtocol.ESP, NB, 7)
     assert client.release(key).reply is NO
     assert client.collect() == [], "nothing is left over"
+
+
+def test_h76_what_was_found_out_for_one_connection_is_not_said_of_another() -> None:
+    """The address that a client reached us at is ours, whether the policy knows it or not."""
+    forbidden = Forbidden(POLICY)
+    ours = IPv4Address("203.0.113.9")
+    for target in (ours, IPv6Address("::ffff:203.0.113.9")):
+        for _ in range(2):
+            assert forbidden.why(target) is None
+            assert "the gateway itself" in str(forbidden.why(target, (ours,)))
