@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from dataplane_bed import entered, inside, run
-from mobility_kernel_bed import Capture
+from mobility_kernel_bed import Capture, ip
 from nar_kernel_bed import (
     CLIENTS,
     CN,
@@ -133,6 +133,30 @@ def test_long_packets_are_answered(bed: NarKernelBed) -> None:
         error = bed.wait(bed.y, lambda one: one.octets[20:22] == b"\x03\x04", "an error")
         assert int.from_bytes(error.octets[26:28], "big") == 1438
         assert error.transport_is_right
+    finally:
+        client.close()
+
+
+def test_fragments_of_any_size(bed: NarKernelBed) -> None:
+    bed.open_l2tp(FIRST)
+    client = Client(FIRST, "one")
+    try:
+        bed.set(lease(P.UDP, 20_001, Delivery.L2TP, peer=YB))
+        whole = udp(YB, 9, NB, 20_001, bytes(range(256)) * 19)
+        for size in (1480, 576):
+            pieces = range(0, len(whole) - 20, size)
+            for at in pieces:
+                more = 0x2000 if at + size < len(whole) - 20 else 0
+                part = whole[20 + at : 20 + at + size]
+                bed.send(OUTSIDE, ip(YB, NB, 17, part, fragment=more | at // 8))
+            found: dict[int, bytes] = {}
+            while sum(map(len, found.values())) < len(whole) - 20:
+                piece = bed.wait(client.capture, lambda one: one.is_fragment, "a fragment")
+                client.capture.frames.pop(0)
+                found[int.from_bytes(piece.octets[6:8], "big") & 0x1FFF] = piece.inner
+            assert b"".join(found[at] for at in sorted(found)) == whole[20:]
+            client.capture.read()
+            client.capture.frames.clear()
     finally:
         client.close()
 
