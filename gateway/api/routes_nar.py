@@ -43,7 +43,7 @@ At = Annotated[
 ]
 _NO_CLIENT = {404: "Nobody at this address has anything."}
 _NO_LEASE = {404: "There is no such lease."}
-_NO_AUDIT = {409: "Nothing is written down: there is no NAR server, or its audit is off."}
+_NO_AUDIT = {409: "Nothing can be read: no NAR server, its audit is off, or the disk is broken."}
 
 
 class Core(Protocol):

@@ -172,26 +172,30 @@ class NarQueries:
         kind = None if protocol is None else PROTOCOLS[protocol]
         number = None if value is None else _value(value)
         at_s = _time(request.text("at"))
-        rows = await audit.find(
-            server=server,
-            address=address,
-            protocol=kind,
-            value=number,
-            at_s=at_s,
-            user=user,
-            client=client,
-            before=_before(cursor),
-            limit=limit + 1,
-        )
-        total = await audit.count(
-            server=server,
-            address=address,
-            protocol=kind,
-            value=number,
-            at_s=at_s,
-            user=user,
-            client=client,
-        )
+        try:
+            rows = await audit.find(
+                server=server,
+                address=address,
+                protocol=kind,
+                value=number,
+                at_s=at_s,
+                user=user,
+                client=client,
+                before=_before(cursor),
+                limit=limit + 1,
+            )
+            total = await audit.count(
+                server=server,
+                address=address,
+                protocol=kind,
+                value=number,
+                at_s=at_s,
+                user=user,
+                client=client,
+            )
+        except OSError as error:
+            why = f"the audit cannot be read: {error.strerror or error}"
+            raise ControlError(ErrorCode.REFUSED, why) from error
         shown = rows[:limit]
         following = audit_cursor(shown[-1].id) if len(rows) > limit else None
         items = [audit_view(row) for row in shown]

@@ -417,6 +417,20 @@ def test_the_audit_comes_in_pages(nar: Nar) -> None:
     assert seen == [f"{number:016x}" for number in range(7, 0, -1)]
 
 
+def test_an_audit_that_cannot_be_read_is_a_refusal(nar: Nar) -> None:
+    class Broken(FakeAudit):
+        async def find(self, **given: Any) -> Sequence[Row]:
+            del given
+            raise OSError(5, "disk I/O error")
+
+    nar.audit = Broken([])
+    error = refused(nar, "nar-audit")
+    assert (error.code, error.message) == (
+        ErrorCode.REFUSED,
+        "the audit cannot be read: disk I/O error",
+    )
+
+
 @pytest.mark.parametrize("cursor", ["_", "ffffffffffffffffffff"])
 def test_a_cursor_that_is_none(nar: Nar, cursor: str) -> None:
     nar.audit = FakeAudit([])
