@@ -152,11 +152,23 @@ def test_fragments_of_any_size(bed: NarKernelBed) -> None:
             found: dict[int, bytes] = {}
             while sum(map(len, found.values())) < len(whole) - 20:
                 piece = bed.wait(client.capture, lambda one: one.is_fragment, "a fragment")
-                client.capture.frames.pop(0)
+                frames = client.capture.frames
+                frames.remove(next(one for one in frames if one[:28] == piece.octets[:28]))
                 found[int.from_bytes(piece.octets[6:8], "big") & 0x1FFF] = piece.inner
             assert b"".join(found[at] for at in sorted(found)) == whole[20:]
             client.capture.read()
             client.capture.frames.clear()
+        back = udp(NB, 20_001, YB, 9, bytes(range(256)) * 19)
+        for at in range(0, len(back) - 20, 1416):
+            more = 0x2000 if at + 1416 < len(back) - 20 else 0
+            part = back[20 + at : 20 + at + 1416]
+            client.send(ip(NB, YB, 17, part, fragment=more | at // 8))
+        found = {}
+        while sum(map(len, found.values())) < len(back) - 20:
+            piece = bed.wait(bed.y, lambda one: one.source == NB and one.is_fragment, "a fragment")
+            bed.y.frames.remove(next(f for f in bed.y.frames if f[:28] == piece.octets[:28]))
+            found[int.from_bytes(piece.octets[6:8], "big") & 0x1FFF] = piece.inner
+        assert b"".join(found[at] for at in sorted(found)) == back[20:]
     finally:
         client.close()
 
