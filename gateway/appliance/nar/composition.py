@@ -214,7 +214,9 @@ class Nar:
         for one in plan.servers:
             fleet.begin(one, now)
         self._service.flush(now, before_commit=self._dataplane.adopt)
-        self._store.start(self._service.held, [one.policy.name for one in plan.servers])
+        names = [one.policy.name for one in plan.servers]
+        waiting = [name for name in names if name not in fleet.running]
+        self._store.start(self._service.held, names, waiting)
         self._started = True
         self._alive()
         self._sweep()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from gateway.appliance.nar.listener import Listener, NarListenError
 from gateway.appliance.nar.plan import NarServerPlan
@@ -98,7 +97,10 @@ class Fleet:
         running.engine.reconfigure(wanted.policy, now)
 
     def end(self, name: str, now: float) -> None:
-        """The configuration names it no more: nobody may anything, and it is gone."""
+        """The configuration names it no more: nobody may anything, and it is gone.
+
+        Without rules the engine ends every lease and every client that was let in.
+        """
         listener = self.listeners.pop(name, None)
         if listener is not None:
             listener.close()
@@ -106,8 +108,6 @@ class Fleet:
         if running is None:
             return
         running.engine.reconfigure(replace(running.policy, rules=(), trusted=()), now)
-        for client in {str(one.get("client")) for one in running.engine.clients()}:
-            running.engine.end_client(IPv4Address(client), now, "the server is gone")
         self._flush(now)
         running.stop("the server is gone")
         self._flush(now)

@@ -158,17 +158,26 @@ class Ledger:
 
         self._together(work)
 
-    def settle(self, held: Iterable[NarTuple], servers: Sequence[str], now_s: float) -> int:
+    def settle(
+        self,
+        held: Iterable[NarTuple],
+        servers: Sequence[str],
+        now_s: float,
+        waiting: Sequence[str] = (),
+    ) -> int:
         """After a restart: leases that nobody holds any more ended somewhere before now.
 
-        Sessions of servers that there are no more go.
+        Sessions of servers that there are no more go. Servers that are ``waiting`` say later what
+        became of theirs.
         """
         known = {_key(one) for one in held}
         rows = self._db.execute(
-            "SELECT id, protocol, value, address, remote, remote_port FROM lease"
+            "SELECT id, server, protocol, value, address, remote, remote_port FROM lease"
             " WHERE closed_s IS NULL"
         )
-        lost = [(now_s, row[0]) for row in rows if tuple(row[1:]) not in known]
+        lost = [
+            (now_s, row[0]) for row in rows if row[1] not in waiting and tuple(row[2:]) not in known
+        ]
         end = "UPDATE lease SET closed_s = ?, reason = 'not taken up after a restart' WHERE id = ?"
         known_servers = ", ".join("?" * len(servers))
         forget = f"DELETE FROM session WHERE server NOT IN ({known_servers})"  # noqa: S608

@@ -73,15 +73,18 @@ class NarStore:
         self.counters["restored"] = sum(map(len, found.values()))
         return found
 
-    def start(self, held: Iterable[NarTuple], servers: Sequence[str]) -> None:
+    def start(
+        self, held: Iterable[NarTuple], servers: Sequence[str], waiting: Sequence[str] = ()
+    ) -> None:
         """Write from now on; sessions of other servers than these are forgotten.
 
-        ``held`` is what is leased after the restart, before anybody else asks for anything.
+        ``held`` is what is leased after the restart, before anybody else asks for anything. Those
+        of ``servers`` that are ``waiting`` for an address take their leases up later.
 
         Waits for the disk, as :meth:`open` does.
         """
         try:
-            self._opened().settle(held, servers, self._wall_clock())
+            self._opened().settle(held, servers, self._wall_clock(), waiting)
         except _FAILURES as error:
             self._failed(error)
         self._writer = asyncio.get_running_loop().create_task(self._run())

@@ -15,8 +15,8 @@ from gateway.nar.outputs import (
     RemoveMapping,
     SetMapping,
 )
-from gateway.nar.policy import NarServerPolicy
-from gateway.nar.server.authorization import find_rule
+from gateway.nar.policy import NarRule, NarServerPolicy
+from gateway.nar.server.authorization import Refused, find_rule, permit_target
 from gateway.nar.server.connections import Connection, State
 from gateway.nar.server.core import Core
 from gateway.nar.server.granting import (
@@ -163,13 +163,31 @@ def _review(core: Core, lease: Lease) -> None:
 
 
 def _review_connection(core: Core, connection: Connection) -> None:
-    """A connection whose client is not let in any more, or whose address is gone, ends."""
+    """A connection ends that would not come to where it is any more."""
     owner = connection.owner
     if owner is None:
         return
     policy = core.policy
     rule = find_rule(policy, owner.user, connection.groups, connection.client.address)
     connection.rule = rule
-    lost_address = connection.state is State.NAR and connection.address not in policy.addresses
-    if rule is None or lost_address:
+    if rule is None or not _may_go_on(core, connection, rule):
         leave(core, connection)
+
+
+def _may_go_on(core: Core, connection: Connection, rule: NarRule) -> bool:
+    """Whether it could still come to where it is: commands in NAR mode look at nothing of this."""
+    if connection.state in (State.PROXYING, State.RELAYING):
+        return rule.proxy
+    if connection.state is not State.NAR:
+        return True
+    policy, delivery = core.policy, connection.delivery
+    if connection.address not in policy.addresses:
+        return False
+    if delivery is not policy.impose and delivery not in rule.deliveries:
+        return False
+    if connection.target is not None:
+        try:
+            permit_target(rule, core.forbidden, connection.target, (connection.local.address,))
+        except Refused:
+            return False
+    return True

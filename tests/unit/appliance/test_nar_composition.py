@@ -418,7 +418,6 @@ def test_reload_ports_policies_and_servers(tmp_path: Path) -> None:
             await world.nar.reload(world.planner)
             assert await reader.read() == b""
             assert gone.called("reconfigure")[-1][1].rules == ()
-            assert gone.called("end_client") == [("end_client", CLIENT)]
             assert set(world.nar.servers) == {"fire"}
             assert listener.listening == []
             writer.close()

@@ -200,6 +200,23 @@ def test_leases_that_ended_while_nobody_looked_are_closed(tmp_path: Path) -> Non
     run(main())
 
 
+def test_leases_of_a_server_that_waits_for_its_address_stay_open(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Bench(tmp_path) as bench:
+            bench.store.note(opened(20010, 100.0))
+        bench = Bench(tmp_path)
+        bench.store.open()
+        bench.store.start((), SERVERS, ["soho"])
+        (row,) = await bench.audit.find()
+        assert row.closed_s is None
+        bench.store.note(closed(20010, 2100.0))
+        (row,) = await bench.audit.find()
+        assert (row.closed_s, row.reason) == (2100.0, "released")
+        await bench.store.stop()
+
+    run(main())
+
+
 def test_the_oldest_rows_go_but_not_those_still_held(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / FILE_NAME)
     ledger.write({}, [opened(19_999, 1.0)])

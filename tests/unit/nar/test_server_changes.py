@@ -20,9 +20,11 @@ from nar_server_world import (
     World,
 )
 
+from gateway.domain.endpoint import Endpoint
 from gateway.domain.nar import Delivery, NarProtocol, NarTuple
 from gateway.domain.wire import WireError
-from gateway.nar.codec.numbers import NarFlag, Notice, Reply
+from gateway.nar.codec.numbers import NarFlag, Notice, Reply, SocksCommand
+from gateway.nar.codec.request import SocksRequest
 from gateway.nar.outputs import Send
 from gateway.nar.server.records import LeaseRecord, SessionRecord, read
 
@@ -377,3 +379,37 @@ def test_a_restart_with_two_leases_of_one_port_inside() -> None:
     (mapping,) = world.table.values()
     assert mapping.client_port == 80
     assert "uses that port for another lease" in world.closed[-1].reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"forbidden": (ip_network(f"{YB}/32"),)},
+        {"rules": (replace(RULE, remotes=(ip_network(f"{YB2}/32"),)),)},
+        {"rules": (replace(RULE, deliveries=frozenset({Delivery.GRE})),)},
+    ],
+)
+def test_reconfigure_leaves_no_mode_that_is_not_allowed(change: dict[str, object]) -> None:
+    world = World()
+    client = world.client(flags=LEASES, target=YB)
+    world.server.reconfigure(replace(POLICY, **change), world.now)
+    world.pump()
+    assert client.closed
+    assert not world.table
+
+
+def test_reconfigure_ends_relays_that_are_not_allowed() -> None:
+    world = World()
+    client = world.dial()
+    assert client is not None
+    client.login()
+    client.say(SocksRequest(SocksCommand.CONNECT, YB, 80).to_octets())
+    (order,) = world.proxied
+    world.server.proxy_opened(order.connection, Endpoint(NB, 9), world.now)
+    world.pump()
+    world.server.reconfigure(POLICY, world.now)
+    world.pump()
+    assert not client.closed
+    world.server.reconfigure(replace(POLICY, rules=(replace(RULE, proxy=False),)), world.now)
+    world.pump()
+    assert client.closed
