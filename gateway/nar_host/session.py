@@ -206,7 +206,6 @@ class NarSession:
         return self._mode
 
     # -- leases ----------------------------------------------------------------------------
-    #
     # All of them raise NarRefusedError when the server says no, NarUnavailableError when the
     # session is over, and NarHostError when this host cannot do its part.
 
