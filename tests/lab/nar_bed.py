@@ -116,7 +116,13 @@ class NarBed:
         box = self.boxes[host]
         known = len(box.events("started"))  # of earlier ones: they share a log
         box.start()
-        wait_until(lambda: len(box.events("started")) > known, 30, "it runs again")
+
+        def ready() -> bool:
+            if not box.running():
+                raise LabError(f"the gateway on {host} ended: {box.output()[-4000:]}")
+            return len(box.events("started")) > known
+
+        wait_until(ready, 60, "it to run again")
         return box
 
     def end(self, host: str) -> None:
