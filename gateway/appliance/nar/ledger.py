@@ -5,7 +5,7 @@ Everything here waits for the disk: call it in a thread, one call at a time.
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import groupby
@@ -139,6 +139,11 @@ class Ledger:
         for server, record in self._db.execute("SELECT server, record FROM session"):
             found.setdefault(str(server), []).append(bytes(record))
         return found
+
+    def session_keys(self) -> Iterator[tuple[str, str]]:
+        """Server and key of each record that is there."""
+        rows = self._db.execute("SELECT server, key FROM session")
+        return ((str(server), str(key)) for server, key in rows)
 
     # -- audit -----------------------------------------------------------------------------
 

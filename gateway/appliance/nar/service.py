@@ -132,7 +132,14 @@ class NarService:
         for server, output in outputs:
             if isinstance(output, _TO_DATAPLANE):
                 dirty = True
-                why = self._to_dataplane(server.name, output)
+                try:
+                    why = self._to_dataplane(server.name, output)
+                except Exception as error:  # noqa: BLE001 - the others' leases still have to go on
+                    self._fault(output, error)
+                    if isinstance(output, SetMapping):
+                        why = output.mapping.tuple, "internal fault"
+                    else:
+                        why = None
                 if why is not None:
                     refused.append((server, *why))
             else:

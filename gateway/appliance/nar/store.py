@@ -55,6 +55,11 @@ class NarStore:
         self._wall_clock = wall_clock
         self._ledger: Ledger | None = None
         self._sessions: SessionChanges = {}
+        self._writing: SessionChanges = {}
+        """What a thread is writing now."""
+        self._on_disk: set[int] = set()
+        """Hashes of the keys that are in the file: what was never written needs no removal, so a
+        broken disk does not make :attr:`_sessions` grow with every lease that came and went."""
         self._audit: deque[AuditRecord] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -66,10 +71,13 @@ class NarStore:
     def open(self) -> dict[str, list[bytes]]:
         """The sessions of every server. A file that cannot be read is set aside, never deleted."""
         try:
-            found = self._opened().sessions()
+            ledger = self._opened()
+            found = ledger.sessions()
+            self._on_disk = set(map(hash, ledger.session_keys()))
         except _FAILURES as error:
             self._set_aside(error)
             found = {}
+            self._on_disk = set()
         self.counters["restored"] = sum(map(len, found.values()))
         return found
 
@@ -106,8 +114,12 @@ class NarStore:
 
     def forget(self, server: str, key: str) -> None:
         """Remove soon."""
-        self._sessions[server, key] = None
-        self._wake.set()
+        name = (server, key)
+        if hash(name) in self._on_disk or name in self._writing:
+            self._sessions[name] = None
+            self._wake.set()
+        else:
+            self._sessions.pop(name, None)
 
     def note(self, record: AuditRecord) -> None:
         """Write a lease's begin or end down soon."""
@@ -182,16 +194,25 @@ class NarStore:
     async def _write_batch(self) -> bool:
         """Whether it worked."""
         sessions, self._sessions = self._sessions, {}
+        self._writing = sessions
         audit = list(islice(self._audit, BATCH))
         lost_before = self.counters["lost"]
         done, cancelled = await _in_thread(lambda: self._opened().write(sessions, audit))
+        self._writing = {}
         error = done.exception()
         if error is not None:
-            self._sessions = {**sessions, **self._sessions}
+            # What is to be removed and never was there is nothing any more.
+            self._sessions = {
+                name: record
+                for name, record in {**sessions, **self._sessions}.items()
+                if record is not None or hash(name) in self._on_disk
+            }
             self._failed(error)
             if cancelled:
                 raise asyncio.CancelledError
             return False
+        for name, record in sessions.items():
+            (self._on_disk.discard if record is None else self._on_disk.add)(hash(name))
         # What was pushed out meanwhile is not there any more.
         for _ in range(len(audit) - (self.counters["lost"] - lost_before)):
             self._audit.popleft()

@@ -507,3 +507,25 @@ def test_stopping_still_sends_what_waits(tmp_path: Path) -> None:
         writer.close()
 
     run(main())
+
+
+def test_a_fault_with_one_mapping_is_that_lease_s_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with World(tmp_path) as world:
+            set_mapping = world.dataplane.set_mapping
+
+            def faulty(made: NarMapping) -> None:
+                if made.tuple == tcp(20010):
+                    raise KeyError("no number")
+                set_mapping(made)
+
+            world.dataplane.set_mapping = faulty
+            world.soho.lease(20010)
+            world.soho.lease(20011)
+            world.nar.flush(now())
+            refused = [one[1:] for one in world.soho.called("mapping_refused")]
+            assert refused == [(tcp(20010), "internal fault")]
+            assert ("commit",) in world.dataplane.journal
+            assert len(world.named("internal_fault")) == 1
+
+    run(main())

@@ -351,3 +351,48 @@ def test_a_file_that_is_none_is_set_aside(tmp_path: Path) -> None:
         assert (tmp_path / "nar.unreadable").read_bytes().startswith(b"this is")
 
     run(main())
+
+
+def test_leases_that_come_and_go_while_the_disk_is_full_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "RETRY_S", 0.0)
+    monkeypatch.setattr(store_module, "WRITE_INTERVAL_S", 0.0)
+    disks = []
+
+    def make(file: Path) -> Any:
+        disks.append(FullDisk(Ledger(file)))
+        disks[-1].full = full
+        return disks[-1]
+
+    monkeypatch.setattr(store_module, "Ledger", make)
+
+    async def main() -> None:
+        nonlocal full
+        async with Bench(tmp_path) as bench:
+            bench.store.keep("soho", "old", b"x")
+            await until(lambda: bench.store.counters["written"] == 1)
+            full = disks[-1].full = True
+            bench.store.keep("soho", "first", b"x")
+            await until(lambda: bench.events)
+            for number in range(1000):
+                bench.store.keep("soho", str(number), b"x")
+                if number % 100 == 0:
+                    failures = bench.store.counters["failures"]
+                    await until(lambda before=failures: bench.store.counters["failures"] > before)
+                bench.store.forget("soho", str(number))
+            bench.store.forget("soho", "old")
+            failures = bench.store.counters["failures"]
+            await until(lambda: bench.store.counters["failures"] > failures + 1)
+            waiting = {**bench.store._writing, **bench.store._sessions}
+            assert waiting == {("soho", "first"): b"x", ("soho", "old"): None}
+            full = disks[-1].full = False
+        bench = Bench(tmp_path)
+        assert bench.store.open() == {"soho": [b"x"]}
+        bench.store.forget("soho", "first")
+        bench.store.start((), SERVERS)
+        await bench.store.stop()
+        assert Bench(tmp_path).store.open() == {}
+
+    full = False
+    run(main())
