@@ -16,16 +16,25 @@ PATIENCE: Final = 8
 """Refused owners for which a transaction is tried again; after that all of it is refused."""
 
 
+MAX_STALE: Final = 65_536
+"""Removals that are tried again; of more the oldest are given up."""
+
+
 class OwnedBatch(Generic[Owner]):
-    """Queued work. What an owner queues in one call is applied in one transaction."""
+    """Queued work. What an owner queues in one call is applied in one transaction.
+
+    Removals in a refused transaction are tried again with the next flush: what nobody holds any
+    more must not go on letting packets through.
+    """
 
     def __init__(self) -> None:
+        self._stale: dict[tuple[str, bytes], ElementChange] = {}
         self._elements: list[Owned[Owner]] = []
         self._requests: list[bytes] = []
         self._owners: list[tuple[Owner, str, tuple[int, ...]]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._elements or self._requests)
+        return bool(self._elements or self._requests or self._stale)
 
     def elements(self, owner: Owner, changes: Sequence[ElementChange]) -> None:
         """Queue changes of sets and maps, at most :data:`CHUNK`."""
@@ -40,8 +49,13 @@ class OwnedBatch(Generic[Owner]):
     def flush(self, sets: SetElements, route: NetlinkSocket) -> dict[Owner, str]:
         """Send everything; returns why an owner was refused."""
         refused: dict[Owner, str] = {}
+        if self._stale:
+            self._stale = _remove(sets, self._stale)
         for group in _groups(self._elements):
-            refused.update(_apply(sets, group))
+            lost = _apply(sets, group)
+            refused.update(lost)
+            for owner, changes in group:
+                self._follow(changes, refused=owner in lost)
         self._elements = []
         if self._requests:
             requests, self._requests = self._requests, []
@@ -51,6 +65,34 @@ class OwnedBatch(Generic[Owner]):
                 if refusal.errno not in ignore:
                     refused.setdefault(owner, f"kernel refused {what}: {refusal}")
         return refused
+
+    def _follow(self, changes: Sequence[ElementChange], *, refused: bool) -> None:
+        for change in changes:
+            element = change.name, change.key
+            if refused and not change.add:
+                self._stale[element] = change
+            elif not refused and change.add:
+                self._stale.pop(element, None)
+        while len(self._stale) > MAX_STALE:
+            del self._stale[next(iter(self._stale))]
+
+
+def _remove(
+    sets: SetElements, stale: dict[tuple[str, bytes], ElementChange]
+) -> dict[tuple[str, bytes], ElementChange]:
+    """Remove these; what is still refused. One that cannot be removed is in nobody's way."""
+    left = dict(stale)
+    changes = list(stale.values())
+    for start in range(0, len(changes), CHUNK):
+        part = changes[start : start + CHUNK]
+        refusal = sets.apply(part)
+        if refusal is not None and refusal.index >= 0:
+            part = [one for one in part if sets.apply([one]) is None]
+        elif refusal is not None:
+            continue
+        for one in part:
+            del left[one.name, one.key]
+    return left
 
 
 def _groups(queued: Sequence[Owned[Owner]]) -> Iterator[list[Owned[Owner]]]:
