@@ -42,8 +42,13 @@ PasswordFile = Annotated[
     ),
 ]
 TlsOption = Annotated[
-    bool,
-    typer.Option("--tls", help="Speak TLS; its name is verified.", rich_help_panel=_HOW),
+    bool | None,
+    typer.Option(
+        "--tls/--no-tls",
+        help="Speak TLS; its name is verified. --no-tls sends a password in the clear.",
+        show_default=False,
+        rich_help_panel=_HOW,
+    ),
 ]
 CaOption = Annotated[
     Path | None,
@@ -152,7 +157,7 @@ def lease(  # noqa: PLR0917 - one option each
     inner: InnerOption = None,
     user: UserOption = None,
     password_file: PasswordFile = None,
-    tls: TlsOption = False,
+    tls: TlsOption = None,
     ca: CaOption = None,
     translated: TranslatedOption = False,
     gre: GreOption = False,
@@ -214,7 +219,7 @@ def run(  # noqa: PLR0917 - one option each
     ] = None,
     user: UserOption = None,
     password_file: PasswordFile = None,
-    tls: TlsOption = False,
+    tls: TlsOption = None,
     ca: CaOption = None,
     gre: GreOption = False,
     l2tp: L2tpOption = False,

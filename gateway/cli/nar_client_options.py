@@ -31,7 +31,8 @@ class Access:
     server: str
     user: str | None
     password_file: Path | None
-    tls: bool
+    tls: bool | None
+    """None: not said, then there is none, and no password leaves either."""
     ca: Path | None
     translated: bool = False
     gre: bool = False
@@ -40,9 +41,13 @@ class Access:
     def name(self) -> ServerName:
         """Where it is. Raises :class:`WrongOptionError`."""
         try:
-            return ServerName.parse(self.server, tls=self.tls or self.ca is not None, ca=self.ca)
+            return ServerName.parse(self.server, tls=self._has_tls, ca=self.ca)
         except ValueError as error:
             raise WrongOptionError(f"--{error}") from None
+
+    @property
+    def _has_tls(self) -> bool:
+        return bool(self.tls) or self.ca is not None
 
     def delivery(self) -> Delivery:
         """What to ask for. Raises :class:`WrongOptionError`."""
@@ -66,6 +71,11 @@ class Access:
             if self.password_file is not None:
                 raise WrongOptionError("--password-file needs --user")
             return None
+        if self.tls is None and not self._has_tls:
+            raise WrongOptionError(
+                f"--user {self.user} without TLS: anybody on the way could read the password; add "
+                "--tls, or --no-tls where nobody listens"
+            )
         if self.password_file is not None:
             octets = _first_line(self.password_file)
         elif given is not None:

@@ -29,7 +29,7 @@ NB, Y, XA = IPv4Address("203.0.113.5"), IPv4Address("198.51.100.7"), IPv4Address
 
 def access(**keys: Any) -> Access:
     fixed: dict[str, Any] = {
-        "server": "nar.example", "user": None, "password_file": None, "tls": False, "ca": None,
+        "server": "nar.example", "user": None, "password_file": None, "tls": None, "ca": None,
     }  # fmt: skip
     return Access(**{**fixed, **keys})
 
@@ -63,18 +63,29 @@ def test_passwords_come_from_files_and_the_environment(
 ) -> None:
     file = tmp_path / "password"
     file.write_text("first line\r\nsecond\n")
-    assert access(user="ann", password_file=file).password() == b"first line"
+    assert access(tls=True, user="ann", password_file=file).password() == b"first line"
     monkeypatch.setenv("GATEWAY_NAR_PASSWORD", "from outside")
-    assert access(user="ann").password() == b"from outside"
+    assert access(tls=True, user="ann").password() == b"from outside"
     assert "GATEWAY_NAR_PASSWORD" not in os.environ, "no command that is run sees it"
     assert access().password() is None
     with pytest.raises(WrongOptionError, match="--password-file FILE"):
-        access(user="ann").password()
+        access(tls=True, user="ann").password()
     file.write_text("x" * 256)
     with pytest.raises(WrongOptionError, match="1 to 255 octets"):
-        access(user="ann", password_file=file).password()
+        access(tls=True, user="ann", password_file=file).password()
     with pytest.raises(WrongOptionError, match="needs --user"):
         access(password_file=file).password()
+
+
+def test_no_password_leaves_in_the_clear_unasked(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("secret\n")
+    with pytest.raises(WrongOptionError, match=r"--user ann without TLS.*add --tls, or --no-tls"):
+        access(user="ann", password_file=file).password()
+    assert access(user="ann", password_file=file, tls=False).password() == b"secret"
+    assert access(user="ann", password_file=file, ca=file).password() == b"secret"
+    assert access(user="ann", password_file=file, ca=file, tls=False).name().tls
+    assert not access().name().tls
 
 
 @pytest.mark.parametrize(
