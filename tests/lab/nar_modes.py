@@ -145,19 +145,19 @@ def test_udp_both_ways_and_an_answer_from_another_address(pair: Pair) -> None:
     """The source address of incoming UDP does not count (section 2.6.1, RFC 1123)."""
     lab = pair.bed.lab
     for one in pair.both:
-        port = leased(one.control.ask(UDP_ASSOCIATE, Y, 5353, flags=0x01))
+        port = leased(one.control.ask(UDP_ASSOCIATE, Y, 45353, flags=0x01))
         with (
             datagram_socket(lab, one.host, one.source, port) as near,
-            datagram_socket(lab, "y", Y, 5353) as far,
-            datagram_socket(lab, "y", Y2, 5353) as far_too,
+            datagram_socket(lab, "y", Y, 45_353) as far,
+            datagram_socket(lab, "y", Y2, 45353) as far_too,
         ):
-            near.sendto(b"question", (str(Y), 5353))
+            near.sendto(b"question", (str(Y), 45353))
             data, seen = far.recvfrom(100)
             assert (data, seen) == (b"question", (str(NB), port))
             far.sendto(b"answer", seen)
-            assert near.recvfrom(100) == (b"answer", (str(Y), 5353))
+            assert near.recvfrom(100) == (b"answer", (str(Y), 45353))
             far_too.sendto(b"from elsewhere", seen)
-            assert near.recvfrom(100) == (b"from elsewhere", (str(Y2), 5353))
+            assert near.recvfrom(100) == (b"from elsewhere", (str(Y2), 45353))
 
 
 def test_udp_server_inside(pair: Pair) -> None:
@@ -279,7 +279,7 @@ def test_tunnels(pair: Pair, protocol: int | str) -> None:
             home = homes[one.host]
             code, answered, _ = one.control.tunnel(home, number)
             assert (code, answered) == (0, home)
-            ports = (4000, 4001)
+            ports = (45_000, 45_001)
             marker = b"for the mobile node at " + one.host.encode()
             inner = programs.udp(CORRESPONDENT, home, ports, marker)
             inward = wrapped(programs.ip_packet(CORRESPONDENT, home, socket.IPPROTO_UDP, inner))
