@@ -70,7 +70,9 @@ def limit(core: Core, lease: Lease) -> None:
     longest_s, until = session.rule.max_lease_s, session.until
     ends = [] if until is None else [until]
     if longest_s is not None:
-        ends.append(lease.opened_wall_s + longest_s - core.wall_offset)
+        # A clock that was set back makes no lease longer.
+        opened = min(core.now, lease.opened_wall_s - core.wall_offset)
+        ends.append(opened + longest_s)
     if ends:
         core.timers.set(lease, max(core.now, min(ends)))
     else:

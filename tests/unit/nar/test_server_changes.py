@@ -343,6 +343,22 @@ def test_reconfigure_shortens_leases() -> None:
     assert not world.table
 
 
+def test_a_clock_that_was_set_back_makes_no_lease_longer() -> None:
+    rule = replace(RULE, max_lease_s=100.0)
+    world = World(policy=replace(POLICY, rules=(rule,)))
+    client = world.client(flags=LEASES)
+    token = client.session().token
+    client.bind()
+    world.wall_s -= 1_000_000.0
+    world.restart()
+    again = world.client(flags=LEASES)
+    assert again.session(token).reply is OK
+    world.pass_time(99)
+    assert world.table
+    world.pass_time(2)
+    assert not world.table
+
+
 def test_reconfigure_keeps_what_is_leased_from_others() -> None:
     world = World()
     world.client().bind(20_001)
