@@ -223,7 +223,7 @@ def ipsec(protocol: int, spi: int, text: bytes) -> bytes:
     """What begins as an ESP or AH packet does."""
     if protocol == ESP:
         return spi.to_bytes(4, "big") + (1).to_bytes(4, "big") + text.ljust(48, b".")
-    return bytes([17, 4, 0, 0]) + spi.to_bytes(4, "big") + (1).to_bytes(4, "big") + text.ljust(60)
+    return bytes([59, 4, 0, 0]) + spi.to_bytes(4, "big") + (1).to_bytes(4, "big") + text.ljust(60)
 
 
 @pytest.mark.parametrize("protocol", [ESP, AH])
