@@ -10,6 +10,7 @@ _NEEDS: Final = {
     "nf_tables (CONFIG_NF_TABLES_IPV4)": (_CHAIN, ""),
     "the connection tracker (CONFIG_NFT_CT)": (_CHAIN, "notrack ct status snat"),
     "NFQUEUE (CONFIG_NFT_QUEUE, CONFIG_NETFILTER_NETLINK_QUEUE)": (_CHAIN, "queue num 4759 bypass"),
+    "limits (CONFIG_NFT_LIMIT)": (_CHAIN, "limit rate 1000/second"),
     "NAT (CONFIG_NFT_NAT, CONFIG_NFT_MASQ)": (
         "type nat hook postrouting priority 100;",
         "meta l4proto tcp masquerade to :1024-2047",

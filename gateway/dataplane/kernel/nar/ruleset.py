@@ -21,6 +21,8 @@ _CHAIN_TABLE, _CHAIN_NAME = 1, 3
 _SMALLEST_SHARE: Final = 256
 """Ports between leased ranges that are worth a rule."""
 _FIRST_PORT: Final = 1024
+_ERRORS: Final = "1000/second burst 1000 packets"
+"""ICMP errors that user space looks at, of each kind: anybody can send them."""
 _NOWHERE: Final = tuple(
     map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 )
@@ -44,6 +46,7 @@ def render(settings: NarSettings, reserved: Iterable[range] = ()) -> str:
         LOCAL=constants.LOCAL,
         REMOTE=constants.REMOTE,
         QUEUE=settings.queue_number,
+        ERRORS=_ERRORS,
         MARKS=f"{constants.MARKS:#x}",
         FROM_CLIENT=f"{constants.FROM_CLIENT:#x}",
         SENT=f"{nar_marks.SENT:#x}",
