@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from gateway.ike.engine import IkeEngine
 from gateway.ike.policy import EngineSettings
 
-
 BASE = 0xC000_0000
 
 
