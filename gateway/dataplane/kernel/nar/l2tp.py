@@ -1,10 +1,7 @@
 """Static L2TPv3 sessions in the kernel, one tunnel and one Ethernet link for each client.
 
-Layouts: ``linux/l2tp.h``, ``linux/genetlink.h``.
-
 The kernel binds one socket for each tunnel, and no two of them to one port. So every tunnel has a
-port of its own at :data:`constants.LOCAL`, and the ruleset exchanges it for Na and port 1701. The
-tunnels are the kernel's, not those of a socket of ours: they outlive this process.
+port of its own at :data:`constants.LOCAL`, and the ruleset exchanges it for Na and port 1701.
 """
 
 import errno
@@ -14,34 +11,22 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
+from gateway.dataplane.kernel import l2tp
 from gateway.dataplane.kernel.nar import constants
 from gateway.dataplane.kernel.nar.devices import without_ipv6
 from gateway.dataplane.kernel.netlink import (
     NETLINK_ROUTE,
-    NLM_F_ACK,
     NetlinkError,
     NetlinkSocket,
     attribute,
-    attributes,
     request,
 )
 from gateway.domain.nar import L2tpSession
 
-L2TP_PORT: Final = 1701
 OVERHEAD: Final = 20 + 8 + 20 + 14
 """Octets: IPv4, UDP, L2TPv3 with cookie and sublayer, Ethernet."""
 PORTS: Final = range(20_000, 60_000)
 
-_NETLINK_GENERIC = 16
-_CONTROL, _GETFAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
-_TUNNEL_CREATE, _TUNNEL_DELETE, _TUNNEL_GET = 1, 2, 4
-_SESSION_CREATE, _SESSION_GET = 5, 8
-_PW_TYPE, _ENCAP_TYPE, _L2SPEC_TYPE, _VERSION, _IFNAME = 1, 2, 5, 7, 8
-_CONN_ID, _PEER_CONN_ID, _SESSION_ID, _PEER_SESSION_ID = 9, 10, 11, 12
-_COOKIE, _PEER_COOKIE = 15, 16
-_SADDR, _DADDR, _SPORT, _DPORT = 24, 25, 26, 27
-_ETHERNET, _OVER_UDP, _DEFAULT_SUBLAYER = 5, 0, 1
-_GENL = struct.Struct("=BBH")
 _U16 = struct.Struct("=H")
 _U32 = struct.Struct("=I")
 
@@ -70,31 +55,22 @@ class L2tpDevices:
     """Tunnels and sessions. Where the kernel has no L2TP, :attr:`problem` says so."""
 
     def __init__(self) -> None:
-        self._socket = NetlinkSocket(_NETLINK_GENERIC)
+        self._l2tp = l2tp.L2tpNetlink()
         self._route = NetlinkSocket(NETLINK_ROUTE)
         self.problem = ""
-        self._family = self._find_family()
+        if not self._l2tp.find_family():
+            self.problem = "no L2TP: load l2tp_eth (CONFIG_L2TP_V3, CONFIG_L2TP_ETH)"
         self._next = 0
         self._found: dict[int, tuple[int, bytes, bytes]] | None = None
 
     def close(self) -> None:
         """Close the sockets; sessions stay."""
-        self._socket.close()
+        self._l2tp.close()
         self._route.close()
-
-    def _find_family(self) -> int:
-        body = _GENL.pack(_GETFAMILY, 1, 0) + attribute(_FAMILY_NAME, b"l2tp\0")
-        _, answers = self._socket.transact([request(_CONTROL, NLM_F_ACK, body)])
-        for _, _, answer in answers:
-            number = attributes(answer, _GENL.size).get(_FAMILY_ID, b"")
-            if len(number) == 2:
-                return int(_U16.unpack(number)[0])
-        self.problem = "no L2TP: load l2tp_eth (CONFIG_L2TP_V3, CONFIG_L2TP_ETH)"
-        return 0
 
     def open(self, session: L2tpSession, mtu: int) -> L2tpLink:
         """Open it, or find it open. Raises OSError."""
-        if not self._family:
+        if self.problem:
             raise OSError(errno.EOPNOTSUPP, self.problem)
         port = self._open_already(session)
         fresh = not port
@@ -107,19 +83,8 @@ class L2tpDevices:
 
     def _create(self, session: L2tpSession) -> int:
         port = self._create_tunnel(session)
-        body = (
-            attribute(_CONN_ID, _U32.pack(session.tunnel_id))
-            + attribute(_SESSION_ID, _U32.pack(session.session_id))
-            + attribute(_PEER_SESSION_ID, _U32.pack(session.peer_session_id))
-            + attribute(_PW_TYPE, _U16.pack(_ETHERNET))
-            + attribute(_L2SPEC_TYPE, bytes([_DEFAULT_SUBLAYER]))
-            # The kernel sends the one and expects the other.
-            + attribute(_COOKIE, session.peer_cookie)
-            + attribute(_PEER_COOKIE, session.cookie)
-            + attribute(_IFNAME, link_name(session).encode() + b"\0")
-        )
         try:
-            self._socket.check("L2TP session", [self._request(_SESSION_CREATE, body)])
+            self._l2tp.create_session(session, link_name(session))
         except OSError:
             self.delete(session.tunnel_id)
             raise
@@ -131,18 +96,8 @@ class L2tpDevices:
         for step in range(len(PORTS)):
             self._next = (start + step + 1) % len(PORTS)
             port = PORTS[(start + step) % len(PORTS)]
-            body = (
-                attribute(_CONN_ID, _U32.pack(session.tunnel_id))
-                + attribute(_PEER_CONN_ID, _U32.pack(session.peer_tunnel_id))
-                + attribute(_VERSION, b"\3")
-                + attribute(_ENCAP_TYPE, _U16.pack(_OVER_UDP))
-                + attribute(_SADDR, constants.LOCAL.packed)
-                + attribute(_DADDR, session.client.packed)
-                + attribute(_SPORT, _U16.pack(port))
-                + attribute(_DPORT, _U16.pack(L2TP_PORT))
-            )
             try:
-                self._socket.check("L2TP tunnel", [self._request(_TUNNEL_CREATE, body)])
+                self._l2tp.create_tunnel(session, constants.LOCAL, session.client, port)
             except NetlinkError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
@@ -169,9 +124,6 @@ class L2tpDevices:
             self.delete(link.session.tunnel_id)
             raise
 
-    def _request(self, command: int, body: bytes) -> bytes:
-        return request(self._family, NLM_F_ACK, _GENL.pack(command, 1, 0) + body)
-
     def _open_already(self, session: L2tpSession) -> int:
         """The port of a tunnel of an earlier process that is the same in all; 0 if none is."""
         if self._found is None:
@@ -183,18 +135,18 @@ class L2tpDevices:
     def _read(self) -> Iterator[tuple[int, tuple[int, bytes, bytes]]]:
         """Tunnels at our address by number: port, and what tells tunnel and session apart."""
         sessions: dict[bytes, bytes] = {}
-        for _, body in self._socket.dump(self._family, _GENL.pack(_SESSION_GET, 1, 0)):
-            found = attributes(body, _GENL.size)
+        for found in self._l2tp.sessions():
             words = b"".join(
                 found.get(kind, b"")
-                for kind in (_SESSION_ID, _PEER_SESSION_ID, _COOKIE, _PEER_COOKIE)
+                for kind in (l2tp.SESSION_ID, l2tp.PEER_SESSION_ID, l2tp.COOKIE, l2tp.PEER_COOKIE)
             )
-            sessions[found.get(_CONN_ID, b"")] = words + found.get(_IFNAME, b"").rstrip(b"\0")
-        for _, body in self._socket.dump(self._family, _GENL.pack(_TUNNEL_GET, 1, 0)):
-            found = attributes(body, _GENL.size)
-            number, port = found.get(_CONN_ID, b""), found.get(_SPORT, b"")
-            if len(number) == 4 and len(port) == 2 and found.get(_SADDR) == constants.LOCAL.packed:
-                words = found.get(_PEER_CONN_ID, b"") + found.get(_DADDR, b"")
+            name = found.get(l2tp.IFNAME, b"").rstrip(b"\0")
+            sessions[found.get(l2tp.CONN_ID, b"")] = words + name
+        for found in self._l2tp.tunnels():
+            number, port = found.get(l2tp.CONN_ID, b""), found.get(l2tp.SPORT, b"")
+            ours = found.get(l2tp.SADDR) == constants.LOCAL.packed
+            if len(number) == 4 and len(port) == 2 and ours:
+                words = found.get(l2tp.PEER_CONN_ID, b"") + found.get(l2tp.DADDR, b"")
                 yield (
                     _U32.unpack(number)[0],
                     (_U16.unpack(port)[0], words, sessions.get(number, b"")),
@@ -202,7 +154,7 @@ class L2tpDevices:
 
     def delete_unused(self, wanted: set[int]) -> None:
         """Close tunnels of an earlier process that are not among these. Raises OSError."""
-        if not self._family:
+        if self.problem:
             return
         for number in [number for number, _ in self._read() if number not in wanted]:
             self.delete(number)
@@ -212,10 +164,7 @@ class L2tpDevices:
         """Close a tunnel with its session; it may be gone. Raises OSError."""
         if self._found:
             self._found.pop(tunnel_id, None)
-        body = attribute(_CONN_ID, _U32.pack(tunnel_id))
-        self._socket.check(
-            "closing an L2TP tunnel", [self._request(_TUNNEL_DELETE, body)], errno.ENODEV
-        )
+        self._l2tp.delete_tunnel(tunnel_id)
 
     def delete_all(self) -> None:
         """Close all of ours. Raises OSError."""
