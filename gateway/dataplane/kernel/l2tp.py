@@ -6,12 +6,14 @@ of a socket of ours: they outlive this process.
 
 import errno
 import struct
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
 from gateway.dataplane.kernel.netlink import (
     NLM_F_ACK,
+    NetlinkError,
     NetlinkSocket,
     attribute,
     attributes,
@@ -20,6 +22,9 @@ from gateway.dataplane.kernel.netlink import (
 from gateway.domain.nar import L2tpSession
 
 L2TP_PORT: Final = 1701
+CLOSING_TRIES: Final = 100
+CLOSING_S: Final = 0.002
+"""The kernel closes a deleted tunnel a moment later; its number is taken until then."""
 
 IFNAME, CONN_ID, PEER_CONN_ID, SESSION_ID, PEER_SESSION_ID = 8, 9, 10, 11, 12
 COOKIE, PEER_COOKIE, SADDR, DADDR, SPORT = 15, 16, 24, 25, 26
@@ -61,7 +66,10 @@ class L2tpNetlink:
     def create_tunnel(
         self, session: L2tpSession, local: IPv4Address, remote: IPv4Address, port: int
     ) -> None:
-        """The tunnel of a session as seen from here, from ``port`` to L2TP's. Raises OSError."""
+        """The tunnel of a session as seen from here, from ``port`` to L2TP's.
+
+        Waits a moment for one of the same number that was just deleted. Raises OSError.
+        """
         body = (
             attribute(CONN_ID, _U32.pack(session.tunnel_id))
             + attribute(PEER_CONN_ID, _U32.pack(session.peer_tunnel_id))
@@ -72,7 +80,15 @@ class L2tpNetlink:
             + attribute(SPORT, _U16.pack(port))
             + attribute(_DPORT, _U16.pack(L2TP_PORT))
         )
-        self._socket.check("L2TP tunnel", [self._request(_TUNNEL_CREATE, body)])
+        for rest in reversed(range(CLOSING_TRIES)):
+            try:
+                self._socket.check("L2TP tunnel", [self._request(_TUNNEL_CREATE, body)])
+            except NetlinkError as error:
+                if error.errno != errno.EEXIST or not rest:
+                    raise
+                time.sleep(CLOSING_S)
+            else:
+                return
 
     def create_session(self, session: L2tpSession, interface: str) -> None:
         """Its session as seen from here, with a device of this name. Raises OSError."""
