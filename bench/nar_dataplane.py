@@ -12,7 +12,6 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from gateway.dataplane.kernel.nar.dataplane import KernelNar
-
 from gateway.dataplane.nar import NarServerSettings, NarSettings
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
 
