@@ -2,7 +2,7 @@
 
 import re
 
-from gateway.control.operation import NAME, PAGE, TEXT, Operation, Parameter, ipv4
+from gateway.control.operation import NAME, PAGE, TEXT, Operation, Parameter, Role, ipv4
 
 _NAR_SERVER = Parameter(
     "server", str, maximum=63, pattern=NAME, allowed="a NAR server's name as in the configuration"
@@ -84,10 +84,14 @@ NAR_OPERATIONS = (
                 allowed="the id of a lease, as `nar-mappings` lists it",
             ),
         ),
+        Role.OPERATOR,
+        changes=True,
     ),
     Operation(
         "nar-end-client",
         "End everything that a NAR client has.",
         (ipv4("client", required=True), _NAR_SERVER),
+        Role.OPERATOR,
+        changes=True,
     ),
 )

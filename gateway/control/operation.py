@@ -13,10 +13,15 @@ DEFAULT_PAGE = 100
 class Role(enum.IntEnum):
     """What a client may do; each role includes the ones below it."""
 
-    VIEWER_AND_CLOSER = 1
-    """The API process: look, and close an SA."""
-    ADMINISTRATOR = 2
-    """Root, the gateway's own user and those that the configuration names."""
+    NOBODY = 0
+    """The API process by itself: only what needs no login. With each request it shows the
+    credential of the one who asks, and that one's role counts."""
+    READ_ONLY = 1
+    """Look at everything but secrets."""
+    OPERATOR = 2
+    """Also disconnect, block, capture, test: what can be undone."""
+    ADMINISTRATOR = 3
+    """Everything: root, the gateway's own user and those that the configuration names."""
 
 
 class ErrorCode(enum.StrEnum):
@@ -43,7 +48,16 @@ class ControlError(Exception):
         self.field = field
 
 
-Value = str | int | bool
+Document = dict[str, object]
+Value = str | int | bool | Document
+
+
+_WORDS: Mapping[str, str] = {
+    "str": "a text",
+    "int": "an integer",
+    "bool": "true or false",
+    "dict": "an object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +65,12 @@ class Parameter:
     """One argument of an operation."""
 
     name: str
-    kind: type[str] | type[int] | type[bool]
+    kind: type[str] | type[int] | type[bool] | type[dict[str, object]]
     required: bool = False
     default: Value | None = None
     minimum: int = 0
     maximum: int = 0
-    """Largest integer, or longest text."""
+    """Largest integer, longest text, or most octets of a document as JSON."""
     pattern: re.Pattern[str] | None = None
     allowed: str = ""
     """What is allowed, in words, when a pattern decides."""
@@ -66,7 +80,7 @@ class Parameter:
     def check(self, value: object) -> Value:
         """The value, or :class:`ControlError` that names the field and what is allowed."""
         if type(value) is not self.kind:
-            raise self._invalid(value, {str: "a text", int: "an integer", bool: "true or false"})
+            raise self._invalid(value)
         if isinstance(value, str):
             if len(value) > self.maximum:
                 raise self._wrong(f"{len(value)} characters, at most {self.maximum} are allowed")
@@ -75,12 +89,17 @@ class Parameter:
             return value
         if isinstance(value, bool):
             return value
+        if isinstance(value, dict):
+            octets = len(json.dumps(value))
+            if octets > self.maximum:
+                raise self._wrong(f"{octets} octets, at most {self.maximum} are allowed")
+            return value
         if isinstance(value, int) and self.minimum <= value <= self.maximum:
             return value
         raise self._wrong(f"{self._shown(value)}: {self.minimum} to {self.maximum} is allowed")
 
-    def _invalid(self, value: object, words: Mapping[type, str]) -> ControlError:
-        return self._wrong(f"{self._shown(value)}: must be {words[self.kind]}")
+    def _invalid(self, value: object) -> ControlError:
+        return self._wrong(f"{self._shown(value)}: must be {_WORDS[self.kind.__name__]}")
 
     def _shown(self, value: object) -> str:
         return "(hidden)" if self.secret else shorten(value)
@@ -105,7 +124,9 @@ class Operation:
     name: str
     purpose: str
     parameters: tuple[Parameter, ...] = ()
-    role: Role = Role.VIEWER_AND_CLOSER
+    role: Role = Role.READ_ONLY
+    changes: bool = False
+    """Whether it changes anything: then the audit has it, and it takes an idempotency key."""
 
     def check(self, arguments: object) -> dict[str, Value]:
         """The arguments with defaults filled in; raises :class:`ControlError`."""

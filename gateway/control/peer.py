@@ -51,5 +51,5 @@ class Access:
         if peer.uid in {0, os.geteuid()} or peer.uid in self.uids or peer.groups & self.gids:
             return Role.ADMINISTRATOR
         if self.api_uid is not None and peer.uid == self.api_uid:
-            return Role.VIEWER_AND_CLOSER
+            return Role.OPERATOR
         return None

@@ -25,7 +25,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
+from gateway.control.access_operations import ACCESS_OPERATIONS
+from gateway.control.actor import NOBODY, Actor
 from gateway.control.nar_operations import NAR_OPERATIONS
+from gateway.control.object_operations import OBJECT_OPERATIONS
+from gateway.control.observation_operations import OBSERVATION_OPERATIONS
 from gateway.control.operation import (
     ADDRESS,
     DEFAULT_PAGE,
@@ -34,6 +38,7 @@ from gateway.control.operation import (
     PAGE,
     TEXT,
     ControlError,
+    Document,
     ErrorCode,
     Operation,
     Parameter,
@@ -42,6 +47,8 @@ from gateway.control.operation import (
     ipv4,
     shorten,
 )
+from gateway.control.provisioning_operations import PROVISIONING_OPERATIONS
+from gateway.control.store_operations import STORE_OPERATIONS
 
 __all__ = [
     "DEFAULT_PAGE",
@@ -69,7 +76,7 @@ __all__ = [
     "shorten",
 ]
 
-MAX_REQUEST_OCTETS = 16 * 1024
+MAX_REQUEST_OCTETS = 256 * 1024
 MAX_REPLY_OCTETS = 4 * 1024 * 1024
 """What a client accepts as one line; the largest page is well below."""
 
@@ -145,12 +152,15 @@ OPERATIONS: dict[str, Operation] = {
             "close-ike-sa",
             "Close an IKE SA and its child SAs; the peer is told.",
             (_ike_sa_id(required=True),),
+            Role.OPERATOR,
+            changes=True,
         ),
         Operation(
             "rekey",
             "Renew an IKE SA now, or with `children` its child SAs.",
             (_ike_sa_id(required=True), Parameter("children", bool, default=False)),
-            Role.ADMINISTRATOR,
+            Role.OPERATOR,
+            changes=True,
         ),
         Operation(
             "ike-failures",
@@ -183,6 +193,8 @@ OPERATIONS: dict[str, Operation] = {
             "revoke-binding",
             "End a binding; the foreign agent or the mobile node is told.",
             (ipv4("home_address", required=True), _HOME_AGENT),
+            Role.OPERATOR,
+            changes=True,
         ),
         Operation(
             "visitors",
@@ -201,6 +213,11 @@ OPERATIONS: dict[str, Operation] = {
             ),
         ),
         *NAR_OPERATIONS,
+        *OBJECT_OPERATIONS,
+        *ACCESS_OPERATIONS,
+        *PROVISIONING_OPERATIONS,
+        *OBSERVATION_OPERATIONS,
+        *STORE_OPERATIONS,
         Operation(
             "initiate",
             "Start a connection that has a remote address.",
@@ -214,12 +231,14 @@ OPERATIONS: dict[str, Operation] = {
                     allowed="a connection's name as in the configuration",
                 ),
             ),
-            Role.ADMINISTRATOR,
+            Role.OPERATOR,
+            changes=True,
         ),
         Operation(
             "reload",
             "Read the configuration again and apply the difference.",
             role=Role.ADMINISTRATOR,
+            changes=True,
         ),
         Operation(
             "events",
@@ -237,6 +256,18 @@ class Request:
     operation: Operation
     arguments: dict[str, Value]
     id: int | str | None = None
+    actor: Actor = NOBODY
+    key: str | None = None
+    """Idempotency key: the same request with the same key is carried out once."""
+
+    def document(self, name: str) -> Document:
+        """A document that is required."""
+        value = self.arguments[name]
+        return value if isinstance(value, dict) else {}
+
+    def flag(self, name: str) -> bool:
+        """Whether a flag is set."""
+        return self.arguments.get(name) is True
 
     def text(self, name: str) -> str | None:
         """A text argument, or None when it was not given."""

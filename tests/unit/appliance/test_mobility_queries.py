@@ -143,7 +143,7 @@ def visitor(agent: str, home_agent: str, home_address: str) -> VisitorView:
 
 
 def ask(agents: FakeAgents | None, op: str, failures: Failures | None = None, **args: object):  # type: ignore[no-untyped-def] # noqa: ANN201
-    request = check_request({"op": op, "args": args}, Role.VIEWER_AND_CLOSER)
+    request = check_request({"op": op, "args": args}, Role.OPERATOR)
     records = (Failures() if failures is None else failures).registrations
     queries = MobilityQueries(lambda: agents, records, lambda: 7.0)
     return asyncio.run(queries.handlers()[op](request))  # type: ignore[arg-type]

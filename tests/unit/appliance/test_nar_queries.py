@@ -157,7 +157,7 @@ def nar() -> Nar:
 
 def ask(nar: Nar | None, op: str, **args: object) -> Any:
     queries = NarQueries(lambda: nar, lambda: NOW, lambda: WALL_S)
-    request = check_request({"op": op, "args": args}, Role.VIEWER_AND_CLOSER)
+    request = check_request({"op": op, "args": args}, Role.OPERATOR)
 
     async def answer() -> Any:
         return await queries.handlers()[op](request)
@@ -356,9 +356,7 @@ def test_many_leases_delay_nobody(nar: Nar) -> None:
     async def run() -> Any:
         task = asyncio.create_task(others())
         queries = NarQueries(lambda: nar, lambda: NOW, lambda: WALL_S)
-        request = check_request(
-            {"op": "nar-mappings", "args": {"protocol": "ah"}}, Role.VIEWER_AND_CLOSER
-        )
+        request = check_request({"op": "nar-mappings", "args": {"protocol": "ah"}}, Role.OPERATOR)
         result = await queries.handlers()["nar-mappings"](request)
         task.cancel()
         return result
@@ -464,7 +462,7 @@ def test_who_held_a_port_is_found_on_disk(tmp_path: Path) -> None:
             {"client": str(XB)},
             {"limit": 1},
         ):
-            request = check_request({"op": "nar-audit", "args": filters}, Role.VIEWER_AND_CLOSER)
+            request = check_request({"op": "nar-audit", "args": filters}, Role.OPERATOR)
             result: Any = await handler(request)
             entries = [NarAuditEntry.model_validate(item) for item in result["items"]]
             found.append([f"{one.user} {one.ended_by}" for one in entries])

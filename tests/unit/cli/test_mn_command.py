@@ -259,7 +259,7 @@ def test_a_password_is_never_repeated(password: object) -> None:
 def test_orders_are_for_administrators() -> None:
     for name in ("node-unlock", "node-lock", "node-reconnect", "node-portal", "node-portal-stop"):
         with pytest.raises(ControlError, match="administrators"):
-            check_request({"op": name}, Role.VIEWER_AND_CLOSER, NODE_OPERATIONS)
+            check_request({"op": name}, Role.OPERATOR, NODE_OPERATIONS)
 
 
 # -- run ------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_what_is_no_request_is_refused(line: Any) -> None:
 @pytest.mark.parametrize("operation", ["reload", "initiate"])
 def test_the_api_may_not_do_what_is_the_administrators(operation: Any) -> None:
     line = {"op": operation, "args": {"connection": "a"} if operation == "initiate" else {}}
-    assert refused(line, Role.VIEWER_AND_CLOSER).code == ErrorCode.DENIED
+    assert refused(line, Role.OPERATOR).code == ErrorCode.DENIED
     assert check_request(line, Role.ADMINISTRATOR).operation.name == operation
 
 

@@ -1,0 +1,1 @@
+"""Durable state: what administrators stored, what sessions there are, who did what."""
