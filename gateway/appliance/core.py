@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from gateway.api.token import ensure_token
 from gateway.appliance.accounts import control_access, group_ids
+from gateway.appliance.administration.composition import Administration
+from gateway.appliance.administration.side import Surroundings
 from gateway.appliance.api_process import account_for_api, api_command
 from gateway.appliance.backends import Backends
 from gateway.appliance.events import EventLog
@@ -58,6 +60,7 @@ class Appliance:
         log: Log,
         configure_log: Callable[[Config], Log],
         manager: ServiceManager | None = None,
+        administration: Administration | None = None,
     ) -> None:
         self._config = config
         self._factory = factory
@@ -65,6 +68,7 @@ class Appliance:
         self._log = log
         self._configure_log = configure_log
         self._manager = manager or ServiceManager()
+        self._administration = administration or Administration()
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._control: ControlServer | None = None
@@ -206,6 +210,8 @@ class Appliance:
         )
         self._backends.join(self._engine, self._service.flush)
         self._stoppers += [self._unwatch_dataplane, self._service.stop]
+        self._administration.join(self._surroundings())
+        self._stoppers_async.append(self._administration.stop)
         self._queries = Queries(
             self._engine,
             dataplane,
@@ -216,10 +222,29 @@ class Appliance:
             failures=self._failures,
             agents=lambda: self._mobility,
             nar=lambda: self._nar,
+            administration=self._administration.handlers(),
             **({} if self._tcp is None else {"named": self._tcp.names.in_view}),
         )
         self._events.record = self._failures
         self._events.publish = self._publish
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            config=lambda: self._config,
+            engine=self._engine,
+            service=self._service,
+            dataplane=self._dataplane,
+            backends=self._backends,
+            sessions=self._sessions,
+            failures=self._failures,
+            emit=self._events,
+            mobility=lambda: self._mobility,
+            nar=lambda: self._nar,
+            facts=self._facts,
+            reload=self.reload,
+            stop=self._stop.set,
+            clock=self._loop.time,
+        )
 
     async def _serve(self) -> None:
         loop = self._loop
@@ -232,6 +257,7 @@ class Appliance:
             self._mobility.start()
         if self._nar is not None:
             await self._nar.start()
+        await self._administration.start()
         if self._control is not None:
             await self._control.start(self._queries.handle)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
@@ -260,6 +286,7 @@ class Appliance:
         self._manager.ready(f"{len(config.connections)} connections")
 
     def _publish(self, event: dict[str, object], debug: bool) -> None:
+        self._administration.hear(event, debug=debug)
         if self._control is not None:
             self._control.publish(event, debug=debug)
 

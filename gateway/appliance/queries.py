@@ -50,6 +50,7 @@ class Core(Protocol):
         """Bring a connection up and keep it up."""
 
 
+Handler = Callable[[Request], Awaitable[object]]
 Facts = Callable[[], dict[str, object]]
 Reload = Callable[[], Awaitable[dict[str, object]]]
 
@@ -81,12 +82,14 @@ class Queries:
         failures: Failures,
         agents: Callable[[], Agents | None] = _no_agents,
         nar: Callable[[], NarSide | None] = _no_nar,
+        administration: Mapping[str, Handler] | None = None,
         named: Callable[[dict[str, object]], dict[str, object]] = _as_it_is,
     ) -> None:
         """Join them.
 
         ``agents`` finds the mobility agents and ``nar`` the NAR servers, which a configuration may
         have or not; ``named`` puts the true addresses of TCP peers into a view.
+        ``administration`` carries out what works on the store.
         """
         self._named = named
         self._failures = failures
@@ -98,7 +101,7 @@ class Queries:
         self._reload = reload
         self._started = clock()
         self._started_at = time.time()
-        self._handlers: dict[str, Callable[[Request], Awaitable[object]]] = {
+        self._handlers: dict[str, Handler] = {
             "health": self._health,
             "status": self._status,
             "ike-sas": self._ike_sas,
@@ -110,6 +113,7 @@ class Queries:
             "reload": self._reload_now,
             **MobilityQueries(agents, failures.registrations, clock).handlers(),
             **NarQueries(nar, clock).handlers(),
+            **(administration or {}),
         }
 
     async def handle(self, request: Request) -> object:
