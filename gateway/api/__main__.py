@@ -20,7 +20,7 @@ import uvicorn
 from gateway.api.app import create_app
 from gateway.api.guard import LOOPBACK_HOSTS
 from gateway.api.token import BearerToken, TokenError
-from gateway.control.client import AsyncControlClient
+from gateway.control.async_client import AsyncControlClient
 
 EXIT_USAGE = 64
 EXIT_PORT_IN_USE = 75

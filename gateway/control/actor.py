@@ -18,3 +18,8 @@ class Actor:
 
 
 NOBODY = Actor("nobody", Role.NOBODY)
+
+
+def local(uid: int, role: Role) -> Actor:
+    """Who opened the control socket."""
+    return Actor(f"uid {uid}", role)

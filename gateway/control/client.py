@@ -1,9 +1,8 @@
-"""Clients of the control socket: a plain one for commands, an asyncio one for the API."""
+"""A plain client of the control socket, for commands, and what both clients share."""
 
-import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,9 +40,10 @@ MOBILE_NODE = Service(
 )
 
 
-def _unavailable(
+def unavailable(
     path: Path, error: BaseException, service: Service = GATEWAY
 ) -> ControlUnavailableError:
+    """What to tell when the socket at ``path`` failed with ``error``."""
     name = service.name
     if isinstance(error, PermissionError):
         hint = ", or join the socket's group ([control] in the configuration)"
@@ -102,8 +102,8 @@ class ControlClient:
             line = self._read_line()
         except OSError as error:
             self.close()
-            raise _unavailable(self._path, error, self._service) from error
-        return _object(result_of(parse_line(line)))
+            raise unavailable(self._path, error, self._service) from error
+        return as_object(result_of(parse_line(line)))
 
     def pages(self, op: str, **args: object) -> Iterator[dict[str, object]]:
         """Every item of a list, page after page."""
@@ -128,7 +128,7 @@ class ControlClient:
                 line = parse_line(self._read_line())
             except OSError as error:
                 self.close()
-                raise _unavailable(self._path, error, self._service) from error
+                raise unavailable(self._path, error, self._service) from error
             yield event_of(line)
 
     def _connect(self) -> None:
@@ -169,49 +169,8 @@ class ControlClient:
             self._buffer += chunk
 
 
-class AsyncControlClient:
-    """A connection per call: the core may come and go between any two of them."""
-
-    def __init__(self, path: Path | str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._path = Path(path)
-        self._timeout_s = timeout_s
-
-    async def call(self, op: str, **args: object) -> dict[str, object]:
-        """As :meth:`ControlClient.call`."""
-        given = {name: value for name, value in args.items() if value is not None}
-        writer = None
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                reader, writer = await self._connect()
-                writer.write(dump({"op": op, "args": given}))
-                line = await reader.readuntil(b"\n")
-        except (OSError, EOFError, asyncio.LimitOverrunError) as error:
-            raise _unavailable(self._path, error) from error
-        finally:
-            if writer is not None:
-                writer.close()
-        return _object(result_of(parse_line(line)))
-
-    async def events(self, *, debug: bool = False) -> AsyncIterator[dict[str, object]]:
-        """As :meth:`ControlClient.events`."""
-        writer = None
-        try:
-            reader, writer = await self._connect()
-            writer.write(dump({"op": "events", "args": {"debug": debug}}))
-            result_of(parse_line(await reader.readuntil(b"\n")))
-            while True:
-                yield event_of(parse_line(await reader.readuntil(b"\n")))
-        except (OSError, EOFError, asyncio.LimitOverrunError) as error:
-            raise _unavailable(self._path, error) from error
-        finally:
-            if writer is not None:
-                writer.close()
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(str(self._path), limit=MAX_REPLY_OCTETS)
-
-
-def _object(result: object) -> dict[str, object]:
+def as_object(result: object) -> dict[str, object]:
+    """The result as an object; raises :class:`ControlError` when it is none."""
     if not isinstance(result, dict):
         raise ControlError(ErrorCode.INTERNAL, "the gateway's answer makes no sense")
     return result

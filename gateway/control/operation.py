@@ -3,8 +3,9 @@
 import enum
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 MAX_PAGE = 200
 DEFAULT_PAGE = 100
@@ -23,6 +24,22 @@ class Role(enum.IntEnum):
     ADMINISTRATOR = 3
     """Everything: root, the gateway's own user and those that the configuration names."""
 
+    @property
+    def words(self) -> str:
+        """The name that people read and tokens are made with."""
+        return "admin" if self is Role.ADMINISTRATOR else self.name.lower().replace("_", "-")
+
+    @classmethod
+    def named(cls, words: str) -> "Role":
+        """The role of a name: admin, operator or read-only. Raises KeyError for another one."""
+        return ROLES[words]
+
+
+ROLES: Final[Mapping[str, Role]] = {
+    role.words: role for role in (Role.ADMINISTRATOR, Role.OPERATOR, Role.READ_ONLY)
+}
+"""The roles that somebody can be given."""
+
 
 class ErrorCode(enum.StrEnum):
     """Why an operation was not carried out."""
@@ -36,16 +53,44 @@ class ErrorCode(enum.StrEnum):
     """The gateway understood and will not; the message says why."""
     BUSY = "busy"
     INTERNAL = "internal"
+    UNAUTHENTICATED = "unauthenticated"
+    """Nobody in particular asks, or with a credential that is not, or no longer, valid."""
+    TOO_MANY = "too-many"
+    """Ask again after ``retry_after_s``."""
+    STALE = "stale"
+    """The object has another version by now than the one that was named."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One of several things that are wrong with a request."""
+
+    message: str
+    field: str | None = None
 
 
 class ControlError(Exception):
-    """An operation failed; its text is meant for an administrator."""
+    """An operation failed; its text is meant for an administrator.
 
-    def __init__(self, code: ErrorCode | str, message: str, field: str | None = None) -> None:
+    ``errors`` are the single faults where there are several; ``retry_after_s`` says when it makes
+    sense to ask again.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode | str,
+        message: str,
+        field: str | None = None,
+        *,
+        errors: Sequence[FieldError] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.field = field
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
 
 
 Document = dict[str, object]

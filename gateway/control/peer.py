@@ -5,7 +5,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from gateway.control.protocol import Role
+from gateway.control.operation import Role
 
 SO_PEERGROUPS = 59
 _MAX_GROUPS = 1024
@@ -48,8 +48,14 @@ class Access:
 
     def role(self, peer: Peer) -> Role | None:
         """The role of a peer, or None when it has no business here."""
-        if peer.uid in {0, os.geteuid()} or peer.uid in self.uids or peer.groups & self.gids:
+        if _is_ours(peer) or peer.uid in self.uids or peer.groups & self.gids:
             return Role.ADMINISTRATOR
-        if self.api_uid is not None and peer.uid == self.api_uid:
-            return Role.OPERATOR
-        return None
+        return Role.NOBODY if self.speaks_for_others(peer) else None
+
+    def speaks_for_others(self, peer: Peer) -> bool:
+        """Whether its requests may carry the credential and address of who asks it."""
+        return _is_ours(peer) or (self.api_uid is not None and peer.uid == self.api_uid)
+
+
+def _is_ours(peer: Peer) -> bool:
+    return peer.uid in {0, os.geteuid()}

@@ -6,10 +6,19 @@ A request names an operation and its arguments, and may carry an id that comes b
 
     {"op": "ike-sas", "id": 1, "args": {"limit": 50}}
 
+The REST interface asks for others. Its requests also carry ``as``, the credential that it was
+shown (empty when there was none: then only what needs no login is answered), and ``from``, the
+address of who showed it. A request with ``key`` is carried out once: asked again with the same
+key, it gets the same answer::
+
+    {"op": "reload", "as": "gw_...", "from": "192.0.2.7", "key": "f00d"}
+
 The answer is either of ::
 
     {"id": 1, "ok": true, "result": {...}}
     {"id": 1, "ok": false, "error": {"code": "invalid", "field": "limit", "message": "..."}}
+
+An error may also have ``errors``, a list of ``field`` and ``message``, and ``retry_after_s``.
 
 Requests of a connection are answered one after the other. After ``events`` the connection carries
 ``{"event": {...}}`` lines until one side closes it; a subscriber that does not keep up gets
@@ -22,8 +31,8 @@ before, and stop at ``null``.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import dataclass, field
+from typing import NotRequired, TypedDict
 
 from gateway.control.access_operations import ACCESS_OPERATIONS
 from gateway.control.actor import NOBODY, Actor
@@ -40,6 +49,7 @@ from gateway.control.operation import (
     ControlError,
     Document,
     ErrorCode,
+    FieldError,
     Operation,
     Parameter,
     Role,
@@ -58,8 +68,10 @@ __all__ = [
     "MAX_REQUEST_OCTETS",
     "OPERATIONS",
     "ControlError",
+    "Envelope",
     "ErrorBody",
     "ErrorCode",
+    "FieldError",
     "Operation",
     "Page",
     "Parameter",
@@ -69,6 +81,7 @@ __all__ = [
     "answer",
     "check_request",
     "dump",
+    "envelope_of",
     "parse_line",
     "refusal",
     "request_id",
@@ -81,12 +94,28 @@ MAX_REPLY_OCTETS = 4 * 1024 * 1024
 """What a client accepts as one line; the largest page is well below."""
 
 
+MAX_CREDENTIAL_CHARACTERS = 256
+MAX_KEY_CHARACTERS = 128
+_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+_REMOTE = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]{1,15})?")
+_ENVELOPE = frozenset({"op", "id", "args", "as", "from", "key"})
+
+
+class OneError(TypedDict):
+    """One of several faults."""
+
+    message: str
+    field: str | None
+
+
 class ErrorBody(TypedDict):
     """The ``error`` of an answer."""
 
     code: str
     message: str
     field: str | None
+    errors: NotRequired[list[OneError]]
+    retry_after_s: NotRequired[float]
 
 
 class Page(TypedDict):
@@ -136,7 +165,7 @@ _AGENT = Parameter(
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
     for operation in (
-        Operation("health", "Whether the core answers."),
+        Operation("health", "Whether the core answers.", role=Role.NOBODY),
         Operation("status", "Version, uptime, what is configured, counters of every part."),
         Operation(
             "ike-sas",
@@ -296,21 +325,54 @@ def parse_line(line: bytes) -> object:
         raise ControlError(ErrorCode.INVALID, f"not a JSON line: {type(error).__name__}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """For whom a request is made, and its idempotency key."""
+
+    credential: str | None = field(default=None, repr=False)
+    """None: the request is its sender's own. Empty: of somebody who showed nothing."""
+    remote: str | None = None
+    key: str | None = None
+
+
+def envelope_of(line: object) -> Envelope:
+    """The envelope of a parsed line; raises :class:`ControlError`."""
+    if not isinstance(line, dict):
+        raise ControlError(ErrorCode.INVALID, "a request is a JSON object")
+    for name in line:
+        if name not in _ENVELOPE:
+            raise ControlError(
+                ErrorCode.INVALID,
+                f"{shorten(name)}: unknown, allowed are op, id, args, as, from and key",
+            )
+    credential, remote, key = line.get("as"), line.get("from"), line.get("key")
+    if credential is not None and (
+        not isinstance(credential, str) or len(credential) > MAX_CREDENTIAL_CHARACTERS
+    ):
+        raise ControlError(ErrorCode.INVALID, "as: must be a token or a session", "as")
+    if remote is not None and not (isinstance(remote, str) and _REMOTE.fullmatch(remote)):
+        raise ControlError(ErrorCode.INVALID, f"from = {shorten(remote)}: no IP address", "from")
+    if key is not None and not (isinstance(key, str) and _KEY.fullmatch(key)):
+        raise ControlError(
+            ErrorCode.INVALID,
+            f"key = {shorten(key)}: 1 to {MAX_KEY_CHARACTERS} visible ASCII characters are allowed",
+            "key",
+        )
+    return Envelope(credential, remote, key)
+
+
 def check_request(
-    line: object, role: Role, operations: Mapping[str, Operation] = OPERATIONS
+    line: object, who: Actor | Role, operations: Mapping[str, Operation] = OPERATIONS
 ) -> Request:
     """The request in a parsed line; raises :class:`ControlError` naming what is wrong.
 
     ``operations`` is what this socket answers: a gateway's, or those of
     :mod:`gateway.control.node_operations`.
     """
-    if not isinstance(line, dict):
-        raise ControlError(ErrorCode.INVALID, "a request is a JSON object")
-    for key in line:
-        if key not in {"op", "id", "args"}:
-            raise ControlError(
-                ErrorCode.INVALID, f"{shorten(key)}: unknown, allowed are op, id and args"
-            )
+    envelope = envelope_of(line)
+    actor = Actor("somebody", who) if isinstance(who, Role) else who
+    if not isinstance(line, dict):  # envelope_of() has made sure
+        raise TypeError
     name = line.get("op")
     operation = operations.get(name) if isinstance(name, str) else None
     if operation is None:
@@ -320,9 +382,22 @@ def check_request(
             f"op = {shorten(name)}: unknown{whose}, allowed are {', '.join(operations)}",
             "op",
         )
-    if role < operation.role:
-        raise ControlError(ErrorCode.DENIED, f"{operation.name} is for administrators", "op")
-    return Request(operation, operation.check(line.get("args")), request_id(line))
+    if actor.role < operation.role:
+        raise _denied(actor, operation)
+    arguments = operation.check(line.get("args"))
+    return Request(operation, arguments, request_id(line), actor, envelope.key)
+
+
+def _denied(actor: Actor, operation: Operation) -> ControlError:
+    if actor.role is Role.NOBODY:
+        return ControlError(
+            ErrorCode.UNAUTHENTICATED, f"{operation.name}: log in, or show a token", "op"
+        )
+    return ControlError(
+        ErrorCode.DENIED,
+        f"{operation.name} is for {operation.role.words}s; {actor.name} is {actor.role.words}",
+        "op",
+    )
 
 
 def dump(value: object) -> bytes:
@@ -338,6 +413,10 @@ def answer(given: int | str | None, result: object) -> bytes:
 def refusal(given: int | str | None, error: ControlError) -> bytes:
     """The line of a failure."""
     body: ErrorBody = {"code": str(error.code), "message": error.message, "field": error.field}
+    if error.errors:
+        body["errors"] = [{"message": one.message, "field": one.field} for one in error.errors]
+    if error.retry_after_s is not None:
+        body["retry_after_s"] = error.retry_after_s
     return dump({"id": given, "ok": False, "error": body})
 
 
@@ -348,9 +427,19 @@ def result_of(line: object) -> object:
     error = line.get("error") if isinstance(line, dict) else None
     if not isinstance(error, dict):
         raise ControlError(ErrorCode.INTERNAL, "the gateway's answer makes no sense")
-    field = error.get("field")
+    retry, several = error.get("retry_after_s"), error.get("errors")
     raise ControlError(
         str(error.get("code")),
         str(error.get("message")),
-        field if isinstance(field, str) else None,
+        _text(error.get("field")),
+        errors=[
+            FieldError(str(one.get("message")), _text(one.get("field")))
+            for one in (several if isinstance(several, list) else ())
+            if isinstance(one, dict)
+        ],
+        retry_after_s=float(retry) if isinstance(retry, int | float) else None,
     )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -11,8 +11,10 @@ import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gateway.control.actor import NOBODY, Actor, local
 from gateway.control.peer import Access, Peer, peer_of
 from gateway.control.protocol import (
     MAX_REQUEST_OCTETS,
@@ -21,10 +23,10 @@ from gateway.control.protocol import (
     ErrorCode,
     Operation,
     Request,
-    Role,
     answer,
     check_request,
     dump,
+    envelope_of,
     parse_line,
     refusal,
     request_id,
@@ -34,7 +36,7 @@ from gateway.domain.log import Log, RateLimit
 MAX_CONNECTIONS = 64
 MAX_CONNECTIONS_PER_UID = 32
 """So that the API process cannot lock the administrator out."""
-REQUESTS_PER_SECOND = 100
+REQUESTS_PER_SECOND = 500
 """Of one connection; a faster client waits."""
 MAX_QUEUED_EVENTS = 256
 WRITE_TIMEOUT_S = 5.0
@@ -42,11 +44,22 @@ IDLE_TIMEOUT_S = 300.0
 SEND_BUFFER_OCTETS = 256 * 1024
 
 Handler = Callable[[Request], Awaitable[object]]
+Authenticate = Callable[[str, str], Actor]
+"""Who shows this credential (empty: none) from this address. May raise :class:`ControlError`, as
+when that address has tried too often."""
 EventLine = dict[str, object]
 
 
 class SocketInUseError(Exception):
     """Another process answers on this path. Its text says so and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """Who connected."""
+
+    actor: Actor
+    speaks_for_others: bool
 
 
 class Subscriber:
@@ -82,12 +95,17 @@ class Subscriber:
         return lines
 
 
+def _nobody_knows(credential: str, remote: str) -> Actor:
+    del credential
+    return replace(NOBODY, remote=remote)
+
+
 class ControlServer:
     """Listens at ``path`` and hands checked requests to a handler.
 
     The handler raises :class:`ControlError` for what it refuses. ``group`` owns the socket file;
-    ``access`` decides by the credentials of the process that connects. ``operations`` is what it
-    answers.
+    ``access`` decides by the credentials of the process that connects, ``authenticate`` by what the
+    REST interface was shown. ``operations`` is what it answers.
     """
 
     def __init__(
@@ -99,8 +117,10 @@ class ControlServer:
         group: int | None = None,
         mode: int = 0o660,
         operations: Mapping[str, Operation] = OPERATIONS,
+        authenticate: Authenticate = _nobody_knows,
     ) -> None:
         self._path = path
+        self.authenticate = authenticate
         self._operations = operations
         self._handle: Handler | None = None
         self._access = access
@@ -169,8 +189,8 @@ class ControlServer:
             task.add_done_callback(self._tasks.discard)
         peer = None
         try:
-            peer, role = self._admit(writer)
-            await self._serve(reader, writer, role)
+            peer, client = self._admit(writer)
+            await self._serve(reader, writer, client)
         except ControlError as error:
             writer.write(refusal(None, error))
         except (OSError, TimeoutError, asyncio.CancelledError):
@@ -182,7 +202,7 @@ class ControlServer:
                     del self._by_uid[peer.uid]
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
-    def _admit(self, writer: asyncio.StreamWriter) -> tuple[Peer, Role]:
+    def _admit(self, writer: asyncio.StreamWriter) -> tuple[Peer, _Client]:
         peer = peer_of(writer.get_extra_info("socket"))
         role = self._access.role(peer)
         if role is None:
@@ -200,10 +220,10 @@ class ControlServer:
             raise ControlError(ErrorCode.BUSY, "too many connections to the control socket")
         self._by_uid[peer.uid] = mine + 1
         self.counters["connections"] += 1
-        return peer, role
+        return peer, _Client(local(peer.uid, role), self._access.speaks_for_others(peer))
 
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, role: Role
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: _Client
     ) -> None:
         writer.transport.set_write_buffer_limits(high=64 * 1024)
         clock = asyncio.get_running_loop().time
@@ -224,13 +244,13 @@ class ControlServer:
                 await asyncio.sleep(max(0.0, window + 1.0 - clock()))
             if clock() - window >= 1.0:
                 window, used = clock(), 1
-            subscriber = await self._answer(line, writer, role)
+            subscriber = await self._answer(line, writer, client)
             if subscriber is not None:
                 await self._stream(subscriber, reader, writer)
                 return
 
     async def _answer(
-        self, line: bytes, writer: asyncio.StreamWriter, role: Role
+        self, line: bytes, writer: asyncio.StreamWriter, client: _Client
     ) -> Subscriber | None:
         """Answer one request; the subscriber when it was ``events``."""
         self.counters["requests"] += 1
@@ -239,7 +259,8 @@ class ControlServer:
         try:
             parsed = parse_line(line)
             given = request_id(parsed)
-            request = check_request(parsed, role, self._operations)
+            actor = self._actor(parsed, client)
+            request = check_request(parsed, actor, self._operations)
             if request.operation.name == "events":
                 subscriber = Subscriber(debug=request.arguments["debug"] is True)
                 # From here on: nothing that happens after the answer is missed.
@@ -263,6 +284,19 @@ class ControlServer:
                 self._subscribers.discard(subscriber)
             raise
         return subscriber
+
+    def _actor(self, parsed: object, client: _Client) -> Actor:
+        """Who asks: whoever connected, or the one whose credential it shows."""
+        envelope = envelope_of(parsed)
+        if envelope.credential is None and envelope.remote is None:
+            return client.actor
+        if not client.speaks_for_others:
+            field = "from" if envelope.credential is None else "as"
+            text = f"{field}: only the REST interface asks for others"
+            raise ControlError(ErrorCode.DENIED, text, field)
+        if envelope.credential is None:
+            return replace(client.actor, remote=str(envelope.remote))
+        return self.authenticate(envelope.credential, envelope.remote or "local")
 
     async def _stream(
         self, subscriber: Subscriber, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -12,7 +12,7 @@ import pytest
 from gateway.api.app import create_app, openapi
 from gateway.api.guard import MAX_BODY_OCTETS
 from gateway.api.token import BearerToken, TokenError, ensure_token
-from gateway.control.client import AsyncControlClient
+from gateway.control.async_client import AsyncControlClient
 from gateway.control.peer import Access
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer

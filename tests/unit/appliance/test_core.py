@@ -18,7 +18,8 @@ from gateway.appliance.core import Appliance
 from gateway.appliance.keeper import Keeper, fork_keeper
 from gateway.appliance.systemd import ServiceManager
 from gateway.config.loader import load
-from gateway.control.client import AsyncControlClient, ControlUnavailableError
+from gateway.control.async_client import AsyncControlClient
+from gateway.control.client import ControlUnavailableError
 from gateway.control.protocol import ControlError
 from gateway.dataplane.interface import EndpointRejected, Usage
 from gateway.domain.endpoint import Endpoint

@@ -10,9 +10,12 @@ from gateway.control.protocol import (
     OPERATIONS,
     ControlError,
     ErrorCode,
+    FieldError,
     Role,
     check_request,
+    envelope_of,
     parse_line,
+    refusal,
     result_of,
 )
 
@@ -68,11 +71,22 @@ def test_what_is_no_request_is_refused(line: Any) -> None:
     refused(line)
 
 
-@pytest.mark.parametrize("operation", ["reload", "initiate"])
-def test_the_api_may_not_do_what_is_the_administrators(operation: Any) -> None:
-    line = {"op": operation, "args": {"connection": "a"} if operation == "initiate" else {}}
-    assert refused(line, Role.OPERATOR).code == ErrorCode.DENIED
-    assert check_request(line, Role.ADMINISTRATOR).operation.name == operation
+@pytest.mark.parametrize(
+    ("operation", "args", "role"),
+    [
+        ("health", {}, Role.NOBODY),
+        ("ike-sas", {}, Role.READ_ONLY),
+        ("initiate", {"connection": "a"}, Role.OPERATOR),
+        ("reload", {}, Role.ADMINISTRATOR),
+    ],
+)
+def test_an_operation_needs_its_role(operation: Any, args: Any, role: Any) -> None:
+    line = {"op": operation, "args": args}
+    for lower in [one for one in Role if one < role]:
+        code = ErrorCode.UNAUTHENTICATED if lower is Role.NOBODY else ErrorCode.DENIED
+        assert refused(line, lower).code == code
+    for enough in [one for one in Role if one >= role]:
+        assert check_request(line, enough).operation.name == operation
 
 
 @given(st.binary(max_size=200))
@@ -108,3 +122,50 @@ def test_deeply_nested_json_is_refused() -> None:
 def test_an_answer_that_makes_no_sense_is_an_error(line: Any) -> None:
     with pytest.raises(ControlError):
         result_of(line)
+
+
+def test_an_envelope_is_checked_and_its_credential_is_in_no_repr() -> None:
+    line = {"op": "health", "as": "gw_secret", "from": "192.0.2.7", "key": "k1"}
+    envelope = envelope_of(line)
+    assert (envelope.credential, envelope.remote, envelope.key) == ("gw_secret", "192.0.2.7", "k1")
+    assert "gw_secret" not in repr(envelope)
+    assert check_request(line, Role.NOBODY).key == "k1"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("as", 7),
+        ("as", "x" * 257),
+        ("from", "not an address"),
+        ("from", "1.2.3.4, 5.6.7.8"),
+        ("key", ""),
+        ("key", "k" * 129),
+        ("key", "a b"),
+        ("key", "a\nb"),
+    ],
+)
+def test_h78_a_malformed_envelope_names_its_field_and_hides_the_credential(
+    field: Any, value: Any
+) -> None:
+    with pytest.raises(ControlError) as caught:
+        envelope_of({"op": "health", field: value})
+    assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID, field)
+    assert "xxx" not in caught.value.message
+
+
+def test_several_faults_and_the_time_to_wait_survive_the_socket() -> None:
+    several = (FieldError("too long", "a"), FieldError("unknown"))
+    error = ControlError(ErrorCode.TOO_MANY, "no", errors=several, retry_after_s=2.5)
+    with pytest.raises(ControlError) as caught:
+        result_of(parse_line(refusal(1, error)))
+    assert caught.value.errors == several
+    assert caught.value.retry_after_s == 2.5
+
+
+def test_roles_have_the_names_that_tokens_are_made_with() -> None:
+    assert [Role.named(words).words for words in ("admin", "operator", "read-only")] == [
+        "admin",
+        "operator",
+        "read-only",
+    ]

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.control import server as server_module
-from gateway.control.client import AsyncControlClient, ControlClient, ControlUnavailableError
+from gateway.control.actor import Actor
+from gateway.control.async_client import AsyncControlClient, Caller
+from gateway.control.client import ControlClient, ControlUnavailableError
 from gateway.control.peer import Access, Peer
 from gateway.control.protocol import MAX_REQUEST_OCTETS, ControlError, ErrorCode, Role
 from gateway.control.server import MAX_QUEUED_EVENTS, ControlServer, SocketInUseError
@@ -141,7 +143,7 @@ def test_a_second_gateway_is_refused_and_a_dead_ones_socket_replaced(tmp_path: P
         (Peer(1, 0, frozenset({0})), Role.ADMINISTRATOR),
         (Peer(1, 1001, frozenset({1001})), Role.ADMINISTRATOR),
         (Peer(1, 1002, frozenset({5, 50})), Role.ADMINISTRATOR),
-        (Peer(1, 65534, frozenset({65534})), Role.OPERATOR),
+        (Peer(1, 65534, frozenset({65534})), Role.NOBODY),
         (Peer(1, 1003, frozenset({1003})), None),
     ],
 )
@@ -298,5 +300,124 @@ def test_a_slow_subscriber_is_dropped_with_a_notice(tmp_path: Path) -> None:
             assert server.counters["subscribers_dropped"] == 1
             assert not server.has_subscribers
             writer.close()
+
+    run(scenario())
+
+
+def known(credential: str, remote: str) -> Actor:
+    if credential == "wrong":
+        raise ControlError(ErrorCode.UNAUTHENTICATED, "no such token")
+    role = {"": Role.NOBODY, "look": Role.READ_ONLY, "do": Role.OPERATOR}[credential]
+    return Actor(f"token {credential}", role, remote)
+
+
+def as_uid(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
+    monkeypatch.setattr(server_module, "peer_of", lambda _sock: Peer(1, uid, frozenset()))
+
+
+def test_the_api_may_only_what_the_one_who_asks_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_uid(monkeypatch, 4711)
+
+    async def scenario() -> None:
+        options = {"access": Access(api_uid=4711), "authenticate": known}
+        async with serving(tmp_path, **options) as (_, path):
+            client = AsyncControlClient(path)
+
+            async def code(op: str, credential: str | None, **args: object) -> str:
+                caller = None if credential is None else Caller(credential, "192.0.2.7")
+                try:
+                    await client.request(op, args, caller)
+                except ControlError as error:
+                    return str(error.code)
+                return "ok"
+
+            sa = "0" * 16 + "_" + "1" * 16
+            assert await code("health", None) == "ok"
+            assert await code("ike-sas", None) == "unauthenticated"
+            assert await code("ike-sas", "") == "unauthenticated"
+            assert await code("ike-sas", "wrong") == "unauthenticated"
+            assert await code("ike-sas", "look") == "ok"
+            assert await code("close-ike-sa", "look", id=sa) == "denied"
+            assert await code("close-ike-sa", "do", id=sa) == "not-found"
+            assert await code("reload", "do") == "denied"
+
+    run(scenario())
+
+
+def test_root_loses_its_role_when_it_asks_for_somebody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path, authenticate=known) as (_, path):
+            client = AsyncControlClient(path)
+            with pytest.raises(ControlError, match="log in"):
+                await client.request("ike-sas", {}, Caller("", "192.0.2.7"))
+            assert await client.call("ike-sas")
+
+    run(scenario())
+
+
+def test_h78_nobody_but_the_api_speaks_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_uid(monkeypatch, 1001)
+
+    async def scenario() -> None:
+        options = {"access": Access(frozenset({1001}), api_uid=4711), "authenticate": known}
+        async with serving(tmp_path, **options) as (_, path):
+            for envelope in ({"as": "do"}, {"from": "192.0.2.7"}):
+                reader, writer = await raw(path)
+                writer.write(json.dumps({"op": "health", **envelope}).encode() + b"\n")
+                answer = json.loads(await reader.readline())
+                assert answer["error"]["code"] == "denied"
+                writer.close()
+
+    run(scenario())
+
+
+def test_connections_of_the_asyncio_client_are_shared_and_bounded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as (server, path):
+            client = AsyncControlClient(path, max_connections=3, keep=True)
+            for _ in range(10):
+                await client.call("health")
+            assert server.counters["connections"] == 1
+            await asyncio.gather(*(client.call("health") for _ in range(50)))
+            assert server.counters["connections"] <= 3
+            client.close()
+
+    run(scenario())
+
+
+def test_a_kept_connection_that_the_core_closed_is_replaced(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as (_, path):
+            client = AsyncControlClient(path, keep=True)
+            await client.call("health")
+        async with serving(tmp_path) as (_, path):
+            assert await client.call("health") == {"status": "ok"}
+            client.close()
+
+    run(scenario())
+
+
+def test_an_answer_that_comes_late_becomes_nobody_elses(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        slow = asyncio.Event()
+
+        async def answer(request: Any) -> Any:
+            if request.operation.name == "status":
+                await slow.wait()
+            return {"op": request.operation.name}
+
+        server = ControlServer(tmp_path / "control.sock", access=Access(), log=Lines())
+        await server.start(answer)
+        client = AsyncControlClient(tmp_path / "control.sock", keep=True)
+        with pytest.raises(ControlUnavailableError, match="within its time"):
+            await client.request("status", {}, timeout_s=0.05)
+        slow.set()
+        assert await client.call("health") == {"op": "health"}
+        client.close()
+        await server.stop()
 
     run(scenario())
