@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.appliance.privileges import CAP_SETGID, CAP_SETUID, permitted
 from gateway.config.problem import ConfigError, Problem
 from gateway.control.peer import Access
 
@@ -36,7 +37,7 @@ def api_account(user: str, config: Path) -> Account | None:
 
     Raises :class:`ConfigError` for an unknown user.
     """
-    if os.geteuid() != 0:
+    if not permitted() >= {CAP_SETUID, CAP_SETGID}:
         return None
     try:
         found = pwd.getpwnam(user)

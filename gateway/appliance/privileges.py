@@ -4,6 +4,8 @@ import ctypes
 import os
 import signal
 
+CAP_SETGID = 6
+CAP_SETUID = 7
 CAP_SETPCAP = 8
 CAP_NET_BIND_SERVICE = 10
 CAP_NET_ADMIN = 12
