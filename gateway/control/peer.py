@@ -48,9 +48,11 @@ class Access:
 
     def role(self, peer: Peer) -> Role | None:
         """The role of a peer, or None when it has no business here."""
-        if _is_ours(peer) or peer.uid in self.uids or peer.groups & self.gids:
+        if _is_ours(peer) or peer.uid in self.uids:
             return Role.ADMINISTRATOR
-        return Role.NOBODY if self.speaks_for_others(peer) else None
+        if self.speaks_for_others(peer):
+            return Role.NOBODY  # whatever its groups: it joins the socket's to open the file
+        return Role.ADMINISTRATOR if peer.groups & self.gids else None
 
     def speaks_for_others(self, peer: Peer) -> bool:
         """Whether its requests may carry the credential and address of who asks it."""

@@ -144,6 +144,7 @@ def test_a_second_gateway_is_refused_and_a_dead_ones_socket_replaced(tmp_path: P
         (Peer(1, 1001, frozenset({1001})), Role.ADMINISTRATOR),
         (Peer(1, 1002, frozenset({5, 50})), Role.ADMINISTRATOR),
         (Peer(1, 65534, frozenset({65534})), Role.NOBODY),
+        (Peer(1, 65534, frozenset({65534, 50})), Role.NOBODY),
         (Peer(1, 1003, frozenset({1003})), None),
     ],
 )
