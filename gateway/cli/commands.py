@@ -40,6 +40,21 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     sys.exit(start(config))
 
 
+@app.command("host")
+def host_command(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show.")] = False,
+) -> None:
+    """Load the kernel's modules and set its sysctls, now and at every boot. Asks first."""
+
+    def command() -> int:
+        from gateway.cli.host import prepare
+
+        return prepare(yes=yes, dry_run=dry_run)
+
+    finish(command)
+
+
 @app.command()
 def check(
     config: OptionalConfig = None,
