@@ -108,7 +108,11 @@ def modules_file(found: Iterable[Module]) -> str:
 
 def sysctl_file(found: Iterable[Sysctl]) -> str:
     """The text for sysctl.d(5)."""
-    lines = [
-        f"# {one.purpose}\n{one.name} = {one.wanted}\n" for one in found if one.now is not None
-    ]
+    settings = [one for one in found if one.now is not None]
+    lines = [f"# {one.purpose}\n{one.name} = {_for_good(one)}\n" for one in settings]
     return "".join(["# Written by `gateway host`.\n", *lines])
+
+
+def _for_good(one: Sysctl) -> int:
+    """A larger value that somebody chose is not made smaller by the next boot."""
+    return max(one.wanted, one.now or 0) if one.name in _AT_LEAST else one.wanted
