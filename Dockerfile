@@ -1,10 +1,6 @@
-# The gateway in a container:
+# The gateway in a container; deploy/compose.yaml runs it, docs/install.md tells more.
 #
 #   docker build -t gateway .
-#   docker run --rm --network host --cap-drop ALL \
-#       --cap-add NET_ADMIN --cap-add NET_RAW --cap-add NET_BIND_SERVICE \
-#       --cap-add SETUID --cap-add SETGID --cap-add CHOWN --cap-add SETPCAP --cap-add DAC_OVERRIDE \
-#       -v /etc/gateway:/etc/gateway:ro gateway
 #
 # The tunnels are the host kernel's: it needs ESP, xfrm interfaces and nft queue (`gateway check`).
 
@@ -24,10 +20,14 @@ FROM debian:12-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 libnftables1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --no-create-home --shell /usr/sbin/nologin gateway-api
+    && useradd --system --no-create-home --shell /usr/sbin/nologin gateway-api \
+    && install -d -m 0711 /var/lib/gateway \
+    && install -d -m 0755 /run/gateway
 COPY --from=build /opt/gateway /opt/gateway
 ENV PATH=/opt/gateway/bin:$PATH PYTHONUNBUFFERED=1
-# The core runs as root with the capabilities above; `user = "gateway-api"` in [api] is for its API process.
+# The core is root with the capabilities of the compose file; its API process is gateway-api.
+# SIGTERM hands the sessions over to the next container, SIGINT ends them.
+VOLUME ["/var/lib/gateway"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["gateway"]
 CMD ["run", "--config", "/etc/gateway/gateway.toml"]
