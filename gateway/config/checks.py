@@ -4,6 +4,7 @@ from ipaddress import IPv4Network
 from itertools import combinations
 from pathlib import Path
 
+from gateway.config.administration_checks import check_administration
 from gateway.config.connection import ConnectionSection
 from gateway.config.document import Config
 from gateway.config.feature_checks import check_features
@@ -263,12 +264,7 @@ def _duplicates(config: Config, findings: Findings) -> None:
 
 
 def _services(config: Config, findings: Findings) -> None:
-    if not config.api.listen.address.is_loopback:
-        why = (
-            "the API speaks plain HTTP, so it listens on loopback only; "
-            'give "127.0.0.1:8443" and put a TLS proxy in front of it'
-        )
-        findings.refuse("api.listen", config.api.listen, why)
+    check_administration(config, findings)
     ike = config.ike
     if ike.port == ike.nat_port:
         why = "is ike.port as well; the two need different ports"

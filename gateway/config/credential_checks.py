@@ -132,8 +132,9 @@ def _check_backends(config: Config, findings: Findings) -> None:
                 findings.warn("users.file", settings.path, why)
     for name, radius in config.radius.items():
         for one, server in radius.servers.items():
-            key = f"radius.{name}.servers.{one}.secret_file"
-            _check_secret_file(key, server.secret_file, findings)
+            if server.secret_file is not None:
+                key = f"radius.{name}.servers.{one}.secret_file"
+                _check_secret_file(key, server.secret_file, findings)
 
 
 def _check_names(config: Config, users: UserBase, findings: Findings) -> None:

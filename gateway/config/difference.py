@@ -14,6 +14,20 @@ from gateway.config.problem import shown
 
 APPLIED_LIVE = {
     "gateway.log_level": "from now on",
+    "gateway.on_sigterm": "from now on",
+    "store.history_days": "older entries go at the next clean-up",
+    "store.audit_days": "older entries go at the next clean-up",
+    "provisioning.enabled": "from now on",
+    "provisioning.address": "the next bundles have it",
+    "provisioning.url": "the next links have it",
+    "provisioning.ca_name": "the next CA has it",
+    "provisioning.ca_certificate": "issues certificates from now on; trust it in a connection too",
+    "provisioning.ca_private_key": "issues certificates from now on",
+    "provisioning.ca_days": "the next certificate has it",
+    "provisioning.gateway_days": "the next certificate has it",
+    "provisioning.device_days": "the next certificates have it",
+    "provisioning.crl_days": "the next CRL has it",
+    "provisioning.link_minutes": "the next links have it",
     "mobility.mobile_nodes_file": "its devices can register at once, others no longer",
     "mobility.inside_home_agents": "protected from now on",
     "mobility.ticket_key_file": "tickets of other keys are worthless; devices log in again",
@@ -96,7 +110,8 @@ def difference(running: Config, wanted: Config) -> list[Change]:
     if _nar_comes_or_goes(running, wanted):
         nar = [replace(one, effect=_RESTART, needs_restart=True) for one in nar]
     changes += nar
-    for section in ("api", "control"):
+    changes += _devices(running, wanted)
+    for section in ("store", "provisioning", "api", "control"):
         changes += _section(section, running, wanted)
     return changes
 
@@ -106,9 +121,12 @@ def in_force(running: Config, wanted: Config) -> Config:
 
     That stays as it runs, so the next :func:`difference` still names it.
     """
-    live = {"log_level": wanted.gateway.log_level}
+    live = {"log_level": wanted.gateway.log_level, "on_sigterm": wanted.gateway.on_sigterm}
     kept = {name: getattr(running, name) for name in ("ike", "dataplane", "api", "control")}
     gateway = running.gateway.model_copy(update=live)
+    store = wanted.store.model_copy(
+        update={name: getattr(running.store, name) for name in ("url", "key_file", "state_dir")}
+    )
     if _mobility_comes_or_goes(running, wanted):
         agents = {name: getattr(running, name) for name in ("mobility", *TABLES)}
     else:
@@ -118,7 +136,7 @@ def in_force(running: Config, wanted: Config) -> Config:
     else:
         shared = nar_kept_until_restart(running.nar_settings, wanted.nar_settings)
         nar = {"nar_settings": shared}
-    return wanted.model_copy(update={**kept, **agents, **nar, "gateway": gateway})
+    return wanted.model_copy(update={**kept, **agents, **nar, "gateway": gateway, "store": store})
 
 
 def _mobility_comes_or_goes(running: Config, wanted: Config) -> bool:
@@ -232,6 +250,31 @@ def _profiles(running: Config, wanted: Config) -> Iterator[Change]:
                 closes = field.rpartition(".")[2] in {"pool", "subnets"}
                 effect = closed if closes else "users that log in from now on get it"
                 yield Change("changed", field, effect, old, new)
+
+
+def _devices(running: Config, wanted: Config) -> Iterator[Change]:
+    for name in _names(running.devices, wanted.devices):
+        key = f"devices.{name}"
+        if name not in wanted.devices:
+            yield Change("removed", key, device_effect("removed"))
+        elif name not in running.devices:
+            yield Change("added", key, device_effect("added"))
+        else:
+            for field, old, new in _fields(running.devices[name], wanted.devices[name], key):
+                yield Change("changed", field, device_effect(field.rpartition(".")[2]), old, new)
+
+
+def device_effect(what: str) -> str:
+    """What happens to a device that was added or removed, or whose field ``what`` changed."""
+    match what:
+        case "added":
+            return "known at once"
+        case "removed":
+            return "forgotten; its sessions stay, and who has its credentials may log in"
+        case "blocked":
+            return "from now on; the sessions of a device that is blocked end"
+        case _:
+            return "from now on"
 
 
 def _names(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

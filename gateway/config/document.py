@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, PrivateAttr
 
+from gateway.config.administration import DeviceSection, StoreSection
 from gateway.config.connection import ConnectionSection, ProfileSection
 from gateway.config.fields import Name, Section
 from gateway.config.mobility import (
@@ -16,6 +17,7 @@ from gateway.config.mobility import (
 )
 from gateway.config.nar import NarServerSection, NarSettingsSection
 from gateway.config.problem import Problem
+from gateway.config.provisioning import ProvisioningSection
 from gateway.config.sections import (
     ApiSection,
     ControlSection,
@@ -49,11 +51,15 @@ class Config(Section):
     foreign_agents: dict[Name, ForeignAgentSection] = Field(default_factory=dict)
     nar_settings: NarSettingsSection = NarSettingsSection()
     nar: dict[Name, NarServerSection] = Field(default_factory=dict)
+    devices: dict[Name, DeviceSection] = Field(default_factory=dict)
+    store: StoreSection = StoreSection()
+    provisioning: ProvisioningSection = ProvisioningSection()
     api: ApiSection = ApiSection()
     control: ControlSection = ControlSection()
 
     _path: Path = PrivateAttr(default=Path())
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
+    _broken: dict[tuple[str, str], tuple[Problem, ...]] = PrivateAttr(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -64,6 +70,11 @@ class Config(Section):
     def warnings(self) -> tuple[Problem, ...]:
         """What is allowed but should be looked at."""
         return self._warnings
+
+    @property
+    def broken(self) -> dict[tuple[str, str], tuple[Problem, ...]]:
+        """Stored objects that were left out, by kind and name, and why."""
+        return self._broken
 
     @property
     def offered_networks(self) -> tuple[IpNetwork, ...]:
@@ -105,6 +116,18 @@ class Config(Section):
     def control_socket(self) -> Path:
         """Where the control socket is."""
         return self.control.socket or self.gateway.runtime_dir / "control.sock"
+
+    @property
+    def store_key_file(self) -> Path:
+        """Where the key is that seals the secrets of the store."""
+        return self.store.key_file or self.store.state_dir / "store.key"
+
+    @property
+    def store_url(self) -> str:
+        """The database; may hold a password."""
+        if self.store.url is not None:
+            return self.store.url.get_secret_value()
+        return f"sqlite:///{self.store.state_dir / 'gateway.sqlite'}"
 
     @property
     def user_key_file(self) -> Path | None:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.problem import Problem, shown
 
-SECRET_KEYS = frozenset({"psk", "password", "key", "keys", "visitor_keys"})
+SECRET_KEYS = frozenset({"psk", "password", "key", "keys", "visitor_keys", "secret", "url"})
 """Keys whose values are never shown, whatever else is wrong with them."""
 
 _TYPES = {

@@ -242,9 +242,6 @@ def _logins(config: Config, key: str, section: NarServerSection, findings: Findi
         allowed = ", ".join((LOCAL, *config.radius))
         why = f"no such backend; choose one of: {allowed}, or add a table [radius.{backend}]"
         findings.refuse(where, backend, why)
-    if backend == LOCAL and config.users.file is None:
-        why = f"is required by {key}.backend; name the file that `gateway users` keeps"
-        findings.refuse("users.file", None, why)
     if section.require_tls and not section.tls_listen:
         why = (
             "is required by backend: passwords are taken over TLS only; give address and port such "

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gateway.config.fields import (
     Address,
+    Domain,
     FilePath,
     Flag,
     InterfaceName,
@@ -16,6 +17,7 @@ from gateway.config.fields import (
     Network,
     Number,
     Port,
+    Secret,
     Section,
     Url,
     Whole,
@@ -34,6 +36,9 @@ class GatewaySection(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["human", "json"] = "human"
     runtime_dir: FilePath = Path("/run/gateway")
+    on_sigterm: Literal["keep", "close"] = "keep"
+    """What becomes of sessions when it is told to end: the next process takes them over, or the
+    peers are told goodbye."""
 
 
 class IkeSection(Section):
@@ -123,7 +128,8 @@ class RadiusServerSection(Section):
     address: Address
     authentication_port: Port = 1812
     accounting_port: Port = 1813
-    secret_file: FilePath
+    secret_file: FilePath | None = None
+    secret: Secret | None = None
 
 
 class RadiusSection(Section):
@@ -150,10 +156,17 @@ class RadiusSection(Section):
 
 
 class ApiSection(Section):
-    """``[api]``: the REST process. Plain HTTP, so on loopback only."""
+    """``[api]``: the process of the REST interface and the dashboard."""
 
     enabled: Flag = True
     listen: ListenEndpoint = Endpoint(_LOOPBACK, 8443)
+    names: tuple[Domain, ...] = Field(default=(), max_length=32)
+    """Host names that it answers to, besides the addresses that it listens on."""
+    tls: Flag = True
+    """Only on loopback may it be false."""
+    certificate: FilePath | None = None
+    """Leaf first; without it, one is made at first start."""
+    private_key: FilePath | None = None
     token_file: FilePath | None = None
     """Holds the bearer token; without it, a new one is written to ``RUNTIME_DIR/api-token``."""
     user: str = Field(default="nobody", min_length=1)

@@ -46,11 +46,21 @@ def _settings(config: Config, name: str, section: RadiusSection) -> RadiusSettin
 def _server(
     config: Config, key: str, server: RadiusServerSection, *, accounting: bool
 ) -> RadiusServer:
+    if server.secret_file is None:
+        return _server_with(server, _inline(server), accounting=accounting)
     try:
         secret = read_secret(server.secret_file).encode()
     except FileRefusedError as error:
         problem = Problem(config.path, f"{key}.secret_file", str(error), shown(server.secret_file))
         raise ConfigError([problem]) from None
+    return _server_with(server, secret, accounting=accounting)
+
+
+def _inline(server: RadiusServerSection) -> bytes:
+    return server.secret.get_secret_value().encode() if server.secret is not None else b""
+
+
+def _server_with(server: RadiusServerSection, secret: bytes, *, accounting: bool) -> RadiusServer:
     return RadiusServer(
         authentication=Endpoint(server.address, server.authentication_port),
         secret=secret,

@@ -3,6 +3,7 @@
 from gateway.config.connection import ConnectionSection, ProfileSection
 from gateway.config.document import Config
 from gateway.config.findings import Findings
+from gateway.config.sections import RadiusServerSection
 from gateway.config.vpn_agent import vpn_agents
 from gateway.domain.user_auth import LOCAL
 from gateway.ike.auth.identity import IdentityPattern
@@ -21,12 +22,20 @@ def check_users(config: Config, findings: Findings) -> None:
         findings.refuse(f"radius.{LOCAL}", None, why)
     for name, server_section in config.radius.items():
         for one, server in server_section.servers.items():
+            _radius_secret(f"radius.{name}.servers.{one}", server, findings)
             if server_section.accounting and server.accounting_port == server.authentication_port:
                 why = "is authentication_port as well; RADIUS uses 1812 and 1813"
                 key = f"radius.{name}.servers.{one}.accounting_port"
                 findings.refuse(key, server.accounting_port, why)
     for name, profile in config.profiles.items():
         _profile(config, f"profiles.{name}", profile, findings)
+
+
+def _radius_secret(key: str, server: RadiusServerSection, findings: Findings) -> None:
+    if server.secret_file is None and server.secret is None:
+        findings.refuse(f"{key}.secret_file", None, "is required; give secret_file, or secret")
+    if server.secret_file is not None and server.secret is not None:
+        findings.refuse(f"{key}.secret", None, "excludes secret_file; give one of them")
 
 
 def _profile(config: Config, key: str, profile: ProfileSection, findings: Findings) -> None:
@@ -98,12 +107,6 @@ def _backend(config: Config, key: str, section: ConnectionSection, findings: Fin
             'it: user_auth = ["eap-radius"], or set user_backend = "local"'
         )
         findings.refuse(where, backend, why)
-    if section.needs_local_users and config.users.file is None:
-        methods = ", ".join(m for m in section.user_auth if m != "eap-tls")
-        why = (
-            f"is required by {key}.user_auth ({methods}); name the file that `gateway users` keeps"
-        )
-        findings.refuse("users.file", None, why)
 
 
 def _names(key: str, section: ConnectionSection, findings: Findings) -> None:

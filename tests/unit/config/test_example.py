@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from gateway.cli.config import example_text
 from gateway.config import Config, load
+from gateway.config.administration import DeviceSection
 from gateway.config.connection import (
     AdvertisementSection,
     ConnectionSection,
@@ -55,6 +56,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "foreign_agents.hall.visitor_keys": KeySection,
     "nar.soho": NarServerSection,
     "nar.soho.rules.staff": NarRuleSection,
+    "devices.anns-laptop": DeviceSection,
 }
 SERVER: dict[str, object] = {"address": "10.1.0.10", "secret_file": "radius.secret"}
 PEER: dict[str, object] = {"address": "10.3.0.1", "spi": 1000}
@@ -76,6 +78,7 @@ REQUIRED: dict[str, dict[str, object]] = {
         "home_networks": ["roaming"],
     },
     "home_agents.office.foreign_agents.branch": PEER,
+    "devices.anns-laptop": {"identity": "ann@example.com"},
     "mobile_nodes.ann.keys": {"spi": 257},
     "foreign_agents.hall": {"care_of_address": "10.4.0.1"},
     "foreign_agents.hall.known_home_agents.office": PEER,
@@ -102,7 +105,7 @@ def settings(text: str) -> Iterator[tuple[str, str, bool]]:
     """Section, line without its comment mark, and whether it is in force."""
     section = ""
     for line in text.splitlines():
-        if header := re.fullmatch(r"#?\[\[?([\w.]+)\]\]?", line):
+        if header := re.fullmatch(r"#?\[\[?([\w.-]+)\]\]?", line):
             section = header[1]
         elif found := re.fullmatch(r"(#?)(\w+ = .+)", line):
             yield section, found[2], not found[1]
@@ -163,7 +166,7 @@ def test_every_commented_table_can_be_used(tmp_path: Path) -> None:
     """What begins with a commented header is right as a whole, with a connection that uses it."""
     text = example_text()
     for header in ("[radius.", "[profiles.", "[connections.staff.foreign"):
-        text = uncommented(text, header, ("#name = ",))
+        text = uncommented(text, header, ("#name = ", "#secret = "))
     uses = 'vpn_fa = "allowed"\nremote_auth = "user"\nuser_auth = ["eap-radius"]\n'
     uses += 'user_backend = "office"\nprofiles = ["admins"]'
     text = text.replace("[connections.staff]\n", f"[connections.staff]\n{uses}\n")
@@ -218,7 +221,7 @@ def uncommented(text: str, header: str, skipped: tuple[str, ...] = ()) -> str:
     """The text with the settings below headers that begin so in force, except some."""
     lines, inside = [], False
     for line in text.splitlines():
-        found = re.fullmatch(r"#?(\[[\w.\[\]]+\])", line)
+        found = re.fullmatch(r"#?(\[[\w.\[\]-]+\])", line)
         if found:
             inside = found[1].startswith(header)
         setting = found or (re.fullmatch(r"#\w+ = .+", line) and not line.startswith(skipped))

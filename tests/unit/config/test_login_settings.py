@@ -50,11 +50,6 @@ def complaints(workshop: Workshop, keys: str, more: str, *, pool: bool = True) -
             'user_auth: is required by remote_auth = "user"; give some of "eap-mschapv2"',
         ),
         (
-            'remote_auth = "user"\nuser_auth = ["eap-mschapv2"]',
-            "",
-            "users.file: is required by connections.staff.user_auth (eap-mschapv2)",
-        ),
-        (
             'remote_auth = "user"\nuser_auth = ["eap-mschapv2"]\nuser_backend = "office"',
             RADIUS,
             'user_auth = ["eap-radius"], or set user_backend = "local"',

@@ -425,9 +425,9 @@ def test_names_are_compared_as_the_user_base_keeps_them(workshop: Workshop) -> N
     assert policy.rules[0].users == frozenset({"Ren\u00e9"})
 
 
-def test_local_users_need_their_file(workshop: Workshop) -> None:
-    found = workshop.complaint(with_lines('backend = "local"', "require_tls = false"))
-    assert found.startswith("gateway.toml: users.file: is required by nar.soho.backend")
+def test_local_users_need_no_file_the_store_may_have_them(workshop: Workshop) -> None:
+    config = workshop.load(with_lines('backend = "local"', "require_tls = false"))
+    assert config.users.file is None
 
 
 TLS = 'tls_listen = ["192.168.1.1:1081"]'
