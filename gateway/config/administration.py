@@ -11,6 +11,7 @@ from gateway.config.fields import (
     IdentityText,
     Name,
     Number,
+    Secret,
     Section,
     UserName,
     refused,
@@ -63,6 +64,17 @@ class StoreSection(Section):
     """How long it is remembered what happened to devices, and their traffic."""
     audit_days: Number = Field(default=365.0, ge=1, le=3660)
     """How long it is remembered what administrators did."""
+
+
+class UserSection(Section):
+    """A user of the store. Without a table in the file, whose users have a file of their own."""
+
+    groups: tuple[UserName, ...] = Field(default=(), max_length=64)
+    enabled: Flag = True
+    password: Secret | None = None
+    """Only its hash is kept."""
+    mschapv2: Flag | None = None
+    """Keep an NT hash for EAP-MSCHAPv2, too; without it, if a connection asks for that."""
 
 
 class DeviceSection(Section):

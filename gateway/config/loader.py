@@ -2,13 +2,18 @@
 
 import re
 import tomllib
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from gateway.config.document import Config
 from gateway.config.explain import problems_of
 from gateway.config.problem import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from gateway.config.kinds import Stored
 
 MAX_OCTETS = 4 * 1024 * 1024
 """A larger file is surely not a configuration."""
@@ -71,14 +76,35 @@ def _syntax(message: str, text: str) -> str:
     return f"line {line}, column {column}: not valid TOML: {what}"
 
 
-def load(path: Path, *, with_files: bool = True) -> Config:
+def load(
+    path: Path,
+    *,
+    with_files: bool = True,
+    objects: "Iterable[Stored]" = (),
+    tables: Mapping[str, object] | None = None,
+    required: Collection[tuple[str, str]] | None = None,
+) -> Config:
     """Read, validate and cross-check a configuration.
 
     ``with_files`` also reads the certificates, keys and secrets it names and checks that
     they fit; without it only the text is judged, for a machine that is not the gateway.
-    Raises :class:`ConfigError` with every problem found.
+    ``objects`` are merged with the tables of the file, which counts where both have a name.
+    ``tables`` are those of the file when it was read before. Objects that do not fit are left out
+    with a warning and listed in :attr:`Config.broken`, except those that are ``required`` (None:
+    all of them). Raises :class:`ConfigError` with every problem found.
     """
-    tables = read_tables(path)
+    from gateway.config.merging import merge  # noqa: PLC0415 - costs what checks cost
+
+    found = read_tables(path) if tables is None else tables
+    return merge(
+        found,
+        objects,
+        lambda merged: _judge(path, merged, with_files=with_files),
+        required=required,
+    )
+
+
+def _judge(path: Path, tables: Mapping[str, object], *, with_files: bool) -> Config:
     try:
         config = Config.model_validate(tables, context={"directory": path.absolute().parent})
     except ValidationError as error:

@@ -25,7 +25,7 @@ class ProvisioningSection(Section):
     address: HostText | None = None
     """Host name or address that devices connect to; without it, ``gateway.name``."""
     url: Url | None = None
-    """How devices reach the REST interface, for links; without it, ``api.names``, ``api.listen``."""
+    """How devices reach the REST interface; without it, by ``api.names`` or ``api.listen``."""
     ca_name: str = Field(default="Gateway device CA", min_length=1, max_length=64)
     """Common name of the built-in CA, when it is made."""
     ca_certificate: FilePath | None = None
