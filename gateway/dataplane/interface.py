@@ -1,5 +1,6 @@
 """What the roles ask of a dataplane, in the drafts' own verbs. The kernel is one implementation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,5 +102,14 @@ class Dataplane(Protocol):
     def usage(self, spi_in: int) -> Usage | None:
         """Counters now, or None for an unknown SA."""
 
-    def close(self) -> None:
-        """Remove everything this dataplane installed."""
+    def adopt(self, children: Sequence[tuple[ChildSa, bool]]) -> list[int]:
+        """Take over what an earlier process left, before any other verb.
+
+        ``children`` are the child SAs that there should be, without keys, and whether each one is
+        used for sending. They stay as they are, keys, counters and replay state, and move to the
+        addresses they have here. What else the earlier process installed is removed. Returns the
+        inbound SPIs of those that are not there any more.
+        """
+
+    def close(self, *, keep: bool = False) -> None:
+        """Remove everything this dataplane installed; or leave it to a process that adopts it."""

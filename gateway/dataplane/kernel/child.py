@@ -12,10 +12,11 @@ from gateway.dataplane.kernel.xfrm.constants import (
     MODE_TUNNEL,
     REQID_FIRST,
     REQID_SHARED,
+    REQID_WAITING,
 )
 from gateway.dataplane.kernel.xfrm.encode import Selector
 from gateway.domain.child_sa import ChildSa, IpNetwork, Mode
-from gateway.domain.endpoint import Endpoint
+from gateway.domain.endpoint import Endpoint, IpAddress
 
 NO_ESN_SOFT_PACKETS: Final = 0xF0000000
 NO_ESN_HARD_PACKETS: Final = 0xFFFFFFF0
@@ -26,8 +27,8 @@ SENT_MARGIN: Final = 16
 
 
 def kernel_reqid(reqid: int) -> int:
-    """``reqid`` within the range that marks this gateway's states; never the shared one."""
-    return REQID_FIRST + (reqid - 1) % 0xFFFFFF + 1
+    """``reqid`` within the range that marks this gateway's states; none of the special ones."""
+    return REQID_FIRST + (reqid - 1) % 0xFFFFFE + 1
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class InstalledChild:
     output_mark: int = 0
     """Fwmark of what the outbound state sends; 0 leaves that of the inner packet."""
     outbound: bool = False
+    waiting_at: IpAddress | None = None
+    """Where the outbound state is that is not used yet: by its destination."""
     local: Endpoint = field(init=False)
     remote: Endpoint = field(init=False)
     udp_encapsulation: bool = field(init=False)
@@ -49,6 +52,8 @@ class InstalledChild:
     """Networks that have a route because of this SA."""
     replay: encode.ReplayState = field(default_factory=encode.ReplayState)
     """Of the inbound state, when it was last read."""
+    keys_known: bool = True
+    """False for an SA of an earlier process in a kernel that shows no keys: it cannot move."""
     last_packets_in: int = 0
     last_in_at: float | None = None
 
@@ -87,6 +92,7 @@ class InstalledChild:
         """Whether plain ESP from an unknown source goes through the evidence check."""
         return (
             self.sa.follow_endpoint
+            and self.keys_known
             and not self.udp_encapsulation
             and self.local.address.version == 4
         )
@@ -151,7 +157,13 @@ class InstalledChild:
             update=update,
         )
 
-    def outbound_state(self, before: decode.State | None = None, *, update: bool = False) -> bytes:
+    def waiting_state(self) -> bytes:
+        """NEWSA of the outbound half before its time: the kernel has the keys for the next process."""
+        return self.outbound_state(reqid=REQID_WAITING)
+
+    def outbound_state(
+        self, before: decode.State | None = None, *, update: bool = False, reqid: int = 0
+    ) -> bytes:
         """NEWSA of the outbound half, with what ``before`` had and :data:`SENT_MARGIN`."""
         sa = self.sa
         replay = None
@@ -161,7 +173,7 @@ class InstalledChild:
             source=self.local,
             destination=self.remote,
             spi=sa.spi_out,
-            reqid=self.reqid,
+            reqid=reqid or self.reqid,
             suite=sa.suite,
             keys=sa.keys_out,
             udp_encapsulation=self.udp_encapsulation,

@@ -16,7 +16,7 @@ import contextlib
 import errno
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from gateway.dataplane.interface import (
@@ -39,8 +39,10 @@ from gateway.dataplane.kernel.ruleset import KNOWN_ESP, OUR_SPI, VPN_FA
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.kernel.slow_path import SlowPath, WatchedSa
-from gateway.dataplane.kernel.xfrm import decode
+from gateway.dataplane.kernel.takeover import Takeover, soft_limits
+from gateway.dataplane.kernel.xfrm import decode, encode
 from gateway.dataplane.kernel.xfrm.constants import (
+    IF_ID,
     MODE_TRANSPORT,
     MODE_TUNNEL,
     Direction,
@@ -82,19 +84,21 @@ class KernelDataplane:
         self._superseded: list[tuple[InstalledChild, InstalledChild]] = []
         self._refused: list[Refusal] = []
         self._late_mappings = 0
+        self._expired: list[DataplaneEvent] = []
         self._started = False
 
-    def start(self) -> None:
+    def start(self, *, adopt: bool = False) -> None:
         """Clear leftovers, then make interface, routes, policies, ruleset and queue.
 
-        Raises :class:`DataplaneUnavailableError`, leaving nothing behind.
+        With ``adopt`` what an earlier process left stays and goes on forwarding; :meth:`adopt`
+        has to follow. Raises :class:`DataplaneUnavailableError`, leaving nothing behind.
         """
         settings = self.settings
         with contextlib.ExitStack() as undo:
             try:
                 self._foundation = Foundation(settings)
-                undo.callback(self._foundation.close)
-                self._foundation.build()
+                undo.callback(self._foundation.give_up)
+                self._foundation.build(adopt_it=adopt)
                 queue = Queue(settings.queue_number, settings.queue_length)
                 undo.callback(queue.close)
                 self._events = EventReader(self._children, self._clock)
@@ -129,6 +133,63 @@ class KernelDataplane:
         """What :meth:`start` found of an earlier run and cleared."""
         return self._foundation.leftovers
 
+    # -- taking over -------------------------------------------------------------------------
+
+    def adopt(self, children: Sequence[tuple[ChildSa, bool]]) -> list[int]:
+        """See :meth:`Dataplane.adopt`. Raises OSError. Limits reached meanwhile are events."""
+        takeover = Takeover(self._xfrm, self.settings.output_mark)
+        found = [(sa, outbound, takeover.find(sa)) for sa, outbound in children]
+        sending = {one.child.sa.reqid for _, _, one in found if one and one.outbound}
+        lost = []
+        for sa, outbound, one in found:
+            # The outbound half goes when a successor has taken over.
+            if one is None or sa.spi_in in self._children or (outbound and sa.reqid not in sending):
+                lost.append(sa.spi_in)
+                continue
+            takeover.keep(one)
+            self._take(one.child)
+            self._expired += soft_limits(one)
+            self.move_child_sa(
+                sa.spi_in, sa.local, sa.remote, udp_encapsulation=sa.udp_encapsulation
+            )
+        for key in self._policies.contested():
+            direction, selector, if_id = key
+            there = int(direction), selector.octets, IF_ID if if_id else 0
+            self._policies.prefer(key, takeover.owner_of(there))
+        self._batch.requests.clear()
+        self._batch.owners.clear()
+        self._settle_elements()
+        takeover.settle(self._policies)
+        self._foundation.forget_unclaimed()
+        lost += [refusal.spi_in for refusal in self.commit()]
+        return list(dict.fromkeys(lost))
+
+    def _take(self, child: InstalledChild) -> None:
+        """Enter a child SA that the kernel has. What is queued is compared, not sent."""
+        sa = child.sa
+        self._children[sa.spi_in] = child
+        self._siblings[sa.reqid][sa.spi_in] = child
+        if child.watched:
+            self._watch(child)
+        if sa.vpn_fa:
+            self._guard(child)
+        if not child.own_selector:
+            self._claim_inbound(child)
+        if child.outbound:
+            self._claim_outbound(child)
+            self._events.expect_outbound(child)
+            self._add_routes(child)
+
+    def _settle_elements(self) -> None:
+        """Make the queued elements those of the sets: first what is missing."""
+        wanted = {(change.name, change.key) for _, change in self._batch.elements}
+        self._batch.elements.clear()
+        there = {(name, key) for name, keys in self._foundation.peers().items() for key in keys}
+        for name, key in sorted(wanted - there):
+            self._batch.element(0, name, key)
+        for name, key in sorted(there - wanted):
+            self._batch.element(0, name, key, add=False)
+
     # -- verbs -------------------------------------------------------------------------------
 
     def install_child_sa(self, sa: ChildSa, *, outbound: bool = True) -> None:
@@ -152,6 +213,16 @@ class KernelDataplane:
             self._claim_inbound(child)
         if outbound:
             self.activate_outbound(sa.spi_in)
+        else:
+            child.waiting_at = child.remote.address
+            what = "the waiting outbound SA"
+            self._batch.add(sa.spi_in, what, child.waiting_state(), errno.EEXIST)
+
+    def _end_waiting(self, child: InstalledChild) -> None:
+        if child.waiting_at is not None:
+            gone = encode.delete_state(child.waiting_at, child.sa.spi_out)
+            child.waiting_at = None
+            self._batch.add(child.sa.spi_in, "a deletion", gone, errno.ESRCH)
 
     def _watch(self, child: InstalledChild) -> None:
         sa = child.sa
@@ -215,6 +286,7 @@ class KernelDataplane:
         child = self._children.get(spi_in)
         if child is None or child.outbound:
             return
+        self._end_waiting(child)
         child.outbound = True
         self._batch.add(spi_in, "the outbound SA", child.outbound_state())
         self._claim_outbound(child)
@@ -281,6 +353,7 @@ class KernelDataplane:
             del self._siblings[sa.reqid]
             self._release_policies(sa)
         self._batch.add(spi_in, "a deletion", child.delete_inbound(), errno.ESRCH)
+        self._end_waiting(child)
         if child.outbound:
             self._batch.add(spi_in, "a deletion", child.delete_outbound(), errno.ESRCH)
             self._events.forget_outbound(child)
@@ -427,7 +500,8 @@ class KernelDataplane:
         """
         self._slow_path.release()
         mapped = [self._without_late_mapping(event) for event in self._events.read()]
-        return mapped + self._slow_path.poll()
+        expired, self._expired = self._expired, []
+        return expired + mapped + self._slow_path.poll()
 
     def _without_late_mapping(self, event: DataplaneEvent) -> DataplaneEvent:
         """Turn a mapping that only a late packet showed into a rejection."""
@@ -488,7 +562,7 @@ class KernelDataplane:
             "late_mappings": self._late_mappings,
         }
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         """See :meth:`Dataplane.close`."""
         if not self._started:
             return
@@ -496,4 +570,4 @@ class KernelDataplane:
         self._children.clear()
         self._slow_path.close()
         self._events.close()
-        self._foundation.close()
+        self._foundation.close(keep=keep)

@@ -7,12 +7,12 @@ from pathlib import Path
 from gateway.dataplane.kernel import adopt, ruleset
 from gateway.dataplane.kernel.adopt import Leftovers
 from gateway.dataplane.kernel.links import Links
-from gateway.dataplane.kernel.netlink import NETLINK_XFRM, NetlinkSocket
+from gateway.dataplane.kernel.netlink import NETLINK_NETFILTER, NETLINK_XFRM, NetlinkSocket
 from gateway.dataplane.kernel.nft_elements import SetElements
 from gateway.dataplane.kernel.policies import constant_policies
 from gateway.dataplane.kernel.ruleset import TABLE
 from gateway.dataplane.kernel.settings import KernelSettings
-from gateway.dataplane.kernel.xfrm import encode
+from gateway.dataplane.kernel.xfrm import decode, encode
 from gateway.domain.child_sa import IpNetwork
 
 _THRESHOLDS = [encode.thresholds(0, 32), encode.thresholds(0, 128, version=6)]
@@ -26,6 +26,9 @@ class Foundation:
         self._settings = settings
         self._peer_routes: Counter[IpNetwork] = Counter()
         self._interface = 0
+        self._adopting = False
+        self._there: set[IpNetwork] = set()
+        """Routes of an earlier process that nobody has claimed yet."""
         self.leftovers = Leftovers(0, 0, interface=False)
         self.xfrm = NetlinkSocket(NETLINK_XFRM)
         try:
@@ -35,26 +38,78 @@ class Foundation:
             raise
         self.sets = SetElements(TABLE)
 
-    def build(self) -> None:
-        """Clear leftovers and make everything."""
+    def build(self, *, adopt_it: bool = False) -> None:
+        """Clear leftovers and make everything; or keep what is there and make the rest."""
+        self._adopting = adopt_it
         settings = self._settings
-        self.leftovers = adopt.clear(self.xfrm, self._links, settings.xfrm_interface)
+        if adopt_it:
+            self._find(settings)
+        else:
+            self.leftovers = adopt.clear(self.xfrm, self._links, settings.xfrm_interface)
         # Policies to single inner addresses are found by hash, whatever their other side is.
-        self.xfrm.check("policy hash thresholds", _THRESHOLDS)
+        if not self._has_thresholds():
+            self.xfrm.check("policy hash thresholds", _THRESHOLDS)
         self.xfrm.check("constant policies", constant_policies())
-        ruleset.load(settings)
-        self._interface = self._links.add_xfrm_interface(settings.xfrm_interface, settings.mtu)
+        self._load(settings)
+        if not self._interface:
+            self._interface = self._links.add_xfrm_interface(settings.xfrm_interface, settings.mtu)
         for network in settings.inner_networks:
-            self._links.add_route(network, self._interface)
+            self._route(network)
         if settings.forwarding:
             _turn_on_forwarding(settings.inner_networks)
+
+    def _find(self, settings: KernelSettings) -> None:
+        link = adopt.own_interface(self._links, settings.xfrm_interface)
+        if link is not None:
+            self._interface = link.index
+            self._links.keep(link.index, settings.mtu)
+            self._there = self._links.own_routes(link.index)
+
+    def _load(self, settings: KernelSettings) -> None:
+        """Other rules, of another version, take the place of what is there with its peers."""
+        if not self._adopting:
+            ruleset.load(settings)
+            return
+        with contextlib.closing(NetlinkSocket(NETLINK_NETFILTER)) as netfilter:
+            same = ruleset.is_loaded(netfilter, settings)
+        if same:
+            ruleset.update(settings)
+        else:
+            ruleset.load(settings, self.peers())
+
+    def peers(self) -> dict[str, set[bytes]]:
+        """Keys in the sets of peers; of a table that is not there, none."""
+        found = {}
+        for name in ruleset.PEERS:
+            try:
+                found[name] = set(self.sets.read(name))
+            except OSError:
+                found[name] = set()
+        return found
+
+    def _has_thresholds(self) -> bool:
+        """Setting them again would build all hash tables anew."""
+        _, answers = self.xfrm.transact([encode.get_thresholds()])
+        return any(decode.thresholds(body) == ((0, 32), (0, 128)) for _, _, body in answers)
+
+    def _route(self, network: IpNetwork) -> None:
+        if network in self._there:
+            self._there.discard(network)
+        else:
+            self._links.add_route(network, self._interface)
+
+    def forget_unclaimed(self) -> None:
+        """Remove the routes that an earlier process had and nobody wants. Raises OSError."""
+        unclaimed, self._there = self._there, set()
+        for network in unclaimed:
+            self._links.delete_route(network, self._interface)
 
     def reconfigure(self, settings: KernelSettings) -> None:
         """Use other inner and protected networks; everything else of ``settings`` is as it was."""
         before, after = self._settings.inner_networks, settings.inner_networks
         for network in after:
             if network not in before:
-                self._links.add_route(network, self._interface)
+                self._route(network)
         ruleset.update(settings)
         for network in before:
             if network not in after:
@@ -63,14 +118,19 @@ class Foundation:
             _turn_on_forwarding(after)
         self._settings = settings
 
-    def close(self) -> None:
-        """Remove everything that carries our marks, and close the sockets."""
-        with contextlib.suppress(OSError):
-            adopt.clear(self.xfrm, self._links, self._settings.xfrm_interface)
-        with contextlib.suppress(OSError):
-            ruleset.remove()
-        with contextlib.suppress(OSError):
-            self.xfrm.check("policy hash thresholds", _DEFAULT_THRESHOLDS)
+    def give_up(self) -> None:
+        """The start failed: what an earlier process left goes on as it was."""
+        self.close(keep=self._adopting)
+
+    def close(self, *, keep: bool = False) -> None:
+        """Remove everything that carries our marks, unless it is kept, and close the sockets."""
+        if not keep:
+            with contextlib.suppress(OSError):
+                adopt.clear(self.xfrm, self._links, self._settings.xfrm_interface)
+            with contextlib.suppress(OSError):
+                ruleset.remove()
+            with contextlib.suppress(OSError):
+                self.xfrm.check("policy hash thresholds", _DEFAULT_THRESHOLDS)
         self.sets.close()
         self._links.close()
         self.xfrm.close()
@@ -83,7 +143,7 @@ class Foundation:
         if not network.prefixlen:
             return
         if not self._peer_routes[network]:
-            self._links.add_route(network, self._interface)
+            self._route(network)
         self._peer_routes[network] += 1
 
     def drop_peer_route(self, network: IpNetwork) -> None:

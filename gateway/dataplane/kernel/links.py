@@ -7,6 +7,7 @@ core's budget for four messages.
 import errno
 import struct
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from gateway.dataplane.kernel.netlink import (
@@ -27,11 +28,12 @@ ROUTE_PROTOCOL: Final = 71
 """``proto`` of the routes that this gateway owns; no daemon in iproute2's list uses it."""
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
-_RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 3, 4, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_XFRM_IF_ID = 1, 2, 2
 _RTA_DST, _RTA_OIF = 1, 4
 _IFF_UP = 1
+_AF_INET = 2
 _RT_TABLE_MAIN, _RTN_UNICAST = 254, 1
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _INFO = struct.Struct("=BxHiII")
@@ -91,6 +93,25 @@ class Links:
         if link is None:
             raise OSError(errno.ENODEV, f"xfrm interface {name} vanished")
         return link.index
+
+    def keep(self, index: int, mtu: int) -> None:
+        """Set an interface up that is there, with this MTU. Raises :class:`NetlinkError`."""
+        body = _INFO.pack(0, 0, index, _IFF_UP, _IFF_UP) + attribute(_IFLA_MTU, _U32.pack(mtu))
+        self._socket.check("xfrm interface", [request(_RTM_NEWLINK, 0, body)])
+
+    def own_routes(self, index: int) -> set[IpNetwork]:
+        """Networks that have routes of ours to interface ``index``. Raises OSError."""
+        found: set[IpNetwork] = set()
+        for _, body in self._socket.dump(_RTM_GETROUTE, _ROUTE.pack(*9 * (0,))):
+            family, bits, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+            if (table, protocol, kind) != (_RT_TABLE_MAIN, ROUTE_PROTOCOL, _RTN_UNICAST):
+                continue
+            values = attributes(body, _ROUTE.size)
+            if values.get(_RTA_OIF) == _U32.pack(index):
+                version4 = family == _AF_INET
+                octets = values.get(_RTA_DST, bytes(4 if version4 else 16))
+                found.add((IPv4Network if version4 else IPv6Network)((octets, bits)))
+        return found
 
     def delete(self, index: int) -> None:
         """Delete an interface; routes through it go with it. It may be gone already."""

@@ -50,6 +50,9 @@ def queue_move(
     """
     if inbound is None or (child.outbound and outbound is None):
         return Refusal(child.sa.spi_in, "the kernel no longer has the SA, so it cannot move")
+    if not child.keys_known:
+        why = "the kernel shows nobody the keys of the last process's SAs, so it cannot move"
+        return Refusal(child.sa.spi_in, why)
     delete_inbound, delete_outbound = child.delete_inbound(), child.delete_outbound()
     old = Move(child.sa.spi_in, child.local, child.remote, child.udp_encapsulation)
     child.local, child.remote = move.local, move.remote

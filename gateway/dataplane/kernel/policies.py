@@ -5,6 +5,7 @@ is gone, both want the same one: the newest owner has it, and an earlier one get
 newest goes first.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.dataplane.kernel.xfrm import encode
@@ -58,6 +59,24 @@ class PolicyTable:
         claims.append(_Claim(reqid, template))
         self._keys.setdefault(reqid, {})[key] = None
         return [encode.policy(direction, selector, template, if_id=if_id)]
+
+    def newest(self) -> Iterator[tuple[Direction, Selector, Template, bool]]:
+        """Direction, selector and template of every policy, and whether it has our if_id."""
+        for (direction, selector, if_id), claims in self._claims.items():
+            yield direction, selector, claims[-1].template, if_id
+
+    def prefer(self, key: Key, kernel_reqid: int) -> None:
+        """Of several owners of a policy, take the one whose template asks for this reqid."""
+        claims = self._claims[key]
+        for claim in claims:
+            if claim.template.reqid == kernel_reqid:
+                claims.remove(claim)
+                claims.append(claim)
+                return
+
+    def contested(self) -> list[Key]:
+        """Policies with several owners."""
+        return [key for key, claims in self._claims.items() if len(claims) > 1]
 
     def release(self, reqid: int, *, keep: frozenset[Key] = frozenset()) -> list[bytes]:
         """Give up everything ``reqid`` owns except ``keep``."""

@@ -7,11 +7,14 @@ keyed by ``esp spi`` in JSON; counters are read as JSON. Elements are written by
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
+from ipaddress import IPv4Address
 from string import Template
 from typing import Any, Final
 
+from gateway.dataplane.kernel.netlink import NetlinkSocket
+from gateway.dataplane.kernel.ruleset_version import has_chain, version_chain
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.packet import marks
 from gateway.domain.child_sa import IpNetwork
@@ -20,6 +23,10 @@ TABLE: Final = "gateway"
 KNOWN_ESP: Final = "known_esp"
 OUR_SPI: Final = "our_spi"
 VPN_FA: Final = "vpn_fa"
+PEERS: Final = (KNOWN_ESP, OUR_SPI, VPN_FA)
+"""The sets whose elements are peers."""
+Peers = Mapping[str, Iterable[bytes]]
+"""Keys of elements by set."""
 _TCP_IP4, _TCP_IP6 = 40, 60
 
 
@@ -42,30 +49,46 @@ def _of_version(networks: Iterable[IpNetwork], version: int) -> list[IpNetwork]:
     return kept
 
 
-def _networks(settings: KernelSettings) -> dict[str, list[IpNetwork]]:
-    """What each set of networks holds, by the set's name."""
+def _networks(settings: KernelSettings) -> dict[str, list[object]]:
+    """What each set of the settings' holds, by the set's name."""
     protected = settings.inner_networks + settings.protected_networks
     return {
-        "inner4": _of_version(settings.inner_networks, 4),
-        "inner6": _of_version(settings.inner_networks, 6),
-        "protected4": _of_version(protected, 4),
-        "protected6": _of_version(protected, 6),
+        "inner4": [*_of_version(settings.inner_networks, 4)],
+        "inner6": [*_of_version(settings.inner_networks, 6)],
+        "protected4": [*_of_version(protected, 4)],
+        "protected6": [*_of_version(protected, 6)],
+        "outside": [f'"{name}"' for name in settings.outside_interfaces],
     }
 
 
-def render(settings: KernelSettings) -> str:
-    """The ruleset for these settings."""
+def render(settings: KernelSettings, peers: Peers | None = None) -> str:
+    """The ruleset for these settings, with ``peers`` in it, and a chain that names its version."""
     text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
-    sets = {name.upper(): _elements(found) for name, found in _networks(settings).items()}
-    return Template(text).substitute(
-        sets,
+    rules = Template(text).safe_substitute(
         INTERFACE=settings.xfrm_interface,
         QUEUE=settings.queue_number,
         MARKS=f"{marks.RANGE:#x}",
-        OUTSIDE=_elements(f'"{name}"' for name in settings.outside_interfaces),
         MSS4=settings.mtu - _TCP_IP4,
         MSS6=settings.mtu - _TCP_IP6,
     )
+    sets = {name.upper(): _elements(found) for name, found in _networks(settings).items()}
+    known = {name.upper(): _elements(_peers(name, peers or {})) for name in PEERS}
+    chain = f"add chain inet {TABLE} {version_chain(rules)}\n"
+    return Template(rules).substitute(sets, **known) + chain
+
+
+def _peers(name: str, peers: Peers) -> Iterable[str]:
+    """Elements in the words of nft; keys of another width are another version's."""
+    width = 4 if name == VPN_FA else 8
+    for key in peers.get(name, ()):
+        if len(key) == width:
+            address = str(IPv4Address(key[:4]))
+            yield address if width == 4 else f"{address} . {int.from_bytes(key[4:], 'big'):#x}"
+
+
+def is_loaded(netfilter: NetlinkSocket, settings: KernelSettings) -> bool:
+    """Whether the kernel has exactly these rules already, whatever their sets hold."""
+    return has_chain(netfilter, TABLE, render(settings).split()[-1])
 
 
 def run_nft(command: str, *, as_json: bool = False) -> str:
@@ -88,13 +111,13 @@ def run_nft(command: str, *, as_json: bool = False) -> str:
     return str(output)
 
 
-def load(settings: KernelSettings) -> None:
+def load(settings: KernelSettings, peers: Peers | None = None) -> None:
     """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
-    run_nft(render(settings))
+    run_nft(render(settings, peers))
 
 
 def update(settings: KernelSettings) -> None:
-    """Exchange the networks in the sets, atomically; rules, peers and counters stay.
+    """Exchange what settings put into sets, atomically; rules, peers and counters stay.
 
     Raises :class:`RulesetRefusedError`.
     """

@@ -9,6 +9,8 @@ REQID_FIRST: Final = 0x47000000
 REQID_LAST: Final = 0x47FFFFFF
 REQID_SHARED: Final = REQID_FIRST
 """The reqid of inbound SAs whose own selector says all; the constant policies ask for it."""
+REQID_WAITING: Final = REQID_LAST
+"""The reqid of outbound SAs that are not used yet: no policy asks for it."""
 POLICY_PRIORITY: Final = 0x47000
 POLICY_PRIORITY_CONSTANT: Final = 0x47FFF
 """Larger numbers match later: the constant policies come after those of child SAs."""

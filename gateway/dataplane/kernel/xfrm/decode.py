@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from gateway.dataplane.kernel.netlink import attributes
-from gateway.dataplane.kernel.xfrm.constants import XfrmAttribute, XfrmMessage
+from gateway.dataplane.kernel.xfrm.constants import SpdAttribute, XfrmAttribute, XfrmMessage
 from gateway.dataplane.kernel.xfrm.encode import AF_INET, Consumed, ReplayState
 from gateway.domain.endpoint import Endpoint, IpAddress
 
@@ -187,3 +187,10 @@ def event(kind: int, body: bytes) -> XfrmEvent | None:
         reqids = _template_reqids(attributes(body, _ACQUIRE_SIZE).get(XfrmAttribute.TMPL, b""))
         return Acquire(reqids[0]) if reqids else None
     return None
+
+
+def thresholds(body: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Local and remote bits of a NEWSPDINFO body, for IPv4 and for IPv6; empty where it lacks."""
+    found = attributes(body, 4)
+    version4, version6 = SpdAttribute.IPV4_HTHRESH, SpdAttribute.IPV6_HTHRESH
+    return tuple(found.get(version4, b"")), tuple(found.get(version6, b""))

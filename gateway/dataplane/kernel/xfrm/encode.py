@@ -374,3 +374,8 @@ def thresholds(local_bits: int, remote_bits: int, *, version: int = 4) -> bytes:
         0,
         _U32.pack(0) + attribute(kind, bytes((local_bits, remote_bits))),
     )
+
+
+def get_thresholds() -> bytes:
+    """GETSPDINFO: answered with a NEWSPDINFO that has the thresholds."""
+    return request(XfrmMessage.GETSPDINFO, 0, _U32.pack(0))
