@@ -15,6 +15,8 @@ class Actor:
     role: Role
     remote: str = "local"
     """The address that a request of the REST interface came from."""
+    credential: str = ""
+    """What it was recognised by: the id of a token, the hash of a session; never a secret."""
 
 
 NOBODY = Actor("nobody", Role.NOBODY)
