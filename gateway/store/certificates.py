@@ -68,8 +68,10 @@ class CertificateRepository:
         limit: int | None = None,
         after: tuple[float, str] | None = None,
     ) -> tuple[StoredCertificate, ...]:
-        """Those that fit, newest first, without keys. ``after``: issued_at and serial of the last
-        one of the page before."""
+        """Those that fit, newest first, without keys.
+
+        ``after``: issued_at and serial of the last one of the page before.
+        """
         columns = [column for column in CERTIFICATES.c if column.name != "key"]
         issued, serial = CERTIFICATES.c.issued_at, CERTIFICATES.c.serial
         query = (

@@ -6,8 +6,10 @@ class StoreError(Exception):
 
 
 class UnavailableError(StoreError):
-    """The database cannot be read or written now: disk full or broken, server away. Nothing was
-    changed. Try again later."""
+    """The database cannot be read or written now.
+
+    Disk full or broken, server away. Nothing was changed. Try again later.
+    """
 
 
 class BusyError(UnavailableError):

@@ -70,8 +70,10 @@ class HistoryRepository:
         return tuple(HistoryEntry(**row._asdict()) for row in self._connection.execute(query))
 
     def trim(self, older_than: float, *, rows: int = MAX_ROWS) -> int:
-        """Remove some of what is older, or more than ``rows``; call again while it returns
-        :data:`TRIM_ROWS`."""
+        """Remove some of what is older, or more than ``rows``.
+
+        Call again while it returns :data:`TRIM_ROWS`.
+        """
         newest = self._connection.scalar(select(func.max(HISTORY.c.id))) or 0
         beyond = select(HISTORY.c.id).where(
             (HISTORY.c.at < older_than) | (HISTORY.c.id <= newest - rows)

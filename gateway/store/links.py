@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.sql import ColumnElement
 
 from gateway.store.schema import LINKS
 from gateway.store.sealing import Sealer
@@ -48,8 +49,10 @@ class LinkRepository:
         return None if row is None else Link(**row._asdict())
 
     def take(self, digest: bytes, now: float, remote: str) -> Link | None:
-        """The bundle, once; None when it expired, was taken or never was. Raises
-        :class:`SealError`."""
+        """The bundle, once.
+
+        None when it expired, was taken or never was. Raises :class:`SealError`.
+        """
         wanted = select(LINKS).where(LINKS.c.hash == digest, *_open(now)).with_for_update()
         row = self._connection.execute(wanted).one_or_none()
         if row is None:
@@ -87,7 +90,7 @@ class LinkRepository:
         return self._connection.execute(delete(LINKS).where(LINKS.c.expires_at < at)).rowcount
 
 
-def _open(now: float) -> tuple[object, ...]:
+def _open(now: float) -> tuple[ColumnElement[bool], ...]:
     return (LINKS.c.expires_at > now, LINKS.c.used_at.is_(None))
 
 

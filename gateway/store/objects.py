@@ -90,9 +90,11 @@ class ObjectRepository:
         limit: int = 100,
         after: Position | None = None,
     ) -> ObjectPage:
-        """A part of those that fit. ``q`` is part of the name or of a value, in any case;
-        ``where`` demands values of top-level fields of the document. ValueError: ``sort`` is
-        none of :data:`SORTS`."""
+        """A part of those that fit.
+
+        ``q`` is part of the name or of a value, in any case; ``where`` demands values of top-level
+        fields of the document. ValueError: ``sort`` is none of :data:`SORTS`.
+        """
         wanted = _filters(kind, q, where)
         total = self._connection.scalar(select(func.count()).select_from(OBJECTS).where(*wanted))
         column_name = sort.removeprefix("-")

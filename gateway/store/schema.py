@@ -24,11 +24,14 @@ METADATA = MetaData()
 _ROW = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts rows up only in a column of this very type."""
 
+_NAME = String(63).with_variant(String(63, collation="C"), "postgresql")
+"""Sorted octet by octet, as SQLite and Python do, whatever the server's language."""
+
 OBJECTS = Table(
     "object",
     METADATA,
-    Column("kind", String(63), primary_key=True),
-    Column("name", String(63), primary_key=True),
+    Column("kind", _NAME, primary_key=True),
+    Column("name", _NAME, primary_key=True),
     Column("version", Integer, nullable=False),
     Column("document", JSON, nullable=False),
     Column("secrets", LargeBinary),
@@ -110,29 +113,43 @@ SESSIONS = Table(
     Column("kind", String(31), primary_key=True),
     Column("key", String(253), primary_key=True),
     Column("record", LargeBinary, nullable=False),
+    Column("boot", String(36), nullable=False),
     Column("changed_at", Float, nullable=False),
 )
-"""Sealed records of what a restart takes over: IKE SAs, bindings, visitors, NAR sessions."""
+"""Sealed records of what a restart takes over: IKE SAs, bindings, visitors, NAR sessions; ``boot``
+is the boot id of the machine when it was written."""
 
 NAR_AUDIT = Table(
     "nar_lease",
     METADATA,
     Column("id", _ROW, primary_key=True, autoincrement=True),
     Column("server", String(63), nullable=False),
-    Column("client", String(45), nullable=False),
-    Column("user", String(253), nullable=False),
-    Column("protocol", String(7), nullable=False),
+    Column("client", String(45), nullable=False, index=True),
+    Column("client_port", Integer, nullable=False),
+    Column("user", String(253), nullable=False, index=True),
+    Column("protocol", Integer, nullable=False),
     Column("address", String(45), nullable=False),
     Column("value", BigInteger, nullable=False),
-    Column("remote", String(45)),
-    Column("remote_port", Integer),
+    Column("remote", String(45), nullable=False),
+    Column("remote_port", Integer, nullable=False),
+    Column("peer", String(45), nullable=False),
+    Column("delivery", String(31), nullable=False),
     Column("opened_at", Float, nullable=False, index=True),
     Column("closed_at", Float, index=True),
-    Column("reason", String(31)),
+    Column("reason", String(253), nullable=False),
     sqlite_autoincrement=True,
 )
-"""Who held which part of an address when (document 004)."""
+"""Who held which part of an address when (document 004). ``remote`` and ``peer`` are empty, and
+``remote_port`` is -1, where any will do."""
 Index("nar_lease_held", NAR_AUDIT.c.address, NAR_AUDIT.c.protocol, NAR_AUDIT.c.value)
+Index(
+    "nar_lease_open",
+    NAR_AUDIT.c.address,
+    NAR_AUDIT.c.protocol,
+    NAR_AUDIT.c.value,
+    sqlite_where=NAR_AUDIT.c.closed_at.is_(None),
+    postgresql_where=NAR_AUDIT.c.closed_at.is_(None),
+)
 
 USAGE = Table(
     "usage",
@@ -153,7 +170,7 @@ HISTORY = Table(
     METADATA,
     Column("id", _ROW, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False, index=True),
-    Column("device", String(253), nullable=False, index=True),
+    Column("device", String(253), nullable=False),
     Column("session", String(63), nullable=False),
     Column("what", String(31), nullable=False),
     Column("text", Text, nullable=False),
@@ -161,6 +178,7 @@ HISTORY = Table(
     sqlite_autoincrement=True,
 )
 """What happened to a device: connected, moved, failed, disconnected; the oldest go first."""
+Index("history_of_device", HISTORY.c.device, HISTORY.c.id)
 
 CERTIFICATES = Table(
     "certificate",

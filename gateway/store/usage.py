@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.store.schema import USAGE
+from gateway.store.upsert import insert_into
 
 DAY_S: Final = 86_400
 _SUMS: Final = (
@@ -48,8 +48,9 @@ class UsageRepository:
         rows = [{name: getattr(one, name) for name in one.__slots__} for one in deltas]
         if not rows:
             return
-        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
-        new = dialect.insert(USAGE).values({name: bindparam(name) for name in rows[0]})
+        new = insert_into(USAGE, self._connection).values(
+            {name: bindparam(name) for name in rows[0]}
+        )
         added = new.on_conflict_do_update(
             index_elements=[USAGE.c.device, USAGE.c.day],
             set_={name: USAGE.c[name] + new.excluded[name] for name in _SUMS},
