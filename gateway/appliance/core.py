@@ -6,7 +6,8 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gateway.api.token import ensure_token
+from gateway.appliance.access.side import access_side
+from gateway.appliance.access.token_file import TokenFile, ensure_token
 from gateway.appliance.accounts import control_access, group_ids
 from gateway.appliance.administration.composition import Administration
 from gateway.appliance.administration.side import Surroundings
@@ -82,6 +83,7 @@ class Appliance:
         self._mobility: Mobility | None = None
         self._nar: Nar | None = None
         self._tcp: TcpEncapsulation | None = None
+        self._token_file: TokenFile | None = None
         self._events = EventLog(log, self._loop.time, debug=config.gateway.log_level == "debug")
 
     async def run(self) -> None:
@@ -126,7 +128,8 @@ class Appliance:
         account = account_for_api(config, self._log) if config.api.enabled else None
         gids = group_ids(config.control.allowed_groups, config.path)
         if config.api.enabled:
-            ensure_token(config.api_token_file, account.uid if account else None)
+            ensure_token(config.api_token_file)
+            self._token_file = TokenFile(config.api_token_file)
         allowed = control_access(config.control.allowed_uids, gids, account)
         control = ControlServer(
             config.control_socket,
@@ -135,6 +138,8 @@ class Appliance:
             group=allowed.group,
             mode=allowed.mode,
         )
+        if self._token_file is not None:
+            control.authenticate = self._token_file.authenticate
         control.bind()
         self._control = control
         return api_command(config, account, allowed.group) if config.api.enabled else None
@@ -259,7 +264,9 @@ class Appliance:
             await self._nar.start()
         await self._administration.start()
         if self._control is not None:
-            await self._control.start(self._queries.handle)
+            access = access_side(self._administration, self._token_file)
+            self._control.authenticate = access.authenticate
+            await self._control.start(access.around(self._queries.handle))
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         self._openings = Openings(self._engine, self._dataplane)
         self._open(self._connections)

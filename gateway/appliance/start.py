@@ -5,7 +5,7 @@ import errno
 import sys
 from pathlib import Path
 
-from gateway.api.token import TokenError
+from gateway.appliance.access.token_file import TokenFileError
 from gateway.appliance.core import Appliance
 from gateway.appliance.keeper import Keeper
 from gateway.appliance.mip_sockets import MipSocketError
@@ -47,7 +47,7 @@ def status_of(error: Exception) -> tuple[int, str] | None:
             what = str(error.strerror).partition("\n")[0].removeprefix("Error: ")
             hint = "`gateway check` says what is missing"
             return EXIT_KERNEL_LACKS, f"the kernel's dataplane cannot be set up: {what}; {hint}"
-        case TransportDeniedError() | TokenError():
+        case TransportDeniedError() | TokenFileError():
             return EXIT_NO_PERMISSION, str(error)
         case KernelLacksError():
             return EXIT_KERNEL_LACKS, str(error)
@@ -73,7 +73,7 @@ def start(path: Path, keeper: Keeper) -> int:
 
     try:
         asyncio.run(serve())
-    except (OSError, TransportError, SocketInUseError, TokenError, MipSocketError) as error:
+    except (OSError, TransportError, SocketInUseError, TokenFileError, MipSocketError) as error:
         found = status_of(error)
         if found is None:
             raise

@@ -167,6 +167,8 @@ class ApiSection(Section):
     certificate: FilePath | None = None
     """Leaf first; without it, one is made at first start."""
     private_key: FilePath | None = None
+    metrics_open: tuple[Network, ...] = Field(default=(), max_length=32)
+    """Who comes from there reads ``/metrics`` without a token."""
     token_file: FilePath | None = None
     """Holds the bearer token; without it, a new one is written to ``RUNTIME_DIR/api-token``."""
     user: str = Field(default="nobody", min_length=1)

@@ -17,6 +17,8 @@ class Actor:
     """The address that a request of the REST interface came from."""
     credential: str = ""
     """What it was recognised by: the id of a token, the hash of a session; never a secret."""
+    also: frozenset[str] = frozenset()
+    """Operations that it may ask for though they are above its role."""
 
 
 NOBODY = Actor("nobody", Role.NOBODY)

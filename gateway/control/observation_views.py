@@ -35,6 +35,7 @@ class Device(TypedDict):
     user: str | None
     connection: str | None
     platform: str | None
+    note: str
     where: str
     """``outside``: in a VPN session; ``inside``: registered from inside, or at home; ``behind-fa``:
     a visitor of a foreign agent of ours; ``away``: bound at a home agent of ours from elsewhere,
@@ -45,6 +46,8 @@ class Device(TypedDict):
     ``vc``, ``vf``, ``cvc``, ``cvf``, ``fvc``, ``fvf``."""
     place: str | None
     """The node of :class:`Topology` it is drawn at."""
+    foreign_agent: str | None
+    """Name of ours that it is behind, or the address of the one that relayed its registration."""
     outer: str | None
     """Its outer address and port."""
     nat: bool
@@ -56,6 +59,7 @@ class Device(TypedDict):
     """Of all layers that are seen from here."""
     mtu: int | None
     """Largest inner packet that needs no fragment on a path of 1500 octets."""
+    connected: bool
     connected_since: str | None
     last_seen: str | None
     handovers: int
@@ -72,8 +76,12 @@ class Device(TypedDict):
     """Octets a second, over the last sample."""
     rate_out: float
     failures: int
-    """Failed logins that are on record."""
+    """Logins and registrations of it that failed since the start."""
+    last_failed: str | None
+    """None also when it has logged in since."""
     blocked: bool
+    sessions: list[str]
+    """Correlation ids of its IKE sessions in the log."""
 
 
 class Header(TypedDict):
@@ -95,6 +103,8 @@ class Layer(TypedDict):
     headers: list[Header]
     octets: int
     """All headers together."""
+    own_link: bool
+    """False: a foreign agent adds it, so the device's own link does not carry it."""
 
 
 class Mtu(TypedDict):
@@ -105,13 +115,17 @@ class Mtu(TypedDict):
     overhead: int
     inner: int
     arithmetic: str
-    """``1500 - 20 (IPv4) - 8 (UDP) - ... = 1422, rounded down for ESP's padding``."""
+    """``1500 - 20 (IPv4) - 8 (UDP) - ... - 2 (pad length, next header) = 1438``."""
+    configured: int | None
+    """``dataplane.mtu``: the gateway sends no larger packet into a tunnel; None without one."""
 
 
 class DeviceFailure(TypedDict):
     """A failed login or denied registration."""
 
     id: str
+    kind: str
+    """``login`` or ``registration``."""
     first_at: str
     last_at: str
     count: int
@@ -128,10 +142,9 @@ class DeviceFailure(TypedDict):
 class DeviceDetail(Device):
     """One device, with everything that is known of it now."""
 
-    note: str
     mobile_node: str | None
-    sessions: list[dict[str, object]]
-    """IKE SAs as ``ike-sas`` lists them, each with ``session``, its correlation id in the log."""
+    ike_sas: list[dict[str, object]]
+    """As ``ike-sas`` lists them, each with ``session``, its correlation id in the log."""
     child_sas: list[dict[str, object]]
     """As ``child-sas`` lists them, counters read now."""
     bindings: list[dict[str, object]]
@@ -139,8 +152,6 @@ class DeviceDetail(Device):
     visitors: list[dict[str, object]]
     """As ``visitors`` lists them."""
     nar_leases: int
-    foreign_agent: str | None
-    """Ours that it is behind, or the address of the one that relayed its registration."""
     layers: list[Layer]
     path_mtu: Mtu | None
     moves: list[Move]

@@ -5,11 +5,12 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from gateway.appliance.access.attempts import WrongCredentials
+from gateway.appliance.access.attempts import WrongCredentials, address_of
 from gateway.appliance.access.audited import Audited
 from gateway.appliance.access.audited import Handler as AnyHandler
 from gateway.appliance.access.entrance import Entrance
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 WRITE_EVERY_S = 10.0
 """When tokens were used last is written in batches."""
 TRIM_EVERY_S = 3600.0
+_METRICS = frozenset({"metrics"})
 
 
 class AccessSide(Side):
@@ -95,19 +97,25 @@ class AccessSide(Side):
         Raises :class:`ControlError`: nobody's, or too many wrong ones from there.
         """
         if not credential:
-            return Actor(NOBODY.name, NOBODY.role, remote)
+            return self._nobody(remote)
         digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
         now = self._wall_clock()
         actor = self.tokens.actor(digest, remote, now) or self.logins.actor(digest, remote, now)
         if actor is not None:
             return actor
         if self.token_file is not None and self.token_file.has(digest):
-            return Actor("token-file", Role.ADMINISTRATOR, remote, "file")
+            return self.token_file.actor(remote)
         self._wrong.note(remote, self._clock())
         raise ControlError(
             ErrorCode.UNAUTHENTICATED,
             "the token or session is not valid, or not any more: log in again",
         )
+
+    def _nobody(self, remote: str) -> Actor:
+        networks = self._surroundings.config().api.metrics_open
+        where = address_of(remote) if networks else None
+        is_open = any(where in network for network in networks if where is not None)
+        return replace(NOBODY, remote=remote, also=_METRICS if is_open else frozenset())
 
     async def start(self) -> None:
         """Read what the store has, and begin to write back."""
@@ -173,3 +181,12 @@ class AccessSide(Side):
 def build(administration: "Administration", surroundings: Surroundings) -> AccessSide:
     """The side, not started."""
     return AccessSide(administration, surroundings)
+
+
+def access_side(administration: "Administration", token_file: TokenFile | None) -> AccessSide:
+    """The side of the running administration, that recognises the file's token as well."""
+    side = administration.side("access")
+    if not isinstance(side, AccessSide):
+        raise TypeError("another side has this name")
+    side.token_file = token_file
+    return side

@@ -6,7 +6,11 @@ import hmac
 import os
 import secrets
 import stat
+from dataclasses import replace
 from pathlib import Path
+
+from gateway.control.actor import NOBODY, Actor
+from gateway.control.protocol import ControlError, ErrorCode, Role
 
 MIN_CHARACTERS = 16
 MAX_OCTETS = 4096
@@ -55,6 +59,19 @@ class TokenFile:
     def has(self, digest: bytes) -> bool:
         """Whether this is the SHA-256 of the token, in constant time."""
         return hmac.compare_digest(self._digest, digest)
+
+    def authenticate(self, credential: str, remote: str) -> Actor:
+        """Who shows this, where only the file is known; raises :class:`ControlError`."""
+        if not credential:
+            return replace(NOBODY, remote=remote)
+        if self.has(hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()):
+            return self.actor(remote)
+        raise ControlError(ErrorCode.UNAUTHENTICATED, "the token is not valid")
+
+    @staticmethod
+    def actor(remote: str) -> Actor:
+        """Who shows this token."""
+        return Actor("token-file", Role.ADMINISTRATOR, remote, "file")
 
     def refresh(self) -> None:
         """Read the file again if it has changed.
