@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from gateway.config.credential_reader import CredentialReader
 from gateway.config.document import Config
 from gateway.config.findings import Findings
 from gateway.config.mobility_node_checks import check_mobility_files
+from gateway.config.provisioned import still_to_be_made
 from gateway.config.to_nar import tls_files
 from gateway.domain.user_auth import LOCAL
 from gateway.ike.auth import crl
@@ -49,10 +51,13 @@ def check_files(config: Config, path: Path) -> Findings:
             pair = (keys.section, keys.certificate, keys.private_key)
             if pair not in checked:
                 checked.add(pair)
-                _check_pair(config, section, keys, findings)
+                if not _to_be_made(config, keys.certificate, findings):
+                    _check_pair(config, section, keys, findings)
         if section.needs_authorities and (keys.ca_section,) not in checked:
             checked.add((keys.ca_section,))
-            _check_authorities(keys, f"connections.{name}", findings)
+            there = [file for file in keys.ca_certificates if not still_to_be_made(config, file)]
+            if there or not keys.ca_certificates:
+                _check_authorities(replace(keys, ca_certificates=tuple(there)), name, findings)
         for field in ("psk_file", "ppk_file"):
             file: Path | None = getattr(section, field)
             if file is not None:
@@ -68,11 +73,28 @@ def check_files(config: Config, path: Path) -> Findings:
     _check_backends(config, findings)
     check_mobility_files(config, findings)
     _check_tls_pairs(config, findings)
-    if not findings.problems:
+    if not findings.problems and not any(_makes(config, one) for one in config.connections):
         _check_v1(config, findings)
     if config.api.enabled and config.api.token_file is not None:
         _check_secret_file("api.token_file", config.api.token_file, findings)
     return findings
+
+
+def _to_be_made(config: Config, file: Path | None, findings: Findings) -> bool:
+    """Whether our certificate is still to be made; says so."""
+    if not still_to_be_made(config, file):
+        return False
+    why = "is not there yet; the gateway makes it when it starts"
+    findings.warn("provisioning.enabled", file, why)
+    return True
+
+
+def _makes(config: Config, name: str) -> bool:
+    """Whether a connection waits for files that the gateway makes when it starts."""
+    section = config.connections[name]
+    keys = credential_keys(config, name, section)
+    files = (keys.certificate, keys.private_key, *keys.ca_certificates)
+    return any(still_to_be_made(config, file) for file in files)
 
 
 def _readable_by_others(path: Path) -> bool:
@@ -103,6 +125,8 @@ def _check_crls(
         if (file,) in checked:
             continue
         checked.add((file,))
+        if still_to_be_made(config, file):
+            continue
         try:
             crl.read(read_file(file, crl.MAX_FILE_OCTETS), str(file))
         except (FileRefusedError, crl.CrlRefused) as error:
@@ -263,7 +287,7 @@ def _check_tls_pair(key: str, certificate: Path, private_key: Path, findings: Fi
 def _check_authorities(keys: CredentialKeys, connection: str, findings: Findings) -> None:
     full = f"{keys.ca_section}.ca_certificates"
     if not keys.ca_certificates:
-        why = f"is required by {connection} to judge certificates; list the CA's PEM file"
+        why = f"is required by connections.{connection} to judge certificates; list the CA's PEM file"
         findings.refuse(full, None, why)
     for file in keys.ca_certificates:
         try:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.config.connection import ConnectionSection
 from gateway.config.document import Config
+from gateway.config.provisioned import provisioned_files
 
 MAX_FILE_OCTETS = 1024 * 1024
 MAX_SECRET_OCTETS = 4096
@@ -34,16 +35,26 @@ class CredentialKeys:
 
 
 def credential_keys(config: Config, name: str, section: ConnectionSection) -> CredentialKeys:
-    """The connection's own files where it names them, else those of ``[credentials]``."""
-    shared = config.credentials
+    """The connection's own files where it names them, else those of ``[credentials]``.
+
+    With ``[provisioning]`` the CA's own files count, too: its certificate for us where no other is
+    named, and the CA beside those that are named for all.
+    """
+    shared, made = config.credentials, provisioned_files(config)
     own = f"connections.{name}"
     mine = section.certificate is not None or section.private_key is not None
+    certificate, private_key = shared.certificate, shared.private_key
+    authorities = shared.ca_certificates
+    if made is not None:
+        authorities = (*authorities, made.authorities)
+        if certificate is None and private_key is None:
+            certificate, private_key = made.certificate, made.private_key
     return CredentialKeys(
         own if mine else "credentials",
-        section.certificate if mine else shared.certificate,
-        section.private_key if mine else shared.private_key,
+        section.certificate if mine else certificate,
+        section.private_key if mine else private_key,
         own if section.ca_certificates else "credentials",
-        section.ca_certificates or shared.ca_certificates,
+        section.ca_certificates or authorities,
     )
 
 
@@ -60,16 +71,28 @@ class RevocationKeys:
 
 
 def revocation_keys(config: Config, name: str, section: ConnectionSection) -> RevocationKeys:
-    """Each setting of the connection where it has it, else that of ``[credentials]``."""
+    """Each setting of the connection where it has it, else that of ``[credentials]``.
+
+    The list of the built-in CA always counts where its certificates do.
+    """
     shared, own = config.credentials, f"connections.{name}"
+    made = provisioned_files(config)
+    crl_files = section.crl_files or shared.crl_files
+    if made is not None and made.crl not in crl_files and _counts(made.authorities, section):
+        crl_files = (*crl_files, made.crl)
     return RevocationKeys(
         section.revocation or shared.revocation,
         own if section.revocation else "credentials",
-        section.crl_files or shared.crl_files,
+        crl_files,
         own if section.crl_files else "credentials",
         section.ocsp_responder or shared.ocsp_responder,
         own if section.ocsp_responder else "credentials",
     )
+
+
+def _counts(authorities: Path, section: ConnectionSection) -> bool:
+    """Whether a connection believes the CAs of a file that is for all."""
+    return not section.ca_certificates or authorities in section.ca_certificates
 
 
 def read_file(path: Path, limit: int = MAX_FILE_OCTETS) -> bytes:
