@@ -17,6 +17,7 @@ from gateway.appliance.revocation import OcspFetcher
 from gateway.appliance.users import UserService
 from gateway.dataplane.interface import Usage
 from gateway.domain.endpoint import Endpoint, IpAddress
+from gateway.domain.session_records import SessionRecords
 from gateway.domain.user_auth import Answer, LocalUser, PasswordQuestion, Question
 from gateway.ike.auth.credentials import TrustAnchors
 from gateway.ike.outputs import (
@@ -30,6 +31,7 @@ from gateway.ike.outputs import (
 )
 from gateway.ike.policy import ConnectionPolicy
 from gateway.radius.settings import RadiusSettings
+from gateway.users.live import LiveUsers
 from gateway.users.store import UserBase
 
 
@@ -62,15 +64,21 @@ class Backends:
         usage: Callable[[int], Usage | None],
         emit: Callable[[Event], None],
         local: IpAddress | None = None,
+        records: SessionRecords | None = None,
     ) -> None:
-        """``usage`` counts a child SA's traffic, ``local`` is our address for RADIUS servers."""
+        """``usage`` counts a child SA's traffic, ``local`` is our address for RADIUS servers.
+
+        ``records`` has the sessions of accounting, for the next process.
+        """
         self._loop = asyncio.get_running_loop()
         radius = settings.radius or {}
         self._users = UserService(settings.users, radius, answer=self._answered, emit=emit)
         self._tickets = count(1)
         self._waiting: dict[int, Callable[[Answer], None]] = {}
         """Who asked, by our own tickets: those of several askers would be mixed up."""
-        self._accounting = AccountingService(radius, usage=usage, emit=emit, local=local)
+        self._accounting = AccountingService(
+            radius, usage=usage, emit=emit, local=local, records=records
+        )
         self._ocsp = OcspFetcher(self._ocsp_answered, emit)
         self._crls = CrlFiles(emit)
         self._watch: asyncio.Task[None] | None = None
@@ -87,11 +95,20 @@ class Backends:
         """An enabled user of the local user base."""
         return self._users.find(name)
 
+    @property
+    def stored_users(self) -> LiveUsers:
+        """Users of the store."""
+        return self._users.stored
+
     # -- life ----------------------------------------------------------------------------
 
     def follow_crls(self, connections: Iterable[ConnectionPolicy]) -> Mapping[Path, str]:
         """Put the CRL files of these connections in force; returns what is wrong with which."""
         return self._crls.follow(one for policy in connections for one in _anchors(policy))
+
+    def resume(self, accounts: Mapping[str, bytes]) -> None:
+        """Accounting's records of the last process; before its sessions are opened again."""
+        self._accounting.resume(accounts)
 
     def start(self) -> None:
         """The gateway is ready."""
@@ -104,11 +121,11 @@ class Backends:
         self._users.reload(settings.users, radius)
         self._accounting.reload(radius)
 
-    async def stop(self) -> None:
-        """End accounting, answer nothing more."""
+    async def stop(self, *, keep: bool = False) -> None:
+        """End accounting, or with ``keep`` leave it to the next process; answer nothing more."""
         if self._watch is not None:
             self._watch.cancel()
-        await self._accounting.stop()
+        await self._accounting.stop(keep=keep)
         await self._ocsp.close()
         self._users.stop()
 
@@ -156,7 +173,7 @@ class Backends:
         remote = self.true_remote(session.remote)
         if remote is not session.remote:
             session = replace(session, remote=remote)
-        self._accounting.session_opened(session)
+        self._accounting.session_opened(session, resumed=output.resumed)
 
     def session_closed(self, output: SessionClosed) -> None:
         """A user's session is over."""

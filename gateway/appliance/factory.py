@@ -1,17 +1,20 @@
 """What the core is built of, and who builds it: :class:`gateway.appliance.parts.Parts`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.appliance.administration.composition import Administration
+from gateway.appliance.administration.source import Load
 from gateway.appliance.backends import Asking, BackendSettings
 from gateway.appliance.ike_service import Engine
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import Opener
 from gateway.appliance.queries import Core as QueriedCore
+from gateway.appliance.session_takeover import KernelSide as TakenKernelSide
+from gateway.appliance.session_takeover import TakenOver, TakeoverEngine
 from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.config.document import Config
-from gateway.dataplane.interface import Dataplane, DataplaneEvent
+from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.appliance.nar.plan import Planner
 
 
-class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
+class ManagedEngine(Engine, QueriedCore, Opener, Asking, TakeoverEngine, Protocol):
     """What the appliance needs of an engine beyond its joints."""
 
     trace: bool
@@ -42,6 +45,9 @@ class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
     def close_all(self, now: float) -> None:
         """Say goodbye to every peer."""
 
+    def hand_over(self, now: float) -> None:
+        """Make the last records; say nothing to anybody, and do nothing more."""
+
     def established_remotes(self) -> set[Endpoint]:
         """Where the peers of established IKE SAs are."""
 
@@ -54,14 +60,11 @@ class ManagedEngine(Engine, QueriedCore, Opener, Asking, Protocol):
         """Take new policies and pools."""
 
 
-class KernelSide(Dataplane, Protocol):
+class KernelSide(TakenKernelSide, Protocol):
     """A dataplane with events: :class:`gateway.dataplane.kernel.dataplane.KernelDataplane`."""
 
     def event_fds(self) -> Iterable[int]:
         """Readable when there are events."""
-
-    def read_events(self) -> Iterable[DataplaneEvent]:
-        """The events; never waits."""
 
     def counters(self) -> dict[str, int]:
         """What it counted."""
@@ -73,8 +76,14 @@ class KernelSide(Dataplane, Protocol):
 class Factory(Protocol):
     """Builds the parts from a configuration; see :mod:`gateway.appliance.parts`."""
 
-    def load(self, path: Path) -> Config:
-        """Read the configuration."""
+    @property
+    def load(self) -> Load:
+        """Reads the configuration."""
+
+    def taken_over(
+        self, config: Config, administration: Administration, emit: Callable[[Event], None]
+    ) -> TakenOver:
+        """The sessions of the last process."""
 
     def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
         """The policies of the configuration."""
@@ -89,7 +98,7 @@ class Factory(Protocol):
         """The bound IKE sockets."""
 
     def dataplane(self, config: Config) -> KernelSide:
-        """Open the dataplane, free of leftovers."""
+        """Open the dataplane; what an earlier process left waits to be adopted."""
 
     def backends(self, config: Config) -> BackendSettings:
         """The users of the configuration, read."""

@@ -3,18 +3,20 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from gateway.appliance.administration.composition import Administration
 from gateway.appliance.backends import BackendSettings
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import with_local_addresses
+from gateway.appliance.session_takeover import TakenOver
 from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.config import to_dataplane, to_mobility, to_policy, to_users
 from gateway.config.credential_files import FileRefusedError
 from gateway.config.document import Config
 from gateway.config.loader import load
 from gateway.config.problem import ConfigError, Problem, shown
+from gateway.control.protocol import ControlError
 from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import KernelSettings
@@ -53,9 +55,19 @@ class Parts:
     have none.
     """
 
-    def load(self, path: Path) -> Config:
-        """Read and check the configuration; raises :class:`gateway.config.ConfigError`."""
-        return load(path)
+    load = staticmethod(load)
+
+    def taken_over(
+        self, config: Config, administration: Administration, emit: Callable[[Event], None]
+    ) -> TakenOver:
+        """The sessions of the last process, read; none where there is no store."""
+        try:
+            store = administration.store
+        except ControlError:
+            return TakenOver(None, emit)
+        from gateway.store.sessions import SessionStore  # noqa: PLC0415 - see the class
+
+        return TakenOver(SessionStore(store, config.gateway.runtime_dir / "sessions", emit), emit)
 
     def connections(self, config: Config) -> Sequence[ConnectionPolicy]:
         """The connections of the configuration, with their credentials read."""
@@ -68,9 +80,9 @@ class Parts:
         return IkeSockets(ike.listen, ike_port=ike.port, nat_port=ike.nat_port)
 
     def dataplane(self, config: Config) -> KernelDataplane:
-        """A started dataplane; raises :class:`DataplaneUnavailableError`."""
+        """A started dataplane that has to adopt; raises :class:`DataplaneUnavailableError`."""
         dataplane = KernelDataplane(self.kernel_settings(config))
-        dataplane.start()
+        dataplane.start(adopt=True)
         return dataplane
 
     def pools(self, config: Config) -> Mapping[str, AddressPool]:

@@ -41,6 +41,7 @@ from gateway.ike.outputs import AskAboutUser, Event, Severity
 from gateway.radius import client as radius
 from gateway.radius.settings import RadiusSettings
 from gateway.users.guessing import GuessLimit
+from gateway.users.live import LiveUsers
 from gateway.users.store import UserBase
 
 THREADS = 2
@@ -67,6 +68,8 @@ class UserService:
         limit: GuessLimit | None = None,
     ) -> None:
         self._base = base
+        self.stored = LiveUsers()
+        """Users of the store; one that the file has, too, is the file's."""
         self._answer = answer
         self._emit = emit
         self._random = random
@@ -87,7 +90,12 @@ class UserService:
 
     def find(self, name: str) -> LocalUser | None:
         """An enabled user of the local user base: the engine's ``find_user``."""
-        return self._base.find(name) if self._base is not None else None
+        return self._base_of(name).find(name)
+
+    def _base_of(self, name: str) -> UserBase | LiveUsers:
+        if self._base is not None and (name in self._base or name not in self.stored):
+            return self._base
+        return self.stored
 
     def ask(self, request: AskAboutUser) -> None:
         """Answer later, with exactly one call of ``answer``; after :meth:`stop` with none."""
@@ -130,7 +138,7 @@ class UserService:
     def facts(self) -> dict[str, object]:
         """What a status page shows."""
         return {
-            "local_users": len(self._base) if self._base is not None else 0,
+            "local_users": len(self._base or ()) + len(self.stored),
             "counters": dict(self.counters),
             "radius": {
                 name: {
@@ -158,14 +166,14 @@ class UserService:
             self._forward(request)
 
     def _check(self, ticket: int, question: PasswordQuestion) -> None:
-        if self._base is None:
+        if self._base is None and not len(self.stored):
             self._later(ticket, Unavailable("no local user base is configured"))
             return
         if self._checks >= MAX_CHECKS:
             self._later(ticket, Unavailable(f"{self._checks} password checks wait already"))
             return
         self._checks += 1
-        verify = self._base.verify
+        verify = self._base_of(question.user).verify
         future = self._loop.run_in_executor(self._threads, verify, question.user, question.password)
         future.add_done_callback(lambda done: self._checked(ticket, done))
 

@@ -74,6 +74,9 @@ class UserBase:
         except NameRefusedError:
             return None
 
+    def __contains__(self, name: str) -> bool:
+        return self._lookup(name) is not None
+
     def find(self, name: str) -> LocalUser | None:
         """An enabled user, or None. Quick: no password is checked."""
         user = self._lookup(name)

@@ -1,20 +1,27 @@
 """Opens the store, builds the sides of the administration, and joins them with the core."""
 
+import asyncio
 import importlib
 import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.appliance.administration.known import KnownObjects
 from gateway.appliance.administration.side import Handler, Side, SideOf, Surroundings
+from gateway.appliance.administration.source import Load, Source
+from gateway.config.document import Config
+from gateway.config.loader import read_tables
 from gateway.control.access_operations import ACCESS_OPERATIONS
 from gateway.control.object_operations import OBJECT_OPERATIONS
 from gateway.control.observation_operations import OBSERVATION_OPERATIONS
 from gateway.control.protocol import ControlError, ErrorCode, Request
 from gateway.control.provisioning_operations import PROVISIONING_OPERATIONS
 from gateway.control.store_operations import STORE_OPERATIONS
+from gateway.domain.event import Event
 
 if TYPE_CHECKING:
-    from gateway.store.store import Store
+    from gateway.store.database import Store
 
 SIDES = (
     SideOf(
@@ -27,29 +34,92 @@ SIDES = (
     ),
     SideOf("state", "gateway.appliance.state.side", STORE_OPERATIONS),
 )
+MAX_EARLY_EVENTS = 100
 
 
 class Administration:
-    """The store and everything that works on it."""
+    """The store and everything that works on it: :meth:`begin` before the core, then join it."""
 
-    def __init__(self, store: "Store | None" = None, sides: tuple[SideOf, ...] = SIDES) -> None:
-        """``store`` is open; None when it could not be opened, which `status` says."""
-        self._store = store
+    def __init__(self, sides: tuple[SideOf, ...] = SIDES) -> None:
+        self.known = KnownObjects()
+        """The stored objects, in memory."""
+        self.source: Source | None = None
+        self._store: Store | None = None
         self._sides = {one.name: one for one in sides if _exists(one.module)}
         self._built: dict[str, Side] = {}
+        self._starting: dict[str, asyncio.Task[None]] = {}
         self._surroundings: Surroundings | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._early: list[Event] = []
+
+    # -- before the event loop runs --------------------------------------------------------
+
+    def begin(self, path: Path, load: Load) -> Config:
+        """Open the store and read the configuration. Waits for disk and database.
+
+        Raises :class:`gateway.config.ConfigError`: the file is wrong by itself, or the store is
+        another one's.
+        """
+        from gateway.appliance.administration.opening import open_store  # noqa: PLC0415 - 16 MB
+
+        self.source = Source(path, load)
+        self._store = open_store(path, read_tables(path), self._emit)
+        self.known.read(self._store)
+        return self.load(load, None, path)
+
+    def load(self, load: Load, running: Config | None, path: Path | None = None) -> Config:
+        """Read the file anew, with the stored objects. In a thread, or before the loop runs.
+
+        What is in force of ``running`` must not be lost. Raises
+        :class:`gateway.config.ConfigError`.
+        """
+        if self.source is None:
+            self.source = Source(path or (running.path if running is not None else Path()), load)
+        required: set[tuple[str, str]] = set()
+        if running is not None:
+            required = self.known.heavy_keys() - set(running.broken)
+        return self.source.read(self.known.heavy(), required)
+
+    # -- the store -------------------------------------------------------------------------
 
     @property
     def store(self) -> "Store":
         """The store; raises :class:`ControlError` where there is none."""
         if self._store is None:
-            why = "the store is not open; `gateway status` says why"
-            raise ControlError(ErrorCode.REFUSED, why)
+            raise ControlError(ErrorCode.REFUSED, "this gateway runs without a store")
         return self._store
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is one."""
+        return self._store is not None
+
+    def close(self) -> None:
+        """Write what waits, and close the store. Waits for the disk."""
+        if self._store is not None:
+            self._store.close()
+
+    def _emit(self, event: Event) -> None:
+        """An event of the store, from any thread."""
+        if self._loop is None:
+            if len(self._early) < MAX_EARLY_EVENTS:
+                self._early.append(event)
+        else:
+            self._loop.call_soon_threadsafe(self._tell, event)
+
+    def _tell(self, event: Event) -> None:
+        if self._surroundings is not None:
+            self._surroundings.emit(event)
+
+    # -- the core --------------------------------------------------------------------------
 
     def join(self, surroundings: Surroundings) -> None:
         """Meet the core, whose parts are built by now."""
         self._surroundings = surroundings
+        self._loop = asyncio.get_running_loop()
+        for event in self._early:
+            surroundings.emit(event)
+        self._early.clear()
 
     def handlers(self) -> Mapping[str, Handler]:
         """Of every side, by the operation's name."""
@@ -62,7 +132,10 @@ class Administration:
     def _handler(self, one: SideOf, operation: str) -> Handler:
         async def handle(request: Request) -> object:
             side = await self.started(one.name)
-            return await side.handlers()[operation](request)
+            handler = side.handlers().get(operation)
+            if handler is None:
+                raise ControlError(ErrorCode.REFUSED, f"{operation}: not possible here")
+            return await handler(request)
 
         return handle
 
@@ -78,10 +151,11 @@ class Administration:
 
     async def started(self, name: str) -> Side:
         """The side of this name, built and started."""
-        if name in self._built:
-            return self._built[name]
         side = self.side(name)
-        await side.start()
+        task = self._starting.get(name)
+        if task is None:
+            task = self._starting[name] = asyncio.create_task(side.start())
+        await asyncio.shield(task)
         return side
 
     async def start(self) -> None:

@@ -1,5 +1,6 @@
 """One side of the administration, and what it sees of the running core."""
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.appliance.ike_service import IkeService
     from gateway.appliance.mobility import Mobility
     from gateway.appliance.nar.composition import Nar
+    from gateway.appliance.reloading import Apply, Prepare
     from gateway.appliance.vpn_fa import VpnFaSessions
     from gateway.config.document import Config
 
@@ -44,6 +46,12 @@ class Surroundings:
     """What `status` says."""
     reload: Callable[[], Awaitable[tuple[list[str], list[str]]]]
     """Read everything again and apply the difference: problems, or changes."""
+    changing: asyncio.Lock
+    """Held while the configuration changes."""
+    prepare: "Prepare"
+    """Read what a configuration names; raises :class:`gateway.config.ConfigError`."""
+    apply: "Apply"
+    """Put it in force; only while :attr:`changing` is held."""
     stop: Callable[[], None]
     """Stop the gateway, saying goodbye to peers and cleaning up."""
     clock: Callable[[], float]
