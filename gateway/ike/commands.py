@@ -179,6 +179,7 @@ def rekey(core: Core, spis: str, children: bool, now: float) -> bool:
         if sa.spis != spis or not sa.established:
             continue
         if not children:
+            core.touch(sa)
             core.timers.cancel((TimerKind.REKEY_IKE, sa.local_spi))
             core.version_of(sa).fire(core, TimerKind.REKEY_IKE, sa, now)
         for child in list(sa.children.values()) if children else ():
@@ -218,7 +219,7 @@ def reconfigure(
         if lost_pool is not None:
             # The lease was the former pool's: the new one may have given the address to another.
             sa.pool = None
-        connection = _still_due(sa, fresh.get(sa.connection.name))
+        connection = still_due(sa, fresh.get(sa.connection.name))
         if connection is None:
             reason = f"connection {sa.connection.name} or its profile was removed or changed"
             core.version_of(sa).delete_ike_sa(core, sa, reason, now)
@@ -229,6 +230,24 @@ def reconfigure(
             core.version_of(sa).delete_ike_sa(core, sa, f"pool {lost_pool} was changed", now)
         else:
             sa.connection = connection
+
+
+def ended_by(
+    core: Core, connections: Sequence[ConnectionPolicy], pools: Mapping[str, AddressPool]
+) -> list[IkeSa]:
+    """The SAs that :func:`reconfigure` with the same arguments would end. Changes nothing."""
+    fresh = {connection.name: connection for connection in connections}
+    found = []
+    for sa in core.sas.values():
+        if sa.connection is None or sa.closed:
+            continue
+        connection = _still_due(sa, fresh.get(sa.connection.name))
+        old = core.pools.get(sa.pool) if sa.pool is not None else None
+        new = pools.get(sa.pool) if sa.pool is not None else None
+        lost = old is not None and (new is None or not old.same_addresses(new))
+        if connection is None or not compatible(sa, connection) or lost:
+            found.append(sa)
+    return found
 
 
 def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> frozenset[str]:
@@ -243,7 +262,7 @@ def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> frozenset[str]:
     return replaced
 
 
-def _still_due(sa: IkeSa, connection: ConnectionPolicy | None) -> ConnectionPolicy | None:
+def still_due(sa: IkeSa, connection: ConnectionPolicy | None) -> ConnectionPolicy | None:
     """The connection as the SA's user is to have it now; None if that is another profile."""
     if sa.user is not None and connection is not None:
         profile = users.profile_of(connection, sa.user.groups)

@@ -1,18 +1,19 @@
 """The IKE engine: datagrams, timers and commands in, outputs out. No socket, no clock."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer, LocalUser
 from gateway.domain.wire import WireError
-from gateway.ike import commands, first_line, snapshot, timing
+from gateway.ike import commands, first_line, record_sas, restoring, snapshot, timing
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto.sk import IntegrityError
 from gateway.ike.mobility_authority import MobilityAuthority
 from gateway.ike.outputs import Output, Severity
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
+from gateway.ike.restoring import Restored
 from gateway.ike.sa import IkeSa
 from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
 from gateway.ike.v1.version import Ikev1
@@ -46,13 +47,14 @@ class IkeEngine:
         last_inbound: Callable[[int], float | None] | None = None,
         find_user: FindUser | None = None,
         mobility: MobilityAuthority | None = None,
+        recording: bool = False,
     ) -> None:
         """Take the configuration.
 
         ``random`` gives unpredictable octets, ``wall_clock`` the time for certificates,
         ``last_inbound`` the age in seconds of the last ESP packet of an inbound SPI,
         ``find_user`` a user of the local user base, ``mobility`` the home addresses that a login
-        brings.
+        brings. With ``recording`` established IKE SAs are recorded for :meth:`restore`.
         """
         self._core = Core(
             settings,
@@ -65,11 +67,14 @@ class IkeEngine:
             find_user or _nobody,
             mobility,
         )
+        self._core.recording = recording
 
     # -- datagrams ------------------------------------------------------------------------
 
     def receive(self, message: bytes, path: Path, now: float) -> None:
         """Take a datagram, without its non-ESP marker. Never raises."""
+        if self._core.resting:
+            return
         self._guarded(f"a message from {path.remote}", now, self._judge, message, path, now)
 
     def _judge(self, message: bytes, path: Path, now: float) -> None:
@@ -133,18 +138,52 @@ class IkeEngine:
     def handle_timer(self, now: float) -> None:
         """Do everything that is due. Never raises."""
         core = self._core
+        if core.resting:
+            return
         for key in core.timers.due(now):
             self._guarded(f"the timer {key[0].value}", now, timing.fire, core, key, now)
 
     def next_timer(self) -> float | None:
         """When :meth:`handle_timer` is to be called next, or None."""
-        return self._core.timers.next_at()
+        return None if self._core.resting else self._core.timers.next_at()
 
     def take_outputs(self) -> list[Output]:
         """Everything to do since the last call, in order."""
-        outputs = self._core.outputs
-        self._core.outputs = []
+        core = self._core
+        outputs, core.outputs = core.outputs, []
+        if core.touched:
+            self._guarded("records", 0.0, record_sas.put_first, core, outputs)
         return outputs
+
+    # -- another process ------------------------------------------------------------------
+
+    def restore(self, records: Mapping[str, bytes], now: float) -> Restored:
+        """Go on with the IKE SAs of a former process, by the last :class:`RecordSa` of each key.
+
+        To be called first of all, and only on the host's boot of then: times are its clock's.
+        Requests that wait for an answer are sent again, octet by octet. An SA whose connection is
+        gone or was changed ends with a Delete, as by :meth:`reconfigure`; a record that is broken
+        costs an event and its peer a new login. Then take the outputs: users' sessions come as
+        ``SessionOpened`` with ``resumed``, connections of ours as :class:`ClientUp`.
+        """
+        return restoring.restore(self._core, records, now)
+
+    def reconcile(self, kernel_spis: Collection[int], now: float) -> set[int]:
+        """After :meth:`restore`: the kernel has child SAs with these inbound SPIs, and no others.
+
+        What it lost is replaced or deleted over the IKE SAs. Returns the SPIs that are ours; what
+        else the kernel has is to be removed.
+        """
+        return restoring.reconcile(self._core, kernel_spis, now)
+
+    def hand_over(self, now: float) -> None:
+        """Another process takes over: from now on nothing changes and nothing is sent.
+
+        The outputs that are taken next are the last ones, records among them. Handshakes that are
+        not over are left to their initiators, who begin them again.
+        """
+        del now
+        self._core.resting = True
 
     # -- commands and what the dataplane saw ----------------------------------------------
 
@@ -273,6 +312,12 @@ class IkeEngine:
         With ``pools``, a pool whose addresses are the same keeps its leases; without, all stay.
         """
         commands.reconfigure(self._core, connections, pools, now)
+
+    def ended_by(
+        self, connections: Sequence[ConnectionPolicy], pools: Mapping[str, AddressPool]
+    ) -> list[tuple[str, str]]:
+        """Name and peer of each IKE SA that :meth:`reconfigure` would end. Changes nothing."""
+        return [(sa.spis, sa.peer_name) for sa in commands.ended_by(self._core, connections, pools)]
 
     def ike_sa_names(self) -> list[tuple[str, str]]:
         """Name and connection of every IKE SA that is not closed: cheap with thousands of them."""
