@@ -85,3 +85,18 @@ def test_the_container_has_what_the_service_has() -> None:
     assert service["read_only"] is True
     assert service["network_mode"] == "host"
     assert any(volume.endswith(":/run/gateway") for volume in service["volumes"])
+
+
+def test_the_kinds_of_sockets_that_the_core_opens_are_allowed() -> None:
+    elsewhere = {"lab", "cli", "mobile_host", "nar_host"}
+    used: set[str] = set()
+    for file in (ROOT / "gateway").rglob("*.py"):
+        if file.relative_to(ROOT / "gateway").parts[0] not in elsewhere:
+            used |= set(re.findall(r"\bAF_(?!UNSPEC\b)[A-Z0-9]+\b", file.read_text()))
+    assert "AF_PACKET" in used
+    allowed = {
+        name
+        for value in settings("gateway.service")["RestrictAddressFamilies"]
+        for name in value.split()
+    }
+    assert used <= allowed
