@@ -20,9 +20,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gateway.appliance import accounting_records
+from gateway.appliance.accounting_records import Account
 from gateway.appliance.radius_link import RadiusLink
 from gateway.dataplane.interface import Usage
 from gateway.domain.endpoint import IpAddress
+from gateway.domain.session_records import SessionRecords
 from gateway.domain.user_auth import Session
 from gateway.ike.outputs import Event, Severity
 from gateway.radius.accounting import Record, Traffic, cause_of
@@ -59,8 +62,14 @@ class AccountingService:
         emit: Callable[[Event], None],
         local: IpAddress | None = None,
         wall_clock: Callable[[], float] = time.time,
+        records: SessionRecords | None = None,
     ) -> None:
-        """``local`` is our address in records that belong to no session."""
+        """``local`` is our address in what belongs to no session.
+
+        ``records`` has the open sessions, for the next process.
+        """
+        self._records = records
+        self._resumed: dict[str, Account] = {}
         self._usage = usage
         self._emit = emit
         self._local = local
@@ -73,19 +82,66 @@ class AccountingService:
         self._seen: dict[int, Traffic] = {}
         self._set_backends(backends)
 
-    def start(self) -> None:
-        """Tell the servers that we begin: whatever they think is open is over (RFC 2866)."""
-        for name in self._links:
-            self._note(name, self._record(StatusType.ACCOUNTING_ON))
+    def resume(self, records: Mapping[str, bytes]) -> None:
+        """Sessions that the last process has told of; before any of them is opened again."""
+        for key, record in records.items():
+            try:
+                account = accounting_records.read(record)
+            except accounting_records.RecordRefusedError:
+                self._forget(key)
+            else:
+                self._resumed[account.session.session_id] = account
 
-    def session_opened(self, session: Session) -> None:
-        """A login is complete."""
+    def start(self) -> None:
+        """Tell the servers that we begin: whatever they think is open is over (RFC 2866).
+
+        That would end the sessions that were taken over, so it is not said when there are some;
+        then those that were not are ended one by one.
+        """
+        resumed, self._resumed = self._resumed, {}
+        if not self._sessions:
+            for name in self._links:
+                self._note(name, self._record(StatusType.ACCOUNTING_ON))
+        for session_id, account in resumed.items():
+            self._take_up(account)
+            self._end(session_id, TerminateCause.NAS_REBOOT)
+            self._forget(session_id)
+
+    def _take_up(self, account: Account) -> _Tracked | None:
+        session = account.session
+        if session.backend not in self._links:
+            return None
+        age_s = max(0.0, self._wall_clock() - account.opened_wall_s)
+        tracked = _Tracked(session, self._loop.time() - age_s, account.ended)
+        self._sessions[session.session_id] = tracked
+        return tracked
+
+    def session_opened(self, session: Session, *, resumed: bool = False) -> None:
+        """A login is complete; or was, in the last process, which told of it."""
         if session.backend not in self._links or session.session_id in self._sessions:
             return
-        tracked = _Tracked(session, self._loop.time())
-        self._sessions[session.session_id] = tracked
-        self._note(session.backend, self._record(StatusType.START, tracked))
+        account = self._resumed.pop(session.session_id, None)
+        if account is None or not resumed:
+            account = Account(session, self._wall_clock(), Traffic())
+        tracked = self._take_up(account)
+        if tracked is None:
+            return
+        if not resumed:
+            self._note(session.backend, self._record(StatusType.START, tracked))
+        self._keep(tracked)
         self._arm_interim(tracked)
+
+    def _keep(self, tracked: _Tracked) -> None:
+        if self._records is None:
+            return
+        opened_wall_s = self._wall_clock() - (self._loop.time() - tracked.opened_at)
+        account = Account(tracked.session, opened_wall_s, tracked.ended)
+        record = accounting_records.write(account)
+        self._records.keep(accounting_records.KIND, tracked.session.session_id, record)
+
+    def _forget(self, session_id: str) -> None:
+        if self._records is not None:
+            self._records.forget(accounting_records.KIND, session_id)
 
     def session_closed(self, session_id: str, reason: str) -> None:
         """The session is over; its child SAs were removed before."""
@@ -109,6 +165,7 @@ class AccountingService:
         tracked = self._sessions.get(session_id)
         if tracked is not None:
             tracked.ended += self._traffic_of(spi_in)
+            self._keep(tracked)
         self._seen.pop(spi_in, None)
 
     def reload(self, backends: Mapping[str, RadiusSettings]) -> None:
@@ -119,12 +176,18 @@ class AccountingService:
                 _cancel(tracked)
                 del self._sessions[session_id]
 
-    async def stop(self, wait_s: float = STOP_WAIT_S) -> None:
-        """Stop what is open, tell the servers that we end, and give them a moment."""
-        for session_id in list(self._sessions):
-            self._end(session_id, TerminateCause.NAS_REBOOT)
-        for name in self._links:
-            self._note(name, self._record(StatusType.ACCOUNTING_OFF))
+    async def stop(self, wait_s: float = STOP_WAIT_S, *, keep: bool = False) -> None:
+        """Stop what is open, tell the servers that we end, and give them a moment.
+
+        With ``keep`` nothing is stopped: the next process goes on.
+        """
+        if not keep:
+            for session_id in list(self._sessions):
+                self._end(session_id, TerminateCause.NAS_REBOOT)
+            for name in self._links:
+                self._note(name, self._record(StatusType.ACCOUNTING_OFF))
+        for tracked in self._sessions.values():
+            _cancel(tracked)
         end = self._loop.time() + wait_s
         while left := self._waiting():
             if self._loop.time() >= end:
@@ -181,6 +244,7 @@ class AccountingService:
             return
         _cancel(tracked)
         self._note(tracked.session.backend, self._record(StatusType.STOP, tracked, cause))
+        self._forget(session_id)
 
     def _arm_interim(self, tracked: _Tracked) -> None:
         settings = self._links[tracked.session.backend][0]

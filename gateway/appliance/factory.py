@@ -39,6 +39,10 @@ class ManagedEngine(Engine, QueriedCore, Opener, Asking, TakeoverEngine, Protoco
     spi_taken: Callable[[int], bool] | None
     """Inbound SPIs that clients of a NAR server have."""
 
+    @property
+    def pools(self) -> Mapping[str, AddressPool]:
+        """The pools of inner addresses, by name."""
+
     def has_child_spi(self, spi_in: int) -> bool:
         """Whether a child SA has this inbound SPI."""
 

@@ -19,6 +19,7 @@ from gateway.dataplane.interface import (
 )
 from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint, Path
+from gateway.domain.session_records import SessionRecords
 from gateway.ike.first_line import Datagram, Sorted
 from gateway.ike.outputs import (
     ActivateOutbound,
@@ -27,9 +28,11 @@ from gateway.ike.outputs import (
     ClientDown,
     ClientUp,
     Event,
+    ForgetSa,
     InstallChildSa,
     MoveChildSa,
     Output,
+    RecordSa,
     RemoveChildSa,
     SessionClosed,
     SessionOpened,
@@ -141,8 +144,13 @@ class IkeService:
         outside: Outside | None = None,
         watcher: ChildWatcher | None = None,
         client: ClientListener | None = None,
+        records: SessionRecords | None = None,
     ) -> None:
-        """Without ``outside``, questions stay unanswered: only for engines that ask none."""
+        """Without ``outside``, questions stay unanswered: only for engines that ask none.
+
+        Without ``records``, no SA outlives the process.
+        """
+        self._records = records
         self._outside = outside
         self._watcher = watcher
         self._client = client
@@ -151,6 +159,8 @@ class IkeService:
         self._send = send
         self._clock = clock
         self._emit = emit
+        self.before_removal: Callable[[int], None] = _nothing
+        """Told of a child SA that is about to be removed: its counters can still be read."""
         self._timer = OneTimer(call_at, self._due)
         self.counters = dict.fromkeys(
             ("commits", "refusals", "endpoints_seen", "endpoints_rejected", "sends_refused"), 0
@@ -213,6 +223,8 @@ class IkeService:
                 staged.append(output)  # type: ignore[arg-type]
             elif kind is Event:
                 events.append(output)  # type: ignore[arg-type]
+            elif kind is RecordSa or kind is ForgetSa:
+                self._record(output)  # type: ignore[arg-type]
             elif isinstance(output, ClientUp | ClientDown):
                 told.append(output)
             elif self._to_dataplane(output):
@@ -232,6 +244,22 @@ class IkeService:
         # Last: it may drive the engine at once.
         for news in told:
             self._tell(news)
+
+    def _record(self, output: RecordSa | ForgetSa) -> None:
+        """At once: what is sent in this round must not be new to the next process."""
+        if self._records is None:
+            return
+        if isinstance(output, RecordSa):
+            self._records.keep("ike", output.key, output.record)
+        else:
+            self._records.forget("ike", output.key)
+
+    def child_adopted(self, output: InstallChildSa) -> None:
+        """The dataplane has this child SA of the last process."""
+        if self._outside is not None:
+            self._outside.child_installed(output)
+        if self._watcher is not None:
+            self._watcher.child_installed(output.sa, output.peer)
 
     def _tell(self, news: ClientUp | ClientDown) -> None:
         if self._client is None:
@@ -257,6 +285,7 @@ class IkeService:
                 outside.child_removed(output)
             if self._watcher is not None:
                 self._watcher.child_removed(output.spi_in)
+            self.before_removal(output.spi_in)
             dataplane.remove_child_sa(output.spi_in)
         elif isinstance(output, MoveChildSa):
             dataplane.move_child_sa(
@@ -297,6 +326,10 @@ class IkeService:
     def stop(self) -> None:
         """Call the timer off."""
         self._timer.stop()
+
+
+def _nothing(_spi_in: int) -> None:
+    return None
 
 
 def _rejected(event: EndpointRejected) -> Event:

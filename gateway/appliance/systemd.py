@@ -43,9 +43,9 @@ class ServiceManager:
         now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
 
-    def stopping(self) -> None:
+    def stopping(self, status: str) -> None:
         """On the way out."""
-        self._tell("STOPPING=1", "STATUS=closing tunnels")
+        self._tell("STOPPING=1", f"STATUS={status}")
 
     def alive(self) -> None:
         """The event loop turns."""

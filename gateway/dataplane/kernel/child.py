@@ -158,7 +158,7 @@ class InstalledChild:
         )
 
     def waiting_state(self) -> bytes:
-        """NEWSA of the outbound half before its time: the kernel has the keys for the next process."""
+        """NEWSA of the outbound half before its time: so the kernel has its keys."""
         return self.outbound_state(reqid=REQID_WAITING)
 
     def outbound_state(

@@ -1,5 +1,6 @@
 """An engine, a dataplane and a network that only remember."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from gateway.dataplane.interface import Usage
@@ -19,6 +20,7 @@ class FakeEngine:
         self.counters = {"messages_in": 3}
         self.ike = []
         self.children = []
+        self.restored = SimpleNamespace(ike_sas=0, children=())
 
     def _called(self, name: Any, *args: Any) -> None:
         self.calls.append((name, *args))
@@ -90,6 +92,17 @@ class FakeEngine:
         self._called("close_all")
         self.ike = []
 
+    def hand_over(self, now: Any) -> None:
+        self._called("hand_over")
+
+    def restore(self, records: Any, now: Any) -> Any:
+        self._called("restore", tuple(sorted(records)))
+        return self.restored
+
+    def reconcile(self, kernel_spis: Any, now: Any) -> Any:
+        self._called("reconcile", tuple(sorted(kernel_spis)))
+        return kernel_spis
+
     def reconfigure(self, connections: Any, now: Any, pools: Any) -> None:
         self.pools = pools
         self._called("reconfigure", tuple(c.name for c in connections))
@@ -106,8 +119,9 @@ class FakeDataplane:
         self.refusals = []
         self.usages = {}
         self.events = []
-        self.closed = False
+        self.closed = self.kept = False
         self.fds = ()
+        self.lost = ()
 
     def install_child_sa(self, sa: Any, *, outbound: Any = True) -> None:
         self.journal.append(("install", sa, outbound))
@@ -147,8 +161,13 @@ class FakeDataplane:
         events, self.events = self.events, []
         return events
 
-    def close(self) -> None:
+    def adopt(self, children: Any) -> Any:
+        self.journal.append(("adopt", tuple(sa.spi_in for sa, _ in children)))
+        return list(self.lost)
+
+    def close(self, *, keep: bool = False) -> None:
         self.closed = True
+        self.kept = keep
 
 
 class FakeClock:

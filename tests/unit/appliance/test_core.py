@@ -16,6 +16,7 @@ from appliance_fakes import FakeDataplane, FakeEngine
 
 from gateway.appliance.core import Appliance
 from gateway.appliance.keeper import Keeper, fork_keeper
+from gateway.appliance.session_takeover import TakenOver
 from gateway.appliance.systemd import ServiceManager
 from gateway.config.loader import load
 from gateway.control.async_client import AsyncControlClient
@@ -111,8 +112,12 @@ class FakeParts:
     def __init__(self) -> None:
         self.made = FakeEngine()
         self.kernel = FakeDataplane()
+        self.sessions: Any = None
 
     load = staticmethod(load)
+
+    def taken_over(self, config: Any, administration: Any, emit: Any) -> Any:
+        return TakenOver(self.sessions, emit)
 
     def connections(self, config: Any) -> Any:
         from gateway.config import to_policy
