@@ -86,5 +86,11 @@ class MobilityDataplane(Protocol):
     def counters(self) -> dict[str, int]:
         """Packets by what became of them."""
 
-    def close(self) -> None:
-        """Remove everything this dataplane installed."""
+    def adopt(self) -> list[MobilityRefusal]:
+        """Once, after what an earlier process had was set again: remove what was not.
+
+        Refusals are as those of :meth:`commit`, which it implies.
+        """
+
+    def close(self, *, keep: bool = False) -> None:
+        """Remove everything this dataplane installed; or leave it to a process that adopts it."""

@@ -3,7 +3,7 @@
 An owner is whom a refusal is reported for: (home agent, home address), or the tuple of a lease.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from gateway.dataplane.kernel.netlink import NetlinkSocket
@@ -45,6 +45,33 @@ class OwnedBatch(Generic[Owner]):
         """Queue an rtnetlink request; refusals with an errno in ``ignore`` are fine."""
         self._requests.append(request)
         self._owners.append((owner, what, ignore))
+
+    def settle(self, found: Mapping[tuple[str, bytes], bytes | None], nobody: Owner) -> None:
+        """Turn the queued changes into those that make ``found``, what is there, what they want.
+
+        First what is missing, then what is too much.
+        """
+        wanted: dict[tuple[str, bytes], tuple[Owner, bytes | None]] = {}
+        for owner, changes in self._elements:
+            for change in changes:
+                if change.add:
+                    wanted[change.name, change.key] = owner, change.data
+                else:
+                    wanted.pop((change.name, change.key), None)
+        self._elements = []
+        missing: dict[Owner, list[ElementChange]] = {}
+        for (name, key), (owner, data) in wanted.items():
+            mine = missing.setdefault(owner, [])
+            if (name, key) not in found:
+                mine.append(ElementChange(name, key, data=data))
+            elif found[name, key] != data:
+                mine.append(ElementChange(name, key, add=False))
+                mine.append(ElementChange(name, key, data=data))
+        for owner, changes in missing.items():
+            self.elements(owner, changes)
+        for name, key in found:
+            if (name, key) not in wanted:
+                self.elements(nobody, [ElementChange(name, key, add=False)])
 
     def flush(self, sets: SetElements, route: NetlinkSocket) -> dict[Owner, str]:
         """Send everything; returns why an owner was refused."""

@@ -63,19 +63,25 @@ class KernelMobility:
         self._announce: list[tuple[IPv4Address, str]] = []
         self._batch = Batch()
         self._refused: dict[Owner, str] = {}
-        self._started = False
+        self._started = self._adopting = False
 
-    def start(self) -> None:
+    def start(self, *, adopt: bool = False) -> None:
         """Clear an earlier run's leftovers, then build devices, rules, ruleset and queue.
 
-        Raises :class:`DataplaneUnavailableError`, leaving nothing behind.
+        With ``adopt`` what is there stays and goes on forwarding: set the bindings and visitors
+        that there should be, then call :meth:`adopt`.
+
+        Raises :class:`DataplaneUnavailableError`, leaving nothing behind of its own.
         """
         settings = self.settings
         with contextlib.ExitStack() as undo:
             try:
                 foundation = Foundation(settings)
-                undo.callback(foundation.close)
-                foundation.build()
+                undo.callback(foundation.give_up)
+                foundation.build(adopt=adopt)
+                if adopt:
+                    devices = foundation.devices.values()
+                    self._reverse.adopt(foundation.reverse_tables(), devices)
                 queue = Queue(settings.queue_number, settings.queue_length)
                 undo.callback(queue.close)
                 slow_path = SlowPath(queue, settings)
@@ -86,7 +92,37 @@ class KernelMobility:
                 raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
             undo.pop_all()
         self._foundation, self._queue, self._slow_path = foundation, queue, slow_path
-        self._started = True
+        self._started, self._adopting = True, adopt
+
+    def adopt(self) -> list[MobilityRefusal]:
+        """See :meth:`MobilityDataplane.adopt`."""
+        return self.commit()
+
+    def _settle(self) -> None:
+        """Make what an earlier process left what was set since the start."""
+        self._adopting = False
+        found, self._foundation.found = self._foundation.found, {}
+        self._announce = [
+            (address, link)
+            for address, link in self._announce
+            if ("at_home", address.packed + elements.interface_key(link)) not in found
+        ]
+        self._batch.settle(found, NOBODY)
+
+    def _entries(self) -> set[routes.Entry]:
+        """Routes, neighbours and proxy entries of bindings and visitors."""
+        index = self._foundation.index
+        wanted: set[routes.Entry] = set()
+        for binding in self._bindings.values():
+            wanted.add(("route", constants.HOME_TABLE, binding.home_address))
+            link = binding.home_network.interface
+            if link is not None:
+                wanted.add(("proxy", index(link) or 0, binding.home_address))
+        for visitor in self._visitors.values():
+            wanted.add(("route", constants.DELIVER_TABLE, visitor.home_address))
+            if not visitor.through_vpn:
+                wanted.add(("neighbour", index(visitor.interface) or 0, visitor.home_address))
+        return wanted
 
     # -- verbs -------------------------------------------------------------------------------
 
@@ -332,8 +368,14 @@ class KernelMobility:
     def commit(self) -> list[MobilityRefusal]:
         """See :meth:`MobilityDataplane.commit`. Who was refused is gone altogether."""
         refused, self._refused = self._refused, {}
+        first = self._adopting
+        if first:
+            self._settle()
         if self._batch:
             refused |= self._flush()
+        if first:
+            with contextlib.suppress(OSError):  # in nobody's way: nothing leads there
+                self._foundation.forget_unwanted(self._entries())
         if self._announce:
             announce, self._announce = self._announce, []
             for address, link in announce:
@@ -373,7 +415,7 @@ class KernelMobility:
             "announcements_failed": self._foundation.announcer.failures,
         }
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         """See :meth:`MobilityDataplane.close`."""
         if not self._started:
             return
@@ -381,7 +423,7 @@ class KernelMobility:
         self._bindings.clear()
         self._visitors.clear()
         self._slow_path.close()
-        self._foundation.close()
+        self._foundation.close(keep=keep)
 
 
 def _link_sets(binding: MobilityBinding) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ _U16 = struct.Struct("=H")
 _GENL_CONTROL, _CONTROL_GETFAMILY = 16, 3
 _CONTROL_FAMILY_ID, _CONTROL_FAMILY_NAME = 1, 2
 _GENL = struct.Struct("=BBH")
-_FOU_ADD, _FOU_DEL = 1, 2
+_FOU_ADD, _FOU_DEL, _FOU_GET = 1, 2, 3
 _FOU_PORT, _FOU_AF, _FOU_IPPROTO, _FOU_TYPE = 1, 2, 3, 4
 _FOU_DIRECT = 1
 _IPPROTO_GRE = 47
@@ -143,7 +143,16 @@ class Devices:
 
         Raises OSError when an interface of our name is somebody else's.
         """
-        ours = []
+        ours = [
+            request(_RTM_DELLINK, 0, _INFO.pack(0, 0, device.index, 0, 0)) for device in self._own()
+        ]
+        if ours:
+            self._socket.check("deleting tunnel devices", ours, errno.ENODEV)
+        self.delete_port()
+        return len(ours)
+
+    def _own(self) -> list[Device]:
+        found = []
         for device in self.every().values():
             if device.name not in constants.RECEIVING + constants.SENDING:
                 continue
@@ -152,11 +161,8 @@ class Devices:
                     errno.EEXIST,
                     f"interface {device.name} exists and is not ours; rename or remove it",
                 )
-            ours.append(request(_RTM_DELLINK, 0, _INFO.pack(0, 0, device.index, 0, 0)))
-        if ours:
-            self._socket.check("deleting tunnel devices", ours, errno.ENODEV)
-        self.delete_port()
-        return len(ours)
+            found.append(device)
+        return found
 
     def every(self) -> dict[str, Device]:
         """All interfaces of the namespace by name."""
@@ -178,20 +184,38 @@ class Devices:
             )
         return found
 
+    def check_names(self) -> None:
+        """Raises OSError when an interface of our name is somebody else's."""
+        self._own()
+
     def make(self, mtu: int) -> None:
-        """Make all devices and the port. Raises OSError, saying what the kernel lacks."""
+        """Make the devices and the port that are missing; others get the MTU and are set up.
+
+        Raises OSError, saying what the kernel lacks.
+        """
+        there = {device.name for device in self._own()}
         for name, message in _requests(mtu).items():
+            if name in there:
+                continue
             try:
                 self._socket.check(name, [message])
             except NetlinkError as error:
                 raise OSError(error.errno, _explain(name, error)) from error
-        self.add_port()
+        if not self.has_port():
+            self.add_port()
         every = self.every()
         names = constants.RECEIVING + constants.SENDING
         missing = [name for name in names if name not in every]
         if missing:
             raise OSError(errno.ENODEV, f"tunnel devices {', '.join(missing)} vanished")
         self.indexes = {name: every[name].index for name in names}
+        if there:
+            self._set_up(mtu)
+
+    def _set_up(self, mtu: int) -> None:
+        ups = [_INFO.pack(0, 0, index, _IFF_UP, _IFF_UP) for index in self.indexes.values()]
+        self._socket.check("tunnel devices", [request(_RTM_NEWLINK, 0, body) for body in ups])
+        self.set_mtu(mtu)
 
     def set_mtu(self, mtu: int) -> None:
         """Change the MTU of the transmitting devices. Raises OSError."""
@@ -238,6 +262,14 @@ class Devices:
                 text = f"UDP port {constants.FOU_PORT} is in use; end the program that has it"
                 raise OSError(errno.EADDRINUSE, text) from error
             raise
+
+    def has_port(self) -> bool:
+        """Whether the kernel decapsulates there already."""
+        try:
+            refusals, _ = self._generic.transact([self._port(_FOU_GET)])
+        except OSError:
+            return False
+        return not refusals
 
     def delete_port(self) -> None:
         """Reverse of :meth:`add_port`; there may be none."""

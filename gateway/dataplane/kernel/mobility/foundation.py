@@ -2,9 +2,10 @@
 
 import contextlib
 import errno
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network
 
-from gateway.dataplane.kernel.mobility import constants, counters, routes, ruleset
+from gateway.dataplane.kernel.mobility import constants, counters, routes, ruleset, texts
 from gateway.dataplane.kernel.mobility.devices import LOOPBACK, Device, Devices, load_fou
 from gateway.dataplane.kernel.mobility.neighbours import Announcer
 from gateway.dataplane.kernel.mobility.sysctls import Sysctls, filtered
@@ -20,7 +21,9 @@ class Foundation:
         self._settings = settings
         self._sysctls = Sysctls()
         self._known: dict[str, Device] = {}
-        self._owned = False
+        self._owned = self._adopted = False
+        self.found: dict[tuple[str, bytes], bytes | None] = {}
+        """Elements of bindings and visitors that an earlier process left."""
         self.leftovers = 0
         """Devices, rules, routes and neighbours of an earlier run that were cleared."""
         with contextlib.ExitStack() as undo:
@@ -40,19 +43,63 @@ class Foundation:
         """Indexes of our devices by name."""
         return self._devices.indexes
 
-    def build(self) -> None:
-        """Clear leftovers and make everything. Raises OSError saying what is missing."""
+    def build(self, *, adopt: bool = False) -> None:
+        """Clear leftovers and make everything; or keep what is there and make the rest.
+
+        Raises OSError saying what is missing.
+        """
         settings = self._settings
         load_fou()
         # Raises while nothing is ours yet: close() must not take what belongs to somebody else.
-        self.leftovers = self._devices.clear()
-        self._owned = True
-        self.leftovers += self._clear()
-        ruleset.load(settings)
+        if adopt:
+            self._devices.check_names()
+            self._owned = True
+            self._adopt(settings)
+        else:
+            self.leftovers = self._devices.clear()
+            self._owned = True
+            self.leftovers += self._clear()
+            ruleset.load(settings)
         self._devices.make(settings.mtu)
         self._switch(settings)
         self.route.check("rules and routes", self._constant(settings), errno.EEXIST)
         self.refresh()
+
+    def _adopt(self, settings: MobilitySettings) -> None:
+        """Other rules, of another version, take the place of what is there with its elements."""
+        for name in texts.SETS:
+            try:
+                elements = self.sets.read(name)
+            except OSError:
+                continue
+            self.found.update(((name, key), data) for key, data in elements.items())
+        self._adopted = bool(self.found)
+        if ruleset.is_loaded(self._netfilter, settings):
+            self._adopted = True
+            ruleset.update(settings)
+            return
+        carried = [(name, key, data) for (name, key), data in self.found.items()]
+        ruleset.load(settings, carried)
+        self.found = {
+            (name, key): data
+            for name, key, data in carried
+            if texts.words(name, key, data) is not None
+        }
+
+    def reverse_tables(self) -> dict[int, tuple[int, int]]:
+        """Those of an earlier process: by table, device and packet size."""
+        return routes.reverse_tables(self.route)
+
+    def forget_unwanted(self, wanted: Collection[routes.Entry]) -> None:
+        """Remove routes, neighbours and proxy entries that nobody wants. Raises OSError."""
+        old = [
+            gone for entry, gone in routes.own_entries(self.route).items() if entry not in wanted
+        ]
+        virtual = routes.own_unreachable(self.route) - set(_virtual(self._settings))
+        old += [routes.delete_unreachable(network) for network in virtual]
+        if old:
+            gone = errno.ENOENT, errno.ESRCH, errno.ENODEV
+            self.route.check("clearing what nobody has", old, *gone)
 
     def _constant(self, settings: MobilitySettings) -> list[bytes]:
         return [
@@ -122,9 +169,13 @@ class Foundation:
         if device is not None:
             self.announcer.announce(address, interface, device.link_address)
 
-    def close(self) -> None:
-        """Remove everything that carries our marks, and close the sockets."""
-        if self._owned:
+    def give_up(self) -> None:
+        """The start failed: what an earlier process left goes on as it was."""
+        self.close(keep=self._adopted)
+
+    def close(self, *, keep: bool = False) -> None:
+        """Remove everything that carries our marks, unless it is kept, and close the sockets."""
+        if self._owned and not keep:
             with contextlib.suppress(OSError):
                 self._devices.clear()
             with contextlib.suppress(OSError):

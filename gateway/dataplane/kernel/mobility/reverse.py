@@ -4,6 +4,8 @@ A visitor's packets carry the mark of its table. Visitors of one foreign agent m
 size, so there are few; who asks for one too many is refused.
 """
 
+import errno
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -30,6 +32,15 @@ class ReverseTables:
     def __init__(self) -> None:
         self._uses: dict[tuple[int, int], _Use] = {}
 
+    def adopt(self, tables: Mapping[int, tuple[int, int]], devices: Collection[int]) -> None:
+        """Go on with the tables of an earlier process: what leads to which device and size.
+
+        Nobody uses them yet. Those of devices that are no more are made anew when needed.
+        """
+        for table, (device, mtu) in sorted(tables.items()):
+            if device in devices:
+                self._uses[device, mtu] = _Use(constants.REVERSE_TABLES.index(table))
+
     def claim(self, device: int, mtu: int, batch: Batch) -> int:
         """The mark that leads to ``device`` with packets of at most ``mtu`` octets.
 
@@ -51,8 +62,10 @@ class ReverseTables:
         return constants.REVERSE_MARKS[use.place]
 
     def _make(self, device: int, mtu: int, batch: Batch) -> _Use:
-        place = len(self._uses)
-        new = place < len(constants.REVERSE_TABLES)
+        taken = {use.place for use in self._uses.values()}
+        free = (one for one in range(len(constants.REVERSE_TABLES)) if one not in taken)
+        place = next(free, -1)
+        new = place >= 0
         if not new:
             for key, use in self._uses.items():
                 if not use.users:
@@ -68,5 +81,5 @@ class ReverseTables:
         if new:
             mark = constants.REVERSE_MARKS[place]
             rule = routes.add_rule(constants.REVERSE_PRIORITY, table, mark)
-            batch.request(NOBODY, "a reverse rule", rule)
+            batch.request(NOBODY, "a reverse rule", rule, errno.EEXIST)
         return _Use(place)

@@ -15,6 +15,7 @@ from typing import Final
 from gateway.dataplane.kernel.mobility import constants
 from gateway.dataplane.kernel.netlink import (
     NLM_F_CREATE,
+    NLM_F_EXCL,
     NLM_F_REPLACE,
     NetlinkSocket,
     attribute,
@@ -123,8 +124,8 @@ def _rule(priority: int, table: int, mark: int) -> bytes:
 
 
 def add_rule(priority: int, table: int, mark: int = 0) -> bytes:
-    """Look ``table`` up for packets with ``mark`` (0: for all)."""
-    return request(_NEWRULE, NLM_F_CREATE, _rule(priority, table, mark))
+    """Look ``table`` up for packets with ``mark`` (0: for all); EEXIST when that is so already."""
+    return request(_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, _rule(priority, table, mark))
 
 
 def delete_rule(priority: int, table: int, mark: int = 0) -> bytes:
@@ -168,6 +169,62 @@ def set_address(address: IPv4Address, device: int) -> bytes:
     body = _ADDRESS.pack(_AF_INET, 32, 0, _SCOPE_LINK, device)
     body += attribute(_IFA_LOCAL, address.packed)
     return request(_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+Entry = tuple[str, int, IPv4Address]
+"""``"route"`` and its table, or ``"neighbour"`` or ``"proxy"`` and the interface; the address."""
+
+
+def own_entries(route: NetlinkSocket) -> dict[Entry, bytes]:
+    """Routes to home addresses, neighbours and proxy entries of ours, with what deletes them."""
+    found: dict[Entry, bytes] = {}
+    tables = {constants.HOME_TABLE, constants.DELIVER_TABLE}
+    for _, body in route.dump(_GETROUTE, _ROUTE.pack(_AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
+        _, prefix, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+        values = attributes(body, _ROUTE.size)
+        table = _number(values, _RTA_TABLE)
+        if (protocol, prefix, kind) == (constants.ROUTE_PROTOCOL, 32, _UNICAST) and table in tables:
+            address = IPv4Address(values.get(_RTA_DST, bytes(4)))
+            if address != constants.DUMMY:
+                found["route", table, address] = delete_host(table, address)
+    for name, flags in (("neighbour", 0), ("proxy", _PROXY)):
+        asked = _NEIGHBOUR.pack(_AF_INET, 0, 0, 0, flags, 0)
+        for _, body in route.dump(_GETNEIGH, asked):
+            device = _NEIGHBOUR.unpack_from(body)[2]
+            values = attributes(body, _NEIGHBOUR.size)
+            if _number(values, _NDA_PROTOCOL) == constants.ROUTE_PROTOCOL:
+                address = IPv4Address(values.get(_NDA_DST, bytes(4)))
+                gone = request(_DELNEIGH, 0, _neighbour(address, device, 0, flags))
+                found[name, device, address] = gone
+    return found
+
+
+def own_unreachable(route: NetlinkSocket) -> set[IPv4Network]:
+    """Virtual home networks that have a route of ours."""
+    found = set()
+    for _, body in route.dump(_GETROUTE, _ROUTE.pack(_AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
+        _, prefix, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+        values = attributes(body, _ROUTE.size)
+        if (protocol, kind) != (constants.ROUTE_PROTOCOL, _UNREACHABLE):
+            continue
+        if _number(values, _RTA_TABLE) == constants.HOME_TABLE:
+            found.add(IPv4Network((values.get(_RTA_DST, bytes(4)), prefix)))
+    return found
+
+
+def reverse_tables(route: NetlinkSocket) -> dict[int, tuple[int, int]]:
+    """Transmitting device and packet size of each reverse table that has a default route."""
+    found = {}
+    for _, body in route.dump(_GETROUTE, _ROUTE.pack(_AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
+        _, prefix, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+        values = attributes(body, _ROUTE.size)
+        table = _number(values, _RTA_TABLE)
+        if (protocol, prefix, kind) != (constants.ROUTE_PROTOCOL, 0, _UNICAST):
+            continue
+        if table in constants.REVERSE_TABLES:
+            metrics = attributes(values.get(_RTA_METRICS, b""), 0)
+            found[table] = _number(values, _RTA_OIF), _number(metrics, _RTAX_MTU)
+    return found
 
 
 def leftovers(route: NetlinkSocket) -> list[bytes]:

@@ -25,8 +25,11 @@ from ipaddress import IPv4Network
 from string import Template
 from typing import Final
 
-from gateway.dataplane.kernel.mobility import constants
+from gateway.dataplane.kernel.mobility import constants, texts
+from gateway.dataplane.kernel.netlink import NetlinkSocket
+from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4
 from gateway.dataplane.kernel.ruleset import run_nft
+from gateway.dataplane.kernel.ruleset_version import has_chain, version_chain
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.packet import marks
 
@@ -78,13 +81,28 @@ def _contents(settings: MobilitySettings) -> dict[str, list[object]]:
     }
 
 
-def render(settings: MobilitySettings) -> str:
-    """The ruleset for these settings."""
+Elements = Iterable[tuple[str, bytes, bytes | None]]
+"""Set, key, and what a map says for it."""
+
+
+def render(settings: MobilitySettings, elements: Elements = ()) -> str:
+    """The ruleset for these settings, a chain that names its version, and ``elements``."""
     text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
     sets = {name.upper(): _elements(found) for name, found in _contents(settings).items()}
+    rules = _rules(text, settings)
+    chain = f"add chain ip {constants.TABLE} {version_chain(rules)}\n"
+    return Template(rules).substitute(sets) + texts.commands(constants.TABLE, elements) + chain
+
+
+def is_loaded(netfilter: NetlinkSocket, settings: MobilitySettings) -> bool:
+    """Whether the kernel has exactly these rules already, whatever their sets hold."""
+    chain = render(settings).split()[-1]
+    return has_chain(netfilter, constants.TABLE, chain, NFPROTO_IPV4)
+
+
+def _rules(text: str, settings: MobilitySettings) -> str:
     fast = settings.offload
-    return Template(text).substitute(
-        sets,
+    return Template(text).safe_substitute(
         RECEIVE_IP_IP=constants.RECEIVE_IP_IP,
         RECEIVE_GRE=constants.RECEIVE_GRE,
         SEND_IP_IP=constants.SEND_IP_IP,
@@ -117,9 +135,9 @@ def render(settings: MobilitySettings) -> str:
     )
 
 
-def load(settings: MobilitySettings) -> None:
+def load(settings: MobilitySettings, elements: Elements = ()) -> None:
     """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
-    run_nft(render(settings))
+    run_nft(render(settings, elements))
 
 
 def update(settings: MobilitySettings) -> None:
