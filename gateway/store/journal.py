@@ -22,7 +22,7 @@ from typing import Final
 
 MAGIC: Final = b"GWSJ\x01\r\n\x00"
 MAX_RECORD: Final = 65_536 + 64
-MAX_KIND: Final = 31
+MAX_KIND: Final = 127
 MAX_KEY: Final = 253
 MAX_FILE_OCTETS: Final = 256 << 20
 """A file beyond is not read: nobody made it by appending."""

@@ -93,7 +93,7 @@ class ObjectRepository:
         """A part of those that fit.
 
         ``q`` is part of the name or of a value, in any case; ``where`` demands values of top-level
-        fields of the document. ValueError: ``sort`` is none of :data:`SORTS`.
+        fields of the document. Raises ValueError when ``sort`` is none of :data:`SORTS`.
         """
         wanted = _filters(kind, q, where)
         total = self._connection.scalar(select(func.count()).select_from(OBJECTS).where(*wanted))

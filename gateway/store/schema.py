@@ -110,7 +110,7 @@ IDEMPOTENCY = Table(
 SESSIONS = Table(
     "session",
     METADATA,
-    Column("kind", String(31), primary_key=True),
+    Column("kind", String(127), primary_key=True),
     Column("key", String(253), primary_key=True),
     Column("record", LargeBinary, nullable=False),
     Column("boot", String(36), nullable=False),

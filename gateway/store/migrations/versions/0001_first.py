@@ -144,7 +144,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "session",
-        sa.Column("kind", sa.String(length=31), nullable=False),
+        sa.Column("kind", sa.String(length=127), nullable=False),
         sa.Column("key", sa.String(length=253), nullable=False),
         sa.Column("record", sa.LargeBinary(), nullable=False),
         sa.Column("boot", sa.String(length=36), nullable=False),
