@@ -22,6 +22,8 @@ class EventLog:
         """Told of every event, those included that the log leaves out."""
         self.rename: Callable[[Event], Event] | None = None
         """Puts the true addresses in; see :mod:`gateway.appliance.tcp_names`."""
+        self.annotate: Callable[[Event], Event] | None = None
+        """Says whose an event is: ``device`` and ``session`` among its fields."""
         self.counters: dict[str, int] = {"lines_suppressed": 0}
         self._clock = clock
         self._limit = RateLimit()
@@ -30,6 +32,8 @@ class EventLog:
         """Log and publish."""
         if self.rename is not None:
             event = self.rename(event)
+        if self.annotate is not None:
+            event = self.annotate(event)
         severity = event.severity
         if self.record is not None:
             self.record(event)

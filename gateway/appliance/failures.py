@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
+from gateway.appliance.remedies import remedy_of_login
 from gateway.ike.outputs import Event
 
 MAX_FAILURES = 1000
@@ -71,7 +72,7 @@ class Failure:
             "reason": self.reason,
             "theirs": self.theirs or None,
             "ours": self.ours or None,
-            "remedy": self.remedy,
+            "remedy": remedy_of_login(self.step, self.reason, self.remedy),
         }
 
 

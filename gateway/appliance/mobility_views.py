@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gateway.appliance.failures import Failure
+from gateway.appliance.remedies import remedy_of_registration
 from gateway.domain.mobility import HomeNetwork
 
 if TYPE_CHECKING:  # most gateways have no mobility agents, and need not load them
@@ -82,7 +83,7 @@ def registration_failure_view(failure: Failure) -> dict[str, object]:
         "denied_by": failure.step.replace("_", " "),
         "code": failure.code,
         "reason": failure.reason,
-        "remedy": failure.remedy,
+        "remedy": remedy_of_registration(failure.code, failure.remedy),
     }
 
 

@@ -64,10 +64,8 @@ def _record(item: dict[str, object]) -> RenderableType:
     head.append(f", denied by {printable(item.get('denied_by'))} {printable(item.get('agent'))}")
     code = item.get("code")
     lines = [head, line("when", Text(when(item)))]
-    remedy = item.get("remedy")
     if isinstance(code, int):
         lines.append(line("code", Text(f"{code}, {describe(code)}")))
-        remedy = remedy or advice(code)
     lines.append(line("what", Text(printable(item.get("reason")))))
-    lines.append(line("do", Text(printable(remedy), style="bold")))
+    lines.append(line("do", Text(printable(item.get("remedy")), style="bold")))
     return Group(*lines, Text())

@@ -26,10 +26,12 @@ SORTS = (
     "traffic",
     "handovers",
 )
+WHATS = ("connected", "moved", "failed", "disconnected")
 SPANS = ("1h", "24h", "30d")
 
 DEVICE_NAME = re.compile(r"~[0-9a-f]{16}|[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """A device of the configuration, or ``~`` and 16 digits of one that was only seen."""
+SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,63}")
 CAPTURE_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -92,7 +94,30 @@ OBSERVATION_OPERATIONS: tuple[Operation, ...] = (
         "What happened to a device, the newest first, a page at a time.",
         (
             _device(),
-            _one_of("what", ("connected", "moved", "failed", "disconnected")),
+            _one_of("what", WHATS),
+            Parameter("since_s", int, minimum=1, maximum=3650 * 86_400),
+            *PAGE,
+        ),
+    ),
+    Operation(
+        "history",
+        "What happened to devices, the newest first, a page at a time.",
+        (
+            Parameter(
+                "device",
+                str,
+                maximum=63,
+                pattern=DEVICE_NAME,
+                allowed="a device's name, as `devices` lists it",
+            ),
+            Parameter(
+                "session",
+                str,
+                maximum=63,
+                pattern=SESSION_ID,
+                allowed="a correlation id: `session` in the log",
+            ),
+            _one_of("what", WHATS),
             Parameter("since_s", int, minimum=1, maximum=3650 * 86_400),
             *PAGE,
         ),

@@ -183,10 +183,12 @@ class DeviceTraffic(TypedDict):
 
 
 class HistoryEntry(TypedDict):
-    """An item of ``device-history``."""
+    """An item of ``device-history`` and ``history``; their ``total`` is that of the page."""
 
     id: str
     at: str
+    device: str
+    """Its name, or the identity of one that is forgotten."""
     what: str
     """``connected``, ``moved``, ``failed``, ``disconnected``."""
     session: str

@@ -68,6 +68,8 @@ class IkeEngine:
             mobility,
         )
         self._core.recording = recording
+        self._rests = False
+        """Handed over, and the last outputs were taken."""
 
     # -- datagrams ------------------------------------------------------------------------
 
@@ -150,6 +152,9 @@ class IkeEngine:
     def take_outputs(self) -> list[Output]:
         """Everything to do since the last call, in order."""
         core = self._core
+        if self._rests:
+            return []
+        self._rests = core.resting
         outputs, core.outputs = core.outputs, []
         if core.touched:
             self._guarded("records", 0.0, record_sas.put_first, core, outputs)
@@ -222,6 +227,11 @@ class IkeEngine:
     def counters(self) -> dict[str, int]:
         """What happened how often, by name."""
         return self._core.counters
+
+    @property
+    def pools(self) -> Mapping[str, AddressPool]:
+        """The pools of inner addresses, by name."""
+        return self._core.pools
 
     def initiate(self, connection: str, now: float) -> None:
         """Bring a connection up, and keep it up; :class:`ClientUp` and :class:`ClientDown` tell.

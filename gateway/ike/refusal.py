@@ -49,6 +49,7 @@ def report(  # noqa: PLR0917 - one fact each
     ours: str = "",
     connection: str = "",
     now: float | None = None,
+    notify: str = "",
 ) -> None:
     """Emit ``handshake_failed``: one line that says who, from where, at which step and why.
 
@@ -72,6 +73,8 @@ def report(  # noqa: PLR0917 - one fact each
         text += f"; {remedy}"
     if connection:
         fields["connection"] = connection
+    if notify:
+        fields["notify"] = notify
     if now is None:
         core.emit("handshake_failed", text, Severity.WARNING, **fields)
     else:
@@ -102,4 +105,5 @@ def report_refusal(
         ours=refused.ours,
         connection=connection,
         now=now,
+        notify=getattr(refused.notify_type, "name", ""),
     )

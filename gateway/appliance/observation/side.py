@@ -1,0 +1,225 @@
+"""Observation as a side of the administration: follows events, samples traffic, answers."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from gateway.appliance.administration.side import Handler, Side, Surroundings
+from gateway.appliance.observation.chronicle import DAY_S, Chronicle
+from gateway.appliance.observation.device import Configured
+from gateway.appliance.observation.following import Follower
+from gateway.appliance.observation.queries import DeviceQueries
+from gateway.appliance.observation.register import Register
+from gateway.appliance.observation.rings import Rings
+from gateway.appliance.observation.sampling import TURN_S, Sampler
+from gateway.appliance.observation.tally import Tally
+from gateway.control.protocol import Request
+from gateway.domain.event import Event
+
+if TYPE_CHECKING:
+    from gateway.appliance.administration.composition import Administration
+    from gateway.appliance.observation.captures import Captures
+    from gateway.appliance.observation.metrics import Metrics
+    from gateway.appliance.observation.support import Support
+    from gateway.config.document import Config
+
+RESTORED_PER_TURN: Final = 100
+"""IKE SAs that are taken in before others get their turn."""
+
+
+def build(administration: "Administration", surroundings: Surroundings) -> "Observation":
+    """The side, not started."""
+    return Observation(administration, surroundings)
+
+
+class Observation(Side):
+    """Who is where and how."""
+
+    def __init__(self, administration: "Administration", around: Surroundings) -> None:
+        self._administration = administration
+        self._around = around
+        self._config: Config | None = None
+        self.register = Register()
+        self.rings = Rings()
+        self.chronicle = Chronicle(
+            lambda: administration.store,
+            around.emit,
+            wall_clock=around.wall_clock,
+            clock=around.clock,
+            history_s=around.config().store.history_days * DAY_S,
+        )
+        self.sampler = Sampler(
+            self.register,
+            self.rings,
+            self.chronicle,
+            usage=around.dataplane.usage,
+            clock=around.clock,
+            wall_clock=around.wall_clock,
+        )
+        self.follower = Follower(
+            self.register,
+            self.chronicle,
+            around.engine,
+            around.mobility,
+            clock=around.clock,
+            wall_clock=around.wall_clock,
+        )
+        self.queries = DeviceQueries(
+            self.register,
+            self.rings,
+            self.follower,
+            around,
+            store=lambda: administration.store,
+            refresh=self.refresh,
+        )
+        self.tally = Tally()
+        self.follower.gaps_s = self.tally.gaps.add
+        self._tasks: list[asyncio.Task[None]] = []
+        self._faults = 0
+        self.lag_s = 0.0
+        """How late the last turn of the event loop came."""
+        self._metrics: Metrics | None = None
+        self._captures: Captures | None = None
+        self._support: Support | None = None
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take in what is there, then follow."""
+        around = self._around
+        self.refresh()
+        around.emit.annotate = self
+        around.service.before_removal = self.sampler.ending
+        names = [name for name, _ in around.engine.ike_sa_names()]
+        for first in range(0, len(names), RESTORED_PER_TURN):
+            self.follower.restore(names[first : first + RESTORED_PER_TURN])
+            await asyncio.sleep(0)
+        self.follower.restore_mobility()
+        self.chronicle.start()
+        self._tasks.append(asyncio.get_running_loop().create_task(self._sample()))
+
+    async def stop(self) -> None:
+        """Follow no more, and write down what is not written yet."""
+        self._around.emit.annotate = None
+        self._around.service.before_removal = _nothing
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._captures is not None:
+            await self._captures.stop()
+        await self.chronicle.stop()
+
+    async def _sample(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + TURN_S
+        while True:
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            self.lag_s = max(0.0, loop.time() - due)
+            due = max(due + TURN_S, loop.time())
+            try:
+                self.refresh()
+                self.sampler.turn()
+            except Exception as error:  # noqa: BLE001 - a fault of ours costs one sample
+                self._fault("sampling", error)
+
+    # -- events ------------------------------------------------------------------------------
+
+    def __call__(self, event: Event) -> Event:
+        """Follow an event, and say whose it is. Never raises: the gateway's work goes on."""
+        try:
+            self.tally.hear(event, self._around.wall_clock())
+            return self.follower(event)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._fault(event.name, error)
+            return event
+
+    def _fault(self, where: str, error: Exception) -> None:
+        self._faults += 1
+        if self._faults <= 5 and where != "internal_fault":
+            text = f"internal fault in observation ({where}): {type(error).__name__}: {error}"
+            self._around.emit.log.warning("internal_fault", text=text)
+
+    # -- configuration -----------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take in what administrators say of devices, when it is not what it was."""
+        config = self._around.config()
+        if config is self._config:
+            return
+        self._config = config
+        self.chronicle.history_s = config.store.history_days * DAY_S
+        in_file = self._in_file()
+        self.register.configure(
+            {
+                name: Configured(
+                    name=name,
+                    identity=str(one.identity),
+                    source="file" if name in in_file else "stored",
+                    connection=one.connection or "",
+                    user=one.user or "",
+                    platform=one.platform,
+                    note=one.note,
+                    blocked=one.blocked,
+                    mobile_node=one.mobile_node or "",
+                )
+                for name, one in config.devices.items()
+            }
+        )
+
+    def _in_file(self) -> Mapping[str, object]:
+        in_file = getattr(self._administration, "in_file", None)
+        return in_file("devices") if in_file is not None else self._around.config().devices
+
+    # -- operations --------------------------------------------------------------------------
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """By the operation's name."""
+        return {
+            **self.queries.handlers(),
+            "metrics": self._answer_metrics,
+            "captures": self._capture,
+            "capture-start": self._capture,
+            "capture-stop": self._capture,
+            "capture-read": self._capture,
+            "support": self._answer_support,
+        }
+
+    @property
+    def metrics(self) -> "Metrics":
+        """Loaded when somebody first asks."""
+        if self._metrics is None:
+            from gateway.appliance.observation.metrics import Metrics  # noqa: PLC0415
+
+            self._metrics = Metrics(self, self._around)
+        return self._metrics
+
+    @property
+    def captures(self) -> "Captures":
+        """Loaded when somebody first asks."""
+        if self._captures is None:
+            from gateway.appliance.observation.captures import Captures  # noqa: PLC0415
+
+            self._captures = Captures(self.queries.find, self._around)
+        return self._captures
+
+    @property
+    def captures_running(self) -> int:
+        """Packet captures that run."""
+        return 0 if self._captures is None else self._captures.running
+
+    async def _answer_metrics(self, request: Request) -> object:
+        return await self.metrics.answer(devices=request.flag("devices"))
+
+    async def _capture(self, request: Request) -> object:
+        return await self.captures.handle(request)
+
+    async def _answer_support(self, request: Request) -> object:
+        if self._support is None:
+            from gateway.appliance.observation.support import Support  # noqa: PLC0415
+
+            self._support = Support(self, self._around)
+        return await self._support.answer(request)
+
+
+def _nothing(_spi_in: int) -> None:
+    return None
