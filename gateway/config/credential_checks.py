@@ -287,7 +287,8 @@ def _check_tls_pair(key: str, certificate: Path, private_key: Path, findings: Fi
 def _check_authorities(keys: CredentialKeys, connection: str, findings: Findings) -> None:
     full = f"{keys.ca_section}.ca_certificates"
     if not keys.ca_certificates:
-        why = f"is required by connections.{connection} to judge certificates; list the CA's PEM file"
+        where = f"connections.{connection}"
+        why = f"is required by {where} to judge certificates; list the CA's PEM file"
         findings.refuse(full, None, why)
     for file in keys.ca_certificates:
         try:

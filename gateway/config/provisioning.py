@@ -32,7 +32,7 @@ class ProvisioningSection(Section):
     """An external CA in place of the built-in one, PEM."""
     ca_private_key: FilePath | None = None
     ca_days: Whole = Field(default=3650, ge=1, le=36_500)
-    gateway_days: Whole = Field(default=825, ge=1, le=3650)
+    gateway_days: Whole = Field(default=397, ge=1, le=825)
     device_days: Whole = Field(default=365, ge=1, le=3650)
     """How long certificates of devices are good for."""
     crl_days: Whole = Field(default=7, ge=1, le=365)

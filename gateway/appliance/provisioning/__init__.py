@@ -1,0 +1,1 @@
+"""Provisioning joined to the store, the files and the running gateway."""
