@@ -69,14 +69,27 @@ class AddressPool:
             number = self._acceptable(wanted)
         if number is None:
             number = self._unused()
+        self._lease(identity, number)
+        address: IpAddress = self.network[number - int(self.network[0])]
+        return address
+
+    def reclaim(self, identity: str, address: IpAddress) -> bool:
+        """Lease exactly this address to whom it was leased before; False when it cannot be."""
+        if address not in self.network:
+            return False
+        number = int(address)
+        if number in self.reserved or number in self._leased:
+            return False
+        self._lease(identity, number)
+        return True
+
+    def _lease(self, identity: str, number: int) -> None:
         self._free.pop(number, None)
         self._leased[number] = identity
         self._remembered[identity] = number
         self._remembered.move_to_end(identity)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
-        address: IpAddress = self.network[number - int(self.network[0])]
-        return address
 
     def release(self, address: IpAddress) -> None:
         """Take an address back; one that is not leased is fine."""

@@ -104,7 +104,41 @@ def install(  # noqa: PLR0917 - one fact each
     core.timers.set((TimerKind.REKEY_CHILD, child.spi_in), now + early)
     end = now + life.child_rekey_s + life.child_over_s
     core.timers.set((TimerKind.EXPIRE_CHILD, child.spi_in), end)
-    described = ChildSa(
+    made = described(sa, child, keys_in, keys_out)
+    core.outputs.append(InstallChildSa(made, outbound, sa.session_id, sa.peer_name))
+    core.count("child_sas_installed")
+    summary = f"{selectors.describe(child.local_ts)} === {selectors.describe(child.remote_ts)}"
+    core.emit(
+        "child_sa_installed",
+        f"child SA {child.spi_in:08x}/{child.spi_out:08x} of {sa.peer_name}: {summary},"
+        f" {child.suite}",
+        Severity.DEBUG,
+        peer=sa.peer_name,
+        connection=connection.name,
+        spi_in=f"{child.spi_in:08x}",
+        spi_out=f"{child.spi_out:08x}",
+        reqid=child.reqid,
+        suite=str(child.suite),
+        endpoint_update=child.endpoint_update,
+        vpn_fa=child.vpn_fa,
+    )
+    client.tell(core, sa)
+    return child
+
+
+_KERNELS = EspKeys(b"")
+"""The keys of a child SA that only the kernel has."""
+
+
+def described(
+    sa: IkeSa, child: Child, keys_in: EspKeys = _KERNELS, keys_out: EspKeys = _KERNELS
+) -> ChildSa:
+    """A child SA as the dataplane is told of it. Raises ValueError without a connection."""
+    connection = sa.connection
+    if connection is None:
+        raise ValueError("no connection")
+    life = connection.lifetimes
+    return ChildSa(
         spi_in=child.spi_in,
         spi_out=child.spi_out,
         reqid=child.reqid,
@@ -124,23 +158,3 @@ def install(  # noqa: PLR0917 - one fact each
         hard_packets=life.child_hard_packets,
         vpn_fa=child.vpn_fa and not sa.session_initiator,
     )
-    session_id = sa.session.session_id if sa.session is not None else sa.spis
-    core.outputs.append(InstallChildSa(described, outbound, session_id, sa.peer_name))
-    core.count("child_sas_installed")
-    summary = f"{selectors.describe(child.local_ts)} === {selectors.describe(child.remote_ts)}"
-    core.emit(
-        "child_sa_installed",
-        f"child SA {child.spi_in:08x}/{child.spi_out:08x} of {sa.peer_name}: {summary},"
-        f" {child.suite}",
-        Severity.DEBUG,
-        peer=sa.peer_name,
-        connection=connection.name,
-        spi_in=f"{child.spi_in:08x}",
-        spi_out=f"{child.spi_out:08x}",
-        reqid=child.reqid,
-        suite=str(child.suite),
-        endpoint_update=child.endpoint_update,
-        vpn_fa=child.vpn_fa,
-    )
-    client.tell(core, sa)
-    return child

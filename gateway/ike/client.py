@@ -79,6 +79,7 @@ def tell(core: "Core", sa: IkeSa) -> None:
         if same == terms:
             return
     core.clients[connection.name] = Client(sa.local_spi, terms)
+    core.touch(sa)
     core.outputs.append(terms)
 
 

@@ -241,7 +241,7 @@ def ended_by(
     for sa in core.sas.values():
         if sa.connection is None or sa.closed:
             continue
-        connection = _still_due(sa, fresh.get(sa.connection.name))
+        connection = still_due(sa, fresh.get(sa.connection.name))
         old = core.pools.get(sa.pool) if sa.pool is not None else None
         new = pools.get(sa.pool) if sa.pool is not None else None
         lost = old is not None and (new is None or not old.same_addresses(new))

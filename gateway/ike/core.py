@@ -67,8 +67,10 @@ class Core:
 
     spi_taken: Callable[[int], bool] | None = None
     """Inbound SPIs that somebody else has at our addresses (clients of a NAR server)."""
+    refuse_login: Callable[[str, str], str | None] | None = None
+    """Why a login with this identity by this user is refused at all; None: it is not."""
 
-    def __init__(  # noqa: PLR0917 - one fact each
+    def __init__(  # noqa: PLR0915, PLR0917 - one fact each
         self,
         settings: EngineSettings,
         connections: Sequence[ConnectionPolicy],
@@ -126,6 +128,12 @@ class Core:
         self._der: dict[int, tuple[LocalCredential, tuple[bytes, ...]]] = {}
         self.tls_parties: dict[str, tuple[LocalCredential, TrustAnchors, TlsParty]] = {}
         """What EAP-TLS needs, by connection."""
+        self.recording = False
+        """Whether what is established is recorded for another process."""
+        self.touched: dict[bytes, IkeSa] = {}
+        """By our own SPI: what may have changed since the last records."""
+        self.resting = False
+        """Handed over to another process: nothing may change any more."""
         self._limited: dict[str, tuple[float, int]] = {}
         self._clear_answers = (0.0, 0)
         self.selections: dict[object, tuple[Selection, tuple[ConnectionPolicy, ...]]] = {}
@@ -254,12 +262,19 @@ class Core:
         """The code of an IKE SA's version."""
         return self.versions[sa.version]
 
+    def touch(self, sa: IkeSa) -> None:
+        """What is recorded of an IKE SA may have changed: it is looked at after this batch."""
+        if self.recording:
+            self.touched[sa.local_spi] = sa
+
     def add_sa(self, sa: IkeSa) -> None:
         """Enter a new IKE SA under our SPI."""
         self.sas[sa.local_spi] = sa
+        self.touch(sa)
 
     def add_peer(self, sa: IkeSa) -> None:
         """Enter an established IKE SA under its peer's identity."""
+        self.touch(sa)
         if sa.peer_id is not None:
             self.by_peer.setdefault(sa.peer_id, set()).add(sa.local_spi)
 
@@ -271,6 +286,7 @@ class Core:
     def drop_sa(self, sa: IkeSa) -> None:
         """Take an IKE SA out of every table, with its timers."""
         self.sas.pop(sa.local_spi, None)
+        self.touch(sa)
         self.lingering.pop(sa.local_spi, None)
         self.asked.pop(sa.ticket, None)
         spis = self.by_peer.get(sa.peer_id) if sa.peer_id is not None else None
@@ -283,6 +299,7 @@ class Core:
 
     def add_child(self, sa: IkeSa, child: Child) -> None:
         """Enter a child SA; its reqid is in use until the last child with it goes."""
+        self.touch(sa)
         sa.children[child.spi_in] = child
         self.children[child.spi_in] = sa
         self._reqids[child.reqid] = self._reqids.get(child.reqid, 0) + 1
@@ -293,6 +310,7 @@ class Core:
         """Take a child SA out of every table, with its timers."""
         if sa.children.pop(child.spi_in, None) is None:
             return
+        self.touch(sa)
         self.children.pop(child.spi_in, None)
         if child.vpn_fa and not sa.session_initiator:
             self.home_addresses.release(child.remote_ts)
@@ -309,6 +327,9 @@ class Core:
         self.timers.cancel((TimerKind.ACTIVATE, child.spi_in))
         if not child.outbound_active:
             child.outbound_active = True
+            owner = self.children.get(child.spi_in)
+            if owner is not None:
+                self.touch(owner)
             self.outputs.append(ActivateOutbound(child.spi_in))
 
     def certificates_of(self, credential: LocalCredential) -> tuple[bytes, ...]:
@@ -346,6 +367,7 @@ class Core:
                 del self.framed[sa.inner_address]
         sa.inner_address = None
         sa.pool = None
+        self.touch(sa)
 
     def hand_over_address(self, old: IkeSa, new: IkeSa) -> None:
         """A successor takes the inner address."""
@@ -353,6 +375,8 @@ class Core:
         if old.inner_address is not None and self.framed.get(old.inner_address) == old.local_spi:
             self.framed[old.inner_address] = new.local_spi
         old.inner_address = old.pool = None
+        self.touch(old)
+        self.touch(new)
 
 
 _IKE_TIMERS = (

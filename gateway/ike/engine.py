@@ -211,6 +211,28 @@ class IkeEngine:
         self._core.mobility = authority
 
     @property
+    def refuse_login(self) -> Callable[[str, str], str | None] | None:
+        """Why a login with an identity by a user (empty: none) is refused at all; None: it is not.
+
+        Asked before a peer proves anything; must be quick.
+        """
+        return self._core.refuse_login
+
+    @refuse_login.setter
+    def refuse_login(self, refusal: Callable[[str, str], str | None] | None) -> None:
+        self._core.refuse_login = refusal
+
+    def sessions_of(self, identity: str) -> list[tuple[str, str]]:
+        """Name and peer of each IKE SA of a peer, or of its user, with this identity."""
+        return [
+            (sa.spis, sa.peer_name)
+            for sa in self._core.sas.values()
+            if not sa.closed
+            and not sa.session_initiator
+            and (sa.peer_name == identity or (sa.user is not None and sa.user.user == identity))
+        ]
+
+    @property
     def spi_taken(self) -> Callable[[int], bool] | None:
         """Inbound SPIs that somebody else has at our addresses, and child SAs must not get."""
         return self._core.spi_taken

@@ -74,6 +74,7 @@ def _move_if_allowed(  # noqa: PLR0917 - one fact each
 
 def perform(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -> None:
     """Move everything of the peer."""
+    core.touch(sa)
     for child in sa.children.values():
         child.udp_encapsulation = sa.encapsulate
     core.count("endpoint_moves")

@@ -1,6 +1,6 @@
 """What an IKE engine asks of the world, in order: datagrams, dataplane work, events."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.domain.child_sa import ChildSa, IpNetwork
 from gateway.domain.endpoint import Endpoint, IpAddress, Path
@@ -15,9 +15,11 @@ __all__ = [
     "ClientDown",
     "ClientUp",
     "Event",
+    "ForgetSa",
     "InstallChildSa",
     "MoveChildSa",
     "Output",
+    "RecordSa",
     "RemoveChildSa",
     "SessionClosed",
     "SessionOpened",
@@ -103,6 +105,8 @@ class SessionOpened:
     """A user's session began: accounting starts."""
 
     session: Session
+    resumed: bool = False
+    """It began in a former process, which told of it: only its end will be news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,26 @@ class SessionClosed:
 
     session_id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSa:
+    """Remember an IKE SA in place of what was remembered under its key.
+
+    To be carried out before anything is sent: a process that begins again with the record must
+    not use a message id or an initialization vector twice.
+    """
+
+    key: str
+    record: bytes = field(repr=False)
+    """Holds keys: to be sealed. See :mod:`gateway.ike.record`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSa:
+    """The IKE SA is gone, and its record is of no use."""
+
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +191,8 @@ Output = (
     | AskOcsp
     | SessionOpened
     | SessionClosed
+    | RecordSa
+    | ForgetSa
     | ClientUp
     | ClientDown
     | Event

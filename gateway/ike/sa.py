@@ -105,12 +105,15 @@ class IkeSa:
         "mobike",
         "mobility_credentials",
         "move_budget",
+        "origin",
         "path",
         "peer_id",
         "peer_knows_endpoint_update",
         "peer_knows_vpn_fa",
+        "policy_mark",
         "pool",
         "profile",
+        "recorded",
         "remote_natted",
         "responder_spi",
         "session",
@@ -119,7 +122,7 @@ class IkeSa:
         "user",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one fact each
         self, initiator_spi: bytes, responder_spi: bytes, initiator: bool, path: Path, now: float
     ) -> None:
         self.initiator_spi = initiator_spi
@@ -168,6 +171,12 @@ class IkeSa:
         """How the peer proved itself, in a few words for people."""
         self.session: Session | None = None
         """What accounting knows of it; moves on to a successor."""
+        self.origin = ""
+        """``session_id`` of the SA whose place this one took; empty for the first one."""
+        self.recorded = b""
+        """Digest of what was last recorded of it (see ``record``); empty when nothing was."""
+        self.policy_mark: tuple[ConnectionPolicy, bytes] | None = None
+        """The connection and its fingerprint, once it was computed (see ``record_policy``)."""
         self.ticket = 0
         """Of the question about the user or its certificate that waits for an answer, or 0."""
 
@@ -189,6 +198,16 @@ class IkeSa:
     def spis(self) -> str:
         """Both SPIs in hexadecimal."""
         return f"{self.initiator_spi.hex()}_{self.responder_spi.hex()}"
+
+    @property
+    def session_id(self) -> str:
+        """Names the session in logs and accounting: the SPIs of its first IKE SA.
+
+        It stays the same through rekeying. A handshake has the name that its session will have.
+        """
+        if self.session is not None:
+            return self.session.session_id
+        return self.origin or self.spis
 
     def esp_sas(self) -> list[tuple[int, bool]]:
         """(inbound SPI, whether encapsulated in UDP) of each child SA."""

@@ -5,6 +5,9 @@ from gateway.ike.core import Core, TimerKey, TimerKind
 from gateway.ike.outputs import RemoveChildSa, Severity, TransmitKeepalive
 from gateway.ike.sa import Child, IkeSa
 
+_UNRECORDED = frozenset({TimerKind.LIVENESS, TimerKind.KEEPALIVE, TimerKind.RETRANSMIT})
+"""What they are for is set anew in another process; what they do touches the SA by itself."""
+
 
 def fire(core: Core, key: TimerKey, now: float) -> None:
     """Act on a timer; what it was for may be gone meanwhile."""
@@ -33,6 +36,8 @@ def _initiate(core: Core, name: str, now: float) -> None:
 
 def _fire_ike(core: Core, kind: TimerKind, sa: IkeSa, now: float) -> None:
     version = core.version_of(sa)
+    if kind not in _UNRECORDED:
+        core.touch(sa)
     if kind is TimerKind.CHILDLESS:
         if not sa.children and sa.established:
             version.delete_ike_sa(core, sa, "no child SA for too long", now)
@@ -51,6 +56,7 @@ def _fire_ike(core: Core, kind: TimerKind, sa: IkeSa, now: float) -> None:
 
 def _fire_child(core: Core, kind: TimerKind, sa: IkeSa, child: Child, now: float) -> None:
     version = core.version_of(sa)
+    core.touch(sa)
     if kind is TimerKind.ACTIVATE:
         core.activate(child)
     elif kind is TimerKind.REMOVE:

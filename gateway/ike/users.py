@@ -36,7 +36,19 @@ def _fits(pattern: IdentityPattern, user: str) -> bool:
         return False
 
 
-def admit(sa: IkeSa, accepted: Accepted) -> ConnectionPolicy:
+def refuse_blocked(core: Core, sa: IkeSa, user: str = "") -> None:
+    """Nobody gets further whose device is blocked.
+
+    Raises:
+        Refused: AUTHENTICATION_FAILED.
+    """
+    why = None if core.refuse_login is None else core.refuse_login(sa.peer_name, user)
+    if why is not None:
+        remedy = "unblock the device, if it may log in again"
+        raise Refused(NotifyType.AUTHENTICATION_FAILED, why, remedy)
+
+
+def admit(core: Core, sa: IkeSa, accepted: Accepted) -> ConnectionPolicy:
     """The user proved itself: remember it, and use the connection as its profile has it.
 
     Sets ``user``, ``profile`` and ``connection`` of the SA and returns the latter. Call it once,
@@ -45,6 +57,7 @@ def admit(sa: IkeSa, accepted: Accepted) -> ConnectionPolicy:
     Raises:
         Refused: AUTHENTICATION_FAILED; the user may not log in here, or has no profile.
     """
+    refuse_blocked(core, sa, accepted.user)
     connection = sa.connection
     auth = connection.peer_auth.user if connection is not None else None
     if connection is None or auth is None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.user_auth import Answer
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.record_values import Record
 from gateway.ike.sa import Child, IkeSa
 
 if TYPE_CHECKING:
@@ -57,6 +58,20 @@ class Version(Protocol):
 
     def user_answered(self, core: "Core", sa: IkeSa, answer: Answer, now: float) -> None:
         """The answer to the question whose ticket the SA held."""
+
+    def is_recorded(self, sa: IkeSa) -> bool:
+        """Whether another process could go on with an SA: it is established, or on its way out."""
+
+    def write_record(self, core: "Core", sa: IkeSa) -> Record:
+        """What is this version's own in the record of an SA. Raises ValueError."""
+
+    def read_record(  # noqa: PLR0917 - one fact each
+        self, own: Record, spi_i: bytes, spi_r: bytes, initiator: bool, path: Path, now: float
+    ) -> IkeSa:
+        """An SA with what is this version's own. Raises ``record_values.UNREADABLE``."""
+
+    def rejoin(self, core: "Core", sa: IkeSa, now: float) -> None:
+        """The SAs of a former process are all in the tables: go on with what was under way."""
 
     def ocsp_answered(self, core: "Core", sa: IkeSa, response: bytes | None, now: float) -> None:
         """What the OCSP responder said, DER; None when it did not answer in time."""

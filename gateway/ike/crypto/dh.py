@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     from cryptography.hazmat.primitives.asymmetric.dh import (
         DHParameterNumbers,
         DHParameters,
+        DHPrivateNumbers,
         DHPublicNumbers,
     )
 
@@ -41,6 +42,10 @@ class DhKeyPair(Protocol):
     def public(self) -> bytes:
         """What goes into the KE payload."""
 
+    @property
+    def private(self) -> bytes:
+        """The private key, for :func:`resume` only: it must not leave a sealed record."""
+
     def shared_secret(self, peer_public: bytes) -> bytes:
         """The shared secret, in the group's length. Raises :class:`InvalidKeyExchange`."""
 
@@ -54,11 +59,23 @@ def _require_length(group: DhGroup, data: bytes, size: int) -> None:
 class _ModpKeyPair:
     __slots__ = ("_private", "group", "public")
 
-    def __init__(self, group: DhGroup) -> None:
+    def __init__(self, group: DhGroup, private: bytes | None = None) -> None:
         self.group = group
-        self._private = _PARAMETERS[group].generate_private_key()
+        if private is None:
+            self._private = _PARAMETERS[group].generate_private_key()
+        else:
+            number, prime = int.from_bytes(private, "big"), PRIMES[group]
+            if not 2 <= number <= prime - 2:
+                raise ValueError(f"private key of {group.name.lower()} is out of range")
+            public_numbers = DHPublicNumbers(pow(2, number, prime), _NUMBERS[group])
+            self._private = DHPrivateNumbers(number, public_numbers).private_key()
         public = self._private.public_key().public_numbers().y
         self.public = public.to_bytes(PUBLIC_OCTETS[group], "big")
+
+    @property
+    def private(self) -> bytes:
+        number = self._private.private_numbers().x
+        return number.to_bytes(PUBLIC_OCTETS[self.group], "big")
 
     def shared_secret(self, peer_public: bytes) -> bytes:
         size = PUBLIC_OCTETS[self.group]
@@ -78,12 +95,21 @@ class _ModpKeyPair:
 class _EcpKeyPair:
     __slots__ = ("_private", "group", "public")
 
-    def __init__(self, group: DhGroup) -> None:
+    def __init__(self, group: DhGroup, private: bytes | None = None) -> None:
         self.group = group
-        self._private = ec.generate_private_key(_CURVES[group])
+        curve = _CURVES[group]
+        if private is None:
+            self._private = ec.generate_private_key(curve)
+        else:
+            self._private = ec.derive_private_key(int.from_bytes(private, "big"), curve)
         numbers = self._private.public_key().public_numbers()
         half = PUBLIC_OCTETS[group] // 2
         self.public = numbers.x.to_bytes(half, "big") + numbers.y.to_bytes(half, "big")
+
+    @property
+    def private(self) -> bytes:
+        number = self._private.private_numbers().private_value
+        return number.to_bytes(PUBLIC_OCTETS[self.group] // 2, "big")
 
     def shared_secret(self, peer_public: bytes) -> bytes:
         _require_length(self.group, peer_public, PUBLIC_OCTETS[self.group])
@@ -108,6 +134,10 @@ class _X25519KeyPair:
             self._private = x25519.X25519PrivateKey.from_private_bytes(random(32))
         self.public = self._private.public_key().public_bytes_raw()
 
+    @property
+    def private(self) -> bytes:
+        return self._private.private_bytes_raw()
+
     def shared_secret(self, peer_public: bytes) -> bytes:
         _require_length(self.group, peer_public, 32)
         try:
@@ -123,10 +153,15 @@ class _MlKemKeyPair:
 
     __slots__ = ("_private", "group", "public")
 
-    def __init__(self, group: DhGroup) -> None:
+    def __init__(self, group: DhGroup, private: bytes | None = None) -> None:
         self.group = group
-        self._private = _KEMS[group][0].generate()
+        kem = _KEMS[group][0]
+        self._private = kem.generate() if private is None else kem.from_seed_bytes(private)
         self.public = self._private.public_key().public_bytes_raw()
+
+    @property
+    def private(self) -> bytes:
+        return self._private.private_bytes_raw()
 
     def shared_secret(self, peer_public: bytes) -> bytes:
         _require_length(self.group, peer_public, CIPHERTEXT_OCTETS[self.group])
@@ -194,6 +229,24 @@ def generate(group: int, random: Random | None = None) -> DhKeyPair:
         return _ModpKeyPair(DhGroup(group))
     if group in _KEMS:
         return _MlKemKeyPair(DhGroup(group))
+    raise ValueError(f"key exchange method {group} is not supported")
+
+
+def resume(group: int, private: bytes) -> DhKeyPair:
+    """The key pair whose :attr:`DhKeyPair.private` this is.
+
+    Raises :class:`ValueError` for a group that is not supported, or no private key of it.
+    """
+    if group == DhGroup.X25519:
+        if len(private) != 32:
+            raise ValueError("a private key of x25519 has 32 octets")
+        return _X25519KeyPair(lambda _size: private)
+    if group in _CURVES:
+        return _EcpKeyPair(DhGroup(group), private)
+    if group in PRIMES:
+        return _ModpKeyPair(DhGroup(group), private)
+    if group in _KEMS:
+        return _MlKemKeyPair(DhGroup(group), private)
     raise ValueError(f"key exchange method {group} is not supported")
 
 

@@ -42,10 +42,22 @@ class SkCipher:
 
     ``encryption_key`` includes the salt (see :func:`encryption_key_octets`); ``integ`` is NONE and
     ``integrity_key`` empty with an AEAD. Raises :class:`ValueError` for keys of the wrong size.
-    A cipher that seals must not be rebuilt from the same keys: AEAD IVs would come again.
+    A cipher that seals must not be rebuilt from the same keys: AEAD IVs would come again, unless
+    it goes on with a number of sealed messages that no other reached (see :meth:`go_on`).
     """
 
-    __slots__ = ("_aead", "_algorithm", "_block", "_icv", "_iv", "_key", "_mac", "_salt", "_sealed")
+    __slots__ = (
+        "_aead",
+        "_algorithm",
+        "_block",
+        "_encryption_key",
+        "_icv",
+        "_iv",
+        "_key",
+        "_mac",
+        "_salt",
+        "_sealed",
+    )
 
     def __init__(
         self,
@@ -77,9 +89,26 @@ class SkCipher:
         if not integrity_key:
             raise ValueError("a cipher that is no AEAD needs an integrity key")
         self._algorithm = _block_cipher(encr, encryption_key)
+        self._encryption_key = encryption_key
         mac = MACS[integ]
         self._icv = mac.icv
         self._key, self._mac = integrity_key, _HASHES[mac.hash]
+
+    @property
+    def keys(self) -> tuple[bytes, bytes]:
+        """``encryption_key`` and ``integrity_key`` as they were given."""
+        if self._aead is not None:
+            return self._key + self._salt, b""
+        return self._encryption_key, self._key
+
+    @property
+    def sealed(self) -> int:
+        """How many messages it sealed."""
+        return self._sealed
+
+    def go_on(self, sealed: int) -> None:
+        """Never use the IVs of the first ``sealed`` messages."""
+        self._sealed = max(self._sealed, sealed)
 
     def overhead(self, plaintext_len: int) -> int:
         """Octets that sealing adds: IV, padding, pad length, ICV."""

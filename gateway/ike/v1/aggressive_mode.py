@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
-from gateway.ike import draft_features
+from gateway.ike import draft_features, users
 from gateway.ike.auth.credentials import PresharedKey
 from gateway.ike.core import Core
 from gateway.ike.crypto import dh
@@ -242,6 +242,7 @@ def _find_connection(
     phase.identification = identification
     try:
         sa.peer_id = proof.peer_identity(identification)
+        users.refuse_blocked(core, sa)
         connection = phase1.choose_connection(core, candidates, sa.peer_id)
     except Refused as refused:
         phase.decoy = refused.reason

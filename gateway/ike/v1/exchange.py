@@ -7,12 +7,13 @@ repetitions from memory.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from gateway.domain.endpoint import Path
 from gateway.ike import closing
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import Severity
+from gateway.ike.record_values import Record
 from gateway.ike.v1 import protect
 from gateway.ike.v1.codec import ExchangeType, Payload
 from gateway.ike.v1.sa import REMEMBERED_IDS, IkeSa
@@ -60,6 +61,8 @@ class Phase2Exchange:
     name: ClassVar[str] = "exchange"
     """For people, as in "quick mode"."""
     exchange_type: ClassVar[ExchangeType]
+    in_record: ClassVar[str] = ""
+    """Names the kind in a record; empty for exchanges that are in none."""
     goes_on: ClassVar[bool] = False
     """Whether the peer may begin something new under the message id once this one is over."""
 
@@ -107,6 +110,21 @@ class Phase2Exchange:
 
     def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:
         """The SA goes before the exchange was over."""
+
+    def record(self) -> Record:
+        """What the subclass adds, to go on in another process."""
+        return {}
+
+    @classmethod
+    def resumed(cls, message_id: int, record: Record, now: float) -> Self:
+        """The exchange of a former process, without what all of them have.
+
+        Raises what ``record_values.UNREADABLE`` names.
+        """
+        raise NotImplementedError
+
+    def rejoin(self, core: Core, sa: IkeSa) -> None:
+        """The SAs of the former process, and their connections, are there again."""
 
 
 def new_message_id(core: Core, sa: IkeSa) -> int:
@@ -166,6 +184,7 @@ def send(
     )
     exchange.sent = messages
     exchange.tries = 1
+    core.touch(sa)
     core.transmit(messages, exchange.path or sa.path)
     if expect_answer:
         exchange.due = now + core.settings.retransmit_first_s
@@ -180,6 +199,7 @@ def send_alone(
     """Send an exchange of a single message, as informational ones are: no answer, no memory."""
     exchange = Phase2Exchange(new_message_id(core, sa), initiator=True, now=0.0)
     exchange.iv = protect.first_iv(sa, exchange.message_id)
+    core.touch(sa)
     # Should somebody send it back to us, it is not the peer's.
     remember(sa, exchange.message_id)
     messages = protect.seal(core, sa, exchange, payloads, exchange_type=exchange_type)
@@ -190,6 +210,7 @@ def finish(core: Core, sa: IkeSa, exchange: Phase2Exchange, now: float) -> None:
     """The exchange is over; its last message is kept a while for repetitions of the peer's."""
     if sa.exchanges.get(exchange.message_id) is not exchange:
         return
+    core.touch(sa)
     exchange.due = 0.0
     exchange.finished_at = now
     remember(sa, exchange.message_id)
@@ -205,6 +226,7 @@ def forget(core: Core, sa: IkeSa, exchange: Phase2Exchange) -> None:
     """Drop an exchange at once; its message id is not taken again."""
     if sa.exchanges.get(exchange.message_id) is exchange:
         del sa.exchanges[exchange.message_id]
+    core.touch(sa)
     remember(sa, exchange.message_id)
     arm(core, sa)
 
@@ -247,6 +269,7 @@ def retransmit(core: Core, sa: IkeSa, now: float) -> None:
     settings = core.settings
     for exchange in list(sa.exchanges.values()):
         if exchange.finished_at is not None and now >= exchange.finished_at + REPEAT_S:
+            core.touch(sa)
             del sa.exchanges[exchange.message_id]
         elif exchange.due and now >= exchange.due:
             if exchange.tries >= settings.retransmit_tries:

@@ -16,7 +16,7 @@ from functools import partial
 
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
-from gateway.ike import draft_features
+from gateway.ike import draft_features, users
 from gateway.ike.auth.credentials import PresharedKey
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
@@ -237,6 +237,7 @@ def receive_5(core: Core, sa: IkeSa, data: bytes, header: Header, path: Path, no
     sa.encapsulate = sa.encapsulate and path.local.port == core.settings.nat_port
     try:
         sa.peer_id = proof.peer_identity(identification)
+        users.refuse_blocked(core, sa)
         with_key = [
             one
             for one in phase.candidates

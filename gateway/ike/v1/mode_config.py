@@ -156,6 +156,8 @@ class Push(transaction.Ask):
 
     __slots__ = ()
     name = STEP
+    in_record = "push"
+    asks = CfgType.SET
 
     def take_answer(self, core: Core, sa: IkeSa, answer: Configuration, now: float) -> None:
         """It has it; quick mode is its turn."""
@@ -200,6 +202,8 @@ class Pull(transaction.Ask):
 
     __slots__ = ()
     name = STEP
+    in_record = "pull"
+    asks = CfgType.REQUEST
 
     def take_answer(self, core: Core, sa: IkeSa, answer: Configuration, now: float) -> None:
         """Take it and go on to quick mode."""

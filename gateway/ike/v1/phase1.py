@@ -169,6 +169,7 @@ def retransmit(core: Core, sa: IkeSa, now: float) -> None:
     over = sa.state in (State.AUTHENTICATED, State.ESTABLISHED, State.REPLACED)
     if sa.tries >= (LAST_MESSAGE_TRIES if over else core.settings.retransmit_tries):
         sa.retransmit_at = 0.0
+        core.touch(sa)
         if not over:
             core.count("retransmissions_exhausted")
             failing.unanswered(core, sa, now)

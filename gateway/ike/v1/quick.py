@@ -5,12 +5,15 @@ IKEv1 has no word for "this child SA replaces that one": a new one with the same
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Self
 
 from gateway.domain.child_sa import EspKeys, TrafficSelector
 from gateway.ike import child_sas, closing
+from gateway.ike import record_values as values
 from gateway.ike.child_sas import Agreed
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto.prf import Prf
+from gateway.ike.record_values import Json
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType as Reason
 from gateway.ike.sa import Child, ChildState
@@ -64,6 +67,28 @@ class Wanted:
     """Our SPI of the child SA that is to be replaced."""
     pfs: bool = True
     """Use PFS where it is the peer's choice."""
+
+    def record(self) -> Json:
+        """For :meth:`resumed`."""
+        return [
+            values.selector(self.local_ts),
+            values.selector(self.remote_ts),
+            self.reqid,
+            self.old,
+            self.pfs,
+        ]
+
+    @classmethod
+    def resumed(cls, record: Json) -> Self:
+        """As from :meth:`record`. Raises what ``record_values.UNREADABLE`` names."""
+        local, remote, reqid, old, pfs = values.items(record, 5)
+        return cls(
+            values.read_selector(local),
+            values.read_selector(remote),
+            None if reqid is None else values.number(reqid, 1, 0xFFFFFFFF),
+            values.maybe_child_spi(old),
+            values.flag(pfs),
+        )
 
 
 class Quick:
@@ -250,6 +275,7 @@ def delete(core: Core, sa: IkeSa, child: Child, reason: str, now: float) -> None
 def end(core: Core, sa: IkeSa, child: Child, reason: str, now: float) -> None:
     """Forget a child SA that is deleted on the other side."""
     successor = successor_of(sa, child)
+    core.touch(sa)
     if successor is None:
         closing.remove_child(core, sa, child, reason, now)
         return

@@ -1,16 +1,20 @@
 """Quick mode as the initiator (RFC 2409 section 5.5): new child SAs, and successors of old ones."""
 
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
 from gateway.ike import closing, draft_features, selectors
+from gateway.ike import record_values as values
 from gateway.ike.child_sas import Agreed
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
 from gateway.ike.draft_features import Features
+from gateway.ike.record_values import Record
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType as Reason
 from gateway.ike.sa import Child, ChildState
@@ -45,6 +49,7 @@ class QuickInitiator(exchange.Phase2Exchange):
     __slots__ = ("asked", "key_pair", "nonce", "offered", "spi_in", "wanted")
     name = STEP
     exchange_type = ExchangeType.QUICK
+    in_record = "quick"
 
     def __init__(self, message_id: int, wanted: Wanted, now: float) -> None:
         super().__init__(message_id, initiator=True, now=now)
@@ -145,6 +150,41 @@ class QuickInitiator(exchange.Phase2Exchange):
         except dh.InvalidKeyExchange as invalid:
             raise WireError(f"key exchange value refused: {invalid}") from None
 
+    def record(self) -> Record:
+        """What message 2 is judged by; what was offered follows from it."""
+        record: Record = {
+            "wanted": self.wanted.record(),
+            "spi": self.spi_in,
+            "nonce": values.octets(self.nonce),
+            "asked": [self.asked.endpoint_update, self.asked.vpn_fa],
+        }
+        if self.key_pair is not None:
+            record["key"] = [int(self.key_pair.group), values.octets(self.key_pair.private)]
+        return record
+
+    @classmethod
+    def resumed(cls, message_id: int, record: Record, now: float) -> Self:
+        """As from :meth:`record`."""
+        mine = cls(message_id, Wanted.resumed(record["wanted"]), now)
+        mine.spi_in = values.child_spi(record["spi"])
+        mine.nonce = values.read_octets(record["nonce"], 0, 256)
+        endpoint_update, vpn_fa = values.items(record["asked"], 2)
+        mine.asked = Features(values.flag(endpoint_update), values.flag(vpn_fa))
+        if "key" in record:
+            group, private = values.items(record["key"], 2)
+            mine.key_pair = dh.resume(group, values.read_octets(private))
+        return mine
+
+    def rejoin(self, core: Core, sa: IkeSa) -> None:
+        """Offer again what was offered, in thought: the connection says what that was."""
+        del core
+        group = None if self.key_pair is None else self.key_pair.group
+        if sa.connection is not None:
+            with contextlib.suppress(Refused):
+                _, self.offered = esp_offers.to_payload(
+                    sa, sa.connection, self.spi_in, group, self.asked
+                )
+
     def refused_by_peer(self, core: Core, sa: IkeSa, notify: Notify, now: float) -> None:
         """The peer said no, in an informational exchange."""
         connection = sa.connection
@@ -210,6 +250,7 @@ def begin(core: Core, sa: IkeSa, wanted: Wanted, now: float) -> None:
             mine.waiting = deque()
         if len(mine.waiting) < quick.MAX_WAITING:
             mine.waiting.append(wanted)
+            core.touch(sa)
         else:
             core.count("exchanges_not_queued")
         return

@@ -1,15 +1,18 @@
 """Quick mode as the responder (RFC 2409 section 5.5)."""
 
 from collections.abc import Sequence
+from typing import Self
 
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
 from gateway.ike import child_sas, closing
+from gateway.ike import record_values as values
 from gateway.ike.child_sas import Agreed
 from gateway.ike.core import Core
 from gateway.ike.crypto import dh
 from gateway.ike.draft_features import refuse_held
 from gateway.ike.mobility_authority import settle_home_address
+from gateway.ike.record_values import Record
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup
 from gateway.ike.registry import NotifyType as Reason
@@ -43,7 +46,19 @@ class QuickResponder(exchange.Phase2Exchange):
     __slots__ = ("spi_in",)
     name = STEP
     exchange_type = ExchangeType.QUICK
+    in_record = "quick answer"
     spi_in: int
+
+    def record(self) -> Record:
+        """The child SA that message 3 takes into use."""
+        return {"spi": self.spi_in}
+
+    @classmethod
+    def resumed(cls, message_id: int, record: Record, now: float) -> Self:
+        """As from :meth:`record`."""
+        mine = cls(message_id, initiator=False, now=now)
+        mine.spi_in = values.child_spi(record["spi"])
+        return mine
 
     def receive(
         self, core: Core, sa: IkeSa, payloads: Sequence[Payload], path: Path, now: float

@@ -337,6 +337,7 @@ _NAMES = {
 def _is_there(core: Core, sa: IkeSa, now: float) -> None:
     """The peer sent something authentic: it is alive, and it has our last message of phase 1."""
     sa.last_inbound = now
+    core.touch(sa)
     if sa.retransmit_at:
         sa.retransmit_at = 0.0
         exchange.arm(core, sa)

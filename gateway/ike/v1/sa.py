@@ -187,7 +187,7 @@ class PhaseOne:
 
 
 class IkeSa(AnyIkeSa):
-    """An ISAKMP SA. Only :func:`transition` writes ``state``."""
+    """An ISAKMP SA. Only :func:`transition` writes ``state``, and ``record.read`` a former one."""
 
     version = 1
 
@@ -211,6 +211,7 @@ class IkeSa(AnyIkeSa):
         "replaces",
         "retransmit_at",
         "state",
+        "successor_spi",
         "suite",
         "tries",
         "xauth",
@@ -245,6 +246,8 @@ class IkeSa(AnyIkeSa):
         self.replaces: IkeSa | None = None
         """The SA that this one will take the children from, when it replaces one of ours."""
         self.rekeyed_by: IkeSa | None = None
+        self.successor_spi = b""
+        """Of ``rekeyed_by`` in a record, until that is found."""
         self.renewal = False
         """It took over from another SA."""
         # What the exchanges after phase 1 keep; None when they keep nothing.
@@ -315,6 +318,10 @@ def required_evidence(sa: IkeSa, to: State) -> Evidence:
     return required
 
 
+def _names(sa: IkeSa) -> dict[str, object]:
+    return {"spis": sa.spis, "session": sa.session_id}
+
+
 def transition(core: Core, sa: IkeSa, to: State, why: str) -> None:
     """Change the state of ``sa`` and log it. The only place that does.
 
@@ -328,6 +335,7 @@ def transition(core: Core, sa: IkeSa, to: State, why: str) -> None:
         raise IllegalTransition(f"evidence {sa.evidence!r} is not {required!r}: {why}")
     was = sa.state
     sa.state = to
+    core.touch(sa)
     if core.trace:
         text = f"IKE SA {sa.spis} {was.value} -> {to.value}: {why}"
-        core.outputs.append(Event("ike_sa_state", text, Severity.DEBUG, {"spis": sa.spis}))
+        core.outputs.append(Event("ike_sa_state", text, Severity.DEBUG, _names(sa)))

@@ -5,11 +5,12 @@ state; everything else is dropped and changes nothing.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
 from gateway.ike.core import Core
+from gateway.ike.record_values import Record
 from gateway.ike.v1 import exchange
 from gateway.ike.v1.codec import Attribute, Configuration, ExchangeType, Payload, find
 from gateway.ike.v1.codec.registry import CfgAttribute, CfgType
@@ -30,6 +31,8 @@ class Ask(exchange.Phase2Exchange):
     """A request or set of ours; :meth:`take_answer` takes the reply or acknowledgement."""
 
     __slots__ = ("_type",)
+    asks: ClassVar[CfgType]
+    """What a kind that is recorded sends."""
     exchange_type: ClassVar[ExchangeType] = ExchangeType.TRANSACTION
 
     def start(
@@ -43,6 +46,14 @@ class Ask(exchange.Phase2Exchange):
         identifier = int.from_bytes(core.random(2), "big")
         payload = Configuration(kind, tuple(attributes), identifier)
         exchange.send(core, sa, self, [payload], now)
+
+    @classmethod
+    def resumed(cls, message_id: int, record: Record, now: float) -> Self:
+        """Its answer may still come."""
+        del record
+        mine = cls(message_id, initiator=True, now=now)
+        mine._type = cls.asks
+        return mine
 
     def receive(
         self, core: Core, sa: IkeSa, payloads: Sequence[Payload], path: Path, now: float
@@ -65,9 +76,16 @@ class Answer(exchange.Phase2Exchange):
 
     __slots__ = ()
     name = "transaction exchange"
+    in_record = "answer"
     exchange_type: ClassVar[ExchangeType] = ExchangeType.TRANSACTION
     goes_on: ClassVar[bool] = True
     """libreswan pushes the configuration under the message id of the login's last exchange."""
+
+    @classmethod
+    def resumed(cls, message_id: int, record: Record, now: float) -> Self:
+        """Repetitions are answered from memory."""
+        del record
+        return cls(message_id, initiator=False, now=now)
 
     def receive(
         self, core: Core, sa: IkeSa, payloads: Sequence[Payload], path: Path, now: float

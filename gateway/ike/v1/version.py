@@ -4,9 +4,10 @@ from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.user_auth import Answer
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.record_values import Record
 from gateway.ike.sa import Child
 from gateway.ike.sa import IkeSa as AnyIkeSa
-from gateway.ike.v1 import dpd, failing, initiate, phase1, phase2, receive, timing
+from gateway.ike.v1 import dpd, failing, initiate, phase1, phase2, receive, record, timing
 from gateway.ike.v1.sa import IkeSa
 
 
@@ -75,6 +76,25 @@ class Ikev1:
     def user_answered(self, core: Core, sa: AnyIkeSa, answer: Answer, now: float) -> None:
         """The answer about an XAUTH user."""
         phase2.user_answered(core, _mine(sa), answer, now)
+
+    def is_recorded(self, sa: AnyIkeSa) -> bool:
+        """Whether it is established, or on its way out."""
+        return record.is_recorded(_mine(sa))
+
+    def write_record(self, core: Core, sa: AnyIkeSa) -> Record:
+        """What is IKEv1's own."""
+        del core
+        return record.write(_mine(sa))
+
+    def read_record(  # noqa: PLR0917 - one fact each
+        self, own: Record, spi_i: bytes, spi_r: bytes, initiator: bool, path: Path, now: float
+    ) -> AnyIkeSa:
+        """An SA of a former process."""
+        return record.read(own, spi_i, spi_r, initiator, path, now)
+
+    def rejoin(self, core: Core, sa: AnyIkeSa, now: float) -> None:
+        """Go on with it."""
+        record.rejoin(core, _mine(sa), now)
 
     def ocsp_answered(self, core: Core, sa: AnyIkeSa, response: bytes | None, now: float) -> None:
         """The answer about the peer's certificate."""

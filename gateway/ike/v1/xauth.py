@@ -165,7 +165,7 @@ def answered(core: Core, sa: IkeSa, answer: Answer, now: float) -> None:
     shown = escape(login.user, 80)
     if isinstance(answer, Accepted):
         try:
-            users.admit(sa, answer)
+            users.admit(core, sa, answer)
         except Refused as not_admitted:
             refused = not_admitted
     elif isinstance(answer, Rejected):

@@ -180,6 +180,7 @@ def identify(
         view.need(TrafficSelectorsInitiator)
         view.need(TrafficSelectorsResponder)
     sa.peer_id = Identity(theirs.id_type, theirs.data)
+    users.refuse_blocked(core, sa)
     wanted = view.get(IdResponder)
     connection = _find_connection(core, sa, sa.peer_id, wanted, _Proofs.of(view))
     sa.connection = connection

@@ -1,10 +1,13 @@
 """Deletes that we send (RFC 7296 section 1.4.1)."""
 
 from collections.abc import Sequence
+from typing import Self
 
 from gateway.ike import client, closing
+from gateway.ike import record_values as values
 from gateway.ike.codec import Delete, Payload
 from gateway.ike.core import Core, TimerKind
+from gateway.ike.record_values import Record
 from gateway.ike.registry import ExchangeType, ProtocolId
 from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import exchange
@@ -29,6 +32,7 @@ class DeleteChild(exchange.Exchange):
     __slots__ = ("_reason", "_spi_in")
     name = "delete child SA"
     exchange_type = ExchangeType.INFORMATIONAL
+    in_record = "delete child"
 
     def __init__(self, spi_in: int, reason: str) -> None:
         self._spi_in = spi_in
@@ -53,6 +57,15 @@ class DeleteChild(exchange.Exchange):
         else:
             closing.remove_child(core, sa, child, self._reason, now)
 
+    def record(self) -> Record:
+        """The child SA and why it goes."""
+        return {"spi": self._spi_in, "why": self._reason}
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        return cls(values.child_spi(record["spi"]), values.text(record["why"]))
+
 
 class DeleteIkeSa(exchange.Exchange):
     """Tell the peer that the IKE SA is gone."""
@@ -60,6 +73,7 @@ class DeleteIkeSa(exchange.Exchange):
     __slots__ = ("_reason",)
     name = "delete IKE SA"
     exchange_type = ExchangeType.INFORMATIONAL
+    in_record = "delete IKE SA"
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
@@ -77,6 +91,15 @@ class DeleteIkeSa(exchange.Exchange):
     def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:  # noqa: ARG002 - as in Exchange
         """Gone on both sides."""
         closing.close(core, sa, self._reason, now)
+
+    def record(self) -> Record:
+        """Why it goes."""
+        return {"why": self._reason}
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        return cls(values.text(record["why"]))
 
 
 def delete_ike_sa(core: Core, sa: IkeSa, reason: str, now: float) -> None:

@@ -177,7 +177,7 @@ def receive_next(core: Core, sa: IkeSa, request: Request) -> None:
         if login.accepted is not None:
             if packet is not None:
                 raise _refusal("the peer goes on with EAP at its end")
-            reply = _prove(sa, login, login.accepted, request)
+            reply = _prove(core, sa, login, login.accepted, request)
         else:
             turn = _next_turn(core, sa, login, request, packet, shown)
     except Refused as refused:
@@ -216,7 +216,9 @@ def _refusal(reason: str) -> Refused:
     return Refused(NotifyType.AUTHENTICATION_FAILED, reason)
 
 
-def _prove(sa: IkeSa, login: UserLogin, accepted: Accepted, request: Request) -> list[Payload]:
+def _prove(
+    core: Core, sa: IkeSa, login: UserLogin, accepted: Accepted, request: Request
+) -> list[Payload]:
     """Both AUTH payloads over the key of EAP, then the user's rights. Raises Refused."""
     if sa.connection is None:
         raise ValueError("no connection")
@@ -226,7 +228,7 @@ def _prove(sa: IkeSa, login: UserLogin, accepted: Accepted, request: Request) ->
     proof.verify_after_eap(sa, shown, login.id_initiator, accepted.msk)
     own = proof.own_proof_after_eap(sa, login.id_responder, accepted.msk)
     reply: list[Payload] = [own, *notifies]
-    users.admit(sa, replace(accepted, msk=b"", eap=b""))
+    users.admit(core, sa, replace(accepted, msk=b"", eap=b""))
     sa.auth = f"{login.device_auth} and {login.title}" if login.device_auth else login.title
     return reply
 

@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from gateway.ike import closing
 from gateway.ike.codec import Payload
 from gateway.ike.core import Core, TimerKind
+from gateway.ike.record_values import Record
 from gateway.ike.registry import ExchangeType
 from gateway.ike.v2 import failing, protect
 from gateway.ike.v2.sa import IkeSa, State
@@ -23,6 +24,8 @@ class Exchange:
     __slots__ = ()
     name: ClassVar[str]
     exchange_type: ClassVar[ExchangeType]
+    in_record: ClassVar[str] = ""
+    """Names the kind in a record; empty for exchanges of a login, which are in none."""
 
     def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
         """The request's payloads, or None when there is nothing to do any more."""
@@ -38,6 +41,18 @@ class Exchange:
     def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:
         """The SA goes before the response came."""
 
+    def record(self) -> Record:
+        """What :meth:`resumed` needs to take the response in another process."""
+        raise NotImplementedError
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """The exchange of a record. Raises what ``record_values.UNREADABLE`` names."""
+        raise NotImplementedError
+
+    def rejoin(self, core: Core, sa: IkeSa) -> None:
+        """All IKE SAs of the former process are there again."""
+
 
 def begin(core: Core, sa: IkeSa, exchange: Exchange, now: float) -> None:
     """Start an exchange, or queue it behind the one that is under way."""
@@ -51,6 +66,7 @@ def begin(core: Core, sa: IkeSa, exchange: Exchange, now: float) -> None:
         exchange.abandoned(core, sa, now)
         return
     sa.exchanges.append(exchange)
+    core.touch(sa)
 
 
 def _start(core: Core, sa: IkeSa, exchange: Exchange, now: float) -> bool:
@@ -77,12 +93,14 @@ def send_request(
 ) -> None:
     """Send a request's datagrams and wait for the response."""
     sa.window.begin(Outstanding(exchange, messages))
+    core.touch(sa)
     core.transmit(messages, sa.path)
     core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + core.settings.retransmit_first_s)
 
 
 def continue_with_next(core: Core, sa: IkeSa, now: float) -> None:
     """Start the next queued exchange, if the window is free."""
+    core.touch(sa)
     while sa.exchanges and sa.window.outstanding is None and sa.state is not State.CLOSED:
         exchange = sa.exchanges.popleft()
         _start(core, sa, exchange, now)
@@ -121,6 +139,13 @@ def retransmit(core: Core, sa: IkeSa, now: float) -> None:
     core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + delay)
 
 
+def resume(core: Core, sa: IkeSa, now: float) -> None:
+    """The request of a former process that waits for its answer goes again, with all its time."""
+    if sa.window.outstanding is not None:
+        sa.window.outstanding.tries = 0
+        core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now)
+
+
 def hurry(core: Core, sa: IkeSa, now: float) -> bool:
     """Send the request that waits for its answer again from where we are, with all its time.
 
@@ -146,4 +171,5 @@ def respond(core: Core, sa: IkeSa, request: Request, payloads: Sequence[Payload]
         fragment_size=core.settings.fragment_size,
     )
     sa.window.answer(request.digest, messages)
+    core.touch(sa)
     core.transmit(messages, request.path)

@@ -5,14 +5,17 @@ tied to the CREATE_CHILD_SA before it by a link that the responder chose.
 """
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 from gateway.domain.wire import WireError
+from gateway.ike import record_values as values
 from gateway.ike.codec import KeyExchange, Notify, Payload
 from gateway.ike.core import Core
 from gateway.ike.crypto import dh
 from gateway.ike.crypto.dh import DhKeyPair
+from gateway.ike.record_values import Record
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import DhGroup, ExchangeType, NotifyType
 from gateway.ike.v2 import exchange
@@ -22,8 +25,36 @@ from gateway.ike.v2.view import Payloads, Request
 LINK_OCTETS = 16
 MAX_LINK_OCTETS = 256
 """Of a link that the peer chose."""
+MAX_METHODS = 7
+"""Additional key exchanges of one rekeying (RFC 9370)."""
 FOLLOWUP_S = 30.0
 """The responder forgets a rekeying whose next exchange does not come within this."""
+
+
+class Awaited(Protocol):
+    """Responder: a rekeying that goes on when all additional key exchanges are done."""
+
+    def complete(self, core: Core, sa: IkeSa, additional: bytes, now: float) -> None:
+        """``additional``: all additional secrets, one after the other."""
+
+    def record(self) -> Record:
+        """To go on in another process."""
+
+
+class Rekeying(Protocol):
+    """Requester: the same."""
+
+    def complete(self, core: Core, sa: IkeSa, additional: bytes, now: float) -> None:
+        """``additional``: all additional secrets, one after the other."""
+
+    def followup_refused(self, core: Core, sa: IkeSa, error: Notify, now: float) -> None:
+        """The peer refused an additional key exchange."""
+
+    def rejoin(self, core: Core, sa: IkeSa) -> None:
+        """See :meth:`exchange.Exchange.rejoin`."""
+
+    def record(self) -> Record:
+        """To go on in another process."""
 
 
 @dataclass(slots=True)
@@ -32,8 +63,7 @@ class Followup:
 
     link: bytes
     pending: list[DhGroup]
-    complete: Callable[[bytes, float], None]
-    """Called with all additional secrets, one after the other, and the time."""
+    awaited: Awaited
     until: float
     secrets: bytes = b""
 
@@ -49,12 +79,12 @@ def expect(
     core: Core,
     sa: IkeSa,
     methods: Sequence[DhGroup],
-    complete: Callable[[bytes, float], None],
+    awaited: Awaited,
     now: float,
 ) -> Notify:
     """Wait for additional key exchanges; returns the link for the CREATE_CHILD_SA response."""
     link = core.random(LINK_OCTETS)
-    sa.followup = Followup(link, list(methods), complete, now + FOLLOWUP_S)
+    sa.followup = Followup(link, list(methods), awaited, now + FOLLOWUP_S)
     return Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, link)
 
 
@@ -68,7 +98,7 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
         return
     exchange.respond(core, sa, request, reply)
     if finished is not None:
-        finished.complete(finished.secrets, request.now)
+        finished.awaited.complete(core, sa, finished.secrets, request.now)
 
 
 def _answer(core: Core, sa: IkeSa, request: Request) -> tuple[list[Payload], Followup | None]:
@@ -100,24 +130,23 @@ def _answer(core: Core, sa: IkeSa, request: Request) -> tuple[list[Payload], Fol
 class FollowupKe(exchange.Exchange):
     """One additional key exchange of our own rekeying."""
 
-    __slots__ = ("_link", "_pair", "_pending", "_refused", "_secrets", "complete")
+    __slots__ = ("_link", "_pair", "_pending", "_secrets", "rekeying")
     name = "IKE_FOLLOWUP_KE"
     exchange_type = ExchangeType.IKE_FOLLOWUP_KE
+    in_record = "followup"
 
     def __init__(
         self,
         link: bytes,
         pending: Sequence[DhGroup],
-        complete: Callable[[bytes, float], None],
-        refused: Callable[[Notify, float], None],
+        rekeying: Rekeying,
         secrets: bytes = b"",
     ) -> None:
         self._link = link
         self._pending = tuple(pending)
         self._secrets = secrets
-        self._refused = refused
         self._pair: DhKeyPair | None = None
-        self.complete = complete
+        self.rekeying = rekeying
 
     def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
         """KEi of the next method and the link."""
@@ -134,7 +163,7 @@ class FollowupKe(exchange.Exchange):
         """Take KEr; go on with the next method, or finish the rekeying."""
         error = view.error()
         if error is not None:
-            self._refused(error, now)
+            self.rekeying.followup_refused(core, sa, error, now)
             return
         theirs = view.need(KeyExchange)
         if self._pair is None or theirs.group != self._pair.group:
@@ -146,10 +175,44 @@ class FollowupKe(exchange.Exchange):
         core.count("additional_key_exchanges")
         left = self._pending[1:]
         if not left:
-            self.complete(secrets, now)
+            self.rekeying.complete(core, sa, secrets, now)
             return
-        following = FollowupKe(link_of(view), left, self.complete, self._refused, secrets)
+        following = FollowupKe(link_of(view), left, self.rekeying, secrets)
         exchange.begin(core, sa, following, now)
+
+    def rejoin(self, core: Core, sa: IkeSa) -> None:
+        """So does the rekeying."""
+        self.rekeying.rejoin(core, sa)
+
+    def record(self) -> Record:
+        """The rekeying, how far it is, and our private key."""
+        record: Record = {
+            "link": values.octets(self._link),
+            "pending": [int(group) for group in self._pending],
+            "secrets": values.octets(self._secrets),
+            "rekeying": self.rekeying.record(),
+        }
+        if self._pair is not None:
+            record["key"] = [int(self._pair.group), values.octets(self._pair.private)]
+        return record
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        from gateway.ike.v2.rekey_ike import RekeyIke  # noqa: PLC0415 - it needs this module
+
+        following = cls(
+            values.read_octets(record["link"], 1, MAX_LINK_OCTETS),
+            [DhGroup(group) for group in values.items(record["pending"], MAX_METHODS)],
+            RekeyIke.resumed(values.fields(record["rekeying"])),
+            values.read_octets(record["secrets"]),
+        )
+        if not following._pending:
+            raise ValueError("no key exchange is left")
+        if "key" in record:
+            group, private = values.items(record["key"], 2)
+            following._pair = dh.resume(group, values.read_octets(private))
+        return following
 
 
 def link_of(view: Payloads) -> bytes:

@@ -1,10 +1,12 @@
 """INFORMATIONAL exchanges: liveness and deletes (RFC 7296 sections 1.4 and 2.4)."""
 
 from collections.abc import Sequence
+from typing import Self
 
 from gateway.ike import closing
 from gateway.ike.codec import Delete, Payload
 from gateway.ike.core import Core, TimerKind
+from gateway.ike.record_values import Record
 from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import ChildState
 from gateway.ike.v2 import deleting, exchange, mobike, reauthentication, rekey, rekey_ike
@@ -67,6 +69,7 @@ class LivenessCheck(exchange.Exchange):
     __slots__ = ()
     name = "liveness check"
     exchange_type = ExchangeType.INFORMATIONAL
+    in_record = "liveness"
 
     def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """Nothing, or NAT detection payloads where MOBIKE wants to know (RFC 4555 section 3.8)."""
@@ -75,6 +78,16 @@ class LivenessCheck(exchange.Exchange):
     def response(self, core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
         """The peer lives."""
         mobike.probed(core, sa, view, now)
+
+    def record(self) -> Record:
+        """Nothing."""
+        return {}
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        del record
+        return cls()
 
 
 def check_liveness(core: Core, sa: IkeSa, now: float) -> None:

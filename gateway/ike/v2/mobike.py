@@ -8,11 +8,14 @@ datagram, so the device's traffic follows at once, and then ask at the new addre
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike import moving
+from gateway.ike import record_values as values
 from gateway.ike.codec import Notify, Payload
 from gateway.ike.core import Core, TimerKind
+from gateway.ike.record_values import Record
 from gateway.ike.registry import ExchangeType, NotifyType
 from gateway.ike.v2 import deleting, exchange, nat
 from gateway.ike.v2.sa import IkeSa, State
@@ -158,11 +161,14 @@ class ReturnRoutability(exchange.Exchange):
     __slots__ = ("_before", "_cookie", "_moved_back", "_old", "_target")
     name = "return routability check"
     exchange_type = ExchangeType.INFORMATIONAL
+    in_record = "return routability"
 
     def __init__(self, old: Path, before: tuple[bool, bool, bool]) -> None:
         self._old = old
         self._before = before
         self._moved_back = False
+        self._target = old.remote
+        self._cookie = b""
 
     def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """COOKIE2 with something the peer cannot know otherwise."""
@@ -193,6 +199,28 @@ class ReturnRoutability(exchange.Exchange):
             # The peer went on meanwhile: that address is not proven yet.
             exchange.begin(core, sa, ReturnRoutability(self._old, self._before), now)
 
+    def record(self) -> Record:
+        """Where the peer was and is said to be, and the cookie that it has to show."""
+        return {
+            "old": values.path(self._old),
+            "before": list(self._before),
+            "back": self._moved_back,
+            "target": values.endpoint(self._target),
+            "cookie": values.octets(self._cookie),
+        }
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        local_natted, remote_natted, encapsulate = map(
+            values.flag, values.items(record["before"], 3)
+        )
+        check = cls(values.read_path(record["old"]), (local_natted, remote_natted, encapsulate))
+        check._moved_back = values.flag(record["back"])
+        check._target = values.read_endpoint(record["target"])
+        check._cookie = values.read_octets(record["cookie"], 0, MAX_COOKIE2_OCTETS)
+        return check
+
 
 def probe(core: Core, sa: IkeSa) -> list[Payload]:
     """What a liveness check asks for besides: our address as the peer sees it (section 3.8)."""
@@ -219,6 +247,10 @@ class UpdateAddresses(exchange.Exchange):
     __slots__ = ("_path",)
     name = "MOBIKE update"
     exchange_type = ExchangeType.INFORMATIONAL
+    in_record = "MOBIKE update"
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
 
     def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:  # noqa: ARG002 - as in Exchange
         """UPDATE_SA_ADDRESSES and NAT detection."""
@@ -252,6 +284,17 @@ class UpdateAddresses(exchange.Exchange):
         if sa.local_natted:
             again = now + core.settings.nat_keepalive_s
             core.timers.set((TimerKind.KEEPALIVE, sa.local_spi), again)
+
+    def record(self) -> Record:
+        """The path that the request is about; none before it was sent."""
+        return {} if self._path is None else {"path": values.path(self._path)}
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        update = cls()
+        update._path = values.read_path(record["path"]) if "path" in record else None
+        return update
 
 
 def local_address_changed(core: Core, sa: IkeSa, local: Endpoint, now: float) -> None:

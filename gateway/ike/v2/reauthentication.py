@@ -93,6 +93,7 @@ def replaced_by(core: Core, sa: IkeSa) -> IkeSa | None:
 
 def finish(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     """The new login stands: let the old one go."""
+    core.touch(old)
     old.rekeyed_by = new
     for kind in (
         TimerKind.LIVENESS,

@@ -5,10 +5,12 @@ RFC 7296 sections 1.3.1, 1.3.3, 2.8 (with simultaneous rekeying, 2.8.1) and 2.25
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.wire import WireError
 from gateway.ike import child_sas, closing
+from gateway.ike import record_values as values
 from gateway.ike.codec import (
     KeyExchange,
     Nonce,
@@ -20,7 +22,8 @@ from gateway.ike.codec import (
 )
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto import dh
-from gateway.ike.draft_features import wanted
+from gateway.ike.draft_features import PLAIN, Features, wanted
+from gateway.ike.record_values import Record
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
@@ -64,6 +67,7 @@ class CreateChild(exchange.Exchange):
     )
     name = "CREATE_CHILD_SA"
     exchange_type = ExchangeType.CREATE_CHILD_SA
+    in_record = "create child"
 
     def __init__(
         self,
@@ -81,6 +85,10 @@ class CreateChild(exchange.Exchange):
         self._group = group
         self._retries = retries
         self.rival: Rival | None = None
+        self._spi = 0
+        self._nonce = b""
+        self._pair: dh.DhKeyPair | None = None
+        self._asked = PLAIN
 
     @property
     def old(self) -> int | None:
@@ -234,6 +242,55 @@ class CreateChild(exchange.Exchange):
         again = CreateChild(*self._ts, reqid=old.reqid)
         closing.remove_child(core, sa, old, "the peer does not know it any more", now)
         exchange.begin(core, sa, again, now)
+
+    def record(self) -> Record:
+        """What was asked for; once it was sent, also what the answer needs."""
+        local, remote = self._ts
+        record: Record = {
+            "ts": [list(map(values.selector, local)), list(map(values.selector, remote))],
+            "reqid": self._reqid,
+            "old": self._old,
+            "group": None if self._group is None else int(self._group),
+            "retries": self._retries,
+        }
+        if self.rival is not None:
+            record["rival"] = [self.rival.spi_in, values.octets(self.rival.low)]
+        if self._nonce:
+            record["sent"] = [
+                self._spi,
+                values.octets(self._nonce),
+                self._asked.endpoint_update,
+                self._asked.vpn_fa,
+            ]
+        if self._pair is not None:
+            record["key"] = [int(self._pair.group), values.octets(self._pair.private)]
+        return record
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        local, remote = values.items(record["ts"], 2)
+        reqid = record["reqid"]
+        create = cls(
+            values.read_selectors(local),
+            values.read_selectors(remote),
+            reqid=None if reqid is None else values.number(reqid, 1, 0xFFFFFFFF),
+            old=values.maybe_child_spi(record["old"]),
+            group=values.read_group(record["group"]),
+            retries=values.number(record["retries"], 0, MAX_GROUP_RETRIES),
+        )
+        if "rival" in record:
+            spi_in, low = values.items(record["rival"], 2)
+            create.rival = Rival(values.child_spi(spi_in), values.read_octets(low, 1, 256))
+        if "sent" in record:
+            spi_in, nonce, endpoint_update, vpn_fa = values.items(record["sent"], 4)
+            create._spi = values.child_spi(spi_in)
+            create._nonce = values.read_octets(nonce, 1, 256)
+            create._asked = Features(values.flag(endpoint_update), values.flag(vpn_fa))
+        if "key" in record:
+            group, private = values.items(record["key"], 2)
+            create._pair = dh.resume(group, values.read_octets(private))
+        return create
 
     def _report(self, core: Core, sa: IkeSa, refused: Refused) -> None:
         report_refusal(

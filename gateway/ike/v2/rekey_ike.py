@@ -3,9 +3,11 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from gateway.domain.wire import WireError
 from gateway.ike import client, users
+from gateway.ike import record_values as values
 from gateway.ike.codec import (
     KeyExchange,
     Nonce,
@@ -22,6 +24,7 @@ from gateway.ike.crypto.proposals import (
     check_selected,
     select_ike,
 )
+from gateway.ike.record_values import Record
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import ChildState
@@ -58,8 +61,7 @@ def under_way(sa: IkeSa) -> "RekeyIke | None":
     outstanding = sa.window.outstanding
     mine = outstanding.exchange if outstanding is not None else None
     if isinstance(mine, followup.FollowupKe):
-        owner = getattr(mine.complete, "__self__", None)
-        return owner if isinstance(owner, RekeyIke) else None
+        return mine.rekeying if isinstance(mine.rekeying, RekeyIke) else None
     return mine if isinstance(mine, RekeyIke) else None
 
 
@@ -86,6 +88,7 @@ def successor(
     new.last_move = old.last_move
     new.move_budget = old.move_budget
     new.established_at = old.established_at
+    new.origin = old.session_id
     new.login_again_at = old.login_again_at
     core.add_sa(new)
     return new
@@ -120,6 +123,7 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     core.hand_over_address(old, new)
     new.path, new.encapsulate = old.path, old.encapsulate
     new.local_natted, new.remote_natted = old.local_natted, old.remote_natted
+    new.origin = old.origin = old.session_id
     new.session, old.session = old.session, None
     new.assigned, new.fa_advertisement = old.assigned, old.fa_advertisement
     new.mobility_credentials = old.mobility_credentials
@@ -210,12 +214,8 @@ def answer(
         if mine is not None:
             raise Refused(NotifyType.TEMPORARY_FAILURE, "we are rekeying the IKE SA ourselves")
 
-        def complete(additional: bytes, at: float) -> None:
-            made = successor(core, sa, selection.peer_spi, spi, initiator=False, now=at)
-            _establish(core, sa, made, selection, (nonce, ours), shared, additional)
-            adopt(core, sa, made, at)
-
-        reply.append(followup.expect(core, sa, selection.suite.additional, complete, now))
+        awaited = AwaitedIke(selection, spi, (nonce, ours), shared)
+        reply.append(followup.expect(core, sa, selection.suite.additional, awaited, now))
         exchange.respond(core, sa, request, reply)
         return
     new = successor(core, sa, selection.peer_spi, spi, initiator=False, now=now)
@@ -226,6 +226,60 @@ def answer(
         mine.rival = Rival(new, min(nonce, ours))
         return
     adopt(core, sa, new, now)
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedIke:
+    """The peer's rekeying, which has agreed on everything but the additional key exchanges."""
+
+    selection: Selection
+    spi: bytes
+    """Ours."""
+    nonces: tuple[bytes, bytes]
+    shared: bytes = field(repr=False)
+
+    def complete(self, core: Core, sa: IkeSa, additional: bytes, now: float) -> None:
+        """Take over the children."""
+        new = successor(core, sa, self.selection.peer_spi, self.spi, initiator=False, now=now)
+        _establish(core, sa, new, self.selection, self.nonces, self.shared, additional)
+        adopt(core, sa, new, now)
+
+    def record(self) -> Record:
+        """All of it."""
+        return {
+            "spi": values.octets(self.spi),
+            "nonces": list(map(values.octets, self.nonces)),
+            "agreed": _record_agreed(self.selection, self.shared),
+        }
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        theirs, ours = values.items(record["nonces"], 2)
+        return cls(
+            _read_selection(record["agreed"]),
+            values.spi(record["spi"]),
+            (values.read_octets(theirs, 1, 256), values.read_octets(ours, 1, 256)),
+            _read_shared(record["agreed"]),
+        )
+
+
+def _record_agreed(selection: Selection, shared: bytes) -> Record:
+    return {
+        "suite": values.ike_suite(selection.suite),
+        "spi": values.octets(selection.peer_spi),
+        "shared": values.octets(shared),
+    }
+
+
+def _read_selection(record: Record) -> Selection:
+    """Without what only the answer needed, which is on its way."""
+    suite = values.read_ike_suite(values.fields(record)["suite"])
+    return Selection(suite, 0, (), values.spi(record["spi"]))
+
+
+def _read_shared(record: Record) -> bytes:
+    return values.read_octets(record["shared"], 1, 4096)
 
 
 def settle_before_close(core: Core, sa: IkeSa, now: float) -> None:
@@ -243,14 +297,28 @@ def settle_before_close(core: Core, sa: IkeSa, now: float) -> None:
 class RekeyIke(exchange.Exchange):
     """Ask for a successor of the IKE SA."""
 
-    __slots__ = ("_agreed", "_group", "_nonce", "_pair", "_retries", "_spi", "_where", "rival")
+    __slots__ = (
+        "_agreed",
+        "_group",
+        "_nonce",
+        "_pair",
+        "_retries",
+        "_rival_spi",
+        "_spi",
+        "rival",
+    )
     name = "rekey IKE SA"
     exchange_type = ExchangeType.CREATE_CHILD_SA
+    in_record = "rekey IKE SA"
 
     def __init__(self, group: DhGroup | None = None, retries: int = 0) -> None:
         self._group = group
         self._retries = retries
         self.rival: Rival | None = None
+        self._rival_spi: tuple[bytes, bytes] | None = None
+        self._agreed: Agreed | None = None
+        self._pair: dh.DhKeyPair | None = None
+        self._spi = self._nonce = b""
 
     def request(self, core: Core, sa: IkeSa, now: float) -> Sequence[Payload] | None:
         """SA with our new SPI, Ni, KE."""
@@ -278,20 +346,17 @@ class RekeyIke(exchange.Exchange):
             self._refused(core, sa, error, now)
             return
         try:
-            self._agreed = self._accept(sa, view)
+            agreed = self._agreed = self._accept(sa, view)
         except Refused as refused:
             name = sa.connection_name
             report_refusal(core, refused, sa.peer_name, sa.path.remote, self.name, connection=name)
             self._again(core, sa, rekey.REFUSED_RETRY_S, now)
             return
-        additional = self._agreed.selection.suite.additional
+        additional = agreed.selection.suite.additional
         if not additional:
-            self._finish(core, sa, b"", now)
+            self.complete(core, sa, b"", now)
             return
-        self._where = (core, sa)
-        following = followup.FollowupKe(
-            followup.link_of(view), additional, self.complete, self.followup_refused
-        )
+        following = followup.FollowupKe(followup.link_of(view), additional, self)
         exchange.begin(core, sa, following, now)
 
     def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:
@@ -299,18 +364,18 @@ class RekeyIke(exchange.Exchange):
         rival, self.rival = self.rival, None
         if rival is not None and rival.sa.established:
             rival.sa.rekeyed_by = sa
+            core.touch(rival.sa)
             deleting.delete_ike_sa(core, rival.sa, "closed with the SA that it replaces", now)
 
-    def complete(self, additional: bytes, now: float) -> None:
-        """All additional key exchanges are done."""
-        self._finish(*self._where, additional, now)
-
-    def followup_refused(self, error: Notify, now: float) -> None:
+    def followup_refused(self, core: Core, sa: IkeSa, error: Notify, now: float) -> None:
         """The peer refused an additional key exchange."""
-        self._refused(*self._where, error, now)
+        self._refused(core, sa, error, now)
 
-    def _finish(self, core: Core, sa: IkeSa, additional: bytes, now: float) -> None:
+    def complete(self, core: Core, sa: IkeSa, additional: bytes, now: float) -> None:
+        """All key exchanges are done: take over the children."""
         agreed = self._agreed
+        if agreed is None:
+            raise ValueError("nothing is agreed on")
         new = successor(core, sa, self._spi, agreed.selection.peer_spi, initiator=True, now=now)
         nonces = (self._nonce, agreed.nonce)
         _establish(core, sa, new, agreed.selection, nonces, agreed.shared, additional)
@@ -327,6 +392,7 @@ class RekeyIke(exchange.Exchange):
         if rival is not None:
             # The peer deletes its own; without a Delete it goes when its time is over.
             rival.sa.rekeyed_by = new
+            core.touch(rival.sa)
             core.timers.set((TimerKind.EXPIRE_IKE, rival.sa.local_spi), now + OLD_SA_S)
 
     def _accept(self, sa: IkeSa, view: Payloads) -> Agreed:
@@ -340,7 +406,7 @@ class RekeyIke(exchange.Exchange):
             selection = check_selected(connection.ike_offer, answered, spi_octets=8)
         except NoProposalChosen as wrong:
             raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, f"the peer's choice: {wrong}") from None
-        if not theirs.group == selection.group == self._pair.group:
+        if self._pair is None or not theirs.group == selection.group == self._pair.group:
             raise Refused(NotifyType.INVALID_KE_PAYLOAD, "the peer answered with another group")
         if not any(selection.peer_spi):
             raise WireError("the new IKE SA has an SPI of zero")
@@ -376,6 +442,57 @@ class RekeyIke(exchange.Exchange):
         name = sa.connection_name
         report_refusal(core, refused, sa.peer_name, sa.path.remote, self.name, connection=name)
         self._again(core, sa, rekey.REFUSED_RETRY_S, now)
+
+    def rejoin(self, core: Core, sa: IkeSa) -> None:
+        """Find the IKE SA that the peer made meanwhile."""
+        if self._rival_spi is not None:
+            spi, low = self._rival_spi
+            made = core.sas.get(spi)
+            self.rival = Rival(made, low) if isinstance(made, IkeSa) and made is not sa else None
+            self._rival_spi = None
+
+    def record(self) -> Record:
+        """Our nonce and private key once it was sent, and what was agreed on."""
+        record: Record = {
+            "group": None if self._group is None else int(self._group),
+            "retries": self._retries,
+        }
+        if self._pair is not None:
+            record["sent"] = [values.octets(self._spi), values.octets(self._nonce)]
+            record["key"] = [int(self._pair.group), values.octets(self._pair.private)]
+        if self._agreed is not None:
+            record["agreed"] = _record_agreed(self._agreed.selection, self._agreed.shared)
+            record["theirs"] = values.octets(self._agreed.nonce)
+        if self.rival is not None:
+            record["rival"] = [
+                values.octets(self.rival.sa.local_spi),
+                values.octets(self.rival.low),
+            ]
+        return record
+
+    @classmethod
+    def resumed(cls, record: Record) -> Self:
+        """As from :meth:`record`."""
+        mine = cls(
+            values.read_group(record["group"]),
+            values.number(record["retries"], 0, rekey.MAX_GROUP_RETRIES),
+        )
+        if "sent" in record:
+            spi, nonce = values.items(record["sent"], 2)
+            mine._spi, mine._nonce = values.spi(spi), values.read_octets(nonce, 1, 256)
+            group, private = values.items(record["key"], 2)
+            mine._pair = dh.resume(group, values.read_octets(private))
+        if "agreed" in record:
+            agreed = record["agreed"]
+            mine._agreed = Agreed(
+                _read_selection(agreed),
+                values.read_octets(record["theirs"], 1, 256),
+                _read_shared(agreed),
+            )
+        if "rival" in record:
+            spi, low = values.items(record["rival"], 2)
+            mine._rival_spi = values.spi(spi), values.read_octets(low, 1, 256)
+        return mine
 
     def _again(self, core: Core, sa: IkeSa, delay: float, now: float) -> None:
         if sa.state is State.ESTABLISHED:

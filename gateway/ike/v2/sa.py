@@ -138,7 +138,7 @@ class Handshake:
 
 
 class IkeSa(AnyIkeSa):
-    """An IKEv2 SA. Only :func:`transition` writes ``state``."""
+    """An IKEv2 SA. Only :func:`transition` writes ``state``, and ``record.read`` a former one."""
 
     version = 2
 
@@ -156,6 +156,7 @@ class IkeSa(AnyIkeSa):
         "rekeyed_by",
         "sk_d",
         "state",
+        "successor_spi",
         "suite",
         "window",
     )
@@ -176,6 +177,8 @@ class IkeSa(AnyIkeSa):
         self.reassembly: dict[bool, Reassembly] | None = None
         self.mobike_state: MobikeState | None = None
         self.rekeyed_by: IkeSa | None = None
+        self.successor_spi = b""
+        """Of ``rekeyed_by`` in a record, until that is found."""
         self.login_again_at: float | None = None
         """Initiator: before the responder's AUTH_LIFETIME is over."""
         self.asked_mobility = False
@@ -240,6 +243,10 @@ def required_evidence(sa: IkeSa) -> Evidence:
     return required
 
 
+def _names(sa: IkeSa) -> dict[str, object]:
+    return {"spis": sa.spis, "session": sa.session_id}
+
+
 def transition(core: Core, sa: IkeSa, to: State, why: str) -> None:
     """Change the state of ``sa`` and log it. The only place that does.
 
@@ -254,6 +261,7 @@ def transition(core: Core, sa: IkeSa, to: State, why: str) -> None:
             raise IllegalTransition(f"evidence {sa.evidence!r} is not {required!r}: {why}")
     was = sa.state
     sa.state = to
+    core.touch(sa)
     if core.trace:
         text = f"IKE SA {sa.spis} {was.value} -> {to.value}: {why}"
-        core.outputs.append(Event("ike_sa_state", text, Severity.DEBUG, {"spis": sa.spis}))
+        core.outputs.append(Event("ike_sa_state", text, Severity.DEBUG, _names(sa)))

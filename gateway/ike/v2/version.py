@@ -5,6 +5,7 @@ from gateway.domain.user_auth import Answer
 from gateway.ike import closing
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.record_values import Record
 from gateway.ike.sa import Child
 from gateway.ike.sa import IkeSa as AnyIkeSa
 from gateway.ike.v2 import (
@@ -17,6 +18,7 @@ from gateway.ike.v2 import (
     mobike,
     ocsp_questions,
     receive,
+    record,
     rekey,
     timing,
 )
@@ -93,6 +95,25 @@ class Ikev2:
     def user_answered(self, core: Core, sa: AnyIkeSa, answer: Answer, now: float) -> None:
         """Go on with EAP."""
         eap_responder.user_answered(core, _mine(sa), answer, now)
+
+    def is_recorded(self, sa: AnyIkeSa) -> bool:
+        """Whether it is established, or on its way out."""
+        return record.is_recorded(_mine(sa))
+
+    def write_record(self, core: Core, sa: AnyIkeSa) -> Record:
+        """What is IKEv2's own."""
+        del core
+        return record.write(_mine(sa))
+
+    def read_record(  # noqa: PLR0917 - one fact each
+        self, own: Record, spi_i: bytes, spi_r: bytes, initiator: bool, path: Path, now: float
+    ) -> AnyIkeSa:
+        """An SA of a former process."""
+        return record.read(own, spi_i, spi_r, initiator, path, now)
+
+    def rejoin(self, core: Core, sa: AnyIkeSa, now: float) -> None:
+        """Go on with it."""
+        record.rejoin(core, _mine(sa), now)
 
     def ocsp_answered(self, core: Core, sa: AnyIkeSa, response: bytes | None, now: float) -> None:
         """Judge the peer's certificate anew."""

@@ -52,6 +52,21 @@ class Window:
         self.held = False
         """The expected request came and is answered when somebody outside has answered us."""
 
+    @classmethod
+    def resumed(
+        cls, next_request: int, expected: int, responses: tuple[bytes, ...], digest: bytes
+    ) -> "Window":
+        """The window of a former process, whose outstanding request the caller enters."""
+        window = cls()
+        window.next_request, window.expected = next_request, expected
+        window.responses, window._digest = responses, digest
+        return window
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the request that ``responses`` answer."""
+        return self._digest
+
     def begin(self, outstanding: Outstanding) -> None:
         """Remember our request; its id was ``next_request``."""
         self.outstanding = outstanding

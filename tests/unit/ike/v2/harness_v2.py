@@ -1,7 +1,8 @@
 """Two engines joined in memory, in virtual time, over a network that can be told to misbehave."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
@@ -10,6 +11,7 @@ from gateway.domain.child_sa import ChildSa, TrafficSelector
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer
+from gateway.ike import record
 from gateway.ike.auth.credentials import PresharedKey
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
@@ -20,8 +22,10 @@ from gateway.ike.outputs import (
     AskAboutUser,
     AskOcsp,
     Event,
+    ForgetSa,
     InstallChildSa,
     MoveChildSa,
+    RecordSa,
     RemoveChildSa,
     SessionClosed,
     SessionOpened,
@@ -104,6 +108,9 @@ class Host:
     questions: list[AskAboutUser] = field(default_factory=list)
     ocsp_questions: list[AskOcsp] = field(default_factory=list)
     sessions: list[SessionOpened | SessionClosed] = field(default_factory=list)
+    records: dict[str, bytes] = field(default_factory=dict)
+    """By key, as the last ones were."""
+    recorded_by: IkeEngine | None = None
 
     def named(self, name: str) -> list[Event]:
         return [event for event in self.events if event.name == name]
@@ -137,7 +144,37 @@ def make_engine(
         last_inbound=last_inbound,
         find_user=find_user,
         mobility=mobility,
+        recording=True,
     )
+
+
+def assert_recorded(host: Host, outputs: Sequence[object]) -> None:
+    """The last records, with those of a batch, say what is: nothing that changed was missed."""
+    core = host.engine._core
+    if host.recorded_by is not host.engine:
+        host.recorded_by, host.records = host.engine, {}
+    records = dict(host.records)
+    kinds = [type(one) for one in outputs]
+    assert Transmit not in kinds[: max((n for n, k in enumerate(kinds) if k in KEPT), default=0)]
+    for output in outputs:
+        if isinstance(output, RecordSa):
+            assert records.get(output.key) != output.record, "recorded twice"
+            records[output.key] = output.record
+        elif isinstance(output, ForgetSa):
+            del records[output.key]
+    now = {}
+    for sa in core.sas.values():
+        # An exchange that only a test has is in no record, nor is its SA while it waits.
+        if core.version_of(sa).is_recorded(sa):
+            with contextlib.suppress(ValueError):
+                now[record.key_of(sa)] = record.encode(core, sa)
+    assert records.keys() == now.keys()
+    for key, octets in now.items():
+        if records[key] != octets:
+            raise AssertionError(f"{records[key]!r} is recorded, {octets!r} is")
+
+
+KEPT = (RecordSa, ForgetSa)
 
 
 class Network:
@@ -171,6 +208,7 @@ class Network:
     def collect(self) -> None:
         for host in self.hosts.values():
             while outputs := host.engine.take_outputs():
+                assert_recorded(host, outputs)
                 for output in outputs:
                     self._apply(host, output)
 
@@ -204,6 +242,10 @@ class Network:
             host.ocsp_questions.append(output)
         elif isinstance(output, SessionOpened | SessionClosed):
             host.sessions.append(output)
+        elif isinstance(output, RecordSa):
+            host.records[output.key] = output.record
+        elif isinstance(output, ForgetSa):
+            del host.records[output.key]
         elif isinstance(output, Event):
             host.events.append(output)
 

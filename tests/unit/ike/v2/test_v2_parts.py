@@ -27,7 +27,7 @@ from gateway.ike.v2.sa import (
 )
 from gateway.ike.v2.window import Window, retransmission_delay
 
-CORE = SimpleNamespace(trace=False)
+CORE = SimpleNamespace(trace=False, touch=lambda sa: None)
 
 
 def selector(start: int, size: int, protocol: int, port: int, ports: int) -> TrafficSelector:

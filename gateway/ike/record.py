@@ -1,0 +1,407 @@
+"""The record of an established IKE SA: what another process needs to go on with it.
+
+A version octet, then JSON, at most 64 kB. It holds keys, so whoever keeps it seals it first. What
+the peer can notice must be in it before a message leaves (message ids, initialization vectors,
+answers that may be asked for again); when something last came from the peer, and how often we
+repeated ourselves, need not be. Times are those of the host's clock, so a record is of use until
+the host boots anew. SAs that are not established are not recorded: their peers begin again.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from gateway.domain.mobility_credential import MobilityCredential, MobilityGrant
+from gateway.domain.user_auth import Accepted, Session
+from gateway.ike import record_policy
+from gateway.ike import record_values as values
+from gateway.ike.assigned import Assigned
+from gateway.ike.core import Core, TimerKey, TimerKind
+from gateway.ike.endpoint_update import Move
+from gateway.ike.record_values import MAX_RECORD_OCTETS, UNREADABLE, Json, Record
+from gateway.ike.sa import Child, ChildState, IkeSa
+
+FORMAT = 1
+"""The version octet. A record of another version is of no use."""
+DIGEST_OCTETS = 12
+MAX_CHILDREN = 64
+_IKE_TIMERS = {
+    TimerKind.REKEY_IKE: "rekey",
+    TimerKind.EXPIRE_IKE: "expire",
+    TimerKind.CHILDLESS: "childless",
+    TimerKind.SESSION: "session",
+    TimerKind.REAUTHENTICATE: "login",
+    TimerKind.GIVE_UP: "give up",
+}
+_CHILD_TIMERS = {
+    TimerKind.REKEY_CHILD: "rekey",
+    TimerKind.EXPIRE_CHILD: "expire",
+    TimerKind.ACTIVATE: "activate",
+    TimerKind.REMOVE: "remove",
+    TimerKind.RETIRE: "retire",
+}
+_IKE_KINDS = {name: kind for kind, name in _IKE_TIMERS.items()}
+_CHILD_KINDS = {name: kind for kind, name in _CHILD_TIMERS.items()}
+_FLAGS = (
+    "session_initiator",
+    "fragmentation",
+    "mobike",
+    "local_natted",
+    "remote_natted",
+    "encapsulate",
+    "peer_knows_endpoint_update",
+    "peer_knows_vpn_fa",
+)
+"""Bits of "flags", the lowest first."""
+
+
+class UnusableRecord(ValueError):  # noqa: N818 - named for what it is
+    """A record that nothing can be made of. Its text says why, never what is in it."""
+
+
+@dataclass(slots=True)
+class Found:
+    """An IKE SA as a record has it, outside of every table and without its connection."""
+
+    sa: IkeSa
+    connection: str
+    policy: bytes
+    """Fingerprint of the connection as it was, see :mod:`gateway.ike.record_policy`."""
+    timers: list[tuple[TimerKey, float]]
+    trapped: tuple[int, ...]
+    """Reqids of its child SAs that are those of a trap policy."""
+
+
+def key_of(sa: IkeSa) -> str:
+    """The name of an SA's record."""
+    return sa.local_spi.hex()
+
+
+def digest(octets: bytes) -> bytes:
+    """A short digest, to know an unchanged record again."""
+    return blake2b(octets, digest_size=DIGEST_OCTETS).digest()
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+def encode(core: Core, sa: IkeSa) -> bytes:
+    """The record of an SA. Raises ValueError where it would be too large."""
+    record = _shared(core, sa)
+    record["own"] = core.version_of(sa).write_record(core, sa)
+    octets = bytes((FORMAT,)) + _ENCODER.encode(record).encode("ascii")
+    if len(octets) > MAX_RECORD_OCTETS:
+        raise ValueError(f"a record of {len(octets)} octets, at most {MAX_RECORD_OCTETS} allowed")
+    return octets
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+
+
+def _shared(core: Core, sa: IkeSa) -> Record:
+    connection = sa.connection
+    if connection is None:
+        raise ValueError("no connection")
+    flags = 0
+    for bit, name in enumerate(_FLAGS):
+        if getattr(sa, name):
+            flags |= 1 << bit
+    record: Record = {
+        "ike": sa.version,
+        "initiator": sa.initiator,
+        "spis": [values.octets(sa.initiator_spi), values.octets(sa.responder_spi)],
+        "flags": flags,
+        "path": values.path(sa.path),
+        "connection": connection.name,
+        "policy": values.octets(record_policy.of_sa(sa)),
+        "peer": values.identity(sa.peer_id),
+        "us": values.identity(sa.local_id),
+        "auth": sa.auth,
+        "origin": sa.origin,
+        "times": [sa.created_at, sa.established_at],
+        "timers": _timers(core, _IKE_TIMERS.items(), sa.local_spi),
+        "children": [_child(core, child, connection.name) for child in sa.children.values()],
+    }
+    if sa.profile:
+        record["profile"] = sa.profile
+    if sa.inner_address is not None:
+        record["inner"] = [values.address(sa.inner_address), sa.pool]
+    if sa.home_address is not None:
+        record["home"] = values.address(sa.home_address)
+    if sa.user is not None:
+        record["user"] = _user(sa.user)
+    if sa.session is not None:
+        record["session"] = _session(sa.session)
+    if sa.last_move is not None:
+        move = sa.last_move
+        record["moved"] = [move.at, move.old, move.new, move.proof]
+    if sa.fa_advertisement:
+        record["advertisement"] = values.octets(sa.fa_advertisement)
+    if sa.assigned is not None:
+        record["assigned"] = _assigned(sa.assigned)
+    if sa.mobility_credentials:
+        record["credentials"] = [_credential(one) for one in sa.mobility_credentials]
+    return record
+
+
+def _timers(
+    core: Core, kinds: Iterable[tuple[TimerKind, str]], name: bytes | int
+) -> dict[str, float]:
+    deadline = core.timers.deadline
+    found = {}
+    for kind, word in kinds:
+        at = deadline((kind, name))
+        if at is not None:
+            found[word] = at
+    return found
+
+
+def _child(core: Core, child: Child, connection: str) -> Record:
+    record: Record = {
+        "spis": [child.spi_in, child.spi_out],
+        "reqid": child.reqid,
+        "suite": values.esp_suite(child.suite),
+        "group": None if child.group is None else int(child.group),
+        "ts": [
+            [values.selector(one) for one in child.local_ts],
+            [values.selector(one) for one in child.remote_ts],
+        ],
+        "state": child.state.value,
+        "is": [
+            child.udp_encapsulation,
+            child.outbound_active,
+            child.endpoint_update,
+            child.vpn_fa,
+        ],
+        "installed": child.installed_at,
+        "timers": _timers(core, _CHILD_TIMERS.items(), child.spi_in),
+    }
+    if child.replaced_by is not None:
+        record["successor"] = child.replaced_by
+    if core.trap_reqids.get(connection) == child.reqid:
+        record["trap"] = True
+    return record
+
+
+def _user(user: Accepted) -> Json:
+    """Without what only the login needed: no key, no EAP."""
+    return [
+        user.user,
+        list(user.groups),
+        values.maybe_address(user.inner_address),
+        [values.octets(one) for one in user.radius_class],
+        user.session_timeout_s,
+        user.interim_interval_s,
+    ]
+
+
+def _session(session: Session) -> Json:
+    return [
+        session.session_id,
+        session.backend,
+        session.user,
+        session.connection,
+        values.endpoint(session.local),
+        values.endpoint(session.remote),
+        values.maybe_address(session.inner_address),
+        [values.octets(one) for one in session.radius_class],
+        session.interim_interval_s,
+    ]
+
+
+def _assigned(assigned: Assigned) -> Json:
+    return [
+        values.maybe_address(assigned.address),
+        [values.address(one) for one in assigned.dns],
+        [values.network(one) for one in assigned.subnets],
+        list(assigned.domains),
+    ]
+
+
+def _credential(one: MobilityCredential) -> Json:
+    grant = one.grant
+    return [
+        grant.inside,
+        values.address(grant.home_agent),
+        values.address(grant.home_address),
+        values.network(grant.home_network),
+        one.spi,
+        values.octets(one.key),
+        values.octets(one.ticket),
+        one.expires_at,
+    ]
+
+
+# -- reading --------------------------------------------------------------------------------
+
+
+def decode(core: Core, key: str, octets: bytes, now: float) -> Found:
+    """The IKE SA of a record. Nothing of the engine changes. Raises :class:`UnusableRecord`."""
+    if not 1 < len(octets) <= MAX_RECORD_OCTETS:
+        raise UnusableRecord(f"it has {len(octets)} octets")
+    if octets[0] != FORMAT:
+        raise UnusableRecord(f"it is of version {octets[0]}, {FORMAT} is known")
+    try:
+        record = values.fields(json.loads(octets[1:]))
+        found = _read(core, record, now)
+    except UNREADABLE as wrong:
+        raise UnusableRecord(f"it cannot be read ({type(wrong).__name__})") from None
+    if key_of(found.sa) != key:
+        raise UnusableRecord("it belongs to another IKE SA")
+    return found
+
+
+def _read(core: Core, record: Record, now: float) -> Found:
+    version = core.versions[values.number(record["ike"], 1, 2)]
+    spi_i, spi_r = values.items(record["spis"], 2)
+    initiator = values.flag(record["initiator"])
+    path = values.read_path(record["path"])
+    sa = version.read_record(
+        values.fields(record["own"]), values.spi(spi_i), values.spi(spi_r), initiator, path, now
+    )
+    flags = values.number(record["flags"], 0, (1 << len(_FLAGS)) - 1)
+    for bit, name in enumerate(_FLAGS):
+        setattr(sa, name, bool(flags >> bit & 1))
+    sa.peer_id = values.read_identity(record["peer"])
+    sa.local_id = values.read_identity(record["us"])
+    sa.auth = values.text(record["auth"])
+    sa.origin = values.text(record["origin"])
+    sa.created_at, sa.established_at = map(values.time, values.items(record["times"], 2))
+    sa.profile = values.text(record.get("profile", ""))
+    _read_login(sa, record)
+    timers: list[tuple[TimerKey, float]] = []
+    _read_timers(timers, record["timers"], _IKE_KINDS, sa.local_spi)
+    trapped = []
+    for one in values.items(record["children"], MAX_CHILDREN):
+        child = _read_child(one)
+        if child.spi_in in sa.children:
+            raise ValueError("a child SA twice")
+        sa.children[child.spi_in] = child
+        _read_timers(timers, one["timers"], _CHILD_KINDS, child.spi_in)
+        if "trap" in one:
+            trapped.append(child.reqid)
+    policy = values.read_octets(record["policy"], 1, 64)
+    return Found(sa, values.text(record["connection"]), policy, timers, tuple(trapped))
+
+
+def _read_timers(
+    timers: list[tuple[TimerKey, float]],
+    record: Json,
+    kinds: dict[str, TimerKind],
+    name: bytes | int,
+) -> None:
+    for word, at in values.fields(record).items():
+        timers.append(((kinds[word], name), values.time(at)))
+
+
+def _read_login(sa: IkeSa, record: Record) -> None:
+    """What came of the login: user, session, addresses."""
+    if "inner" in record:
+        inner, pool = values.items(record["inner"], 2)
+        sa.inner_address = values.read_address(inner)
+        sa.pool = None if pool is None else values.text(pool)
+    if "home" in record:
+        sa.home_address = values.read_v4(record["home"])
+    if "user" in record:
+        sa.user = _read_user(record["user"])
+    if "session" in record:
+        sa.session = _read_session(record["session"])
+    if "moved" in record:
+        at, old, new, proof = values.items(record["moved"], 4)
+        sa.last_move = Move(values.time(at), values.text(old), values.text(new), values.text(proof))
+    if "advertisement" in record:
+        sa.fa_advertisement = values.read_octets(record["advertisement"], 0, 4096)
+    if "assigned" in record:
+        sa.assigned = _read_assigned(record["assigned"])
+    if "credentials" in record:
+        sa.mobility_credentials = tuple(
+            map(_read_credential, values.items(record["credentials"], 32))
+        )
+
+
+def _read_child(record: Json) -> Child:
+    spi_in, spi_out = values.items(record["spis"], 2)
+    local_ts, remote_ts = values.items(record["ts"], 2)
+    encapsulated, outbound, endpoint_update, vpn_fa = values.items(record["is"], 4)
+    child = Child(
+        values.child_spi(spi_in),
+        values.child_spi(spi_out),
+        values.number(record["reqid"], 1, 0xFFFFFFFF),
+        values.read_esp_suite(record["suite"]),
+        values.read_group(record["group"]),
+        values.read_selectors(local_ts),
+        values.read_selectors(remote_ts),
+        values.flag(encapsulated),
+        values.time(record["installed"]),
+    )
+    if not child.local_ts or not child.remote_ts:
+        raise ValueError("a child SA without selectors")
+    child.state = ChildState(record["state"])
+    child.outbound_active = values.flag(outbound)
+    child.endpoint_update = values.flag(endpoint_update)
+    child.vpn_fa = values.flag(vpn_fa)
+    child.replaced_by = values.maybe_child_spi(record.get("successor"))
+    return child
+
+
+def _maybe_time(value: Json) -> float | None:
+    return None if value is None else values.time(value)
+
+
+def _class(value: Json) -> tuple[bytes, ...]:
+    return tuple(values.read_octets(one) for one in values.items(value))
+
+
+def _read_user(value: Json) -> Accepted:
+    user, groups, inner, radius_class, timeout, interim = values.items(value, 6)
+    return Accepted(
+        values.text(user),
+        tuple(values.text(group) for group in values.items(groups, 1024)),
+        inner_address=values.read_maybe_address(inner),
+        radius_class=_class(radius_class),
+        session_timeout_s=_maybe_time(timeout),
+        interim_interval_s=_maybe_time(interim),
+    )
+
+
+def _read_session(value: Json) -> Session:
+    name, backend, user, connection, local, remote, inner, radius_class, interim = values.items(
+        value, 9
+    )
+    return Session(
+        values.text(name),
+        values.text(backend),
+        values.text(user),
+        values.text(connection),
+        values.read_endpoint(local),
+        values.read_endpoint(remote),
+        values.read_maybe_address(inner),
+        _class(radius_class),
+        _maybe_time(interim),
+    )
+
+
+def _read_assigned(value: Json) -> Assigned:
+    inner, dns, subnets, domains = values.items(value, 4)
+    return Assigned(
+        values.read_maybe_address(inner),
+        tuple(map(values.read_address, values.items(dns))),
+        tuple(map(values.read_network, values.items(subnets))),
+        tuple(values.text(one) for one in values.items(domains)),
+    )
+
+
+def _read_credential(value: Json) -> MobilityCredential:
+    inside, agent, home, network, spi, key, ticket, expires_at = values.items(value, 8)
+    base = values.read_network(network)
+    if base.version != 4:
+        raise ValueError("a home network of IPv4 is needed")
+    grant = MobilityGrant(values.flag(inside), values.read_v4(agent), values.read_v4(home), base)
+    return MobilityCredential(
+        grant,
+        values.number(spi, 256, 0xFFFFFFFF),
+        values.read_octets(key, 1, 64),
+        values.read_octets(ticket, 0, 4096),
+        values.time(expires_at),
+    )

@@ -1,0 +1,248 @@
+"""IKE SAs of a former process live on: from their records, and beside what the kernel still has."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from gateway.ike import child_sas, client, closing, commands, record, record_policy
+from gateway.ike.core import Core, TimerKind
+from gateway.ike.outputs import ForgetSa, InstallChildSa, SessionOpened, Severity
+from gateway.ike.policy import ConnectionPolicy
+from gateway.ike.sa import ChildState, IkeSa
+
+_NO_CONNECTION: tuple[ConnectionPolicy | None, bytes] = (None, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedRecord:
+    """A record that no IKE SA came of, or only one that ends at once."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What became of the records."""
+
+    ike_sas: int
+    """How many live on."""
+    children: tuple[InstallChildSa, ...]
+    """Child SAs to take over from the kernel, which has their keys: here they are empty."""
+    dropped: tuple[DroppedRecord, ...]
+
+
+class _Restoring:
+    """One go; connections and fingerprints are looked up once."""
+
+    def __init__(self, core: Core, now: float) -> None:
+        self.core = core
+        self.now = now
+        self.kept: list[record.Found] = []
+        self.dropped: list[DroppedRecord] = []
+        self._connections: dict[tuple[str, str], tuple[ConnectionPolicy | None, bytes]] = {}
+
+    def drop(self, key: str, reason: str) -> None:
+        """A record is of no use."""
+        self.dropped.append(DroppedRecord(key, reason))
+        self.core.outputs.append(ForgetSa(key))
+
+    def connection_of(self, found: record.Found) -> tuple[ConnectionPolicy | None, bytes]:
+        """The connection as the SA's profile has it, and its fingerprint."""
+        key = (found.connection, found.sa.profile)
+        known = self._connections.get(key)
+        if known is None:
+            policy = commands.profiled(self.core.connections.get(found.connection), key[1])
+            known = (
+                _NO_CONNECTION if policy is None else (policy, record_policy.fingerprint(policy))
+            )
+            self._connections[key] = known
+        return known
+
+
+def restore(core: Core, records: Mapping[str, bytes], now: float) -> Restored:
+    """Go on with the IKE SAs of a former process; see :meth:`IkeEngine.restore`."""
+    going = _Restoring(core, now)
+    for found in _decoded(going, records):
+        wrong = _conflict(core, found)
+        if wrong is None:
+            _enter(core, found)
+            going.kept.append(found)
+        else:
+            going.drop(record.key_of(found.sa), wrong)
+    ending = [(found, wrong) for found in going.kept if (wrong := _misfit(going, found))]
+    for found in going.kept:
+        _resume(core, found, now)
+    for found, wrong in ending:
+        # Told as ever: the peer by a Delete, whoever accounts for the session by its end.
+        going.dropped.append(DroppedRecord(record.key_of(found.sa), wrong))
+        core.version_of(found.sa).delete_ike_sa(core, found.sa, wrong, now)
+    lost = {id(found) for found, _ in ending}
+    alive = [found.sa for found in going.kept if id(found) not in lost]
+    _report(core, len(alive), going.dropped)
+    children = tuple(one for sa in alive if not sa.closed for one in _children(sa))
+    return Restored(len(alive), children, tuple(going.dropped))
+
+
+def _decoded(going: _Restoring, records: Mapping[str, bytes]) -> list[record.Found]:
+    """What the records hold, the oldest SA first."""
+    found = []
+    for key, octets in records.items():
+        try:
+            found.append(record.decode(going.core, key, octets, going.now))
+        except record.UnusableRecord as wrong:
+            going.drop(key, str(wrong))
+            going.core.count("ike_records_unusable")
+            going.core.emit(
+                "ike_record_unusable",
+                f"the record of IKE SA {key[:32]!r} is of no use: {wrong}; its peer will log in"
+                " again",
+                Severity.WARNING,
+                record=key[:32],
+                reason=str(wrong),
+            )
+    found.sort(key=lambda one: one.sa.created_at)
+    return found
+
+
+def _conflict(core: Core, found: record.Found) -> str | None:
+    """Why an SA cannot be beside those that are there already, or None.
+
+    An older one has what this one claims: we were killed between two records, before anything
+    was sent. So the peer knows nothing of this one, and the older one goes on.
+    """
+    sa = found.sa
+    if sa.local_spi in core.sas:
+        return "an IKE SA has its SPI"
+    if any(spi_in in core.children for spi_in in sa.children):
+        return "an older IKE SA has its child SAs"
+    return None
+
+
+def _enter(core: Core, found: record.Found) -> None:
+    """Enter it into the tables, with its timers."""
+    sa = found.sa
+    sa.recorded = b"restored"
+    core.sas[sa.local_spi] = sa
+    core.add_peer(sa)
+    if not sa.session_initiator:
+        core.own_addresses.add(sa.path.local.address)
+    for child in list(sa.children.values()):
+        core.add_child(sa, child)
+    for key, at in found.timers:
+        core.timers.set(key, at)
+    for reqid in found.trapped:
+        core.trap_reqids[found.connection] = reqid
+
+
+def _misfit(going: _Restoring, found: record.Found) -> str | None:
+    """Find the SA's connection and its inner address; why it must not live on, or None.
+
+    The same questions as when the configuration changes (see ``commands.reconfigure``).
+    """
+    core, sa = going.core, found.sa
+    connection, fingerprint = going.connection_of(found)
+    base = core.connections.get(found.connection)
+    sa.connection = connection or base
+    if connection is None or commands.still_due(sa, base) is None:
+        sa.pool = None
+        return f"connection {found.connection} or its profile was removed or changed"
+    sa.policy_mark = (connection, fingerprint)
+    if fingerprint != found.policy or connection.version != sa.version:
+        sa.pool = None
+        return f"connection {connection.name} was changed"
+    if sa.peer_id is not None and not connection.remote_id.matches(sa.peer_id):
+        sa.pool = None
+        return f"connection {connection.name} was changed"
+    return _reclaim(core, sa)
+
+
+def _reclaim(core: Core, sa: IkeSa) -> str | None:
+    """Lease the inner address again. Why not, or None."""
+    address = sa.inner_address
+    if address is None or sa.session_initiator:
+        return None
+    if sa.pool is None:
+        if core.framed.setdefault(address, sa.local_spi) == sa.local_spi:
+            return None
+        return f"the inner address {address} is another's"
+    name, pool = sa.pool, core.pools.get(sa.pool)
+    identity = sa.user.user if sa.user is not None else sa.peer_name
+    if pool is not None and pool.reclaim(identity, address):
+        return None
+    sa.pool = None
+    return f"pool {name} was changed"
+
+
+def _resume(core: Core, found: record.Found, now: float) -> None:
+    """Go on with what was under way, and look after the peer again."""
+    sa, connection = found.sa, found.sa.connection
+    sa.last_inbound = now
+    if sa.session is not None:
+        core.outputs.append(SessionOpened(sa.session, resumed=True))
+    core.version_of(sa).rejoin(core, sa, now)
+    if not sa.established or sa.replaced:
+        return
+    if connection is not None and connection.liveness_s > 0:
+        # Not all peers at the same time.
+        sa.last_inbound = now - connection.liveness_s * core.fraction()
+        core.timers.set((TimerKind.LIVENESS, sa.local_spi), sa.last_inbound + connection.liveness_s)
+    if sa.local_natted:
+        again = now + core.settings.nat_keepalive_s * core.fraction()
+        core.timers.set((TimerKind.KEEPALIVE, sa.local_spi), again)
+    if sa.session_initiator and connection is not None and connection.remote is not None:
+        core.wanted.setdefault(connection.name, 0)
+        client.tell(core, sa)
+
+
+def _children(sa: IkeSa) -> list[InstallChildSa]:
+    return [
+        InstallChildSa(
+            child_sas.described(sa, child), child.outbound_active, sa.session_id, sa.peer_name
+        )
+        for child in sa.children.values()
+    ]
+
+
+def _report(core: Core, alive: int, dropped: list[DroppedRecord]) -> None:
+    core.counters["ike_sas_restored"] += alive
+    if not alive and not dropped:
+        return
+    text = f"{alive} IKE SAs of the former process live on"
+    if dropped:
+        text += f", {len(dropped)} do not; the first: {dropped[0].reason}"
+    core.emit(
+        "ike_sas_restored",
+        text,
+        Severity.WARNING if dropped else Severity.INFO,
+        restored=alive,
+        dropped=len(dropped),
+    )
+
+
+def reconcile(core: Core, kernel_spis: Collection[int], now: float) -> set[int]:
+    """Replace child SAs that the kernel lost; returns the inbound SPIs of those that we have."""
+    for spi_in, sa in list(core.children.items()):
+        child = sa.children.get(spi_in)
+        if child is None or spi_in in kernel_spis:
+            continue
+        core.count("child_sas_lost")
+        core.emit(
+            "child_sa_lost",
+            f"child SA {spi_in:08x} of {sa.peer_name} ({sa.connection_name}) is gone from the"
+            " kernel: it is replaced",
+            Severity.WARNING,
+            peer=sa.peer_name,
+            connection=sa.connection_name,
+            session=sa.session_id,
+            spis=sa.spis,
+            spi_in=f"{spi_in:08x}",
+        )
+        version = core.version_of(sa)
+        if child.state is ChildState.DELETING or not sa.established:
+            closing.remove_child(core, sa, child, "the kernel does not have it any more", now)
+        elif child.state is ChildState.REKEYED or child.replaced_by is not None:
+            version.delete_child(core, sa, child, "the kernel does not have it any more", now)
+        else:
+            # Where that is under way already, nothing more is to be done.
+            version.rekey_child(core, sa, child, now)
+    return set(core.children)
