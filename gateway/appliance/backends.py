@@ -96,6 +96,15 @@ class Backends:
         return self._users.find(name)
 
     @property
+    def file_users(self) -> UserBase | None:
+        """Users of the file."""
+        return self._users.base
+
+    def refuse(self, refusal: Callable[[str, str], str | None]) -> None:
+        """Refuse users whose device is blocked, whatever they prove."""
+        self._users.refusal = refusal
+
+    @property
     def stored_users(self) -> LiveUsers:
         """Users of the store."""
         return self._users.stored
@@ -105,6 +114,10 @@ class Backends:
     def follow_crls(self, connections: Iterable[ConnectionPolicy]) -> Mapping[Path, str]:
         """Put the CRL files of these connections in force; returns what is wrong with which."""
         return self._crls.follow(one for policy in connections for one in _anchors(policy))
+
+    async def refresh_crls(self) -> None:
+        """Read the CRL files that changed, now."""
+        await self._crls.refresh()
 
     def resume(self, accounts: Mapping[str, bytes]) -> None:
         """Accounting's records of the last process; before its sessions are opened again."""

@@ -3,7 +3,15 @@
 import re
 from typing import TypedDict
 
-from gateway.control.operation import NAME, PAGE, TEXT, Operation, Parameter, Role
+from gateway.control.operation import (
+    DEFAULT_PAGE,
+    MAX_PAGE,
+    NAME,
+    TEXT,
+    Operation,
+    Parameter,
+    Role,
+)
 
 PLATFORMS = (
     "gateway-mn",
@@ -22,8 +30,8 @@ REASONS = (
     "privilege-withdrawn",
 )
 MAX_PEM_OCTETS = 64 * 1024
-DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_DEVICE_WORDS = "1 to 63 letters, digits, dots, - and _, beginning with a letter or digit"
+DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_DEVICE_WORDS = "1 to 63 letters, digits, - and _, beginning with a letter or digit"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _SERIAL = re.compile(r"[0-9a-f]{1,40}")
 
@@ -207,7 +215,14 @@ PROVISIONING_OPERATIONS: tuple[Operation, ...] = (
                 allowed="ca, gateway or device",
             ),
             Parameter("revoked", bool),
-            *PAGE,
+            Parameter("limit", int, default=DEFAULT_PAGE, minimum=1, maximum=MAX_PAGE),
+            Parameter(
+                "cursor",
+                str,
+                maximum=60,
+                pattern=re.compile(r"[0-9a-f]{1,18}_[0-9a-f]{1,40}"),
+                allowed="the `next` of the page before",
+            ),
         ),
     ),
     Operation(

@@ -28,7 +28,12 @@ SIDES = (
         "objects", "gateway.appliance.administration.objects_side", OBJECT_OPERATIONS, at_start=True
     ),
     SideOf("access", "gateway.appliance.access.side", ACCESS_OPERATIONS, at_start=True),
-    SideOf("provisioning", "gateway.appliance.provisioning.side", PROVISIONING_OPERATIONS),
+    SideOf(
+        "provisioning",
+        "gateway.appliance.provisioning.side",
+        PROVISIONING_OPERATIONS,
+        at_start=True,
+    ),
     SideOf(
         "observation", "gateway.appliance.observation.side", OBSERVATION_OPERATIONS, at_start=True
     ),
@@ -78,7 +83,23 @@ class Administration:
         required: set[tuple[str, str]] = set()
         if running is not None:
             required = self.known.heavy_keys() - set(running.broken)
+        self._provision(self.source.path)
         return self.source.read(self.known.heavy(), required)
+
+    def _provision(self, path: Path) -> None:
+        """What the CA makes is there before the files are read that the configuration names."""
+        tables = read_tables(path)
+        section = tables.get("provisioning")
+        if self._store is None or not isinstance(section, dict) or not section.get("enabled"):
+            return
+        from gateway.appliance.provisioning.first import prepare  # noqa: PLC0415 - when needed
+        from gateway.config.loader import load  # noqa: PLC0415
+
+        objects = self.known.heavy()
+        prepare(
+            self._store,
+            load(path, with_files=False, objects=objects, tables=tables, required=()),
+        )
 
     # -- the store -------------------------------------------------------------------------
 
