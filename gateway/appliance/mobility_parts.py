@@ -34,5 +34,5 @@ class MobilityParts:
     def mobility_dataplane(self, settings: MobilitySettings) -> KernelMobility:
         """A started dataplane; raises :class:`DataplaneUnavailableError`."""
         dataplane = KernelMobility(settings)
-        dataplane.start()
+        dataplane.start(adopt=True)
         return dataplane

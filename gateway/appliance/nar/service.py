@@ -74,7 +74,7 @@ class NarService:
         """None: leases are not written down."""
         self._clock, self._call_soon, self._emit = clock, call_soon, emit
         self._timer = OneTimer(call_at, self._due)
-        self._scheduled = self._stopped = False
+        self._scheduled = self._stopped = self.begun = False
         self.held: dict[NarTuple, NarMapping] = {}
         """What clients have."""
         self.foreign: dict[NarTuple, NarMapping] = {}
@@ -104,6 +104,7 @@ class NarService:
     def flush(self, now: float, *, before_commit: Callable[[], object] | None = None) -> None:
         """Carry the engines' outputs out now and arm the timer."""
         self.counters["turns"] += 1
+        self.begun = True
         for _ in range(MAX_ROUNDS):
             outputs = [
                 (server, one)
@@ -239,6 +240,8 @@ class NarService:
             return f"{key} belongs to the mobile node at {other.client}"
         self.foreign[key] = mapping
         self._dataplane.set_mapping(mapping)
+        if not self.begun:
+            return None  # committed with all that there is; what is not there by then is removed
         try:
             refusals = self._dataplane.commit()
         except OSError as error:

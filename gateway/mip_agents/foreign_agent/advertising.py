@@ -20,11 +20,12 @@ from gateway.mip_agents.advertisement import (
     foreign_agent_nai,
 )
 from gateway.mip_agents.advertisement import challenge as challenge_extension
+from gateway.mip_agents.foreign_agent import records
 from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED, is_unicast
 from gateway.mip_agents.foreign_agent.core import Core, TimerKind
 from gateway.mip_agents.foreign_agent.refusal import Discarded
 from gateway.mip_agents.foreign_agent.visitors import VisitorEntry
-from gateway.mip_agents.outputs import Link, TransmitAdvertisement
+from gateway.mip_agents.outputs import Keep, Link, TransmitAdvertisement
 from gateway.mip_agents.policy import Allowance, ForeignAgentPolicy
 
 LAST_SEQUENCE = 0xFFFF
@@ -67,6 +68,17 @@ class Advertising:
             self._core.timers.set(_TIMER, now)
         else:
             self._core.timers.cancel(_TIMER)
+
+    def go_on_after(self, sequence: int) -> None:
+        """The last process advertised this one, and perhaps a few more."""
+        for _ in range(2 * records.SEQUENCES):
+            sequence = next_sequence(sequence)
+        self._sequence = sequence
+        self._remember()
+
+    def _remember(self) -> None:
+        record = records.write_sequence(self._sequence)
+        self._core.outputs.append(Keep(records.sequence_key(self._core.policy.name), record))
 
     def _unsolicited(self) -> bool:
         policy = self._core.policy
@@ -174,6 +186,8 @@ class Advertising:
     ) -> None:
         message = self.advertisement(challenge, lifetime_s).serialize()
         self._sequence = next_sequence(self._sequence)
+        if self._sequence % records.SEQUENCES == 1:
+            self._remember()
         self._core.outputs.append(TransmitAdvertisement(message, link, destination))
 
 

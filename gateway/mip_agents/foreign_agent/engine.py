@@ -1,7 +1,7 @@
 """The foreign agent: datagrams, solicitations and time in, outputs out. No socket, no clock."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
 
 from gateway.domain.endpoint import Endpoint, Path
@@ -18,6 +18,7 @@ from gateway.mip_agents.foreign_agent.checks import may_use
 from gateway.mip_agents.foreign_agent.core import Core, TimerKey, TimerKind
 from gateway.mip_agents.foreign_agent.pending import PendingKey
 from gateway.mip_agents.foreign_agent.refusal import Discarded
+from gateway.mip_agents.foreign_agent.restart import restore_records
 from gateway.mip_agents.foreign_agent.revocation import Revocations
 from gateway.mip_agents.foreign_agent.views import VisitorView, view
 from gateway.mip_agents.foreign_agent.visitors import VisitorEntry, VisitorKey
@@ -218,6 +219,21 @@ class ForeignAgent:
                 vpn.install(core, entry)
         if policy != before:
             self._advertising.restart(now)
+
+    def restore(self, records: Mapping[str, bytes], now: float) -> None:
+        """Take up what the last process kept, by key; what is of no use is forgotten.
+
+        Those behind the VPN wait for :meth:`session_up`.
+        """
+        self._guarded("the last run's records", now, self._restore, records)
+
+    def _restore(self, records: Mapping[str, bytes], now: float) -> None:
+        restore_records(records, self._core, self._advertising, now)
+
+    def hand_over(self) -> None:
+        """Do nothing more and say nothing to anybody: the next process goes on."""
+        self._core.timers = Timers()
+        self._closed = True
 
     def close(self, now: float) -> None:
         """Stop: no visitors any more; home agents and mobile nodes are told once."""

@@ -2,10 +2,11 @@
 
 from gateway.domain.event import Severity
 from gateway.mip_agents.codec.codes import describe
-from gateway.mip_agents.foreign_agent import keepalives, vpn
+from gateway.mip_agents.foreign_agent import keepalives, records, vpn
 from gateway.mip_agents.foreign_agent.answers import code_name
 from gateway.mip_agents.foreign_agent.core import Core, TimerKind
 from gateway.mip_agents.foreign_agent.visitors import VisitorEntry, VisitorKey
+from gateway.mip_agents.outputs import Forget, Keep
 from gateway.mip_agents.policy import INFINITE_LIFETIME_S
 
 
@@ -38,6 +39,7 @@ def arrive(core: Core, entry: VisitorEntry, now: float) -> None:
             entry.installed = False
         vpn.install(core, entry)
     keepalives.start(core, entry, now)
+    core.outputs.append(Keep(records.key(core.policy.name, entry), records.write(entry)))
     _tell_arrived(core, entry, before, now)
 
 
@@ -77,6 +79,7 @@ def leave(
 ) -> None:
     """It is no visitor any more. ``reason`` is for machines, ``text`` for people."""
     core.visitors.remove(entry)
+    core.outputs.append(Forget(records.key(core.policy.name, entry)))
     core.timers.cancel((TimerKind.VISITOR, entry.key))
     keepalives.stop(core, entry)
     vpn.uninstall(core, entry)
