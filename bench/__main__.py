@@ -22,6 +22,7 @@ BENCHMARKS = (
     "ike_memory",
     "ike_flood",
     "mip_registrations",
+    "rest",
     "footprint",
     "throughput",
     "handshakes",
@@ -34,7 +35,7 @@ BENCHMARKS = (
     "node_handover",
 )
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
-NATIVE = ("ike_memory", "ike_flood", "mip_registrations", "nar_demultiplex")
+NATIVE = ("ike_memory", "ike_flood", "mip_registrations", "nar_demultiplex", "rest")
 """Those for the running kernel: in the test kernel a system call costs too much for a flood."""
 
 OUTPUT = Path("build/bench.json")

@@ -11,6 +11,7 @@ from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.kernel.slow_path import SlowPath
+from gateway.domain.child_sa import ChildSa
 
 
 class _Netlink:
@@ -82,6 +83,10 @@ class AbsentKernel(KernelDataplane):
         self._sets = netlink  # type: ignore[assignment]
         self._slow_path = SlowPath(queue, self._highest, self._clock)
         self._started = True
+
+    def adopt(self, children: Sequence[tuple[ChildSa, bool]]) -> list[int]:
+        """Whatever there should be, an absent kernel has lost it."""
+        return [sa.spi_in for sa, _ in children]
 
     def event_fds(self) -> list[int]:
         """None."""

@@ -15,13 +15,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from bench.mip_nodes import HOME_AGENT, NETWORK, policy
-from gateway.appliance.binding_store import BindingStore
 from gateway.appliance.mip_sockets import MipSockets
 from gateway.appliance.mobility_service import MobilityService
 from gateway.dataplane.mobility import MobilityDataplane, MobilityRefusal, MobilitySettings
 from gateway.domain.mobility import MobilityBinding, Visitor
 from gateway.lab.mobility.load import Fleet
 from gateway.mip_agents.home_agent.engine import HomeAgent
+from gateway.store.database import Store, StoreSettings
+from gateway.store.sessions import SessionStore
 
 
 class NoKernel:
@@ -71,9 +72,11 @@ async def serve(fleet: Fleet, dataplane: MobilityDataplane) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         agent = HomeAgent(policy(fleet), random=os.urandom, wall_clock=time.time)
-        store = BindingStore(Path(folder), lambda _event: None)
+        store = Store(StoreSettings(Path(folder)), lambda _event: None)
         store.open()
-        store.start()
+        sessions = SessionStore(store, Path(folder) / "run", lambda _event: None)
+        sessions.open()
+        sessions.start()
         sockets = MipSockets()
         service = MobilityService(
             (agent,),
@@ -81,7 +84,7 @@ async def serve(fleet: Fleet, dataplane: MobilityDataplane) -> None:
             dataplane,
             sockets=sockets,
             links={},
-            store=store,
+            records=sessions,
             clock=loop.time,
             call_at=loop.call_at,
             emit=lambda _event: None,
@@ -93,7 +96,8 @@ async def serve(fleet: Fleet, dataplane: MobilityDataplane) -> None:
         while await lines.readline():
             refused = service.counters["refusals"]
             print(len(agent.bindings()), refused, time.process_time(), flush=True)
-        await store.stop()
+        await sessions.stop()
+        store.close()
         dataplane.close()
 
 
