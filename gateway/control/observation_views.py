@@ -258,6 +258,8 @@ class Capture(TypedDict):
     max_octets: int
     octets: int
     packets: int
+    dropped: int
+    """Packets that came faster than they could be recorded."""
     filter: list[str]
     """What it looks for: addresses and SPIs."""
     file_name: str

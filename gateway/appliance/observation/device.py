@@ -156,6 +156,8 @@ class Device:
     where: str = "offline"
     mode: str = ""
     place: str = "offline"
+    cost: tuple[int, int] | None = None
+    """Octets of overhead and MTU, once somebody asked; see :mod:`.layers`."""
     search: str = ""
     """What filters look into, folded."""
 
@@ -234,6 +236,7 @@ class Device:
 
     def settle(self) -> None:
         """Work out where it is and how, from what is up."""
+        self.cost = None
         self.mode = _mode(self)
         self.where, self.place = _where(self)
         # By its own clock: a device is at once in two sessions while one replaces the other.

@@ -63,7 +63,10 @@ class Follower:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        true_place: Callable[[str], str] = str,
     ) -> None:
+        """``true_place`` gives the address of a peer by TCP for what stands for it."""
+        self._true_place = true_place
         self._register = register
         self._chronicle = chronicle
         self._engine = engine
@@ -195,11 +198,12 @@ class Follower:
             connection=sa.connection,
             user=sa.user,
             local=sa.local,
-            outer=sa.remote,
+            outer=self._true_place(sa.remote),
             natted=sa.remote_natted,
             inner=(),
             mobike=sa.mobike,
             since_s=wall_s - sa.age_s,
+            by_tcp=self._true_place(sa.remote) != sa.remote,
             heard_at=now - sa.idle_s,
             heard_precision_s=MESSAGE_PRECISION_S,
             accounted_at=now,
@@ -249,7 +253,8 @@ class Follower:
             return None
         gap_s, precision_s = self._gap(session, fields.get("silent_s"), now)
         for sa in self._engine.ike_sas(now, [session.spis]):
-            session.natted, new = sa.remote_natted, sa.remote
+            session.natted, new = sa.remote_natted, self._true_place(sa.remote)
+            session.by_tcp = new != sa.remote
         self._register.move_session(device, session, new)
         self._note_move(device, session.id, event, "endpoint", gap_s, precision_s)
         session.heard_at, session.heard_precision_s = now, MESSAGE_PRECISION_S

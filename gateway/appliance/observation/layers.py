@@ -15,8 +15,6 @@ from gateway.domain.overhead import (
     tunnel_layer,
 )
 
-_TCP_STAND_IN = "127.64."
-
 
 def costs(device: Device) -> list[LayerCost]:
     """The layers, the outermost first."""
@@ -25,12 +23,19 @@ def costs(device: Device) -> list[LayerCost]:
 
 def overhead_of(device: Device) -> int | None:
     """Octets beyond the device's own packets on its link; None when nothing is up."""
-    return overhead_octets(costs(device)) if device.active else None
+    return _cost(device)[0] if device.active else None
 
 
 def mtu_of(device: Device) -> int | None:
     """Largest inner packet that needs no fragment on a path of 1500 octets."""
-    return inner_mtu(costs(device)).inner if device.active else None
+    return _cost(device)[1] if device.active else None
+
+
+def _cost(device: Device) -> tuple[int, int]:
+    if device.cost is None:
+        found = costs(device)
+        device.cost = (overhead_octets(found), inner_mtu(found).inner)
+    return device.cost
 
 
 def mtu_view(device: Device, configured: int) -> Mtu | None:
@@ -85,7 +90,7 @@ def _vpn(session: SessionFacts) -> tuple[LayerCost, str, tuple[str, str]] | None
     suite = parse_suite(child.suite) if child is not None else None
     if child is None or suite is None:
         return None
-    tcp = session.by_tcp or session.outer.startswith(_TCP_STAND_IN)
+    tcp = session.by_tcp
     cost = esp_layer(shape_of(suite), _address(session.outer_host), udp=child.encapsulated, tcp=tcp)
     how = "ESP in TCP" if tcp else ("ESP in UDP" if child.encapsulated else "ESP")
     return cost, f"{how}, {child.suite}, tunnel mode", (session.local, session.outer)

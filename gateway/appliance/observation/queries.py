@@ -42,8 +42,14 @@ class DeviceQueries:
         *,
         store: Callable[[], StoreSide],
         refresh: Callable[[], None],
+        true_names: Callable[[object], object],
     ) -> None:
-        """``refresh`` takes in what was configured since."""
+        """Join them.
+
+        ``refresh`` takes in what was configured since, ``true_names`` puts the true addresses of
+        peers by TCP into a view.
+        """
+        self._true_names = true_names
         self._register = register
         self._rings = rings
         self._follower = follower
@@ -105,8 +111,8 @@ class DeviceQueries:
         return {
             **device_view(device),
             "mobile_node": (configured.mobile_node or None) if configured is not None else None,
-            "ike_sas": sas,
-            "child_sas": children,
+            "ike_sas": self._true_names(sas),
+            "child_sas": self._true_names(children),
             "bindings": self._bindings(device),
             "visitors": self._visitors(device),
             "nar_leases": sum(leases.get(host, 0) for host in hosts),

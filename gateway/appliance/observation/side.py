@@ -1,6 +1,7 @@
 """Observation as a side of the administration: follows events, samples traffic, answers."""
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from gateway.appliance.observation.register import Register
 from gateway.appliance.observation.rings import Rings
 from gateway.appliance.observation.sampling import TURN_S, Sampler
 from gateway.appliance.observation.tally import Tally
+from gateway.appliance.observation.views import time_text
 from gateway.control.protocol import Request
 from gateway.domain.event import Event
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from gateway.appliance.observation.support import Support
     from gateway.config.document import Config
 
+LAST_EVENTS: Final = 300
+"""That a support bundle has."""
 RESTORED_PER_TURN: Final = 100
 """IKE SAs that are taken in before others get their turn."""
 
@@ -63,6 +67,7 @@ class Observation(Side):
             around.mobility,
             clock=around.clock,
             wall_clock=around.wall_clock,
+            true_place=lambda text: str(self.true_names(text)),
         )
         self.queries = DeviceQueries(
             self.register,
@@ -71,11 +76,13 @@ class Observation(Side):
             around,
             store=lambda: administration.store,
             refresh=self.refresh,
+            true_names=self.true_names,
         )
         self.tally = Tally()
         self.follower.gaps_s = self.tally.gaps.add
         self._tasks: list[asyncio.Task[None]] = []
         self._faults = 0
+        self._last: deque[tuple[float, Event]] = deque(maxlen=LAST_EVENTS)
         self.lag_s = 0.0
         """How late the last turn of the event loop came."""
         self._metrics: Metrics | None = None
@@ -127,11 +134,21 @@ class Observation(Side):
     def __call__(self, event: Event) -> Event:
         """Follow an event, and say whose it is. Never raises: the gateway's work goes on."""
         try:
-            self.tally.hear(event, self._around.wall_clock())
-            return self.follower(event)
+            wall_s = self._around.wall_clock()
+            self.tally.hear(event, wall_s)
+            told = self.follower(event)
+            self._last.append((wall_s, told))
+            return told
         except Exception as error:  # noqa: BLE001 - see above
             self._fault(event.name, error)
             return event
+
+    def true_names(self, value: object) -> object:
+        """A JSON value with the true addresses of peers by TCP."""
+        rename = self._around.emit.rename
+        if rename is None:
+            return value
+        return rename(Event("names", "", fields={"value": value})).fields["value"]
 
     def _fault(self, where: str, error: Exception) -> None:
         self._faults += 1
@@ -201,6 +218,14 @@ class Observation(Side):
 
             self._captures = Captures(self.queries.find, self._around)
         return self._captures
+
+    @property
+    def last_events(self) -> list[dict[str, object]]:
+        """What happened last, the oldest first."""
+        return [
+            {"at": time_text(at), "name": one.name, "text": one.text, "fields": one.fields}
+            for at, one in self._last
+        ]
 
     @property
     def captures_running(self) -> int:
