@@ -11,13 +11,15 @@ from gateway.appliance.access.token_file import TokenFile, ensure_token
 from gateway.appliance.accounts import control_access, group_ids
 from gateway.appliance.administration.composition import Administration
 from gateway.appliance.administration.side import Surroundings
-from gateway.appliance.api_process import account_for_api, api_command
+from gateway.appliance.administration.source import Source
+from gateway.appliance.api_process import account_for_api, api_command, make_api_folder
 from gateway.appliance.backends import Backends
 from gateway.appliance.events import EventLog
 from gateway.appliance.factory import Factory
 from gateway.appliance.failures import Failures
 from gateway.appliance.ike_service import IkeService
 from gateway.appliance.keeper import ApiCommand, Keeper
+from gateway.appliance.mobility_foresight import bindings_ended_by
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import Openings
 from gateway.appliance.privileges import (
@@ -34,6 +36,7 @@ from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.config.difference import Change, difference, in_force
 from gateway.config.document import Config
 from gateway.config.problem import ConfigError, Problem, shown
+from gateway.control.object_operations import CutSession
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.domain.log import Log
@@ -70,7 +73,7 @@ class Appliance:
         self._log = log
         self._configure_log = configure_log
         self._manager = manager or ServiceManager()
-        self._administration = administration or Administration()
+        self._administration = administration or Administration(Source(config.path, factory.load))
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._keep = False
@@ -139,6 +142,7 @@ class Appliance:
         account = account_for_api(config, self._log) if config.api.enabled else None
         gids = group_ids(config.control.allowed_groups, config.path)
         if config.api.enabled:
+            make_api_folder(config, account, self._log)
             ensure_token(config.api_token_file)
             self._token_file = TokenFile(config.api_token_file)
         allowed = control_access(config.control.allowed_uids, gids, account)
@@ -170,9 +174,12 @@ class Appliance:
         self._login = self._factory.mobility_login(config)
         plan = self._factory.mobility(config)
         if plan is not None:
-            self._mobility = self._factory.mobility_agents(plan, self._sessions, self._events)
-            self._stoppers.append(self._mobility.close)
-            self._stoppers_async.append(self._mobility.stop)
+            self._mobility = self._factory.mobility_agents(
+                plan, self._sessions, self._events, self._taken
+            )
+            mobility = self._mobility
+            self._stoppers.append(lambda: mobility.close(keep=self._keep))
+            self._stoppers_async.append(lambda: mobility.stop(keep=self._keep))
         self._backends = Backends(
             await asyncio.to_thread(self._factory.backends, config),
             usage=self._dataplane.usage,
@@ -194,6 +201,7 @@ class Appliance:
             ask_user=self._backends.ask_password,
             spi_in_use=self._ike_has_spi,
             emit=self._events,
+            taken=self._taken,
         )
         self._stoppers.append(self._nar.close)
         self._stoppers_async.append(self._nar.stop)
@@ -265,6 +273,8 @@ class Appliance:
             changing=self._reloading,
             prepare=self._prepare,
             apply=self._apply,
+            ended_by=self._ended_by,
+            call_later=self._loop.call_later,
             stop=self._stop.set,
             clock=self._loop.time,
         )
@@ -418,6 +428,14 @@ class Appliance:
         self._require_crls(wanted, prepared.connections)
         return prepared
 
+    def _ended_by(self, prepared: Prepared) -> list[CutSession]:
+        pools = self._factory.pools(in_force(self._config, prepared.config))
+        found = self._engine.ended_by(prepared.connections, pools)
+        cut: list[CutSession] = [{"session": name, "peer": peer} for name, peer in found]
+        if self._mobility is not None and prepared.plan is not None:
+            cut += bindings_ended_by(self._mobility, prepared.plan)
+        return cut
+
     async def _apply(self, prepared: Prepared) -> list[Change]:
         changes = difference(self._config, prepared.config)
         for change in changes:
@@ -438,6 +456,7 @@ class Appliance:
         pools = self._factory.pools(self._config)
         self._engine.reconfigure(prepared.connections, now, pools)
         self._open(prepared.connections)
+        self._administration.configured(self._config)
         count = len(changes)
         self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)
         return changes

@@ -43,6 +43,20 @@ class ManagedEngine(Engine, QueriedCore, Opener, Asking, TakeoverEngine, Protoco
     def pools(self) -> Mapping[str, AddressPool]:
         """The pools of inner addresses, by name."""
 
+    refuse_login: Callable[[str, str], str | None] | None
+    """Why a login with an identity by a user is refused at all."""
+
+    def peers(self) -> set[str]:
+        """Identities of the peers of all established IKE SAs."""
+
+    def sessions_of(self, identity: str) -> list[tuple[str, str]]:
+        """Name and peer of each IKE SA of a peer or user with this identity."""
+
+    def ended_by(
+        self, connections: Sequence[ConnectionPolicy], pools: Mapping[str, AddressPool]
+    ) -> list[tuple[str, str]]:
+        """Name and peer of each IKE SA that :meth:`reconfigure` would end."""
+
     def has_child_spi(self, spi_in: int) -> bool:
         """Whether a child SA has this inbound SPI."""
 
@@ -114,7 +128,11 @@ class Factory(Protocol):
         """What is wanted of the mobility agents; None when none is configured."""
 
     def mobility_agents(
-        self, plan: MobilityPlan, sessions: VpnFaSessions, emit: Callable[[Event], None]
+        self,
+        plan: MobilityPlan,
+        sessions: VpnFaSessions,
+        emit: Callable[[Event], None],
+        taken: TakenOver,
     ) -> "Mobility":
         """The agents with their sockets and their dataplane, not started."""
 
@@ -128,6 +146,7 @@ class Factory(Protocol):
         ask_user: "AskUser",
         spi_in_use: Callable[[int], bool],
         emit: Callable[[Event], None],
+        taken: TakenOver,
     ) -> "Nar":
         """The servers with their ports and their dataplane, not started."""
 

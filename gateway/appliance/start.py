@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from gateway.appliance.access.token_file import TokenFileError
+from gateway.appliance.administration.composition import Administration
 from gateway.appliance.core import Appliance
 from gateway.appliance.keeper import Keeper
 from gateway.appliance.mip_sockets import MipSocketError
@@ -64,12 +65,19 @@ def start(path: Path, keeper: Keeper) -> int:
 
     Raises :class:`gateway.config.ConfigError`.
     """
-    parts = Parts()
-    config = parts.load(path)
+    parts, administration = Parts(), Administration()
+    config = administration.begin(path, parts.load)
     log = configure_log(config)
 
     async def serve() -> None:
-        await Appliance(config, parts, keeper, log=log, configure_log=configure_log).run()
+        await Appliance(
+            config,
+            parts,
+            keeper,
+            log=log,
+            configure_log=configure_log,
+            administration=administration,
+        ).run()
 
     try:
         asyncio.run(serve())
@@ -80,4 +88,6 @@ def start(path: Path, keeper: Keeper) -> int:
         status, text = found
         print(f"gateway: {text}", file=sys.stderr)
         return status
+    finally:
+        administration.close()
     return EXIT_OK

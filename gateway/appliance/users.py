@@ -68,6 +68,8 @@ class UserService:
         limit: GuessLimit | None = None,
     ) -> None:
         self._base = base
+        self.refusal: Callable[[str, str], str | None] | None = None
+        """Why a user is refused whatever it proves: identity and user, here the same."""
         self.stored = LiveUsers()
         """Users of the store; one that the file has, too, is the file's."""
         self._answer = answer
@@ -91,6 +93,11 @@ class UserService:
     def find(self, name: str) -> LocalUser | None:
         """An enabled user of the local user base: the engine's ``find_user``."""
         return self._base_of(name).find(name)
+
+    @property
+    def base(self) -> UserBase | None:
+        """Users of the file."""
+        return self._base
 
     def _base_of(self, name: str) -> UserBase | LiveUsers:
         if self._base is not None and (name in self._base or name not in self.stored):
@@ -212,6 +219,9 @@ class UserService:
         if self._stopped:
             return
         attempt = self._attempts.pop(ticket, None)
+        if isinstance(answer, Accepted) and self.refusal is not None:
+            why = self.refusal(answer.user, answer.user)
+            answer = answer if why is None else Rejected(why)
         if isinstance(answer, Accepted):
             self.counters["accepted"] += 1
             if attempt is not None:

@@ -38,7 +38,7 @@ class ObjectKind(TypedDict):
 
     kind: str
     title: str
-    schema: dict[str, object]
+    document_schema: dict[str, object]
     """JSON schema of the document."""
     secret_fields: list[str]
     """Paths such as ``servers.*.secret``; these are never shown."""

@@ -222,6 +222,10 @@ class IkeEngine:
     def refuse_login(self, refusal: Callable[[str, str], str | None] | None) -> None:
         self._core.refuse_login = refusal
 
+    def peers(self) -> set[str]:
+        """Identities of the peers of all IKE SAs that were established."""
+        return {str(identity) for identity in self._core.by_peer}
+
     def sessions_of(self, identity: str) -> list[tuple[str, str]]:
         """Name and peer of each IKE SA of a peer, or of its user, with this identity."""
         return [

@@ -74,6 +74,11 @@ class UserBase:
         except NameRefusedError:
             return None
 
+    @property
+    def entries(self) -> Mapping[str, UserEntry]:
+        """All of them, by name."""
+        return self._users
+
     def __contains__(self, name: str) -> bool:
         return self._lookup(name) is not None
 

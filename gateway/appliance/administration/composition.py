@@ -45,10 +45,10 @@ MAX_EARLY_EVENTS = 100
 class Administration:
     """The store and everything that works on it: :meth:`begin` before the core, then join it."""
 
-    def __init__(self, sides: tuple[SideOf, ...] = SIDES) -> None:
+    def __init__(self, source: Source | None = None, sides: tuple[SideOf, ...] = SIDES) -> None:
         self.known = KnownObjects()
         """The stored objects, in memory."""
-        self.source: Source | None = None
+        self.source = source
         self._store: Store | None = None
         self._sides = {one.name: one for one in sides if _exists(one.module)}
         self._built: dict[str, Side] = {}
@@ -189,6 +189,11 @@ class Administration:
         """End the sides, the last one first; the store stays open for who stops later."""
         for side in reversed(self._built.values()):
             await side.stop()
+
+    def configured(self, config: Config) -> None:
+        """Another configuration is in force."""
+        for side in self._built.values():
+            side.configured(config)
 
     def hear(self, event: dict[str, object], *, debug: bool) -> None:
         """Tell the sides of an event."""

@@ -19,6 +19,9 @@ class KnownObjects:
     def __init__(self) -> None:
         self._by_kind: dict[str, dict[str, StoredObject]] = {kind: {} for kind in KINDS}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._by_kind.values()))
+
     def read(self, store: "Store") -> None:
         """Everything that is stored. Waits for the database; only before the loop runs."""
         from gateway.store.errors import StoreError  # noqa: PLC0415 - costs SQLAlchemy

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from gateway.appliance.ike_service import IkeService
     from gateway.appliance.mobility import Mobility
     from gateway.appliance.nar.composition import Nar
-    from gateway.appliance.reloading import Apply, Prepare
+    from gateway.appliance.reloading import Apply, Prepare, Prepared
     from gateway.appliance.vpn_fa import VpnFaSessions
     from gateway.config.document import Config
+    from gateway.control.object_operations import CutSession
 
 Handler = Callable[[Request], Awaitable[object]]
 """Carries one operation out; raises :class:`gateway.control.protocol.ControlError`."""
@@ -52,6 +53,10 @@ class Surroundings:
     """Read what a configuration names; raises :class:`gateway.config.ConfigError`."""
     apply: "Apply"
     """Put it in force; only while :attr:`changing` is held."""
+    ended_by: "Callable[[Prepared], list[CutSession]]"
+    """The sessions that applying it would end."""
+    call_later: Callable[[float, Callable[[], object]], object]
+    """After so many seconds."""
     stop: Callable[[], None]
     """Stop the gateway, saying goodbye to peers and cleaning up."""
     clock: Callable[[], float]
@@ -76,6 +81,9 @@ class Side:
 
     async def stop(self) -> None:
         """End it; the store is still open."""
+
+    def configured(self, config: "Config") -> None:
+        """Another configuration is in force. Must return at once."""
 
     def hear(self, event: dict[str, object], *, debug: bool) -> None:
         """An event as `events` tells it. Must return at once."""

@@ -1,0 +1,94 @@
+"""Devices by name and by identity: which are blocked, and what they have."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from gateway.config.administration import DeviceSection
+from gateway.config.administration_checks import canonical_identity
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A configured device."""
+
+    name: str
+    identity: str
+    """As the engine shows it."""
+    section: DeviceSection
+    source: str
+
+
+class Devices:
+    """All configured devices, of the store and of the file. Look-ups are quick."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Device] = {}
+        self._by_identity: dict[str, str] = {}
+        self._blocked_nodes: dict[str, str] = {}
+        """Names of blocked devices by their mobile nodes."""
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Device]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Device | None:
+        """The device of this name."""
+        return self._by_name.get(name)
+
+    def of_identity(self, identity: str) -> Device | None:
+        """The device that proves this identity; None when none is configured."""
+        name = self._by_identity.get(identity)
+        return None if name is None else self._by_name[name]
+
+    def put(self, name: str, section: DeviceSection, source: str = "store") -> Device:
+        """Add it, or put it in place of the one with its name."""
+        self.remove(name)
+        device = Device(name, canonical_identity(section.identity), section, source)
+        self._by_name[name] = device
+        self._by_identity[device.identity] = name
+        if section.blocked and section.mobile_node is not None:
+            self._blocked_nodes[section.mobile_node] = name
+        return device
+
+    def remove(self, name: str) -> None:
+        """Forget it."""
+        old = self._by_name.pop(name, None)
+        if old is None:
+            return
+        if self._by_identity.get(old.identity) == name:
+            del self._by_identity[old.identity]
+        node = old.section.mobile_node
+        if node is not None and self._blocked_nodes.get(node) == name:
+            del self._blocked_nodes[node]
+
+    def use_file(self, sections: Mapping[str, DeviceSection]) -> list[str]:
+        """Take the devices of the file in; names of stored ones that they hide."""
+        for name in [one.name for one in self if one.source == "file" and one.name not in sections]:
+            self.remove(name)
+        hidden = []
+        for name, section in sections.items():
+            known = self._by_name.get(name)
+            if known is not None and known.source == "store":
+                hidden.append(name)
+            self.put(name, section, "file")
+        return hidden
+
+    # -- who may log in --------------------------------------------------------------------
+
+    def refusal(self, identity: str, user: str = "") -> str | None:
+        """Why a login with this identity, by this user, is refused; None when it is not."""
+        for proven in (identity, user):
+            name = self._by_identity.get(proven) if proven else None
+            if name is not None and self._by_name[name].section.blocked:
+                return f"device {name} is blocked"
+        return None
+
+    def node_refusal(self, mobile_node: str) -> str | None:
+        """Why a mobile node may not register; None when it may."""
+        name = self._blocked_nodes.get(mobile_node)
+        return None if name is None else f"device {name} is blocked"
+
+
+Refusal = Callable[[str, str], str | None]

@@ -1,0 +1,241 @@
+"""Operations on configured objects, blocking of devices, the first setup, and the end."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from gateway.appliance.administration.devices import Devices
+from gateway.appliance.administration.disconnecting import Sessions
+from gateway.appliance.administration.heavy import HeavyJudge
+from gateway.appliance.administration.judging import check_device
+from gateway.appliance.administration.light import DeviceJudge, UserJudge, live_user
+from gateway.appliance.administration.listing import Listing
+from gateway.appliance.administration.objects import Judge, Objects, Outcome
+from gateway.appliance.administration.setup import Setup
+from gateway.appliance.administration.side import Handler, Side, Surroundings
+from gateway.config.kinds import KINDS, secret_paths
+from gateway.control.object_operations import ObjectKind
+from gateway.control.protocol import ControlError, ErrorCode, Request
+from gateway.domain.event import Event, Severity
+
+if TYPE_CHECKING:
+    from gateway.appliance.administration.composition import Administration
+    from gateway.config.document import Config
+
+MAX_CUT = 1000
+"""Sessions named in one answer."""
+STOP_AFTER_S = 0.2
+"""So that the answer is on its way."""
+
+
+class ObjectsSide(Side):
+    """Everything that is configured."""
+
+    def __init__(self, administration: "Administration", surroundings: Surroundings) -> None:
+        source = administration.source
+        if source is None:
+            raise RuntimeError("the configuration was not read by the administration")
+        self._known = administration.known
+        self._around = surroundings
+        self.devices = Devices()
+        self.sessions = Sessions(surroundings)
+        judges: dict[str, Judge] = {
+            "devices": DeviceJudge(self.devices, self.sessions, surroundings),
+            "users": UserJudge(surroundings.backends.stored_users, surroundings),
+        }
+        heavy = HeavyJudge(self._known, source, surroundings, self.devices)
+        self.objects = Objects(
+            self._known,
+            lambda: administration.store,
+            surroundings.changing,
+            lambda kind: judges.get(kind, heavy),
+        )
+        self._listing = Listing(self._known, source, surroundings)
+        self._setup = Setup(self.objects, surroundings)
+        self._use_stored()
+
+    def _use_stored(self) -> None:
+        """Devices and users of the store; what is damaged is told and left out."""
+        for name, kept in self._known.of("devices").items():
+            try:
+                self.devices.put(name, check_device(name, kept.document))
+            except ControlError as error:
+                self._warn(f"devices/{name}: left out: {error.message}")
+        for name, kept in self._known.of("users").items():
+            try:
+                user = live_user(name, kept.document, kept.secrets)
+            except ControlError as error:
+                self._warn(f"users/{name}: left out: {error.message}")
+                continue
+            self._around.backends.stored_users.put(user)
+        self.configured(self._around.config())
+        self._around.engine.refuse_login = self.devices.refusal
+        self._around.backends.refuse(self.devices.refusal)
+
+    def _warn(self, text: str) -> None:
+        self._around.emit(Event("object_left_out", text, Severity.WARNING))
+
+    def configured(self, config: "Config") -> None:
+        """Another configuration is in force."""
+        for name in self.devices.use_file(config.devices):
+            self._warn(f"devices/{name}: is in gateway.toml as well, which counts")
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """See :class:`Side`."""
+        return {
+            "object-kinds": self._kinds,
+            "objects": self._objects,
+            "object": self._object,
+            "object-create": self._create,
+            "object-replace": self._replace,
+            "object-merge": self._merge,
+            "object-delete": self._delete,
+            "device-block": self._block,
+            "device-unblock": self._unblock,
+            "device-disconnect": self._disconnect,
+            "stop": self._stop,
+            "setup-state": self._setup.state,
+            "setup-basics": self._setup.basics,
+        }
+
+    # -- objects ---------------------------------------------------------------------------
+
+    async def _kinds(self, _request: Request) -> object:
+        kinds: list[ObjectKind] = [
+            {
+                "kind": kind.name,
+                "title": kind.title,
+                "document_schema": kind.model.model_json_schema(),
+                "secret_fields": [".".join(path) for path in secret_paths(kind.model)],
+            }
+            for kind in KINDS.values()
+        ]
+        return {"kinds": kinds}
+
+    async def _objects(self, request: Request) -> object:
+        return self._listing.page(request)
+
+    async def _object(self, request: Request) -> object:
+        return self._listing.one(*_which(request))
+
+    async def _create(self, request: Request) -> object:
+        kind, name = _which(request)
+        document, dry_run = request.document("document"), request.flag("dry_run")
+        return _answer(await self.objects.create(kind, name, document, dry_run=dry_run), kind, name)
+
+    async def _replace(self, request: Request) -> object:
+        kind, name = _which(request)
+        outcome = await self.objects.replace(
+            kind,
+            name,
+            request.document("document"),
+            version=_version(request),
+            dry_run=request.flag("dry_run"),
+        )
+        return _answer(outcome, kind, name)
+
+    async def _merge(self, request: Request) -> object:
+        kind, name = _which(request)
+        outcome = await self.objects.merge(
+            kind,
+            name,
+            request.document("document"),
+            version=_version(request),
+            dry_run=request.flag("dry_run"),
+        )
+        return _answer(outcome, kind, name)
+
+    async def _delete(self, request: Request) -> object:
+        kind, name = _which(request)
+        outcome = await self.objects.delete(
+            kind, name, version=_version(request), dry_run=request.flag("dry_run")
+        )
+        return _answer(outcome, kind, name)
+
+    # -- devices ---------------------------------------------------------------------------
+
+    async def _block(self, request: Request) -> object:
+        return await self._set_blocked(str(request.text("name")), blocked=True)
+
+    async def _unblock(self, request: Request) -> object:
+        return await self._set_blocked(str(request.text("name")), blocked=False)
+
+    async def _set_blocked(self, name: str, *, blocked: bool) -> object:
+        if name.startswith("~"):
+            name = await self._adopt_seen(name)
+        outcome = await self.objects.merge("devices", name, {"blocked": blocked})
+        return {
+            "device": name,
+            "blocked": blocked,
+            "sessions_cut": outcome.cut[:MAX_CUT],
+            "_audit": _audit(outcome, "devices", name),
+        }
+
+    async def _adopt_seen(self, name: str) -> str:
+        """A device that was only seen becomes an object, so that its block outlives a restart."""
+        identity = self._seen(name)
+        known = self.devices.of_identity(identity)
+        if known is not None:
+            return known.name
+        new = f"seen-{name.removeprefix('~')}"
+        await self.objects.create("devices", new, {"identity": identity})
+        return new
+
+    def _seen(self, name: str) -> str:
+        """The identity of a connected device that has no object."""
+        for peer in self._around.engine.peers():
+            if seen_name(peer) == name:
+                return peer
+        why = f"there is no device {name}; it is not connected and was not configured"
+        raise ControlError(ErrorCode.NOT_FOUND, why, "name")
+
+    async def _disconnect(self, request: Request) -> object:
+        name = str(request.text("name"))
+        node: str | None = None
+        if name.startswith("~"):
+            identity = self._seen(name)
+        else:
+            device = self.devices.get(name)
+            if device is None:
+                raise ControlError(ErrorCode.NOT_FOUND, f"there is no device {name}", "name")
+            identity, node = device.identity, device.section.mobile_node
+        cut = self.sessions.end(identity, node, "closed by the administrator")
+        return {"device": name, "sessions_cut": cut}
+
+    # -- the process -----------------------------------------------------------------------
+
+    async def _stop(self, _request: Request) -> object:
+        self._around.call_later(STOP_AFTER_S, self._around.stop)
+        return {"stopping": True}
+
+
+def seen_name(identity: str) -> str:
+    """What a device without an object is called; ``identity`` as the engine shows it."""
+    return "~" + hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _which(request: Request) -> tuple[str, str]:
+    return str(request.text("kind")), str(request.text("name"))
+
+
+def _version(request: Request) -> int | None:
+    return request.number("version") if "version" in request.arguments else None
+
+
+def _answer(outcome: Outcome, kind: str, name: str) -> dict[str, object]:
+    return {
+        "object": outcome.object,
+        "changes": outcome.changes,
+        "sessions_cut": outcome.cut[:MAX_CUT],
+        "dry_run": outcome.dry_run,
+        "_audit": _audit(outcome, kind, name),
+    }
+
+
+def _audit(outcome: Outcome, kind: str, name: str) -> dict[str, object]:
+    return {"before": outcome.before, "after": outcome.after, "target": f"{kind}/{name}"}
+
+
+def build(administration: "Administration", surroundings: Surroundings) -> ObjectsSide:
+    """See :class:`gateway.appliance.administration.side.Build`."""
+    return ObjectsSide(administration, surroundings)
