@@ -5,18 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from gateway.appliance.binding_store import BindingStore
+from gateway.appliance.earlier_files import take_bindings
 from gateway.appliance.link_socket import LinkSocket
 from gateway.appliance.mip_sockets import MipSockets
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.mobility_queries import ForeignAgentSide, HomeAgentSide
 from gateway.appliance.mobility_service import (
+    BINDINGS,
+    VISITORS,
     ForeignAgentEngine,
     HomeAgentEngine,
     MobilityService,
     NarDelivery,
     interfaces_of,
 )
+from gateway.appliance.session_takeover import TakenOver
 from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.dataplane.mobility import MobilityDataplane, MobilitySettings
 from gateway.domain.event import Event
@@ -50,7 +53,7 @@ class Engines(Protocol):
         """Without any visitor."""
 
     def mobility_dataplane(self, settings: MobilitySettings) -> KernelSide:
-        """Started, free of leftovers."""
+        """Started; what an earlier process left is adopted with the first commit."""
 
 
 class RunningHomeAgent(HomeAgentEngine, HomeAgentSide, Protocol):
@@ -65,6 +68,12 @@ class RunningHomeAgent(HomeAgentEngine, HomeAgentSide, Protocol):
 
 class RunningForeignAgent(ForeignAgentEngine, ForeignAgentSide, Protocol):
     """What is needed beyond the joint."""
+
+    def restore(self, records: Mapping[str, bytes], now: float) -> None:
+        """Visitors of an earlier run, by key."""
+
+    def hand_over(self) -> None:
+        """Do nothing more, without a word to anybody."""
 
     def reconfigure(self, policy: ForeignAgentPolicy, now: float) -> None:
         """Use another policy."""
@@ -101,14 +110,16 @@ class Mobility:
         engines: Engines,
         sessions: VpnFaSessions,
         emit: Callable[[Event], None],
+        taken: TakenOver,
     ) -> None:
+        """``taken`` has the records of the last process, and takes ours."""
         self._loop = asyncio.get_running_loop()
         self._engines, self._sessions, self._emit = engines, sessions, emit
+        self._taken, self._state_dir = taken, plan.state_dir
         self._links: dict[str, LinkSocket] = {}
         self._nar: NarSide | None = None
         self._sockets = engines.sockets()
         try:
-            self._store = BindingStore(plan.state_dir, emit)
             self._dataplane = engines.mobility_dataplane(plan.settings)
             self._open_links(plan.foreign_agents)
         except BaseException:
@@ -126,7 +137,7 @@ class Mobility:
             self._dataplane,
             sockets=self._sockets,
             links=self._links,
-            store=self._store,
+            records=taken.records,
             clock=self._loop.time,
             call_at=self._loop.call_at,
             emit=emit,
@@ -140,17 +151,22 @@ class Mobility:
     def start(self) -> None:
         """Bring the bindings of the last run back, then serve."""
         now = self._loop.time()
-        for name, records in self._store.open().items():
-            agent = self.home_agents.get(name)
-            if agent is not None:
-                agent.restore(records, now)
-        self._store.start()
+        take_bindings(self._state_dir, self._taken, self._emit)
+        for name, agent in self.home_agents.items():
+            if records := self._taken.of(f"{BINDINGS}{name}"):
+                agent.restore(list(records.values()), now)
+        for name, visited in self.foreign_agents.items():
+            if records := self._taken.of(f"{VISITORS}{name}"):
+                visited.restore(records, now)
         self._sockets.start(self._loop, self.service.receive, self.service.unreachable)
         for interface in self._links:
             self._watch_link(interface)
         for descriptor in self._dataplane.event_fds():
             self._loop.add_reader(descriptor, self._dataplane.read_events)
         self._listen()
+        self.service.flush(now)
+        # What nobody has set by now is nobody's: the first commit removes it.
+        self.service.commit(now)
         self.service.flush(now)
 
     def meet(self, nar: NarSide) -> None:
@@ -249,33 +265,39 @@ class Mobility:
                 **{name: dict(values) for name, values in agents.items()},
                 "service": dict(self.service.counters),
                 "sockets": dict(self._sockets.counters),
-                "store": dict(self._store.counters),
             },
             "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
         }
 
     # -- stop ------------------------------------------------------------------------------
 
-    async def stop(self) -> None:
-        """Serve no more, and write down what is not written yet: the next run goes on there."""
+    async def stop(self, *, keep: bool = False) -> None:
+        """Serve no more, and write down what is not written yet: the next run goes on there.
+
+        Bindings are for the next run in any case; with ``keep`` visitors are too, and are not told.
+        """
         now = self._loop.time()
-        for agent in (*self.home_agents.values(), *self.foreign_agents.values()):
-            agent.close(now)
+        for home in self.home_agents.values():
+            home.close(now)
+        for visited in self.foreign_agents.values():
+            if keep:
+                visited.hand_over()
+            else:
+                visited.close(now)
         self.service.flush(now)
         self.service.stop()
         self._sockets.stop()
         for descriptor in (*self._dataplane.event_fds(), *self._link_descriptors()):
             self._loop.remove_reader(descriptor)
         self._sessions.listen(None)
-        await self._store.stop()
 
     def _link_descriptors(self) -> list[int]:
         return [sock.fileno() for sock in self._links.values()]
 
-    def close(self) -> None:
-        """Remove everything from the kernel and close the sockets."""
+    def close(self, *, keep: bool = False) -> None:
+        """Remove everything from the kernel, unless it is kept, and close the sockets."""
         if hasattr(self, "_dataplane"):
-            self._dataplane.close()
+            self._dataplane.close(keep=keep)
         for sock in self._links.values():
             sock.close()
         self._sockets.close()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final, Protocol
 
-from gateway.appliance.binding_store import BindingStore
 from gateway.appliance.link_socket import (
     ALL_MOBILITY_AGENTS,
     ALL_SYSTEMS,
@@ -25,6 +24,7 @@ from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.event import Event, Severity
 from gateway.domain.mobility import Visitor
 from gateway.domain.nar import TUNNEL_PROTOCOLS, NarMapping, NarTuple
+from gateway.domain.session_records import SessionRecords
 from gateway.mip_agents.codec.numbers import MessageType
 from gateway.mip_agents.outputs import (
     Forget,
@@ -43,6 +43,10 @@ from gateway.mip_agents.outputs import (
 from gateway.mip_agents.policy import ForeignAgentPolicy, HomeAgentPolicy
 
 MAX_ROUNDS: Final = 4
+BINDINGS: Final = "binding:"
+"""Kind of the records of home agents, before the agent's name."""
+VISITORS: Final = "visitor:"
+"""The same of foreign agents."""
 _REQUEST: Final = bytes([MessageType.REGISTRATION_REQUEST])
 
 
@@ -130,7 +134,7 @@ class MobilityService:
         *,
         sockets: MipSockets,
         links: Mapping[str, LinkSocket],
-        store: BindingStore,
+        records: SessionRecords,
         clock: Callable[[], float],
         call_at: CallAt,
         emit: Callable[[Event], None],
@@ -138,7 +142,7 @@ class MobilityService:
         self._dataplane = dataplane
         self._sockets = sockets
         self._links = links
-        self._store = store
+        self._records = records
         self._clock = clock
         self._emit = emit
         self._timer = OneTimer(call_at, self._due)
@@ -312,11 +316,18 @@ class MobilityService:
             self._emit(event)
 
     def _record(self, agent: Agent, output: Output) -> None:
-        name = agent.policy.name if agent in self.home_agents else ""
+        if not isinstance(output, Keep | Forget):
+            return
+        if agent in self.home_agents:
+            kind = f"{BINDINGS}{agent.policy.name}"
+        elif agent in self.foreign_agents:
+            kind = f"{VISITORS}{agent.policy.name}"
+        else:
+            return
         if isinstance(output, Keep):
-            self._store.keep(name, output.key, output.record)
-        elif isinstance(output, Forget):
-            self._store.forget(name, output.key)
+            self._records.keep(kind, output.key, output.record)
+        else:
+            self._records.forget(kind, output.key)
 
     def _to_dataplane(self, output: Output) -> None:
         if isinstance(output, SetVisitor):

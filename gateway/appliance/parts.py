@@ -157,7 +157,11 @@ class Parts:
         )
 
     def mobility_agents(
-        self, plan: MobilityPlan, sessions: VpnFaSessions, emit: Callable[[Event], None]
+        self,
+        plan: MobilityPlan,
+        sessions: VpnFaSessions,
+        emit: Callable[[Event], None],
+        taken: TakenOver,
     ) -> "Mobility":
         """The agents with their sockets and their dataplane, not started.
 
@@ -167,7 +171,7 @@ class Parts:
         from gateway.appliance.mobility import Mobility  # noqa: PLC0415 - see the class
         from gateway.appliance.mobility_parts import MobilityParts  # noqa: PLC0415
 
-        return Mobility(plan, MobilityParts(), sessions, emit)
+        return Mobility(plan, MobilityParts(), sessions, emit, taken)
 
     def nar(self, config: Config) -> "Planner | None":
         """What is wanted of the NAR servers; None when none is configured."""
@@ -184,6 +188,7 @@ class Parts:
         ask_user: "AskUser",
         spi_in_use: Callable[[int], bool],
         emit: Callable[[Event], None],
+        taken: TakenOver,
     ) -> "Nar":
         """The servers with their ports and their dataplane, not started.
 
@@ -193,4 +198,11 @@ class Parts:
         from gateway.appliance.nar.composition import Nar  # noqa: PLC0415 - see the class
         from gateway.appliance.nar.parts import NarParts  # noqa: PLC0415
 
-        return Nar(planner, NarParts(), ask_user=ask_user, spi_in_use=spi_in_use, emit=emit)
+        return Nar(
+            planner,
+            NarParts(),
+            ask_user=ask_user,
+            spi_in_use=spi_in_use,
+            emit=emit,
+            taken=taken,
+        )

@@ -15,6 +15,7 @@ from gateway.ike.outputs import InstallChildSa
 
 if TYPE_CHECKING:
     from gateway.ike.outputs import Output
+    from gateway.store.database import Store
     from gateway.store.sessions import SessionStore
 
 IKE: Final = "ike"
@@ -81,6 +82,11 @@ class TakenOver:
         return self._found is not None and any(self._found.records.values())
 
     @property
+    def database(self) -> "Store | None":
+        """Where the records are, for what else belongs there; None: there is none."""
+        return None if self._store is None else self._store.database
+
+    @property
     def possible(self) -> bool:
         """Whether the next process will find anything."""
         return self._store is not None
@@ -97,6 +103,20 @@ class TakenOver:
             if key not in records:
                 self.records.forget(kind, key)
         return records
+
+    def kinds(self, prefix: str) -> list[str]:
+        """Kinds of the last process's records that begin so."""
+        found = {} if self._found is None else self._found.records
+        return [kind for kind in found if kind.startswith(prefix)]
+
+    def take_in(self, records: Mapping[tuple[str, str], bytes]) -> None:
+        """Records of an earlier version, by kind and key, as if the last process had left them.
+
+        They are on disk when this returns; those that are there already stay. Waits for the
+        disk. Raises :class:`gateway.store.errors.StoreError`.
+        """
+        if self._store is not None and self._found is not None:
+            self._found = self._store.take_in(self._found, records)
 
     def ike_sas(
         self, engine: TakeoverEngine, dataplane: KernelSide, service: IkeService, now: float

@@ -102,6 +102,11 @@ class SessionStore:
             ("kept", "forgotten", "written", "restored", "failures", "refused", "compacted"), 0
         )
 
+    @property
+    def database(self) -> Store:
+        """Where the table is."""
+        return self._store
+
     # -- the start -------------------------------------------------------------------------
 
     def open(self) -> Restored:
@@ -187,6 +192,22 @@ class SessionStore:
             f"the journal of sessions {file} is damaged ({why}): what can be read of it is taken"
             f" over; it is kept as {aside}",
         )
+
+    def take_in(self, found: Restored, records: Mapping[Name, bytes]) -> Restored:
+        """``found`` with records of elsewhere, which are on disk when this returns.
+
+        Those that are there already stay. Between :meth:`open` and :meth:`start`; waits for the
+        disk. Raises :class:`StoreError`.
+        """
+        merged = {kind: dict(of_kind) for kind, of_kind in found.records.items()}
+        sealed: dict[Name, bytes | None] = {}
+        for (kind, key), record in records.items():
+            if key not in merged.get(kind, {}) and len(record) <= MAX_RECORD:
+                merged.setdefault(kind, {})[key] = record
+                sealed[kind, key] = self._store.sealer.seal(_context(kind, key), record)
+        self._store.do(partial(self._apply, changes=sealed))
+        self._in_table.update(map(hash, sealed))
+        return Restored(merged, found.stale, found.damaged)
 
     # -- while it runs ---------------------------------------------------------------------
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
-from gateway.appliance.nar.ledger import AuditQuery, AuditRow
 from gateway.appliance.nar.store import NarStore
 from gateway.domain.nar import NarProtocol
+from gateway.store.nar_leases import AuditQuery, AuditRow
 
 
 class Audit:

@@ -10,7 +10,6 @@ from typing import Final, Protocol
 from gateway.appliance.nar.addresses import AddressMonitor
 from gateway.appliance.nar.audit import Audit
 from gateway.appliance.nar.fleet import Fleet
-from gateway.appliance.nar.ledger import Bounds
 from gateway.appliance.nar.listener import NarListenError, descriptors_for
 from gateway.appliance.nar.plan import (
     NarPlan,
@@ -24,6 +23,7 @@ from gateway.appliance.nar.server import RunningServer, ServingEngine
 from gateway.appliance.nar.service import NarService
 from gateway.appliance.nar.status import status, summary
 from gateway.appliance.nar.store import NarStore
+from gateway.appliance.session_takeover import TakenOver
 from gateway.dataplane.nar import NarDataplane, NarSettings
 from gateway.domain.event import Event, Severity
 from gateway.domain.nar import NarMapping, NarProtocol, NarTuple
@@ -31,6 +31,7 @@ from gateway.domain.user_auth import Answer, PasswordQuestion
 from gateway.nar.outputs import AskPassword, Resolve
 from gateway.nar.policy import NarServerPolicy
 from gateway.nar.service import NarEngine, Occupied
+from gateway.store.nar_leases import Bounds
 
 SWEEP_S: Final = 30.0
 CHANGE_INTERVAL_S: Final = 0.2
@@ -78,6 +79,7 @@ class Nar:
         ask_user: AskUser,
         spi_in_use: Callable[[int], bool],
         emit: Callable[[Event], None],
+        taken: TakenOver,
         addresses: Callable[[], AddressMonitor] = AddressMonitor,
     ) -> None:
         """``spi_in_use`` knows the inbound SPIs of our own IKE engine."""
@@ -108,7 +110,9 @@ class Nar:
         except BaseException:
             self.close()
             raise
-        self._store = NarStore(plan.state_dir, emit, Bounds(plan.audit_rows, plan.audit_age_s))
+        self._store = NarStore(
+            taken, plan.state_dir, emit, Bounds(plan.audit_rows, plan.audit_age_s)
+        )
         self._service = NarService(
             self._dataplane,
             self._fleet.running,

@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any, Self
 
+from kept_state import KeptState
+
 from gateway.appliance.nar.composition import Nar
 from gateway.appliance.nar.plan import NarPlan, NarServerPlan
 from gateway.dataplane.nar import NarRefusal, NarServerSettings, NarSettings
@@ -326,6 +328,8 @@ class World:
         return self.dataplane
 
     def build(self) -> Nar:
+        self.state = KeptState(self.folder, self.events.append)
+
         class Makers:
             engine = staticmethod(self.engine)
             dataplane = staticmethod(self.make_dataplane)
@@ -336,11 +340,13 @@ class World:
             ask_user=lambda question, answered: self.questions.append((question, answered)),
             spi_in_use=self.spis.__contains__,
             emit=self.events.append,
+            taken=self.state.taken,
             addresses=lambda: self.addresses,
         )
 
     async def __aenter__(self) -> Self:
         self.nar = self.build()
+        self.state.start()
         await self.nar.start()
         for server in self.nar._fleet.running.values():
             server.proxy._own = lambda _address: False
@@ -349,6 +355,7 @@ class World:
     async def __aexit__(self, *_: object) -> None:
         await self.nar.stop()
         self.nar.close()
+        await self.state.stop()
 
     @property
     def soho(self) -> FakeNarEngine:

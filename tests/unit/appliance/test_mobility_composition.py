@@ -9,10 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from gateway.appliance.binding_store import BindingStore
+from kept_state import KeptState
+
 from gateway.appliance.mip_sockets import MipSockets
 from gateway.appliance.mobility import Mobility
 from gateway.appliance.mobility_plan import MobilityPlan
+from gateway.appliance.session_takeover import TakenOver
 from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.dataplane.mobility import MobilityRefusal, MobilitySettings
 from gateway.domain.event import Event
@@ -133,13 +135,14 @@ class Parts:
         return self.kernel
 
 
-def made(folder: Path) -> tuple[Mobility, Parts, VpnFaSessions]:
+def made(folder: Path, state: KeptState | None = None) -> tuple[Mobility, Parts, VpnFaSessions]:
     loop = asyncio.get_running_loop()
     sessions = VpnFaSessions(loop.time, loop.call_soon)
     parts = Parts()
     events: list[Event] = []
     plan = replace(PLAN, state_dir=folder)
-    return Mobility(plan, parts, sessions, events.append), parts, sessions
+    taken = TakenOver(None, events.append) if state is None else state.taken
+    return Mobility(plan, parts, sessions, events.append, taken), parts, sessions
 
 
 def calls(agent: Any) -> list[tuple[Any, ...]]:
@@ -148,12 +151,13 @@ def calls(agent: Any) -> list[tuple[Any, ...]]:
 
 def test_what_was_written_down_comes_back_and_what_is_left_is_written_down(tmp_path: Path) -> None:
     async def scenario() -> None:
-        before = BindingStore(tmp_path, lambda _: None)
-        before.open()
-        before.keep("inner", "node", b"record")
-        before.keep("of an agent that is gone", "node", b"other")
+        before = KeptState(tmp_path)
+        before.taken.records.keep("binding:inner", "node", b"record")
+        before.taken.records.keep("binding:of an agent that is gone", "node", b"other")
         await before.stop()
-        mobility, parts, _ = made(tmp_path)
+        state = KeptState(tmp_path)
+        state.start()
+        mobility, parts, _ = made(tmp_path, state)
         mobility.start()
         assert calls(mobility.home_agents["inner"]) == [("restore", [b"record"])]
         await mobility.stop()
@@ -162,8 +166,11 @@ def test_what_was_written_down_comes_back_and_what_is_left_is_written_down(tmp_p
         assert all(link.closed for link in parts.links.values())
         for agent in (*mobility.home_agents.values(), *mobility.foreign_agents.values()):
             assert ("close",) in calls(agent)
-        after = BindingStore(tmp_path, lambda _: None)
-        assert after.open()["inner"] == [b"the last word"]
+        await state.stop()
+        after = KeptState(tmp_path)
+        assert after.records("binding:inner") == {"node": b"the last word"}
+        assert after.records("binding:of an agent that is gone") == {"node": b"other"}
+        await after.stop()
 
     asyncio.run(scenario())
 

@@ -89,7 +89,7 @@ class Bed:
             self.world,  # type: ignore[arg-type]
             sockets=self.world,  # type: ignore[arg-type]
             links={},
-            store=self.world,  # type: ignore[arg-type]
+            records=self.world,  # type: ignore[arg-type]
             clock=lambda: 5.0,
             call_at=lambda _at, _call: SimpleNamespace(cancel=lambda: None),
             emit=self.events.append,

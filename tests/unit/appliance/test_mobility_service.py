@@ -144,7 +144,7 @@ class Bed:
             self.world,  # type: ignore[arg-type]
             sockets=self.world,  # type: ignore[arg-type]
             links={"eth2": self.world},  # type: ignore[dict-item]
-            store=self.world,  # type: ignore[arg-type]
+            records=self.world,  # type: ignore[arg-type]
             clock=lambda: self.now,
             call_at=self.call_at,
             emit=self.events.append,

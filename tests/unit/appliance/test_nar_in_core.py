@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kept_state import KeptState
 from nar_fakes import World, tcp
 from test_core import Bed, FakeParts, bed
 
@@ -28,7 +29,13 @@ class PartsWithNar(FakeParts):
     def nar(self, config: Any) -> Any:
         return self.world.planner
 
-    def nar_servers(self, planner: Any, *, ask_user: Any, spi_in_use: Any, emit: Any) -> Any:
+    def taken_over(self, config: Any, administration: Any, emit: Any) -> Any:
+        self.state = KeptState(self.world.folder, emit)
+        return self.state.taken
+
+    def nar_servers(
+        self, planner: Any, *, ask_user: Any, spi_in_use: Any, emit: Any, taken: Any
+    ) -> Any:
         class Makers:
             engine = staticmethod(self.world.engine)
             dataplane = staticmethod(self.world.make_dataplane)
@@ -39,6 +46,7 @@ class PartsWithNar(FakeParts):
             ask_user=ask_user,
             spi_in_use=spi_in_use,
             emit=emit,
+            taken=taken,
             addresses=lambda: self.world.addresses,
         )
         return self.world.nar

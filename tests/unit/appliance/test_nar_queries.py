@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kept_state import KeptState
 
 from gateway.api.models_nar import NarAuditEntry, NarClient, NarLease
 from gateway.appliance.nar.audit import Audit
-from gateway.appliance.nar.ledger import Bounds
 from gateway.appliance.nar.queries import LEASES_PER_TURN, NarQueries
 from gateway.appliance.nar.store import NarStore
 from gateway.appliance.nar.views import parse_value, value_text
@@ -32,6 +32,7 @@ from gateway.nar.outputs import AskPassword, LeaseClosed, LeaseOpened
 from gateway.nar.policy import NarRule, NarServerPolicy
 from gateway.nar.server.engine import NarServer
 from gateway.nar.server.views import parse_id, tuple_id
+from gateway.store.nar_leases import Bounds
 
 NB = IPv4Address("203.0.113.5")
 YB = IPv4Address("198.51.100.7")
@@ -442,7 +443,10 @@ def test_who_held_a_port_is_found_on_disk(tmp_path: Path) -> None:
 
     async def run() -> list[list[str]]:
         events: list[Event] = []
-        store = NarStore(tmp_path, events.append, Bounds(100, 1e9), wall_clock=lambda: WALL_S)
+        state = KeptState(tmp_path, events.append)
+        state.start()
+        bounds = Bounds(100, 1e9)
+        store = NarStore(state.taken, tmp_path, events.append, bounds, wall_clock=lambda: WALL_S)
         store.open()
         store.start((), ["soho"])
         for at_s, user in ((1_000.0, "ann"), (3_000.0, "bob")):
@@ -469,6 +473,7 @@ def test_who_held_a_port_is_found_on_disk(tmp_path: Path) -> None:
         assert result["total"] == 3
         assert result["next"] is not None
         await store.stop()
+        await state.stop()
         assert events == []
         return found
 

@@ -1,22 +1,23 @@
 """Sessions and the audit on a real disk: batches, bounds, and disks that are full or broken."""
 
 import asyncio
-import errno
-import sqlite3
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kept_state import KeptState
 from nar_fakes import CLIENT, NB, mapping, tcp, until
 
 from gateway.appliance.nar import store as store_module
 from gateway.appliance.nar.audit import Audit
-from gateway.appliance.nar.ledger import FILE_NAME, Bounds, Ledger
 from gateway.appliance.nar.store import NarStore
+from gateway.appliance.session_takeover import TakenOver
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
 from gateway.nar.outputs import LeaseClosed, LeaseOpened
+from gateway.store.errors import UnavailableError
+from gateway.store.nar_leases import AuditQuery, Bounds, NarLeaseRepository
 
 OTHER = IPv4Address("10.0.0.8")
 BOUNDS = Bounds(1000, 3600.0)
@@ -40,19 +41,43 @@ def run(test: Any) -> None:
 
 
 class Bench:
+    """A NAR store on a database of its own; use it as a context, or :meth:`open` it."""
+
     def __init__(self, folder: Path, bounds: Bounds = BOUNDS, wall: float = 2000.0) -> None:
         self.events = []
         self.wall = wall
-        self.store = NarStore(folder, self.events.append, bounds, wall_clock=lambda: self.wall)
+        self.state = KeptState(folder, self.events.append)
+        self.store = NarStore(
+            self.state.taken, folder, self.events.append, bounds, wall_clock=lambda: self.wall
+        )
         self.audit = Audit(self.store)
 
     async def __aenter__(self) -> Any:
+        self.state.start()
         self.sessions = self.store.open()
         self.store.start((), SERVERS)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.store.stop()
+        await self.state.stop()
+
+
+class Disk:
+    """Refuses work of the database like a disk without space while :attr:`full`."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        self.failures = 0
+        real = bench.state.store.run
+
+        async def run(work: Any, *, durable: bool = True) -> Any:
+            if self.full:
+                self.failures += 1
+                raise UnavailableError("database or disk is full")
+            return await real(work, durable=durable)
+
+        monkeypatch.setattr(bench.state.store, "run", run)
 
 
 def test_sessions_outlive_the_process(tmp_path: Path) -> None:
@@ -69,7 +94,6 @@ def test_sessions_outlive_the_process(tmp_path: Path) -> None:
             bench.store.forget("soho", "a")
         async with Bench(tmp_path) as bench:
             assert bench.sessions == {"firewall": [b"\0\xff"]}
-            assert (tmp_path / FILE_NAME).stat().st_mode & 0o077 == 0
 
     run(main())
 
@@ -174,7 +198,7 @@ def test_a_lease_that_is_taken_up_again_is_one_row(tmp_path: Path) -> None:
         bench.store.note(opened(20010, 1990.0))
         bench.store.start([tcp(20010)], SERVERS)
         rows = await bench.audit.find()
-        await bench.store.stop()
+        await bench.__aexit__()
         assert [(row.mapping.tuple.value, row.opened_s) for row in rows] == [
             (20011, 100.0),
             (20010, 100.0),
@@ -195,7 +219,7 @@ def test_leases_that_ended_while_nobody_looked_are_closed(tmp_path: Path) -> Non
         rows = await bench.audit.find()
         ends = {row.mapping.tuple.value: row.closed_s for row in rows}
         assert ends == {20010: None, 20011: 2000.0}
-        await bench.store.stop()
+        await bench.__aexit__()
 
     run(main())
 
@@ -212,22 +236,34 @@ def test_leases_of_a_server_that_waits_for_its_address_stay_open(tmp_path: Path)
         bench.store.note(closed(20010, 2100.0))
         (row,) = await bench.audit.find()
         assert (row.closed_s, row.reason) == (2100.0, "released")
-        await bench.store.stop()
+        await bench.__aexit__()
 
     run(main())
 
 
 def test_the_oldest_rows_go_but_not_those_still_held(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / FILE_NAME)
-    ledger.write({}, [opened(19_999, 1.0)])
-    for port in range(20_000, 20_050):
-        ledger.write({}, [opened(port, float(port)), closed(port, float(port) + 1)])
-    assert ledger.trim(Bounds(10, 1e9), 0.0) == 40
-    rows = ledger.find(store_module.AuditQuery())
-    assert [row.mapping.tuple.value for row in rows] == [*range(20_049, 20_039, -1), 19_999]
-    assert ledger.trim(Bounds(1000, 100.0), 20_146.5) == 6
-    assert ledger.count(store_module.AuditQuery()) == 5
-    ledger.close()
+    async def main() -> None:
+        async with Bench(tmp_path, Bounds(10_000, 1e9)) as bench:
+            note = bench.store.note
+            note(opened(19_999, 1.0))
+            for port in range(20_000, 20_050):
+                note(opened(port, float(port)))
+                note(closed(port, float(port) + 1))
+            assert await bench.audit.count() == 51
+
+            async def trim(bounds: Bounds, now_s: float) -> int:
+                return await bench.state.store.run(
+                    lambda c: NarLeaseRepository(c).trim(bounds, now_s)
+                )
+
+            assert await trim(Bounds(10, 1e9), 0.0) == 40
+            rows = await bench.audit.find()
+            values = [row.mapping.tuple.value for row in rows]
+            assert values == [*range(20_049, 20_039, -1), 19_999]
+            assert await trim(Bounds(1000, 100.0), 20_146.5) == 6
+            assert await bench.audit.count() == 5
+
+    run(main())
 
 
 def test_trimming_happens_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,43 +281,18 @@ def test_trimming_happens_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run(main())
 
 
-def test_ten_thousand_leases_take_few_writes(tmp_path: Path) -> None:
+def test_ten_thousand_leases_take_few_transactions(tmp_path: Path) -> None:
     async def main() -> None:
         async with Bench(tmp_path) as bench:
-            writes = 0
-            ledger = bench.store._opened()
-            real = ledger.write
-
-            def counted(*changes: Any) -> None:
-                nonlocal writes
-                writes += 1
-                real(*changes)
-
-            ledger.write = counted
+            assert await bench.audit.count() == 0
+            before = bench.state.store.counters["transactions"]
             for number in range(10_000):
                 bench.store.note(opened(number, 1.0))
-                bench.store.keep("soho", str(number), b"x" * 300)
                 bench.store.note(closed(number, 2.0))
             assert await bench.audit.count() == 10_000
-            assert writes <= 3
+            assert bench.state.store.counters["transactions"] - before <= 6
 
     run(main())
-
-
-class FullDisk:
-    """Fails like a disk without space while :attr:`full`."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.full = True
-
-    def write(self, *changes: Any) -> None:
-        if self.full:
-            raise sqlite3.OperationalError("database or disk is full")
-        self.ledger.write(*changes)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.ledger, name)
 
 
 def test_a_full_disk_is_reported_once_and_nothing_is_lost(
@@ -289,27 +300,26 @@ def test_a_full_disk_is_reported_once_and_nothing_is_lost(
 ) -> None:
     monkeypatch.setattr(store_module, "RETRY_S", 0.0)
     monkeypatch.setattr(store_module, "WRITE_INTERVAL_S", 0.0)
-    disks = []
-
-    def make(file: Path) -> Any:
-        disks.append(FullDisk(Ledger(file)))
-        disks[-1].full = len(disks) < 4
-        return disks[-1]
-
-    monkeypatch.setattr(store_module, "Ledger", make)
 
     async def main() -> None:
         async with Bench(tmp_path) as bench:
+            disk = Disk(bench, monkeypatch)
+            disk.full = True
             bench.store.note(opened(20010, 100.0))
-            bench.store.keep("soho", "a", b"x")
-            await until(lambda: bench.store.counters["written"] == 2)
+            await until(lambda: disk.failures > 3)
             assert [event.name for event in bench.events] == ["nar_unwritten"]
             assert "free space" in bench.events[0].text
-            assert bench.store.counters["failures"] == 3
+            with pytest.raises(OSError, match="full"):
+                await bench.audit.find()
+            disk.full = False
+            await until(lambda: bench.store.counters["written"] == 1)
             assert await bench.audit.count() == 1
-            disks[-1].full = True
+            disk.full = True
             bench.store.note(closed(20010, 101.0))
             await until(lambda: len(bench.events) == 2)
+            disk.full = False
+            (row,) = await bench.audit.find()
+            assert row.closed_s == 101.0
 
     run(main())
 
@@ -319,80 +329,30 @@ def test_what_waits_for_a_broken_disk_is_bounded(
 ) -> None:
     monkeypatch.setattr(store_module, "MAX_WAITING", 10)
 
-    def broken(_file: Path) -> Any:
-        raise OSError(errno.EIO, "input/output error")
-
     async def main() -> None:
-        bench = Bench(tmp_path)
-        monkeypatch.setattr(store_module, "Ledger", broken)
-        assert bench.store.open() == {}
-        bench.store.start((), SERVERS)
-        for port in range(25):
-            bench.store.note(opened(port, 1.0))
-        await until(lambda: any(event.name == "nar_unwritten" for event in bench.events))
-        assert bench.store.counters["lost"] == 15
-        with pytest.raises(OSError, match="input"):
-            await bench.audit.find()
-        await bench.store.stop()
+        async with Bench(tmp_path) as bench:
+            disk = Disk(bench, monkeypatch)
+            disk.full = True
+            for port in range(25):
+                bench.store.note(opened(port, 1.0))
+            assert bench.store.counters["lost"] == 15
+            disk.full = False
+            rows = await bench.audit.find(limit=100)
+            assert [row.mapping.tuple.value for row in rows] == list(range(24, 14, -1))
 
     run(main())
 
 
-def test_a_file_that_is_none_is_set_aside(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"this is no database" * 100)
-
+def test_without_a_store_the_servers_go_on(tmp_path: Path) -> None:
     async def main() -> None:
-        async with Bench(tmp_path) as bench:
-            assert bench.sessions == {}
-            assert [event.name for event in bench.events] == ["nar_sessions_unreadable"]
-            bench.store.keep("soho", "a", b"x")
-        async with Bench(tmp_path) as bench:
-            assert bench.sessions == {"soho": [b"x"]}
-        assert (tmp_path / "nar.unreadable").read_bytes().startswith(b"this is")
+        store = NarStore(TakenOver(None, print), tmp_path, print, BOUNDS)
+        assert store.open() == {}
+        store.start((), SERVERS)
+        store.keep("soho", "a", b"x")
+        store.note(opened(20010, 1.0))
+        with pytest.raises(OSError, match="no store"):
+            await store.find(AuditQuery())
+        await store.stop()
+        assert not store._audit
 
-    run(main())
-
-
-def test_leases_that_come_and_go_while_the_disk_is_full_leave_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "RETRY_S", 0.0)
-    monkeypatch.setattr(store_module, "WRITE_INTERVAL_S", 0.0)
-    disks = []
-
-    def make(file: Path) -> Any:
-        disks.append(FullDisk(Ledger(file)))
-        disks[-1].full = full
-        return disks[-1]
-
-    monkeypatch.setattr(store_module, "Ledger", make)
-
-    async def main() -> None:
-        nonlocal full
-        async with Bench(tmp_path) as bench:
-            bench.store.keep("soho", "old", b"x")
-            await until(lambda: bench.store.counters["written"] == 1)
-            full = disks[-1].full = True
-            bench.store.keep("soho", "first", b"x")
-            await until(lambda: bench.events)
-            for number in range(1000):
-                bench.store.keep("soho", str(number), b"x")
-                if number % 100 == 0:
-                    failures = bench.store.counters["failures"]
-                    await until(lambda before=failures: bench.store.counters["failures"] > before)
-                bench.store.forget("soho", str(number))
-            bench.store.forget("soho", "old")
-            failures = bench.store.counters["failures"]
-            await until(lambda: bench.store.counters["failures"] > failures + 1)
-            waiting = {**bench.store._writing, **bench.store._sessions}
-            assert waiting == {("soho", "first"): b"x", ("soho", "old"): None}
-            full = disks[-1].full = False
-        bench = Bench(tmp_path)
-        assert bench.store.open() == {"soho": [b"x"]}
-        bench.store.forget("soho", "first")
-        bench.store.start((), SERVERS)
-        await bench.store.stop()
-        assert Bench(tmp_path).store.open() == {}
-
-    full = False
     run(main())
