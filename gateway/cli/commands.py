@@ -287,6 +287,7 @@ def _add_groups() -> None:
     from gateway.cli.lab import lab
     from gateway.cli.mn_commands import mn
     from gateway.cli.nar import nar
+    from gateway.cli.provisioning_commands import authority, device
     from gateway.cli.users import users
 
     mobility_commands.add_to(app)
@@ -294,6 +295,8 @@ def _add_groups() -> None:
     app.add_typer(nar, name="nar")
     app.add_typer(lab, name="lab")
     app.add_typer(users, name="users")
+    app.add_typer(device, name="device")
+    app.add_typer(authority, name="ca")
 
 
 _add_groups()

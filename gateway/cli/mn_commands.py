@@ -159,6 +159,38 @@ def check(profile: OptionalProfile = None, as_json: JsonOption = False) -> None:
     finish(command)
 
 
+@mn.command("import")
+def import_profile(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|-", help="From the gateway; - is standard input.")
+    ],
+    replace: Annotated[bool, typer.Option("--replace", help="The profile that is there.")] = False,
+    password_stdin: StdinOption = False,
+    profile: ProfileOption = DEFAULT_PROFILE,
+) -> None:
+    """Set this host up with the one file, or the text of the QR code, that a gateway made."""
+
+    def command() -> int:
+        from gateway.cli import exits
+        from gateway.cli.failure import complain
+        from gateway.cli.mn_import import ImportRefusedError, import_file
+        from gateway.cli.passwords import PasswordNotGivenError, given_password
+
+        def ask(user: str) -> str:
+            return given_password(f"Password of {user}", from_stdin=password_stdin, twice=False)
+
+        try:
+            return import_file(file, profile, ask, replace=replace)
+        except PasswordNotGivenError as error:
+            complain(error)
+            return exits.USAGE
+        except ImportRefusedError as error:
+            complain(error)
+            return exits.FAILED
+
+    finish(command)
+
+
 @mn.command()
 def release(
     socket: NodeSocket = None,
