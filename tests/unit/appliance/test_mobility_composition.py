@@ -92,7 +92,7 @@ class FakeKernel:
     def counters(self) -> dict[str, int]:
         return {"to_mobile_node": 7}
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         self.closed = True
         os.close(self.reads)
         os.close(self.writes)

@@ -215,7 +215,7 @@ def test_the_dataplane_is_ready_before_the_reply_leaves(bed: Bed) -> None:
     bed.home.outputs = [reply, told, Keep("k", b"r"), SetBinding(BINDING)]
     bed.service.flush()
     assert bed.world.done == [
-        ("keep", "inner", "k", b"r"),
+        ("keep", "binding:inner", "k", b"r"),
         ("set_binding", BINDING),
         ("commit",),
         ("send", b"reply", path(HA)),
@@ -229,7 +229,7 @@ def test_every_output_reaches_its_verb(bed: Bed) -> None:
     bed.service.flush()
     assert bed.world.done == [
         ("remove_binding", HA, HOME),
-        ("forget", "inner", "k"),
+        ("forget", "binding:inner", "k"),
         ("set_visitor", VISITOR),
         ("remove_visitor", HA, HOME),
         ("commit",),
