@@ -1,260 +1,155 @@
 """The REST API: a client of the control socket that holds no keys and no privileges."""
 
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Protocol
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi import Path as PathParameter
-from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from gateway import __version__
-from gateway.api.guard import LOOPBACK_HOSTS, Guard
-from gateway.api.models import (
-    ChildSaPage,
-    Health,
-    IkeFailurePage,
-    IkeSa,
-    IkeSaPage,
-)
-from gateway.api.parameters import Cursor, Limit, refusals
-from gateway.api.problems import problem
+from gateway.api.caller import CALLER, CoreOfCaller, cookie_name
+from gateway.api.document import completed
+from gateway.api.events import EventHub, Subscribable
+from gateway.api.guard import App, Guard
+from gateway.api.links import link_routes
+from gateway.api.problems import add_problems
+from gateway.api.routes_access import Sessions, access_routes
+from gateway.api.routes_config import config_routes
+from gateway.api.routes_devices import device_routes
+from gateway.api.routes_gateway import gateway_routes, health_routes
 from gateway.api.routes_mobility import mobility_routes
 from gateway.api.routes_nar import nar_routes
+from gateway.api.routes_observation import metrics_routes, observation_routes
+from gateway.api.routes_provisioning import provisioning_routes
+from gateway.api.static import Dashboard
+from gateway.control.async_client import Caller
 from gateway.control.client import ControlUnavailableError
-from gateway.control.protocol import DEFAULT_PAGE, IKE_SA_ID, ControlError, ErrorCode
-
-_log = logging.getLogger("gateway.api")
+from gateway.control.protocol import OPERATIONS
 
 PREFIX = "/api/v1"
 
-_STATUS = {
-    ErrorCode.INVALID: 422,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.DENIED: 403,
-    ErrorCode.REFUSED: 409,
-    ErrorCode.BUSY: 503,
-    ErrorCode.UNKNOWN_OPERATION: 502,
-    ErrorCode.INTERNAL: 502,
-}
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """How the API is reached."""
+
+    names: tuple[str, ...] = ()
+    """Host names that it answers to, besides addresses and localhost."""
+    tls: bool = True
+    dashboard: Dashboard | None = None
 
 
-class Core(Protocol):
-    """What the API needs of :class:`gateway.control.client.AsyncControlClient`."""
-
-    async def call(self, op: str, **args: object) -> dict[str, object]:
-        """Ask the core."""
+def create_site(core: Subscribable, settings: SiteSettings) -> App:
+    """The application with the guard in front of it."""
+    return Guard(create_app(core, settings), settings.names, tls=settings.tls)
 
 
-class Tokens(Protocol):
-    """What the API needs of :class:`gateway.api.token.BearerToken`."""
-
-    def matches(self, presented: str) -> bool:
-        """Whether this is the token."""
-
-
-Connection = Annotated[
-    str | None,
-    Query(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="Only those of this connection of the configuration.",
-    ),
-]
-IkeSaId = Annotated[
-    str, PathParameter(pattern=f"^{IKE_SA_ID.pattern}$", description="Id as in the list.")
-]
-
-
-def create_app(core: Core, tokens: Tokens, *, hosts: frozenset[str] = LOOPBACK_HOSTS) -> FastAPI:
-    """The application; it asks ``core`` for everything and keeps nothing."""
+def create_app(core: Subscribable, settings: SiteSettings) -> FastAPI:
+    """The routes; they ask ``core`` for everything and keep nothing but events."""
     app = FastAPI(
         title="Gateway",
         version=__version__,
         summary="Who is connected, over which security associations, from where; who is away;"
-        " who has parts of its addresses.",
+        " who has parts of its addresses; what is configured, and who may.",
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # both pages would load scripts from elsewhere
         redoc_url=None,
     )
-    app.add_middleware(Guard, hosts=hosts)
-    _add_problems(app)
-    authorized = Depends(_authorization(tokens))
-    _add_routes(app, core, authorized)
-    app.include_router(mobility_routes(core, authorized), prefix=PREFIX)
-    app.include_router(nar_routes(core, authorized), prefix=PREFIX)
+    add_problems(app)
+    changing = frozenset(one.name for one in OPERATIONS.values() if one.changes) | {"support"}
+    asking = CoreOfCaller(core, changing)
+    hub = EventHub(core, secrets.token_hex(4))
+    app.state.hub = hub
+    authorized = Depends(_authorization(tls=settings.tls))
+    app.include_router(health_routes(asking), prefix=PREFIX)
+    for router in (
+        gateway_routes(asking, authorized),
+        mobility_routes(asking, authorized),
+        nar_routes(asking, authorized),
+        observation_routes(asking, hub, authorized),
+        device_routes(asking, authorized),
+        config_routes(asking, authorized),
+        provisioning_routes(asking, authorized),
+        access_routes(asking, Sessions(core, tls=settings.tls), authorized),
+    ):
+        app.include_router(router, prefix=PREFIX)
+    app.include_router(metrics_routes(asking))
+    app.include_router(link_routes(asking))
+    _add_dashboard(app, settings.dashboard)
+    plain = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = completed(plain())
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
     return app
 
 
-def _authorization(tokens: Tokens) -> Callable[..., Awaitable[None]]:
-    scheme = HTTPBearer(auto_error=False, description="The token of the gateway's token file.")
+def _authorization(*, tls: bool) -> Callable[..., Awaitable[None]]:
+    """Demands that something is shown; what it is worth, the core says."""
+    bearer = HTTPBearer(auto_error=False, description="A token: `gateway admin token create`.")
+    cookie = APIKeyCookie(
+        name=cookie_name(tls=tls), auto_error=False, description="Of a browser's login."
+    )
 
     async def authorize(
-        request: Request,
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)],
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+        session: Annotated[str | None, Depends(cookie)],
     ) -> None:
-        if given is not None and tokens.matches(given.credentials):
-            return
-        client = request.client.host if request.client else "unknown"
-        if given is not None:
-            _log.warning("API: wrong token from %s for %s", client, request.url.path[:200])
-        error = ', error="invalid_token"' if given is not None else ""
-        raise HTTPException(
-            401,
-            "Send the token of the gateway's token file as `Authorization: Bearer TOKEN`.",
-            {"WWW-Authenticate": f'Bearer realm="gateway"{error}'},
-        )
+        del given, session  # the guard has read them; these describe them in the document
+        if not CALLER.get().credential:
+            raise StarletteHTTPException(
+                401,
+                "Log in, or send a token as `Authorization: Bearer TOKEN`.",
+                {"WWW-Authenticate": 'Bearer realm="gateway"'},
+            )
 
     return authorize
 
 
-def _add_problems(app: FastAPI) -> None:
-    @app.exception_handler(StarletteHTTPException)
-    async def of_http(_request: Request, error: StarletteHTTPException) -> Response:
-        kinds = {401: "unauthorized", 404: "not-found", 405: "method-not-allowed"}
-        kind = kinds.get(error.status_code, "refused")
-        return problem(error.status_code, kind, str(error.detail), headers=error.headers)
+def _add_dashboard(app: FastAPI, dashboard: Dashboard | None) -> None:
+    if dashboard is None:
+        return
 
-    @app.exception_handler(RequestValidationError)
-    async def of_request(_request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return problem(422, "invalid", f"{where}: {first['msg']}", field=where)
+    async def file(request: Request) -> Response:
+        found = dashboard.answer(request)
+        if found is None:
+            raise StarletteHTTPException(404, "There is nothing of that name.")
+        return found
 
-    @app.exception_handler(ControlError)
-    async def of_core(_request: Request, error: ControlError) -> Response:
-        status = _STATUS.get(ErrorCode(error.code), 502) if error.code in _STATUS else 502
-        return problem(status, str(error.code), error.message, field=error.field)
-
-    @app.exception_handler(ControlUnavailableError)
-    async def of_silence(_request: Request, error: ControlUnavailableError) -> Response:
-        return problem(503, "core-down", str(error), headers={"Retry-After": "1"})
+    app.add_route("/{path:path}", file, methods=["GET"], include_in_schema=False)
 
 
-def _add_routes(app: FastAPI, core: Core, authorized: Any) -> None:  # noqa: ANN401 - FastAPI's type
-    @app.get(
-        f"{PREFIX}/health",
-        response_model=Health,
-        responses=refusals(503),
-        summary="Whether the gateway works",
-        tags=["gateway"],
-    )
-    async def health() -> object:
-        """Needs no token, says nothing else."""
-        return await core.call("health")
+class _Nothing:
+    """A core that is not there."""
 
-    @app.get(
-        f"{PREFIX}/ike-sas",
-        response_model=IkeSaPage,
-        responses=refusals(401, 422, 503),
-        dependencies=[authorized],
-        summary="IKE SAs: the connected peers",
-        tags=["security associations"],
-    )
-    async def ike_sas(
-        connection: Connection = None, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
-    ) -> object:
-        return await core.call("ike-sas", connection=connection, limit=limit, cursor=cursor)
+    async def request(
+        self,
+        op: str,
+        args: dict[str, object],
+        caller: Caller | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> dict[str, object]:
+        del args, caller, timeout_s
+        raise ControlUnavailableError(op)
 
-    @app.get(
-        f"{PREFIX}/ike-sas/{{ike_sa}}",
-        response_model=IkeSa,
-        responses=refusals(401, 404, 422, 503),
-        dependencies=[authorized],
-        summary="One IKE SA",
-        tags=["security associations"],
-    )
-    async def ike_sa(ike_sa: IkeSaId) -> object:
-        page = await core.call("ike-sas", id=ike_sa)
-        items = page.get("items")
-        if not isinstance(items, list) or not items:
-            raise ControlError(ErrorCode.NOT_FOUND, f"There is no IKE SA {ike_sa}.", "ike_sa")
-        return items[0]
-
-    @app.delete(
-        f"{PREFIX}/ike-sas/{{ike_sa}}",
-        status_code=204,
-        responses=refusals(401, 403, 404, 422, 503),
-        dependencies=[authorized],
-        summary="Disconnect a peer",
-        tags=["security associations"],
-    )
-    async def close_ike_sa(ike_sa: IkeSaId) -> None:
-        """Closes the IKE SA and its child SAs; the peer is told."""
-        await core.call("close-ike-sa", id=ike_sa)
-
-    @app.get(
-        f"{PREFIX}/child-sas",
-        response_model=ChildSaPage,
-        responses=refusals(401, 422, 503),
-        dependencies=[authorized],
-        summary="Child SAs and their traffic",
-        tags=["security associations"],
-    )
-    async def child_sas(
-        ike_sa: Annotated[
-            str | None,
-            Query(pattern=f"^{IKE_SA_ID.pattern}$", description="Only those of this IKE SA."),
-        ] = None,
-        connection: Connection = None,
-        limit: Limit = DEFAULT_PAGE,
-        cursor: Cursor = None,
-    ) -> object:
-        return await core.call(
-            "child-sas", ike_sa=ike_sa, connection=connection, limit=limit, cursor=cursor
-        )
-
-    @app.get(
-        f"{PREFIX}/ike-failures",
-        response_model=IkeFailurePage,
-        responses=refusals(401, 422, 503),
-        dependencies=[authorized],
-        summary="Why logins failed, the newest first",
-        tags=["diagnosis"],
-    )
-    async def ike_failures(  # noqa: PLR0917 - one filter each
-        who: Annotated[
-            str | None,
-            Query(
-                pattern=r"^[^\x00-\x1f\x7f]{1,253}$",
-                description="Part of a peer's or user's name, or an address.",
-            ),
-        ] = None,
-        remote: Annotated[
-            str | None,
-            Query(pattern=r"^[0-9A-Fa-f:.]{2,45}$", description="Only from this address."),
-        ] = None,
-        within_s: Annotated[
-            int | None,
-            Query(ge=1, le=365 * 86_400, description="Only those of the last so many seconds."),
-        ] = None,
-        connection: Connection = None,
-        limit: Limit = DEFAULT_PAGE,
-        cursor: Cursor = None,
-    ) -> object:
-        return await core.call(
-            "ike-failures",
-            who=who,
-            remote=remote,
-            within_s=within_s,
-            connection=connection,
-            limit=limit,
-            cursor=cursor,
-        )
+    async def events(
+        self, caller: Caller | None = None, *, debug: bool = False
+    ) -> AsyncIterator[dict[str, object]]:
+        del caller, debug
+        nothing: tuple[dict[str, object], ...] = ()
+        for event in nothing:
+            yield event
+        raise ControlUnavailableError("events")
 
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of this version."""
-
-    class Nothing:
-        async def call(self, op: str, **_args: object) -> dict[str, object]:
-            raise ControlUnavailableError(op)
-
-        def matches(self, presented: str) -> bool:
-            del presented
-            return False
-
-    nothing = Nothing()
-    document: dict[str, Any] = create_app(nothing, nothing).openapi()
+    document: dict[str, Any] = create_app(_Nothing(), SiteSettings()).openapi()
     return document

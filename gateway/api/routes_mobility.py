@@ -1,10 +1,11 @@
 """The API of the mobility agents: where mobile nodes are, and who visits."""
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi import Path as PathParameter
 
+from gateway.api.caller import Core
 from gateway.api.models_mobility import (
     Binding,
     BindingPage,
@@ -12,7 +13,7 @@ from gateway.api.models_mobility import (
     RegistrationFailurePage,
     VisitorPage,
 )
-from gateway.api.parameters import Cursor, Limit, refusals
+from gateway.api.parameters import Cursor, Limit, needs, refusals
 from gateway.control.protocol import DEFAULT_PAGE
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -34,13 +35,6 @@ BoundAddress = Annotated[
 ]
 
 
-class Core(Protocol):
-    """What is needed of :class:`gateway.control.client.AsyncControlClient`."""
-
-    async def call(self, op: str, **args: object) -> dict[str, object]:
-        """Ask the core."""
-
-
 def mobility_routes(core: Core, authorized: Any) -> APIRouter:  # noqa: ANN401 - FastAPI's type
     """Everything below ``/bindings``, ``/visitors`` and ``/home-networks``."""
     router = APIRouter(tags=["mobility"], dependencies=[authorized])
@@ -54,6 +48,7 @@ def _add_bindings(router: APIRouter, core: Core) -> None:
         "/bindings",
         response_model=BindingPage,
         responses=refusals(401, 422, 503),
+        openapi_extra=needs("bindings"),
         summary="Bindings: where mobile nodes are",
     )
     async def bindings(  # noqa: PLR0917 - one filter each
@@ -82,6 +77,7 @@ def _add_bindings(router: APIRouter, core: Core) -> None:
         "/bindings/{home_address}",
         response_model=Binding,
         responses=refusals(401, 404, 422, 503, words=_UNBOUND),
+        openapi_extra=needs("binding"),
         summary="One binding",
     )
     async def binding(home_address: BoundAddress, home_agent: HomeAgent = None) -> object:
@@ -91,6 +87,7 @@ def _add_bindings(router: APIRouter, core: Core) -> None:
         "/bindings/{home_address}",
         status_code=204,
         responses=refusals(401, 403, 404, 422, 503, words=_UNBOUND),
+        openapi_extra=needs("revoke-binding"),
         summary="Revoke a binding",
     )
     async def revoke_binding(home_address: BoundAddress, home_agent: HomeAgent = None) -> None:
@@ -103,6 +100,7 @@ def _add_others(router: APIRouter, core: Core) -> None:
         "/visitors",
         response_model=VisitorPage,
         responses=refusals(401, 422, 503),
+        openapi_extra=needs("visitors"),
         summary="Visitors of the foreign agents",
     )
     async def visitors(
@@ -127,6 +125,7 @@ def _add_others(router: APIRouter, core: Core) -> None:
         "/home-networks",
         response_model=HomeNetworkPage,
         responses=refusals(401, 422, 503),
+        openapi_extra=needs("home-networks"),
         summary="Home networks, and how many of their nodes are away",
     )
     async def home_networks(home_agent: HomeAgent = None) -> object:
@@ -136,6 +135,7 @@ def _add_others(router: APIRouter, core: Core) -> None:
         "/registration-failures",
         response_model=RegistrationFailurePage,
         responses=refusals(401, 422, 503),
+        openapi_extra=needs("registration-failures"),
         summary="Why registrations were denied, the newest first",
     )
     async def registration_failures(

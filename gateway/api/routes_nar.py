@@ -1,12 +1,13 @@
 """The API of NAR servers: their clients, what these have, and who held what when."""
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi import Path as PathParameter
 
+from gateway.api.caller import Core
 from gateway.api.models_nar import NarAuditPage, NarClientPage, NarLeasePage
-from gateway.api.parameters import Cursor, Limit, refusals
+from gateway.api.parameters import Cursor, Limit, needs, refusals
 from gateway.control.nar_operations import NAR_LEASE_ID
 from gateway.control.protocol import DEFAULT_PAGE
 
@@ -46,13 +47,6 @@ _NO_LEASE = {404: "There is no such lease."}
 _NO_AUDIT = {409: "Nothing can be read: no NAR server, its audit is off, or the disk is broken."}
 
 
-class Core(Protocol):
-    """What is needed of :class:`gateway.control.client.AsyncControlClient`."""
-
-    async def call(self, op: str, **args: object) -> dict[str, object]:
-        """Ask the core."""
-
-
 def nar_routes(core: Core, authorized: Any) -> APIRouter:  # noqa: ANN401 - FastAPI's type
     """Everything below ``/nar``."""
     router = APIRouter(prefix="/nar", tags=["address reuse"], dependencies=[authorized])
@@ -67,6 +61,7 @@ def _add_clients(router: APIRouter, core: Core) -> None:
         "/clients",
         response_model=NarClientPage,
         responses=refusals(401, 422, 503),
+        openapi_extra=needs("nar-clients"),
         summary="NAR clients: who has parts of our addresses",
     )
     async def nar_clients(
@@ -84,6 +79,7 @@ def _add_clients(router: APIRouter, core: Core) -> None:
         "/clients/{client}",
         status_code=204,
         responses=refusals(401, 403, 404, 422, 503, words=_NO_CLIENT),
+        openapi_extra=needs("nar-end-client"),
         summary="End everything that a client has",
     )
     async def end_nar_client(
@@ -101,6 +97,7 @@ def _add_mappings(router: APIRouter, core: Core) -> None:
         "/mappings",
         response_model=NarLeasePage,
         responses=refusals(401, 422, 503),
+        openapi_extra=needs("nar-mappings"),
         summary="Leases: what clients have of our addresses",
     )
     async def nar_mappings(  # noqa: PLR0917 - one filter each
@@ -129,6 +126,7 @@ def _add_mappings(router: APIRouter, core: Core) -> None:
         "/mappings/{lease}",
         status_code=204,
         responses=refusals(401, 403, 404, 422, 503, words=_NO_LEASE),
+        openapi_extra=needs("nar-end-lease"),
         summary="End one lease",
     )
     async def end_nar_lease(
@@ -145,6 +143,7 @@ def _add_audit(router: APIRouter, core: Core) -> None:
         "/audit",
         response_model=NarAuditPage,
         responses=refusals(401, 409, 422, 503, words=_NO_AUDIT),
+        openapi_extra=needs("nar-audit"),
         summary="Who held what, from when to when, the newest first",
     )
     async def nar_audit(  # noqa: PLR0917 - one filter each

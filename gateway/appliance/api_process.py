@@ -1,6 +1,7 @@
 """How the API process is started, and as whom."""
 
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def account_for_api(config: Config, log: Log) -> Account | None:
         Path(sys.executable),
         Path(__file__),
         config.control_socket.absolute(),
-        config.api_token_file.absolute(),
+        *(file.absolute() for file in (config.api.certificate, config.api.private_key) if file),
     )
     barred = out_of_reach(needed, account)
     if barred is None:
@@ -55,11 +56,45 @@ def api_command(config: Config, account: Account | None, control_group: int | No
         str(config.control_socket),
         "--listen",
         str(config.api.listen),
-        "--token-file",
-        str(config.api_token_file),
+        *(part for name in config.api.names for part in ("--name", str(name))),
+        *_tls(config),
         "--lifeline",
     )
     if account is None:
         return ApiCommand(argv, environment)
     groups = (control_group,) if control_group is not None else ()
     return ApiCommand(argv, environment, account.uid, account.gid, groups)
+
+
+def _tls(config: Config) -> tuple[str, ...]:
+    api = config.api
+    if not api.tls:
+        return ("--no-tls",)
+    if api.certificate is not None:
+        key = api.private_key or api.certificate
+        return ("--certificate", str(api.certificate), "--private-key", str(key))
+    return ("--folder", str(api_folder(config)))
+
+
+def api_folder(config: Config) -> Path:
+    """Where the API's own certificate is."""
+    return config.store.state_dir / "api"
+
+
+def make_api_folder(config: Config, account: Account | None, log: Log) -> None:
+    """A folder that is the API's user's alone. One that cannot be made is a warning."""
+    if not config.api.tls or config.api.certificate is not None:
+        return
+    folder = api_folder(config)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if account is not None:
+            # Its user may pass through, and read nothing there.
+            parent = folder.parent
+            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o011)
+            os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+            for file in folder.iterdir():
+                os.chown(file, account.uid, account.gid, follow_symlinks=False)
+    except OSError as error:
+        text = f"[api]: the folder {folder} cannot be made for its certificate: {error.strerror}"
+        log.warning("api_folder", text=text)

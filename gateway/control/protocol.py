@@ -82,6 +82,7 @@ __all__ = [
     "check_request",
     "dump",
     "envelope_of",
+    "is_key",
     "parse_line",
     "refusal",
     "request_id",
@@ -98,6 +99,8 @@ MAX_CREDENTIAL_CHARACTERS = 256
 MAX_KEY_CHARACTERS = 128
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _REMOTE = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]{1,15})?")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""A character that may be half of one: such a text cannot be stored or sent."""
 _ENVELOPE = frozenset({"op", "id", "args", "as", "from", "key"})
 
 
@@ -320,9 +323,12 @@ def request_id(line: object) -> int | str | None:
 def parse_line(line: bytes) -> object:
     """The JSON value of a line; raises :class:`ControlError`."""
     try:
-        return json.loads(line)
+        value: object = json.loads(line)
+        if _SURROGATE.search(line):
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ControlError(ErrorCode.INVALID, f"not a JSON line: {type(error).__name__}") from None
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +339,11 @@ class Envelope:
     """None: the request is its sender's own. Empty: of somebody who showed nothing."""
     remote: str | None = None
     key: str | None = None
+
+
+def is_key(text: str) -> bool:
+    """Whether this may be an idempotency key."""
+    return _KEY.fullmatch(text) is not None
 
 
 def envelope_of(line: object) -> Envelope:

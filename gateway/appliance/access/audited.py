@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from gateway.control.protocol import ControlError, ErrorCode, Request
+from gateway.control.protocol import ControlError, ErrorCode, Request, Role
 from gateway.domain.log import Log, RateLimit
 from gateway.store.audit import AuditEntry, AuditRepository
 from gateway.store.database import Store
@@ -110,7 +110,10 @@ class Audited:
         try:
             answer, noted = without_audit(await self._handle(request))
         except ControlError as error:
-            await self.write(request, "refused", detail=error.message)
+            # Who is nobody may try for hours, and must not fill the disk.
+            known = request.actor.role is not Role.NOBODY
+            if known or self._limit.admit("nobody", self._clock()) is not None:
+                await self.write(request, "refused", detail=error.message)
             raise
         except Exception as error:
             await self.write(request, "failed", detail=type(error).__name__)

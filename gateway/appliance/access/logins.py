@@ -38,7 +38,7 @@ class Logins:
         self._open = {one.hash: one for one in repository.all()}
 
     def actor(self, digest: bytes, remote: str, now: float) -> Actor | None:
-        """Whose login has this SHA-256; using it puts its idle end off."""
+        """Whose login has this SHA-256; None when there is none or it has ended."""
         login = self._open.get(digest)
         if login is None:
             return None
@@ -46,11 +46,17 @@ class Logins:
         if login.expires_at <= now or person is None:
             del self._open[digest]
             return None
+        return Actor(f"admin {person.name}", person.role, remote, digest.hex())
+
+    def touch(self, credential: str, now: float) -> None:
+        """It is in use, which puts its idle end off."""
+        login = self._login(credential)
+        if login is None:
+            return
         until = min(now + IDLE_S, login.created_at + ABSOLUTE_S)
         if until - login.expires_at >= 1.0:
-            self._open[digest] = replace(login, expires_at=until)
-            self._extended[digest] = until
-        return Actor(f"admin {person.name}", person.role, remote, digest.hex())
+            self._open[login.hash] = replace(login, expires_at=until)
+            self._extended[login.hash] = until
 
     def expires_at(self, credential: str) -> float | None:
         """When the login that an actor has ends, used no more."""

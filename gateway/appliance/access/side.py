@@ -22,7 +22,8 @@ from gateway.appliance.access.token_file import TokenFile, TokenFileError
 from gateway.appliance.access.tokens import Tokens
 from gateway.appliance.administration.side import Handler, Side, Surroundings
 from gateway.control.actor import NOBODY, Actor
-from gateway.control.protocol import ControlError, ErrorCode, Role
+from gateway.control.protocol import ControlError, ErrorCode, Request, Role
+from gateway.domain.log import RateLimit
 from gateway.store.audit import AuditRepository
 from gateway.store.errors import StoreError
 from gateway.store.tokens import TokenRepository
@@ -62,6 +63,7 @@ class AccessSide(Side):
         self.tokens = Tokens(store, random)
         self.logins = Logins(store, self.persons, random)
         self._wrong = WrongCredentials()
+        self._told = RateLimit(burst=5, per_s=0.1)
         self.audited = Audited(
             self._nothing,
             store,
@@ -89,7 +91,19 @@ class AccessSide(Side):
     def around(self, handle: AnyHandler) -> AnyHandler:
         """``handle`` with the audit and idempotency keys around it."""
         self.audited.wrap(handle)
-        return self.audited.handle
+        return self._handle
+
+    async def _handle(self, request: Request) -> object:
+        if request.operation.name != "health":  # asks whether a login still counts
+            self._touch(request.actor)
+        return await self.audited.handle(request)
+
+    def _touch(self, actor: Actor) -> None:
+        """Its credential is in use."""
+        if actor.credential:
+            now = self._wall_clock()
+            self.tokens.touch(actor.credential, actor.remote, now)
+            self.logins.touch(actor.credential, now)
 
     def authenticate(self, credential: str, remote: str) -> Actor:
         """Who shows this. Two look-ups in dictionaries; nothing waits.
@@ -105,11 +119,17 @@ class AccessSide(Side):
             return actor
         if self.token_file is not None and self.token_file.has(digest):
             return self.token_file.actor(remote)
+        self._tell_wrong(remote)
         self._wrong.note(remote, self._clock())
         raise ControlError(
             ErrorCode.UNAUTHENTICATED,
             "the token or session is not valid, or not any more: log in again",
         )
+
+    def _tell_wrong(self, remote: str) -> None:
+        if self._told.admit("wrong_credential", self._clock()) is not None:
+            text = f"a token or session that is not valid was shown from {remote}"
+            self._surroundings.emit.log.warning("wrong_credential", text=text, remote=remote)
 
     def _nobody(self, remote: str) -> Actor:
         networks = self._surroundings.config().api.metrics_open

@@ -36,8 +36,12 @@ class Tokens:
         token = self._by_digest.get(digest)
         if token is None or (token.expires_at is not None and token.expires_at <= now):
             return None
-        self._used[token.id] = (now, remote)
         return Actor(f"token {token.name}", Role.named(token.role), remote, token.id)
+
+    def touch(self, token_id: str, remote: str, now: float) -> None:
+        """It is in use."""
+        if token_id in self._by_id:
+            self._used[token_id] = (now, remote)
 
     def all(self) -> list[StoredToken]:
         """The oldest first, with their last use."""

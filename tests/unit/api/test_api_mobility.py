@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.api.app import create_app
+from gateway.api.app import SiteSettings, create_site
 from gateway.control.protocol import ControlError, ErrorCode
 
 BINDING = {
@@ -80,7 +80,11 @@ class FakeCore:
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, object]]] = []
 
-    async def call(self, op: str, **args: object) -> dict[str, object]:
+    async def request(
+        self, op: str, args: Any, caller: Any = None, *, timeout_s: Any = None
+    ) -> dict[str, object]:
+        if caller.credential != "token":
+            raise ControlError(ErrorCode.UNAUTHENTICATED, "not valid")
         given = {name: value for name, value in args.items() if value is not None}
         self.calls.append((op, given))
         if given.get("home_address") == "10.20.0.99":
@@ -95,16 +99,13 @@ class FakeCore:
             return {**BINDING, "added_later": 1}
         return {"items": [items[op]], "next": None, "total": 1} if op in items else {}
 
-    def matches(self, presented: str) -> bool:
-        return presented == "token"
-
 
 def ask(core: FakeCore, method: str, url: str, *, token: str | None = "token") -> httpx.Response:
     async def run() -> httpx.Response:
         headers = {"Host": "127.0.0.1:8443"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        transport = httpx.ASGITransport(create_app(core, core))
+        transport = httpx.ASGITransport(create_site(core, SiteSettings(tls=False)))
         base = "http://127.0.0.1:8443/api/v1"
         async with httpx.AsyncClient(transport=transport, base_url=base, headers=headers) as client:
             return await client.request(method, url)

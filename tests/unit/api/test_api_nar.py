@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.api.app import create_app
+from gateway.api.app import SiteSettings, create_site
 from gateway.control.protocol import OPERATIONS, ControlError, ErrorCode
 
 LEASE_ID = "tcp,203.0.113.5,20010,198.51.100.7,443"
@@ -71,7 +71,11 @@ class FakeCore:
         self.calls: list[tuple[str, dict[str, object]]] = []
         self.error: ControlError | None = None
 
-    async def call(self, op: str, **args: object) -> dict[str, object]:
+    async def request(
+        self, op: str, args: Any, caller: Any = None, *, timeout_s: Any = None
+    ) -> dict[str, object]:
+        if caller.credential != "token":
+            raise ControlError(ErrorCode.UNAUTHENTICATED, "not valid")
         arguments = {name: value for name, value in args.items() if value is not None}
         OPERATIONS[op].check(arguments)  # what the API lets through, the core knows
         self.calls.append((op, arguments))
@@ -80,16 +84,13 @@ class FakeCore:
         items: dict[str, Any] = {"nar-clients": CLIENT, "nar-mappings": LEASE, "nar-audit": ENTRY}
         return {"items": [items[op]], "next": None, "total": 1} if op in items else {}
 
-    def matches(self, presented: str) -> bool:
-        return presented == "token"
-
 
 def ask(core: FakeCore, method: str, url: str, *, token: str | None = "token") -> httpx.Response:
     async def run() -> httpx.Response:
         headers = {"Host": "127.0.0.1:8443"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        transport = httpx.ASGITransport(create_app(core, core))
+        transport = httpx.ASGITransport(create_site(core, SiteSettings(tls=False)))
         base = "http://127.0.0.1:8443/api/v1/nar"
         async with httpx.AsyncClient(transport=transport, base_url=base, headers=headers) as client:
             return await client.request(method, url)
