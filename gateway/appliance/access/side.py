@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ from gateway.appliance.administration.side import Handler, Side, Surroundings
 from gateway.control.actor import NOBODY, Actor
 from gateway.control.protocol import ControlError, ErrorCode, Request, Role
 from gateway.domain.log import RateLimit
-from gateway.store.audit import AuditRepository
 from gateway.store.errors import StoreError
 from gateway.store.tokens import TokenRepository
 from gateway.store.web_sessions import WebSessionRepository
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
 WRITE_EVERY_S = 10.0
 """When tokens were used last is written in batches."""
-TRIM_EVERY_S = 3600.0
 _METRICS = frozenset({"metrics"})
 
 
@@ -143,6 +140,10 @@ class AccessSide(Side):
             await self._administration.store.run(self._load)
         self._task = asyncio.get_running_loop().create_task(self._keep_writing())
 
+    async def read_again(self) -> None:
+        """Somebody else changed the store. Raises :class:`ControlError` and StoreError."""
+        await self._administration.store.run(self._load)
+
     async def stop(self) -> None:
         """Write what is left."""
         if self._task is not None:
@@ -156,16 +157,13 @@ class AccessSide(Side):
         self.logins.load(connection, self._wall_clock())
 
     async def _keep_writing(self) -> None:
-        trimmed = self._clock()
         while True:
             await asyncio.sleep(WRITE_EVERY_S)
             if self.token_file is not None:
                 with contextlib.suppress(TokenFileError):
                     self.token_file.refresh()
+            self.logins.drop_expired(self._wall_clock())
             await self._write()
-            if self._clock() - trimmed >= TRIM_EVERY_S:
-                trimmed = self._clock()
-                await self._trim()
 
     async def _write(self) -> None:
         used, extended = self.tokens.take_uses(), self.logins.take_extended()
@@ -181,17 +179,6 @@ class AccessSide(Side):
         with contextlib.suppress(ControlError, StoreError):  # when it was used last is no loss
             await self._administration.store.run(write, durable=False)
 
-    async def _trim(self) -> None:
-        now = self._wall_clock()
-        self.logins.drop_expired(now)
-        days = self._surroundings.config().store.audit_days
-
-        def trim(connection: Connection) -> None:
-            WebSessionRepository(connection).delete_expired(now)
-            AuditRepository(connection).trim(math.ceil(days), now)
-
-        with contextlib.suppress(ControlError, StoreError):  # the next hour will do
-            await self._administration.store.run(trim, durable=False)
 
     @staticmethod
     async def _nothing(_request: object) -> object:
