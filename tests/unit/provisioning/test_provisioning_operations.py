@@ -46,12 +46,14 @@ def test_one_question_makes_a_device_that_a_link_gives_out_once(tmp_path: Path) 
         assert made["connection"] == "staff"
         assert made["qr_holds"] == "profile"
         assert made["qr_svg"].startswith("<svg")
-        assert made["url"].startswith("https://") and made["url"].endswith(made["link"])
+        assert made["url"].startswith("https://")
+        assert made["url"].endswith(made["link"])
         assert office.objects.documents["laptop"]["identity"] == "laptop@example.com"
         token = made["link"].removeprefix("/d/")
         assert len(token) == 43
         looked = await office.call("link-look", actor=NOBODY, token=token)
-        assert looked["waiting"] and looked["file_name"] == "laptop.gateway-mn"
+        assert looked["waiting"]
+        assert looked["file_name"] == "laptop.gateway-mn"
         taken = await office.call("link-take", actor=NOBODY, token=token)
         profile = tomllib.loads(base64.b64decode(taken["content"]).decode())
         certificate = x509.load_pem_x509_certificate(profile["files"]["device.pem"].encode())
