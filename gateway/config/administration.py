@@ -48,8 +48,8 @@ def _note(value: object) -> str:
     return text
 
 
-StoreUrl = Annotated[SecretStr, PlainValidator(_store_url)]
-NoteText = Annotated[str, PlainValidator(_note)]
+StoreUrl = Annotated[SecretStr, PlainValidator(_store_url, json_schema_input_type=str)]
+NoteText = Annotated[str, PlainValidator(_note, json_schema_input_type=str)]
 
 
 class StoreSection(Section):

@@ -179,25 +179,29 @@ def _seconds(value: object) -> object:
     return value
 
 
-Address = Annotated[IpAddress, PlainValidator(_address)]
-Address4 = Annotated[IPv4Address, PlainValidator(address4)]
-Network = Annotated[IpNetwork, PlainValidator(network)]
+Address = Annotated[IpAddress, PlainValidator(_address, json_schema_input_type=str)]
+Address4 = Annotated[IPv4Address, PlainValidator(address4, json_schema_input_type=str)]
+Network = Annotated[IpNetwork, PlainValidator(network, json_schema_input_type=str)]
 PeerEndpoint = Annotated[
-    Endpoint, PlainValidator(partial(_endpoint, default_port=500)), PlainSerializer(str)
+    Endpoint,
+    PlainValidator(partial(_endpoint, default_port=500), json_schema_input_type=str),
+    PlainSerializer(str),
 ]
 ListenEndpoint = Annotated[
-    Endpoint, PlainValidator(partial(_endpoint, default_port=None)), PlainSerializer(str)
+    Endpoint,
+    PlainValidator(partial(_endpoint, default_port=None), json_schema_input_type=str),
+    PlainSerializer(str),
 ]
-FilePath = Annotated[Path, PlainValidator(_path)]
-Name = Annotated[str, PlainValidator(_name)]
-InterfaceName = Annotated[str, PlainValidator(_interface)]
-Domain = Annotated[str, PlainValidator(_domain)]
-IdentityText = Annotated[str, PlainValidator(_identity)]
+FilePath = Annotated[Path, PlainValidator(_path, json_schema_input_type=str)]
+Name = Annotated[str, PlainValidator(_name, json_schema_input_type=str)]
+InterfaceName = Annotated[str, PlainValidator(_interface, json_schema_input_type=str)]
+Domain = Annotated[str, PlainValidator(_domain, json_schema_input_type=str)]
+IdentityText = Annotated[str, PlainValidator(_identity, json_schema_input_type=str)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
-UserName = Annotated[str, PlainValidator(_user)]
+UserName = Annotated[str, PlainValidator(_user, json_schema_input_type=str)]
 FeatureWord = Annotated[Literal["off", "allowed", "required"], BeforeValidator(_feature)]
 """What policy says about a mechanism that both sides must agree on."""
-Url = Annotated[str, PlainValidator(_url)]
+Url = Annotated[str, PlainValidator(_url, json_schema_input_type=str)]
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, BeforeValidator(_seconds), Field(allow_inf_nan=False)]

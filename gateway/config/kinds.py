@@ -61,6 +61,8 @@ class Stored:
     name: str
     document: Mapping[str, object] = field(repr=False)
     """As its table in the file would be, its secrets included."""
+    late: bool = False
+    """Judged after the others of its kind, so that what does not fit is found here."""
 
 
 def secret_paths(model: type[BaseModel]) -> tuple[Path, ...]:

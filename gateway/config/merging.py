@@ -32,7 +32,7 @@ def merge(
     """
     wanted = {
         (one.kind, one.name): one
-        for one in sorted(objects, key=lambda one: (_ORDER[one.kind], one.name))
+        for one in sorted(objects, key=lambda one: (_ORDER[one.kind], one.late, one.name))
         if not KINDS[one.kind].light
     }
     hidden = [key for key in wanted if _has(tables, key)]

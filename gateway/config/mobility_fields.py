@@ -176,13 +176,19 @@ def keys_or_login(value: object, tables: ValidatorFunctionWrapHandler) -> object
     return tables(value)
 
 
-Network4 = Annotated[IPv4Network, PlainValidator(_network4)]
-Networks4 = Annotated[tuple[IPv4Network, ...], PlainValidator(_networks), PlainSerializer(_texts)]
+Network4 = Annotated[IPv4Network, PlainValidator(_network4, json_schema_input_type=str)]
+Networks4 = Annotated[
+    tuple[IPv4Network, ...],
+    PlainValidator(_networks, json_schema_input_type=list[str]),
+    PlainSerializer(_texts),
+]
 AddressRanges = Annotated[
-    tuple[AddressRange, ...], PlainValidator(_ranges), PlainSerializer(_texts)
+    tuple[AddressRange, ...],
+    PlainValidator(_ranges, json_schema_input_type=list[str]),
+    PlainSerializer(_texts),
 ]
 KeyText = Annotated[SecretStr, BeforeValidator(_key)]
-Nai = Annotated[str, PlainValidator(_nai)]
+Nai = Annotated[str, PlainValidator(_nai, json_schema_input_type=str)]
 """A network access identifier (RFC 4282)."""
 Spi = Annotated[Whole, Field(ge=256, le=0xFFFF_FFFF)]
 """0 to 255 are reserved (RFC 5944 section 1.6)."""

@@ -194,14 +194,40 @@ def _tunnel(value: object) -> IPv4Address:
     )
 
 
-TunnelAddress = Annotated[IPv4Address, PlainValidator(_tunnel)]
-LentAddresses = Annotated[tuple[LentAddress, ...], PlainValidator(_lents), PlainSerializer(_texts)]
-NarNetworks = Annotated[tuple[IPv4Network, ...], PlainValidator(_networks), PlainSerializer(_texts)]
-AnyNetworks = Annotated[
-    tuple[IpNetwork, ...], PlainValidator(_any_networks), PlainSerializer(_texts)
+TunnelAddress = Annotated[IPv4Address, PlainValidator(_tunnel, json_schema_input_type=str)]
+LentAddresses = Annotated[
+    tuple[LentAddress, ...],
+    PlainValidator(_lents, json_schema_input_type=list[str]),
+    PlainSerializer(_texts),
 ]
-Listens = Annotated[tuple[Endpoint, ...], PlainValidator(_listens), PlainSerializer(_texts)]
-TlsListens = Annotated[tuple[Endpoint, ...], PlainValidator(_tls_listens), PlainSerializer(_texts)]
-PortSpans = Annotated[tuple[range, ...], PlainValidator(_ports), PlainSerializer(_spans)]
-IcmpIds = Annotated[range, PlainValidator(_icmp_ids), PlainSerializer(span_text)]
-Spis = Annotated[range, PlainValidator(_spis), PlainSerializer(span_text)]
+NarNetworks = Annotated[
+    tuple[IPv4Network, ...],
+    PlainValidator(_networks, json_schema_input_type=list[str]),
+    PlainSerializer(_texts),
+]
+AnyNetworks = Annotated[
+    tuple[IpNetwork, ...],
+    PlainValidator(_any_networks, json_schema_input_type=list[str]),
+    PlainSerializer(_texts),
+]
+Listens = Annotated[
+    tuple[Endpoint, ...],
+    PlainValidator(_listens, json_schema_input_type=list[str]),
+    PlainSerializer(_texts),
+]
+TlsListens = Annotated[
+    tuple[Endpoint, ...],
+    PlainValidator(_tls_listens, json_schema_input_type=list[str]),
+    PlainSerializer(_texts),
+]
+PortSpans = Annotated[
+    tuple[range, ...],
+    PlainValidator(_ports, json_schema_input_type=list[str]),
+    PlainSerializer(_spans),
+]
+IcmpIds = Annotated[
+    range, PlainValidator(_icmp_ids, json_schema_input_type=str), PlainSerializer(span_text)
+]
+Spis = Annotated[
+    range, PlainValidator(_spis, json_schema_input_type=str), PlainSerializer(span_text)
+]

@@ -15,7 +15,7 @@ def _host(value: object) -> str:
     return text
 
 
-HostText = Annotated[str, PlainValidator(_host)]
+HostText = Annotated[str, PlainValidator(_host, json_schema_input_type=str)]
 
 
 class ProvisioningSection(Section):

@@ -37,7 +37,7 @@ SIDES = (
     SideOf(
         "observation", "gateway.appliance.observation.side", OBSERVATION_OPERATIONS, at_start=True
     ),
-    SideOf("state", "gateway.appliance.state.side", STORE_OPERATIONS),
+    SideOf("state", "gateway.appliance.state.side", STORE_OPERATIONS, at_start=True),
 )
 MAX_EARLY_EVENTS = 100
 
@@ -115,6 +115,10 @@ class Administration:
         """Whether there is one."""
         return self._store is not None
 
+    def in_file(self, kind: str) -> Mapping[str, object]:
+        """What the file has of a kind, by name."""
+        return self.source.in_file(kind) if self.source is not None else {}
+
     def close(self) -> None:
         """Write what waits, and close the store. Waits for the disk."""
         if self._store is not None:
@@ -184,6 +188,12 @@ class Administration:
         for one in self._sides.values():
             if one.at_start:
                 await self.started(one.name)
+
+    async def device_gone(self, name: str) -> None:
+        """A device was deleted: what was issued for it ends too."""
+        provisioning = await self.started("provisioning") if "provisioning" in self._sides else None
+        if provisioning is not None:
+            await provisioning.device_gone(name)
 
     async def stop(self) -> None:
         """End the sides, the last one first; the store stays open for who stops later."""

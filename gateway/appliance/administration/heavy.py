@@ -1,6 +1,7 @@
 """Judges objects that are part of the configuration: only as a whole it stands or falls."""
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.appliance.administration.devices import Devices
@@ -8,9 +9,10 @@ from gateway.appliance.administration.judging import refused
 from gateway.appliance.administration.known import KnownObjects
 from gateway.appliance.administration.objects import Wanted
 from gateway.appliance.administration.side import Surroundings
-from gateway.appliance.administration.source import Source
+from gateway.appliance.administration.source import Key, Source
 from gateway.appliance.administration.views import of_change
 from gateway.config.difference import Change, difference
+from gateway.config.document import Config
 from gateway.config.kinds import KINDS, Stored, secret_paths
 from gateway.config.problem import ConfigError
 from gateway.config.secrets import split
@@ -48,11 +50,9 @@ class HeavyJudge:
         running, key = self._around.config(), (kind, name)
         objects = [one for one in self._known.heavy() if (one.kind, one.name) != key]
         required = self._known.heavy_keys() - set(running.broken) - {key}
-        if document is not None:
-            objects.append(Stored(kind, name, document))
-            required.add(key)
+        new = None if document is None else Stored(kind, name, document)
         try:
-            config = await asyncio.to_thread(self._source.judge, objects, required)
+            config = await asyncio.to_thread(self._judge, objects, required, new)
             prepared = await self._around.prepare(config)
         except ConfigError as error:
             raise refused(kind, name, error) from None
@@ -66,6 +66,21 @@ class HeavyJudge:
         return Wanted(
             None if document is None else shown, secrets, list(map(of_change, changes)), cut, apply
         )
+
+    def _judge(self, objects: list[Stored], required: set[Key], new: Stored | None) -> Config:
+        """In a thread. Raises :class:`ConfigError`, if possible with the faults of ``new``."""
+        if new is None:
+            return self._source.judge(objects, required)
+        required = {*required, (new.kind, new.name)}
+        try:
+            return self._source.judge([*objects, new], required)
+        except ConfigError as error:
+            own = f"{new.kind}/{new.name}"
+            if any(problem.key.startswith(own) for problem in error.problems):
+                raise
+            # What is in order before it comes may blame what was there before.
+            self._source.judge([*objects, replace(new, late=True)], required)
+            raise
 
     def _not_needed(self, kind: str, name: str) -> None:
         field = _REFERRED.get(kind)

@@ -86,7 +86,8 @@ class Objects:
         self._store = store
         self._changing = changing
         self._judges = judges
-        self._running: set[asyncio.Task[Outcome]] = set()
+        self.running: set[asyncio.Task[Outcome]] = set()
+        """Changes that are under way."""
 
     async def create(
         self, kind: str, name: str, document: Document, *, dry_run: bool = False
@@ -163,8 +164,8 @@ class Objects:
 
         # Whoever asked may go away; what was written is put in force all the same.
         task = asyncio.get_running_loop().create_task(work())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
         return await asyncio.shield(task)
 
     def _admit(self, kind: str, name: str, *, new: bool, version: int | None) -> "Kept | None":

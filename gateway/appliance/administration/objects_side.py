@@ -1,26 +1,32 @@
 """Operations on configured objects, blocking of devices, the first setup, and the end."""
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.appliance.administration.devices import Devices
 from gateway.appliance.administration.disconnecting import Sessions
 from gateway.appliance.administration.heavy import HeavyJudge
-from gateway.appliance.administration.judging import check_device
+from gateway.appliance.administration.judging import check_device, invalid
+from gateway.appliance.administration.known import whole
 from gateway.appliance.administration.light import DeviceJudge, UserJudge, live_user
 from gateway.appliance.administration.listing import Listing
 from gateway.appliance.administration.objects import Judge, Objects, Outcome
 from gateway.appliance.administration.setup import Setup
 from gateway.appliance.administration.side import Handler, Side, Surroundings
+from gateway.appliance.administration.views import of_change
+from gateway.config.difference import difference
 from gateway.config.kinds import KINDS, secret_paths
-from gateway.control.object_operations import ObjectKind
+from gateway.config.problem import ConfigError
+from gateway.control.object_operations import ObjectChange, ObjectKind
 from gateway.control.protocol import ControlError, ErrorCode, Request
 from gateway.domain.event import Event, Severity
 
 if TYPE_CHECKING:
     from gateway.appliance.administration.composition import Administration
     from gateway.config.document import Config
+    from gateway.store.objects import StoredObject
 
 MAX_CUT = 1000
 """Sessions named in one answer."""
@@ -35,6 +41,7 @@ class ObjectsSide(Side):
         source = administration.source
         if source is None:
             raise RuntimeError("the configuration was not read by the administration")
+        self._administration, self._source = administration, source
         self._known = administration.known
         self._around = surroundings
         self.devices = Devices()
@@ -98,14 +105,55 @@ class ObjectsSide(Side):
             "setup-basics": self._setup.basics,
         }
 
+    # -- the whole store at once --------------------------------------------------------------
+
+    async def judge_all(self, objects: "Sequence[StoredObject]") -> list[ObjectChange]:
+        """What the configuration would be with these in place of all that is stored: what changes.
+
+        Raises :class:`ControlError` when it would be none. Changes nothing.
+        """
+        for one in objects:
+            if one.kind == "devices":
+                check_device(one.name, one.document)
+        heavy = [whole(one) for one in objects if not KINDS[one.kind].light]
+        required = {(one.kind, one.name) for one in heavy}
+        try:
+            config = await asyncio.to_thread(self._source.judge, heavy, required)
+        except ConfigError as error:
+            raise invalid("", "", error.problems) from None
+        return [of_change(one) for one in difference(self._around.config(), config)]
+
+    async def read_again(self) -> list[str]:
+        """The store was changed by somebody else than us: take everything from it.
+
+        The problems, for which objects are left out.
+        """
+        store = self._administration.store
+        from gateway.store.objects import ObjectRepository  # noqa: PLC0415 - costs SQLAlchemy
+
+        async with self._around.changing:
+            found = await store.run(
+                lambda c: ObjectRepository(c, store.sealer).all(with_secrets=True)
+            )
+            for name in list(self._known.of("users")):
+                self._around.backends.stored_users.remove(name)
+            for name in list(self._known.of("devices")):
+                self.devices.remove(name)
+            self._known.replace_all(found)
+            self._use_stored()
+        problems, _ = await self._around.reload()
+        return problems
+
     # -- objects ---------------------------------------------------------------------------
 
     async def _kinds(self, _request: Request) -> object:
+        from gateway.config.schemas import schema_of  # noqa: PLC0415 - seldom needed
+
         kinds: list[ObjectKind] = [
             {
                 "kind": kind.name,
                 "title": kind.title,
-                "document_schema": kind.model.model_json_schema(),
+                "document_schema": schema_of(kind.model),
                 "secret_fields": [".".join(path) for path in secret_paths(kind.model)],
             }
             for kind in KINDS.values()
@@ -147,9 +195,10 @@ class ObjectsSide(Side):
 
     async def _delete(self, request: Request) -> object:
         kind, name = _which(request)
-        outcome = await self.objects.delete(
-            kind, name, version=_version(request), dry_run=request.flag("dry_run")
-        )
+        dry_run = request.flag("dry_run")
+        outcome = await self.objects.delete(kind, name, version=_version(request), dry_run=dry_run)
+        if kind == "devices" and not dry_run:
+            await self._administration.device_gone(name)
         return _answer(outcome, kind, name)
 
     # -- devices ---------------------------------------------------------------------------

@@ -85,6 +85,9 @@ class Side:
     def configured(self, config: "Config") -> None:
         """Another configuration is in force. Must return at once."""
 
+    async def device_gone(self, name: str) -> None:
+        """A device was deleted. Never raises."""
+
     def hear(self, event: dict[str, object], *, debug: bool) -> None:
         """An event as `events` tells it. Must return at once."""
 
