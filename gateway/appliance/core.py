@@ -11,13 +11,16 @@ from gateway.appliance.access.token_file import TokenFile, ensure_token
 from gateway.appliance.accounts import control_access, group_ids
 from gateway.appliance.administration.composition import Administration
 from gateway.appliance.administration.side import Surroundings
-from gateway.appliance.api_process import account_for_api, api_command
+from gateway.appliance.administration.source import Source
+from gateway.appliance.api_process import account_for_api, api_command, make_api_folder
 from gateway.appliance.backends import Backends
 from gateway.appliance.events import EventLog
 from gateway.appliance.factory import Factory
 from gateway.appliance.failures import Failures
+from gateway.appliance.held_sockets import HeldSockets
 from gateway.appliance.ike_service import IkeService
 from gateway.appliance.keeper import ApiCommand, Keeper
+from gateway.appliance.mobility_foresight import bindings_ended_by
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import Openings
 from gateway.appliance.privileges import (
@@ -27,12 +30,14 @@ from gateway.appliance.privileges import (
     not_dumpable,
 )
 from gateway.appliance.queries import Queries
+from gateway.appliance.reloading import Prepared, prepare
 from gateway.appliance.systemd import ServiceManager
 from gateway.appliance.tcp_encapsulation import TcpEncapsulation, open_tcp
 from gateway.appliance.vpn_fa import VpnFaSessions
-from gateway.config.difference import difference, in_force
+from gateway.config.difference import Change, difference, in_force
 from gateway.config.document import Config
 from gateway.config.problem import ConfigError, Problem, shown
+from gateway.control.object_operations import CutSession
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.domain.log import Log
@@ -69,9 +74,11 @@ class Appliance:
         self._log = log
         self._configure_log = configure_log
         self._manager = manager or ServiceManager()
-        self._administration = administration or Administration()
+        self._administration = administration or Administration(Source(config.path, factory.load))
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._keep = False
+        """The sessions go on in the next process: nothing is said to peers, nothing is removed."""
         self._control: ControlServer | None = None
         self._stoppers: list[Callable[[], object]] = []
         self._stoppers_async: list[Callable[[], Awaitable[object]]] = []
@@ -96,22 +103,30 @@ class Appliance:
         try:
             await self._start()
             await self._stop.wait()
-            await self._farewell()
+            if self._keep:
+                self._hand_over()
+            else:
+                await self._farewell()
         finally:
             await self._shut_down()
 
     # -- start ---------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        self._loop.add_signal_handler(signal.SIGINT, self._stop.set)
         api = self._open_control()
+        self._taken = self._factory.taken_over(self._config, self._administration, self._events)
+        self._stoppers_async.append(self._taken.stop)
+        # A start that fails leaves sessions as they are for another try.
+        self._keep = self._taken.anything
         await self._open_network()
         self._join()
         left = drop_capabilities(CORE_CAPABILITIES)
         no_new_privileges()
         not_dumpable()
         await self._serve()
+        self._keep = False
         self._tell_ready(left)
         # Last: its start would take the processor from ours, and nobody waits for it.
         if api is not None:
@@ -128,6 +143,7 @@ class Appliance:
         account = account_for_api(config, self._log) if config.api.enabled else None
         gids = group_ids(config.control.allowed_groups, config.path)
         if config.api.enabled:
+            make_api_folder(config, account, self._log)
             ensure_token(config.api_token_file)
             self._token_file = TokenFile(config.api_token_file)
         allowed = control_access(config.control.allowed_uids, gids, account)
@@ -147,29 +163,35 @@ class Appliance:
     async def _open_network(self) -> None:
         """What needs privileges: sockets and the kernel; and what stands behind the engine."""
         config = self._config
-        self._sockets = self._factory.sockets(config)
+        self._held = HeldSockets(config.gateway.runtime_dir, self._manager)
+        self._sockets = self._factory.sockets(config, self._held.take())
         self._stoppers.append(self._sockets.close)
+        self._stoppers.append(lambda: self._held.close() if self._keep else self._held.end())
         self._tcp = open_tcp(config, self._events)
         if self._tcp is not None:
             self._stoppers.append(self._tcp.close)
         self._dataplane = self._factory.dataplane(config)
-        self._stoppers.append(self._dataplane.close)
+        self._stoppers.append(lambda: self._dataplane.close(keep=self._keep))
         self._connections = self._factory.connections(config)
         self._sessions = VpnFaSessions(self._loop.time, self._loop.call_soon)
         self._login = self._factory.mobility_login(config)
         plan = self._factory.mobility(config)
         if plan is not None:
-            self._mobility = self._factory.mobility_agents(plan, self._sessions, self._events)
-            self._stoppers.append(self._mobility.close)
-            self._stoppers_async.append(self._mobility.stop)
+            self._mobility = self._factory.mobility_agents(
+                plan, self._sessions, self._events, self._taken
+            )
+            mobility = self._mobility
+            self._stoppers.append(lambda: mobility.close(keep=self._keep))
+            self._stoppers_async.append(lambda: mobility.stop(keep=self._keep))
         self._backends = Backends(
             await asyncio.to_thread(self._factory.backends, config),
             usage=self._dataplane.usage,
             emit=self._events,
+            records=self._taken.records,
         )
         if self._tcp is not None:
             self._backends.true_remote = self._tcp.names.true_remote
-        self._stoppers_async.append(self._backends.stop)
+        self._stoppers_async.append(lambda: self._backends.stop(keep=self._keep))
         self._open_nar(config)
         self._require_crls(config, self._connections)
 
@@ -182,6 +204,7 @@ class Appliance:
             ask_user=self._backends.ask_password,
             spi_in_use=self._ike_has_spi,
             emit=self._events,
+            taken=self._taken,
         )
         self._stoppers.append(self._nar.close)
         self._stoppers_async.append(self._nar.stop)
@@ -212,6 +235,7 @@ class Appliance:
             emit=self._events,
             outside=self._backends,
             watcher=self._sessions,
+            records=self._taken.records,
         )
         self._backends.join(self._engine, self._service.flush)
         self._stoppers += [self._unwatch_dataplane, self._service.stop]
@@ -232,6 +256,8 @@ class Appliance:
         )
         self._events.record = self._failures
         self._events.publish = self._publish
+        self._backends.resume(self._taken.of("accounting"))
+        self._taken.ike_sas(self._engine, dataplane, self._service, loop.time())
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
@@ -247,12 +273,20 @@ class Appliance:
             nar=lambda: self._nar,
             facts=self._facts,
             reload=self.reload,
+            changing=self._reloading,
+            prepare=self._prepare,
+            apply=self._apply,
+            ended_by=self._ended_by,
+            call_later=self._loop.call_later,
             stop=self._stop.set,
             clock=self._loop.time,
         )
 
     async def _serve(self) -> None:
         loop = self._loop
+        self._taken.start()
+        if self._taken.possible:
+            self._held.keep(self._sockets.sockets)
         self._sockets.start(loop, self._service.receive, self._service.sort)
         if self._tcp is not None:
             await self._tcp.start(self._engine.established_remotes)
@@ -308,9 +342,23 @@ class Appliance:
 
     # -- stop ----------------------------------------------------------------------------
 
+    def _terminate(self) -> None:
+        """SIGTERM: the service manager restarts us, or somebody wants us to end."""
+        self._keep = self._config.gateway.on_sigterm == "keep" and self._taken.possible
+        self._stop.set()
+
+    def _hand_over(self) -> None:
+        """Write down how things are; the kernel goes on forwarding without us."""
+        self._manager.stopping("handing over")
+        now = self._loop.time()
+        self._engine.hand_over(now)
+        self._service.flush(now)
+        text = f"gateway stopped, and left {len(self._engine.ike_sa_names())} IKE SAs to the next"
+        self._log.info("stopped", text=text)
+
     async def _farewell(self) -> None:
         """Tell the peers, and wait a little for their answers."""
-        self._manager.stopping()
+        self._manager.stopping("closing tunnels")
         now = self._loop.time()
         self._engine.close_all(now)
         self._service.flush(now)
@@ -365,13 +413,9 @@ class Appliance:
     async def _reload(self) -> tuple[list[str], list[str]]:
         self._reloads["count"] = int(str(self._reloads["count"])) + 1
         try:
-            # Ten thousand mobile nodes take seconds to read, which nobody else shall wait.
-            wanted = await asyncio.to_thread(self._factory.load, self._config.path)
-            plan = await asyncio.to_thread(self._factory.mobility, wanted)
-            login = await asyncio.to_thread(self._factory.mobility_login, wanted)
-            connections = self._factory.connections(wanted)
-            backends = await asyncio.to_thread(self._factory.backends, wanted)
-            self._require_crls(wanted, connections)
+            load = self._administration.load
+            wanted = await asyncio.to_thread(load, self._factory.load, self._config)
+            prepared = await self._prepare(wanted)
         except ConfigError as error:
             problems = [str(problem) for problem in error.problems]
             self._reloads["refused"] = int(str(self._reloads["refused"])) + 1
@@ -380,28 +424,47 @@ class Appliance:
                 self._log.error("reload_refused", text=f"reload refused: {problem}")
             self._log.error("reload_refused", text="the old configuration stays in force")
             return problems, []
-        changes = difference(self._config, wanted)
+        changes = await self._apply(prepared)
+        self._reloads["last_problems"] = []
+        return [], [str(change) for change in changes]
+
+    async def _prepare(self, wanted: Config) -> Prepared:
+        prepared = await prepare(self._factory, wanted)
+        self._require_crls(wanted, prepared.connections)
+        return prepared
+
+    def _ended_by(self, prepared: Prepared) -> list[CutSession]:
+        pools = self._factory.pools(in_force(self._config, prepared.config))
+        found = self._engine.ended_by(prepared.connections, pools)
+        cut: list[CutSession] = [{"session": name, "peer": peer} for name, peer in found]
+        if self._mobility is not None and prepared.plan is not None:
+            cut += bindings_ended_by(self._mobility, prepared.plan)
+        return cut
+
+    async def _apply(self, prepared: Prepared) -> list[Change]:
+        changes = difference(self._config, prepared.config)
         for change in changes:
             if change.needs_restart:
                 self._log.warning("reload_change", text=f"reload: {change}", key=change.key)
             else:
                 self._log.info("reload_change", text=f"reload: {change}", key=change.key)
-        self._reloads["last_problems"] = []
-        self._adopt(in_force(self._config, wanted))
+        self._adopt(in_force(self._config, prepared.config))
         now = self._loop.time()
         try:
             self._dataplane.reconfigure(self._factory.kernel_settings(self._config))
         except OSError as error:
             self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
-        self._reload_mobility(plan)
+        self._reload_mobility(prepared.plan)
         await self._reload_nar()
-        self._engine.mobility = login
-        self._backends.reload(backends)
-        self._engine.reconfigure(connections, now, self._factory.pools(self._config))
-        self._open(connections)
+        self._engine.mobility = prepared.login
+        self._backends.reload(prepared.backends)
+        pools = self._factory.pools(self._config)
+        self._engine.reconfigure(prepared.connections, now, pools)
+        self._open(prepared.connections)
+        self._administration.configured(self._config)
         count = len(changes)
         self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)
-        return [], [str(change) for change in changes]
+        return changes
 
     async def _reload_nar(self) -> None:
         """The first server and the end of the last one wait for a restart."""
@@ -467,6 +530,7 @@ class Appliance:
             "reloads": dict(self._reloads),
             "backends": self._backends.facts(),
             "failed_logins": self._failures.total,
+            "taken_over": dict(self._taken.facts),
             **({"tcp": self._tcp.facts()} if self._tcp is not None else {}),
             **({"mobility": self._mobility.facts()} if self._mobility is not None else {}),
             **({"nar": self._nar.facts()} if self._nar is not None else {}),

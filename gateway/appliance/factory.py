@@ -1,6 +1,7 @@
 """What the core is built of, and who builds it: :class:`gateway.appliance.parts.Parts`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from socket import socket
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.appliance.administration.composition import Administration
@@ -112,8 +113,8 @@ class Factory(Protocol):
     def kernel_settings(self, config: Config) -> KernelSettings:
         """What the dataplane is told."""
 
-    def sockets(self, config: Config) -> IkeSockets:
-        """The bound IKE sockets."""
+    def sockets(self, config: Config, held: Sequence[socket] = ()) -> IkeSockets:
+        """The bound IKE sockets; ``held`` are those of the last process."""
 
     def dataplane(self, config: Config) -> KernelSide:
         """Open the dataplane; what an earlier process left waits to be adopted."""

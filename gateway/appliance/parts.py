@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from socket import socket
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.appliance.administration.composition import Administration
@@ -74,10 +75,13 @@ class Parts:
         ike = config.ike
         return with_local_addresses(to_policy.connections(config), ike.listen, ike.port)
 
-    def sockets(self, config: Config) -> IkeSockets:
-        """The bound IKE sockets; raises :class:`gateway.ike.socket_errors.TransportError`."""
+    def sockets(self, config: Config, held: Sequence[socket] = ()) -> IkeSockets:
+        """The bound IKE sockets, of the last process where ``held`` has them.
+
+        Raises :class:`gateway.ike.socket_errors.TransportError`.
+        """
         ike = config.ike
-        return IkeSockets(ike.listen, ike_port=ike.port, nat_port=ike.nat_port)
+        return IkeSockets(ike.listen, ike_port=ike.port, nat_port=ike.nat_port, held=held)
 
     def dataplane(self, config: Config) -> KernelDataplane:
         """A started dataplane that has to adopt; raises :class:`DataplaneUnavailableError`."""

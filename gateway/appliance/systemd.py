@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class ServiceManager:
@@ -23,16 +23,34 @@ class ServiceManager:
             return None
         return int(self._watchdog_us) / 2e6 or None
 
-    def _tell(self, *lines: str) -> None:
+    @property
+    def listens(self) -> bool:
+        """Whether there is one."""
+        return bool(self._address)
+
+    def keep_sockets(self, name: str, descriptors: Sequence[int]) -> bool:
+        """Have copies kept for the next start, when they come with the environment."""
+        return self._tell("FDSTORE=1", f"FDNAME={name}", descriptors=descriptors)
+
+    def forget_sockets(self, name: str) -> None:
+        """Have those of this name closed."""
+        self._tell("FDSTOREREMOVE=1", f"FDNAME={name}")
+
+    def _tell(self, *lines: str, descriptors: Sequence[int] = ()) -> bool:
         if not self._address:
-            return
+            return False
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
                 sock.setblocking(False)
-                sock.sendto("\n".join(lines).encode(), address)
+                if descriptors:
+                    said = ["\n".join(lines).encode()]
+                    socket.send_fds(sock, said, list(descriptors), 0, address)
+                else:
+                    sock.sendto("\n".join(lines).encode(), address)
         except OSError:
-            return  # a manager that does not listen is no reason to stop serving
+            return False  # a manager that does not listen is no reason to stop serving
+        return True
 
     def ready(self, status: str) -> None:
         """Started, or done with reloading."""

@@ -74,19 +74,31 @@ class IkeSocket:
     __slots__ = ("_family", "_local", "_paths", "_wildcard", "full", "nat", "port", "share", "sock")
 
     def __init__(
-        self, address: IpAddress, port: int, *, nat: bool, bypass: bool, mark: int = 0
+        self,
+        address: IpAddress,
+        port: int,
+        *,
+        nat: bool,
+        bypass: bool,
+        mark: int = 0,
+        held: socket.socket | None = None,
     ) -> None:
+        """``held`` is the same socket of an earlier process, with all it needs."""
         self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._wildcard = address.is_unspecified
         self.nat = nat
-        self.sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        try:
-            if mark:
-                self.sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
-            self._prepare(address, port, bypass=bypass)
-        except BaseException:
-            self.sock.close()
-            raise
+        if held is not None:
+            self.sock = held
+            self.sock.setblocking(False)
+        else:
+            self.sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            try:
+                if mark:
+                    self.sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+                self._prepare(address, port, bypass=bypass)
+            except BaseException:
+                self.sock.close()
+                raise
         self.port: int = self.sock.getsockname()[1]
         self._local = Endpoint(address, self.port)
         self._paths: dict[object, Path] = {}
@@ -237,11 +249,14 @@ class IkeSockets:
         nat_port: int = 4500,
         bypass: bool = True,
         mark: int = 0,
+        held: Sequence[socket.socket] = (),
     ) -> None:
         """Bind them all; raises TransportError.
 
-        ``mark`` is the firewall mark of what they send; ESP in UDP has its SA's.
+        ``mark`` is the firewall mark of what they send; ESP in UDP has its SA's. ``held`` are
+        sockets of an earlier process: those that fit are used, the others closed.
         """
+        known = _by_place(held)
         self._receive: Callable[[Batch], None] | None = None
         self._sort: Sort | None = None
         self.counters = dict.fromkeys(
@@ -256,11 +271,22 @@ class IkeSockets:
         try:
             for address in addresses:
                 for port, nat in ((ike_port, False), (nat_port, True)):
-                    opened = IkeSocket(address, port, nat=nat, bypass=bypass, mark=mark)
+                    before = known.pop((address, port, nat), None)
+                    opened = IkeSocket(
+                        address, port, nat=nat, bypass=bypass, mark=mark, held=before
+                    )
                     self._add(opened, address)
         except BaseException:
             self.close()
             raise
+        finally:
+            for unwanted in known.values():
+                unwanted.close()
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """All of them, to be held for the next process."""
+        return [opened.sock for opened in self._sockets]
 
     def _add(self, opened: IkeSocket, address: IpAddress) -> None:
         self._sockets.append(opened)
@@ -372,3 +398,21 @@ class IkeSockets:
         self._by_local.clear()
         self._any.clear()
         self._routes.clear()
+
+
+def _by_place(held: Sequence[socket.socket]) -> dict[tuple[IpAddress, int, bool], socket.socket]:
+    """Address, port, and whether it takes ESP in UDP, of each; what has none of that is closed."""
+    known: dict[tuple[IpAddress, int, bool], socket.socket] = {}
+    for one in held:
+        try:
+            host, port = one.getsockname()[:2]
+            nat = one.getsockopt(socket.IPPROTO_UDP, UDP_ENCAP) == UDP_ENCAP_ESPINUDP
+            place = ip_address(host.partition("%")[0]), int(port), nat
+        except (OSError, ValueError):
+            one.close()
+            continue
+        if place in known:
+            one.close()
+        else:
+            known[place] = one
+    return known

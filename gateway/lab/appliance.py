@@ -17,6 +17,8 @@ from gateway.lab.topology import Lab
 
 READY_S = 30.0
 STOP_S = 15.0
+INTERRUPT = signal.SIGINT
+"""As Ctrl-C: peers are told."""
 
 
 class Appliance:
@@ -38,11 +40,16 @@ class Appliance:
         self.folder.mkdir()
         self.config = self.folder / "gateway.toml"
         self.process: Process | None = None
+        self._starts = 0
+        self.checkout = CHECKOUT
+        """Whose code a fresh interpreter runs."""
         self.ready_after_s = 0.0
         """From starting the process to its being ready."""
 
     def write_text(self, text: str) -> None:
-        """Write the configuration, readable by its owner only."""
+        """Write the configuration, readable by its owner only, with a store of its own."""
+        if "[store]" not in text:
+            text += f'\n[store]\nstate_dir = "{self.folder}/state"\n'
         self.config.touch(mode=0o600)
         self.config.write_text(text)
 
@@ -56,13 +63,15 @@ class Appliance:
         return [sys.executable, "-c", main, *self.arguments()]
 
     def _spawn(self) -> Process:
+        name = self.name if self._starts == 1 else f"{self.name}-{self._starts}"
         if self._fresh:
-            return self.lab.spawn(self.host, self.argv(), self.name, {"PYTHONPATH": CHECKOUT})
-        return self.lab.spawn_gateway(self.host, self.arguments(), self.name)
+            return self.lab.spawn(self.host, self.argv(), name, {"PYTHONPATH": self.checkout})
+        return self.lab.spawn_gateway(self.host, self.arguments(), name)
 
     def start(self) -> None:
         """Start it and return once it is ready; raises LabError with its log otherwise."""
         began = time.monotonic()
+        self._starts += 1
         self.process = self._spawn()
 
         def ready() -> bool:
@@ -85,7 +94,7 @@ class Appliance:
         return self.process.pid
 
     def output(self) -> str:
-        """Everything it wrote."""
+        """Everything it wrote since its last start."""
         return self.process.output() if self.process is not None else ""
 
     def log(self) -> list[dict[str, Any]]:
@@ -110,11 +119,21 @@ class Appliance:
         """Send a signal to the core."""
         os.kill(self.pid, number)
 
-    def stop(self, timeout_s: float = STOP_S) -> None:
-        """Ask it to end, and wait."""
+    def stop(self, timeout_s: float = STOP_S, number: int = INTERRUPT) -> None:
+        """Ask it to say goodbye and end, and wait."""
         if self.running():
-            self.signal(signal.SIGTERM)
+            os.kill(self.pid, number)
             wait_until(lambda: not self.running(), timeout_s, "the gateway's end")
+
+    def hand_over(self, timeout_s: float = STOP_S) -> None:
+        """End it as a service manager does that starts it again: its sessions go on."""
+        self.stop(timeout_s, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it without a warning, and wait."""
+        if self.running():
+            self.signal(signal.SIGKILL)
+            wait_until(lambda: not self.running(), STOP_S, "the gateway's end")
 
     def processor_s(self) -> float:
         """User and system time that the core has used so far."""

@@ -134,7 +134,7 @@ class FakeParts:
 
         return to_dataplane.kernel_settings(config)
 
-    def sockets(self, config: Any) -> Any:
+    def sockets(self, config: Any, held: Any = ()) -> Any:
         return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, bypass=False)
 
     def dataplane(self, config: Any) -> Any:
