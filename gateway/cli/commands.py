@@ -84,13 +84,16 @@ def status(
     config: OptionalConfig = None,
     as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat every second.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every counter and SA.")] = False,
 ) -> None:
-    """Show what the running gateway does."""
+    """Show what is up, what is wrong, and what to do next."""
 
     def command() -> int:
         from gateway.cli import control
+        from gateway.cli.status import status as show
 
-        return control.status(control.socket_of(socket, config), as_json=as_json, watch=watch)
+        path = control.socket_of(socket, config)
+        return show(path, as_json=as_json, watch=watch, everything=everything)
 
     finish(command)
 
@@ -283,7 +286,8 @@ def version() -> None:
 
 
 def _add_groups() -> None:
-    from gateway.cli import mobility_commands
+    from gateway.cli import mobility_commands, observation_commands, store_commands
+    from gateway.cli.admin_commands import admin
     from gateway.cli.lab import lab
     from gateway.cli.mn_commands import mn
     from gateway.cli.nar import nar
@@ -291,10 +295,13 @@ def _add_groups() -> None:
     from gateway.cli.users import users
 
     mobility_commands.add_to(app)
+    store_commands.add_to(app)
+    observation_commands.add_to(app)
     app.add_typer(mn, name="mn")
     app.add_typer(nar, name="nar")
     app.add_typer(lab, name="lab")
     app.add_typer(users, name="users")
+    app.add_typer(admin, name="admin")
     app.add_typer(device, name="device")
     app.add_typer(authority, name="ca")
 

@@ -66,15 +66,16 @@ class PacketSource:
     """A packet socket on every interface. Raises OSError."""
 
     def __init__(self, wanted: DeviceFilter) -> None:
+        # It hears everything until its filter is there: what came till then is judged as all is.
         self._socket = socket.socket(
-            socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
+            socket.AF_PACKET,
+            socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
+            socket.htons(_ETH_P_ALL),
         )
         try:
             self.look_for(wanted)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_OCTETS)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-            # Only now does it hear anything, and nothing that the filter would not let in.
-            self._socket.bind(("", _ETH_P_ALL))
         except OSError:
             self._socket.close()
             raise

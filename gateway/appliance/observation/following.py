@@ -75,6 +75,8 @@ class Follower:
         self._wall_clock = wall_clock
         self.gaps_s: Callable[[float], None] = _nothing
         """Told of the gap of each handover."""
+        self._ended = ""
+        """The session that an event has ended."""
         self.leases: dict[str, int] = {}
         """NAR leases by client."""
         self._handlers: Mapping[str, Callable[[Event], Device | None]] = {
@@ -101,6 +103,7 @@ class Follower:
 
     def __call__(self, event: Event) -> Event:
         """Change what it changes, and say in the event whose it is."""
+        self._ended = ""
         handler = self._handlers.get(event.name)
         device = handler(event) if handler is not None else None
         if device is None:
@@ -109,7 +112,7 @@ class Follower:
             return event
         fields = {**event.fields, "device": device.name}
         if not fields.get("session"):
-            fields["session"] = self._session_of(event, device)
+            fields["session"] = self._ended or self._session_of(event, device)
         return replace(event, fields=fields)
 
     def restore(self, names: Iterable[str]) -> None:
@@ -233,6 +236,7 @@ class Follower:
         session = device.sessions[spis]
         if event.fields.get("session"):
             session.id = str(event.fields["session"])
+        self._ended = session.id
         now = self._clock()
         self._chronicle.used(device.identity, NOTHING, max(0.0, now - session.accounted_at))
         fields = _only(event, "remote", "connection", "reason", "age_s")
@@ -391,6 +395,7 @@ class Follower:
         if self._binding(agent, home) is not None:
             self._set_binding(agent, home, quietly=True)
             return device
+        self._ended = session
         self._register.drop_binding(agent, home)
         told = _only(event, "home_agent", "home_address", "care_of_address", "reason")
         self._happened(device, session, "disconnected", event.text, told)
@@ -445,7 +450,7 @@ class Follower:
         device = self._register.of_visitor((agent, home_agent, home))
         if device is None:
             return None
-        session = self._session_of(event, device)
+        session = self._ended = self._session_of(event, device)
         self._register.drop_visitor((agent, home_agent, home))
         told = _only(event, "foreign_agent", "home_agent", "home_address", "reason")
         self._happened(device, session, "disconnected", event.text, told)

@@ -113,9 +113,7 @@ def _ike(spis: str, peer: str, child: str, **changed: Any) -> IkeSaSnapshot:
     return IkeSaSnapshot(**{name: given.get(name) for name in names})  # type: ignore[arg-type]
 
 
-def _child(
-    spis: str, peer: str, spi_in: int, sa: IkeSaSnapshot, **changed: Any
-) -> ChildSaSnapshot:
+def _child(spis: str, peer: str, spi_in: int, sa: IkeSaSnapshot, **changed: Any) -> ChildSaSnapshot:
     given = {
         "spi_in": spi_in,
         "spi_out": spi_in + 0x1000000,

@@ -71,8 +71,11 @@ def test_a_device_connects_moves_and_goes(bed: Bed) -> None:
     assert device.outer == "203.0.113.5:1024"
     assert device.moves[0].gap_s == pytest.approx(0.25)
     assert gaps == [pytest.approx(0.25)]
-    told = bed.follower(bed.engine.close(event))
+    closed = bed.engine.close(event)
+    del closed.fields["session"]
+    told = bed.follower(closed)
     assert told.fields["device"] == device.name
+    assert told.fields["session"] == "session-1"
     assert (device.where, device.mode) == ("offline", "")
     assert [one[2] for one in bed.chronicle.entries] == ["connected", "moved", "disconnected"]
     assert {one[1] for one in bed.chronicle.entries} == {"session-1"}
