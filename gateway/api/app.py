@@ -24,6 +24,7 @@ from gateway.api.routes_mobility import mobility_routes
 from gateway.api.routes_nar import nar_routes
 from gateway.api.routes_observation import metrics_routes, observation_routes
 from gateway.api.routes_provisioning import provisioning_routes
+from gateway.api.routes_state import state_routes
 from gateway.api.static import Dashboard
 from gateway.control.async_client import Caller
 from gateway.control.client import ControlUnavailableError
@@ -59,7 +60,10 @@ def create_app(core: Subscribable, settings: SiteSettings) -> FastAPI:
         redoc_url=None,
     )
     add_problems(app)
-    changing = frozenset(one.name for one in OPERATIONS.values() if one.changes) | {"support"}
+    changing = frozenset(one.name for one in OPERATIONS.values() if one.changes) | {
+        "support",
+        "import-part",
+    }
     asking = CoreOfCaller(core, changing)
     hub = EventHub(core, secrets.token_hex(4))
     app.state.hub = hub
@@ -73,6 +77,7 @@ def create_app(core: Subscribable, settings: SiteSettings) -> FastAPI:
         device_routes(asking, authorized),
         config_routes(asking, authorized),
         provisioning_routes(asking, authorized),
+        state_routes(asking, authorized),
         access_routes(asking, Sessions(core, tls=settings.tls), authorized),
     ):
         app.include_router(router, prefix=PREFIX)

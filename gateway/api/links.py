@@ -8,6 +8,7 @@ import base64
 import binascii
 import html
 import re
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -119,7 +120,10 @@ def safe_name(name: str) -> str:
 
 
 def _escaped(found: dict[str, object]) -> dict[str, str]:
-    until = str(found.get("expires_text") or found.get("expires_at") or "it expires")
+    at = found.get("expires_at")
+    until = "it expires"
+    if isinstance(at, int | float):
+        until = datetime.fromtimestamp(at, UTC).strftime("%d %B %Y, %H:%M UTC")
     return {
         "device": html.escape(str(found.get("device", "a device"))),
         "file": html.escape(safe_name(str(found.get("file_name")))),

@@ -11,7 +11,9 @@ from gateway.appliance.access.setup_code import SetupCode
 from gateway.appliance.access.times import from_iso, iso
 from gateway.appliance.access.tokens import Tokens
 from gateway.appliance.administration.side import Surroundings
+from gateway.appliance.api_process import api_folder
 from gateway.appliance.paging import page
+from gateway.config.document import Config
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request, Role
 from gateway.store.audit import AuditEntry, AuditFilter, AuditRepository
 from gateway.store.database import Store
@@ -123,7 +125,16 @@ class Register:
 
     async def _make_code(self, _request: Request) -> object:
         code, until = await self._code.make(self._wall_clock())
-        return {"code": code, "expires_at": iso(until), "_audit": {"target": ""}}
+        config = self._config()
+        own = config.api.tls and config.api.certificate is None
+        return {
+            "code": code,
+            # Behind the hash sign it stays in the browser: no server's log ever has it.
+            "url": f"{address_of_api(config)}/#/setup?code={code}",
+            "expires_at": iso(until),
+            "certificate": str(api_folder(config) / "certificate.pem") if own else None,
+            "_audit": {"target": ""},
+        }
 
     async def _audit(self, request: Request) -> object:
         wanted = AuditFilter(
@@ -193,6 +204,19 @@ def entry_view(entry: AuditEntry) -> dict[str, object]:
         "after": entry.after,
         "detail": entry.detail,
     }
+
+
+def address_of_api(config: Config) -> str:
+    """Where the dashboard is, as far as the configuration tells."""
+    api = config.api
+    scheme = "https" if api.tls else "http"
+    name = api.names[0] if api.names else None
+    address = api.listen.address
+    if name is None and address.is_unspecified:
+        name = config.gateway.name
+    if name is None:
+        name = f"[{address}]" if address.version == 6 else str(address)
+    return f"{scheme}://{name}:{api.listen.port}"
 
 
 def _version(request: Request) -> int | None:

@@ -179,7 +179,6 @@ class AccessSide(Side):
         with contextlib.suppress(ControlError, StoreError):  # when it was used last is no loss
             await self._administration.store.run(write, durable=False)
 
-
     @staticmethod
     async def _nothing(_request: object) -> object:
         raise ControlError(ErrorCode.BUSY, "the gateway is not ready yet")

@@ -28,8 +28,9 @@ class Tokens:
 
     def load(self, connection: Connection) -> None:
         """Read all of them."""
-        for token in TokenRepository(connection).all():
-            self._keep(token)
+        found = TokenRepository(connection).all()
+        self._by_digest = {one.hash: one for one in found}
+        self._by_id = {one.id: one for one in found}
 
     def actor(self, digest: bytes, remote: str, now: float) -> Actor | None:
         """Whose token has this SHA-256; None when there is none or it has expired."""
