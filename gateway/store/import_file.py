@@ -63,6 +63,7 @@ def _parsed(number: int, line: bytes) -> Row:
 
 
 def head_of(head: Row) -> tuple[float, str]:
+    """When it was made, and by which version. Raises :class:`ImportRefusedError`."""
     if head.get("format") != FORMAT:
         raise ImportRefusedError("line 1: format", f"must be {FORMAT}: this is no export")
     version = head.get("version")
@@ -81,6 +82,7 @@ def head_of(head: Row) -> tuple[float, str]:
 
 
 def sealer_of(head: Row, own: Sealer, passphrase: str | None) -> Sealer | None:
+    """Opens the file's secrets; None: it has none. Raises :class:`WrongKeyError` as well."""
     secrets = head.get("secrets")
     how = secrets.get("how") if isinstance(secrets, dict) else None
     if not isinstance(secrets, dict) or how not in {"none", "key", "passphrase"}:
@@ -114,6 +116,7 @@ def _hex(value: object) -> bytes | None:
 
 
 def row_of(number: int, line: Row) -> tuple[Table, Row]:
+    """One row, every value of the type and length of its column."""
     table = TABLES.get(str(line.get("table")))
     given = line.get("row")
     if table is None or not isinstance(given, dict):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -38,14 +39,13 @@ class Upkeep:
         store: Store,
         emit: Callable[[Event], None],
         *,
-        history_days: int,
-        audit_days: int,
+        retention: Callable[[], tuple[float, float]],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """``retention`` gives the days that history and audit stay, as they are now."""
         self._store = store
         self._emit = emit
-        self.history_days = history_days
-        self.audit_days = audit_days
+        self._retention = retention
         self._wall_clock = wall_clock
         self._task: asyncio.Task[None] | None = None
         self._backup_failed = False
@@ -75,8 +75,9 @@ class Upkeep:
     async def trim(self) -> None:
         """Remove what is older than it may get. Raises :class:`StoreError`."""
         now = self._wall_clock()
+        history_days, audit_days = self._retention()
         run = self._store.run
-        await run(lambda c: AuditRepository(c).trim(self.audit_days, now), durable=False)
+        await run(lambda c: AuditRepository(c).trim(math.ceil(audit_days), now), durable=False)
         await run(lambda c: WebSessionRepository(c).delete_expired(now), durable=False)
         await run(lambda c: LinkRepository(c, self._store.sealer).empty_expired(now))
         await run(
@@ -93,7 +94,7 @@ class Upkeep:
             lambda c: UsageRepository(c).delete_before(int(now // DAY_S) - USAGE_DAYS),
             durable=False,
         )
-        oldest = now - self.history_days * DAY_S
+        oldest = now - history_days * DAY_S
         while await run(lambda c: HistoryRepository(c).trim(oldest), durable=False) == TRIM_ROWS:
             pass
 

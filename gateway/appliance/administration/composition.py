@@ -189,6 +189,11 @@ class Administration:
             if one.at_start:
                 await self.started(one.name)
 
+    def device_changed(self, name: str) -> None:
+        """Tell the sides of a configured device that came, changed or went."""
+        for side in self._built.values():
+            side.device_changed(name)
+
     async def device_gone(self, name: str) -> None:
         """A device was deleted: what was issued for it ends too."""
         provisioning = await self.started("provisioning") if "provisioning" in self._sides else None

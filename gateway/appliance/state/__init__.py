@@ -1,0 +1,1 @@
+"""The durable state as a whole: export, import, backup."""
