@@ -222,6 +222,7 @@ class Appliance:
             dataplane,
             self._backends.find_user,
             debug=self._events.debug,
+            recording=self._taken.possible,
         )
         self._engine.mobility = self._login
         if self._nar is not None:

@@ -159,5 +159,6 @@ class Factory(Protocol):
         find_user: FindUser,
         *,
         debug: bool,
+        recording: bool = False,
     ) -> ManagedEngine:
         """A new engine."""

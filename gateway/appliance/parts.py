@@ -118,8 +118,9 @@ class Parts:
         find_user: FindUser,
         *,
         debug: bool,
+        recording: bool = False,
     ) -> IkeEngine:
-        """An engine without any SA."""
+        """An engine without any SA; with ``recording`` it makes records of those it will have."""
 
         def last_inbound(spi_in: int) -> float | None:
             usage = dataplane.usage(spi_in)
@@ -133,6 +134,7 @@ class Parts:
             wall_clock=lambda: datetime.now(UTC),
             last_inbound=last_inbound,
             find_user=find_user,
+            recording=recording,
         )
         engine.trace = debug
         return engine

@@ -155,7 +155,14 @@ class FakeParts:
         return None
 
     def engine(
-        self, config: Any, connections: Any, dataplane: Any, find_user: Any, *, debug: bool
+        self,
+        config: Any,
+        connections: Any,
+        dataplane: Any,
+        find_user: Any,
+        *,
+        debug: bool,
+        recording: bool = False,
     ) -> Any:
         return self.made
 
