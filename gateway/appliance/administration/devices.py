@@ -26,6 +26,10 @@ class Devices:
         self._by_identity: dict[str, str] = {}
         self._blocked_nodes: dict[str, str] = {}
         """Names of blocked devices by their mobile nodes."""
+        self.revision = 0
+        """Another number after each change."""
+        self.changed: Callable[[str], None] = _nobody
+        """Told the name of each device that came, changed or went."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -44,24 +48,34 @@ class Devices:
 
     def put(self, name: str, section: DeviceSection, source: str = "store") -> Device:
         """Add it, or put it in place of the one with its name."""
-        self.remove(name)
+        self._take_out(name)
         device = Device(name, canonical_identity(section.identity), section, source)
         self._by_name[name] = device
         self._by_identity[device.identity] = name
         if section.blocked and section.mobile_node is not None:
             self._blocked_nodes[section.mobile_node] = name
+        self._tell(name)
         return device
 
     def remove(self, name: str) -> None:
         """Forget it."""
+        if self._take_out(name):
+            self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        self.revision += 1
+        self.changed(name)
+
+    def _take_out(self, name: str) -> bool:
         old = self._by_name.pop(name, None)
         if old is None:
-            return
+            return False
         if self._by_identity.get(old.identity) == name:
             del self._by_identity[old.identity]
         node = old.section.mobile_node
         if node is not None and self._blocked_nodes.get(node) == name:
             del self._blocked_nodes[node]
+        return True
 
     def use_file(self, sections: Mapping[str, DeviceSection]) -> list[str]:
         """Take the devices of the file in; names of stored ones that they hide."""
@@ -91,4 +105,5 @@ class Devices:
         return None if name is None else f"device {name} is blocked"
 
 
-Refusal = Callable[[str, str], str | None]
+def _nobody(_name: str) -> None:
+    pass

@@ -76,6 +76,7 @@ class ObjectsSide(Side):
                 continue
             self._around.backends.stored_users.put(user)
         self.configured(self._around.config())
+        self.devices.changed = self._administration.device_changed
         self._around.engine.refuse_login = self.devices.refusal
         self._around.backends.refuse(self.devices.refusal)
 

@@ -85,6 +85,12 @@ class Side:
     def configured(self, config: "Config") -> None:
         """Another configuration is in force. Must return at once."""
 
+    def device_changed(self, name: str) -> None:
+        """A configured device came, changed or went: look at the objects side's `devices`.
+
+        Must return at once.
+        """
+
     async def device_gone(self, name: str) -> None:
         """A device was deleted. Never raises."""
 
