@@ -46,7 +46,10 @@ class Revoked:
 def make(
     authority: Authority, revoked: Iterable[Revoked], number: int, now: datetime, days: int
 ) -> bytes:
-    """The list as PEM, good for ``days``; ``number`` must grow. Raises :class:`ProvisioningRefusedError`."""
+    """The list as PEM, good for ``days``; ``number`` must grow.
+
+    Raises :class:`ProvisioningRefusedError`.
+    """
     key = authority.key
     if key is None:
         why = (

@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from gateway.provisioning.names import PeerName
 from gateway.provisioning.problem import ProvisioningRefusedError
 
-DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""Part of file names in bundles; dots alone cannot be one."""
+DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""Part of file names in bundles, of sections and of host names."""
 
 
 class Platform(enum.StrEnum):
@@ -134,7 +134,7 @@ class Setup:
 
     def __post_init__(self) -> None:
         if not DEVICE_NAME.fullmatch(self.device):
-            why = "use 1 to 63 letters, digits, dots, - and _, beginning with a letter or digit"
+            why = "use 1 to 63 letters, digits, - and _, beginning with a letter or digit"
             raise ProvisioningRefusedError("name", why)
 
     @property

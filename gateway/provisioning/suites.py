@@ -1,7 +1,7 @@
 """Choosing what a platform can do among what a connection allows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.provisioning.problem import ProvisioningRefusedError
 from gateway.provisioning.setup import Suite
@@ -79,6 +79,17 @@ def _nothing(
     able = "; ".join(", ".join(one) for one in known)
     why = f"{words.platform} can do none of {named}; add one of what it knows: {able}{more}"
     return ProvisioningRefusedError(key, why)
+
+
+def without_esn(suites: Sequence[Suite], platform: str) -> list[Suite]:
+    """ESP proposals for who has sequence numbers of 32 bits alone.
+
+    Raises :class:`ProvisioningRefusedError` where they are not allowed.
+    """
+    able = [replace(suite, esn=()) for suite in suites if not suite.esn or False in suite.esn]
+    if not able:
+        raise ProvisioningRefusedError("esp_proposals", f"{platform} has no ESN; add noesn")
+    return able
 
 
 def for_strongswan(suites: Sequence[Suite]) -> list[str]:

@@ -12,7 +12,7 @@ from gateway.provisioning.bundle.limits import common_limits, no_psk
 from gateway.provisioning.names import one_line
 from gateway.provisioning.pkcs12 import pkcs12_of
 from gateway.provisioning.setup import Bundle, Proof, Setup, require
-from gateway.provisioning.suites import for_strongswan
+from gateway.provisioning.suites import for_strongswan, without_esn
 
 MEDIA_TYPE = "application/vnd.strongswan.profile"
 _NAME = "strongSwan for Android"
@@ -43,7 +43,7 @@ def make(setup: Setup, _random: Callable[[int], bytes]) -> Bundle:
         "remote": remote,
         "local": local,
         "ike-proposal": for_strongswan(setup.ike)[0],
-        "esp-proposal": for_strongswan(setup.esp)[0],
+        "esp-proposal": for_strongswan(without_esn(setup.esp, _NAME))[0],
     }
     if setup.splits:
         profile["split-tunneling"] = {"subnets": [str(one) for one in setup.subnets]}

@@ -20,7 +20,7 @@ def make(setup: Setup, _random: Callable[[int], bytes]) -> Bundle:
     """The profile. Raises :class:`ProvisioningRefusedError`."""
     files: dict[str, bytes] = {}
     tables: list[tuple[str, Table]] = [
-        ("profile", [("name", toml(setup.device.replace(".", "-")))]),
+        ("profile", [("name", toml(setup.device))]),
         ("gateway", _gateway(setup)),
         ("login", _login(setup, files)),
     ]

@@ -37,14 +37,9 @@ def make(setup: Setup, _random: Callable[[int], bytes]) -> Bundle:
     return Bundle(f"{name}-swanctl.tar", MEDIA_TYPE, tar(files))
 
 
-def section_name(device: str) -> str:
-    """The name of a section, which takes no dot."""
-    return device.replace(".", "_")
-
-
 def configuration(setup: Setup) -> str:
     """The content of its swanctl.conf."""
-    name = section_name(setup.device)
+    name = setup.device
     lines = [
         f"# {setup.device} at {one_line(setup.title)}. Set it up with:",
         f"#   sudo tar -xf {setup.device}-swanctl.tar -C /etc/swanctl --no-same-owner",
@@ -84,7 +79,7 @@ def _connection(setup: Setup) -> Lines:
     for number, round_ in enumerate(_local_rounds(setup), 1):
         lines += _block(f"local-{number}", round_, 0)
     lines += _block("remote", _remote(setup), 0)
-    lines += _block("children", _block(section_name(setup.device), _child(setup), 0), 0)
+    lines += _block("children", _block(setup.device, _child(setup), 0), 0)
     return lines
 
 
@@ -137,7 +132,7 @@ def _child(setup: Setup) -> Lines:
 
 
 def _secrets(setup: Setup) -> Lines:
-    name, lines = section_name(setup.device), []
+    name, lines = setup.device, []
     if setup.psk is not None:
         entries = [
             f"id-1 = {swan(setup.gateway.swan)}",
