@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import fake_data as data
@@ -112,10 +112,14 @@ def hostile() -> World:
     """Everything that somebody else may name is markup."""
     world = usual(0)
     evil = data.HOSTILE
-    world.devices = [data.device(number, name=f"{evil}{number}", identity=evil) for number in range(12)]
+    world.devices = [
+        data.device(number, name=f"{evil}{number}", identity=evil) for number in range(12)
+    ]
     for one in world.devices:
         one |= {"user": evil, "connection": evil, "outer": evil, "source": "seen", "note": evil}
-    world.failures = [{**data.failure(1, evil), "reason": evil, "theirs": evil, "ours": evil, "remedy": evil}]
+    world.failures = [
+        {**data.failure(1, evil), "reason": evil, "theirs": evil, "ours": evil, "remedy": evil}
+    ]
     for kind in ("users", "devices", "pools"):
         world.objects[kind] = {evil: _stored({"identity": evil, "note": evil, "groups": [evil]})}
     world.tokens = [{**world.tokens[0], "name": evil, "created_by": evil, "last_used_from": evil}]
@@ -269,7 +273,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _session(_self: Handler, world: World, _query: object, _body: object) -> Document:
-    return {"administrator": "ann", "role": world.role, "expires_at": data.ago(-3600), "csrf": "csrf-token"}
+    return {
+        "administrator": "ann",
+        "role": world.role,
+        "expires_at": data.ago(-3600),
+        "csrf": "csrf-token",
+    }
 
 
 def _login(self: Handler, world: World, query: object, body: Document) -> Document:
@@ -400,7 +409,9 @@ def _kind(world: World, path: str) -> dict[str, Document]:
     return world.objects.setdefault(path.replace("-", "_"), {})
 
 
-def _objects(_self: Handler, world: World, query: dict[str, str], _b: object, path: str) -> Document:
+def _objects(
+    _self: Handler, world: World, query: dict[str, str], _b: object, path: str
+) -> Document:
     found = [
         {"kind": path.replace("-", "_"), "name": name, **one}
         for name, one in sorted(_kind(world, path).items())
@@ -435,9 +446,7 @@ def _check(path: str, document: Document) -> None:
     network = document.get("network")
     if path == "pools" and not re.fullmatch(r"[\d.]+/\d+", str(network)):
         text = f"network = {network}: must be a network such as 10.83.112.0/22"
-        raise FaultError(
-            422, text, field="network", errors=[{"field": "network", "message": text}]
-        )
+        raise FaultError(422, text, field="network", errors=[{"field": "network", "message": text}])
 
 
 def _create(
@@ -488,7 +497,12 @@ def _remove(
 
 
 def _token(_self: Handler, world: World, _query: object, body: Document) -> Document:
-    view = {**(world.tokens or [{}])[0], **body, "id": f"{len(world.tokens):016x}", "last_used_at": None}
+    view = {
+        **(world.tokens or [{}])[0],
+        **body,
+        "id": f"{len(world.tokens):016x}",
+        "last_used_at": None,
+    }
     world.tokens.append(view)
     return {**view, "token": "gw_" + "S" * 43}
 
@@ -579,7 +593,13 @@ def _certificates(world: World) -> list[Document]:
     ]
 
 
-def _networks(_world: World) -> list[Document]:
+def _status(_self: Handler, world: World, *_: object) -> Document:
+    return {**data.STATUS, "pools": data.STATUS["pools"] if world.objects else []}
+
+
+def _networks(world: World) -> list[Document]:
+    if not world.objects:
+        return []
     return [
         {
             "name": "roaming",
@@ -596,7 +616,10 @@ def _networks(_world: World) -> list[Document]:
 
 
 def _denied(world: World) -> list[Document]:
-    return [{**one, "source": one["remote"], "agent": "office", "denied_by": "home agent", "code": 131} for one in world.failures]
+    return [
+        {**one, "source": one["remote"], "agent": "office", "denied_by": "home agent", "code": 131}
+        for one in world.failures
+    ]
 
 
 ROUTES: list[tuple[str, Callable[..., Any]]] = [
@@ -606,31 +629,52 @@ ROUTES: list[tuple[str, Callable[..., Any]]] = [
     (r"GET /setup", _setup),
     (r"POST /setup/claim", _claim),
     (r"POST /setup/basics", _basics),
-    (r"GET /status", _said(data.STATUS)),
+    (r"GET /status", _status),
     (r"GET /topology", lambda _s, world, *_: data.topology(world.devices)),
     (r"GET /devices", _devices),
     (r"GET /devices/([^/]+)", _device),
     (r"GET /devices/[^/]+/traffic", _said(data.traffic())),
     (r"GET /devices/([^/]+)/history", _history),
     (r"GET /devices/[^/]+/captures", _said({"items": [], "next": None, "total": 0})),
-    *[(rf"POST /devices/([^/]+)/{verb}", _act(verb)) for verb in ("disconnect", "block", "unblock", "revoke", "rotate", "bundle")],
+    *[
+        (rf"POST /devices/([^/]+)/{verb}", _act(verb))
+        for verb in ("disconnect", "block", "unblock", "revoke", "rotate", "bundle")
+    ],
     (r"POST /provision", _provision),
-    (r"GET /config", lambda *_: {"kinds": data.kinds()}),
+    (r"GET /config/kinds", lambda *_: {"kinds": data.kinds()}),
     (r"GET /config/([^/]+)", _objects),
     (r"POST /config/([^/]+)", _create),
     (r"GET /config/([^/]+)/([^/]+)", _object),
     (r"PATCH /config/([^/]+)/([^/]+)", _merge),
     (r"DELETE /config/([^/]+)/([^/]+)", _remove),
-    (r"GET /ike-sas", _listed(lambda w: [data.ike_sa(i, one["identity"]) for i, one in enumerate(_away(w))])),
-    (r"GET /child-sas", _listed(lambda w: [data.child_sa(i, one["identity"]) for i, one in enumerate(_away(w))])),
+    (
+        r"GET /ike-sas",
+        _listed(lambda w: [data.ike_sa(i, one["identity"]) for i, one in enumerate(_away(w))]),
+    ),
+    (
+        r"GET /child-sas",
+        _listed(lambda w: [data.child_sa(i, one["identity"]) for i, one in enumerate(_away(w))]),
+    ),
     (r"POST /ike-sas/[^/]+/rekey", _said({})),
     (r"DELETE /ike-sas/[^/]+", _said(None)),
-    (r"GET /bindings", _listed(lambda w: [data.binding(i, one["name"]) for i, one in enumerate(_away(w))])),
+    (
+        r"GET /bindings",
+        _listed(lambda w: [data.binding(i, one["name"]) for i, one in enumerate(_away(w))]),
+    ),
     (r"GET /visitors", _listed(lambda w: [data.visitor(i) for i in range(min(4, len(w.devices)))])),
     (r"GET /home-networks", _listed(_networks)),
-    (r"GET /nar/clients", _listed(lambda w: [data.nar_client(i) for i in range(min(3, len(w.devices)))])),
-    (r"GET /nar/mappings", _listed(lambda w: [data.nar_lease(i) for i in range(min(3, len(w.devices)))])),
-    (r"GET /nar/audit", _listed(lambda w: [data.nar_lease(i) for i in range(min(3, len(w.devices)))])),
+    (
+        r"GET /nar/clients",
+        _listed(lambda w: [data.nar_client(i) for i in range(min(3, len(w.devices)))]),
+    ),
+    (
+        r"GET /nar/mappings",
+        _listed(lambda w: [data.nar_lease(i) for i in range(min(3, len(w.devices)))]),
+    ),
+    (
+        r"GET /nar/audit",
+        _listed(lambda w: [data.nar_lease(i) for i in range(min(3, len(w.devices)))]),
+    ),
     (r"GET /ike-failures", _listed(lambda w: w.failures)),
     (r"GET /registration-failures", _listed(_denied)),
     (r"GET /tokens", _listed(lambda w: w.tokens)),
@@ -655,7 +699,7 @@ class FakeApi:
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
-    def __enter__(self) -> "FakeApi":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -3,8 +3,7 @@ import { h, s, unique } from "./dom.js";
 import { moment, octets, rate, when } from "./format.js";
 import { table } from "./table.js";
 
-const WIDTH = 720;
-const HEIGHT = 220;
+const HEIGHT = 210;
 const LEFT = 84;
 const RIGHT = 12;
 const TOP = 14;
@@ -24,6 +23,7 @@ function clock(date, span) {
 
 /** A chart of `{step_s, points: [{at, bytes_in, bytes_out}]}`, and the same as a table below it. */
 export function trafficChart(data) {
+  const WIDTH = window.matchMedia("(max-width: 640px)").matches ? 360 : 560;
   const step = data.interval_s || 60;
   const points = (data.samples ?? [])
     .map((point) => ({ at: moment(point.at), into: (point.bytes_in ?? 0) / step, out: (point.bytes_out ?? 0) / step, raw: point }))

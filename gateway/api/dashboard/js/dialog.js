@@ -17,7 +17,7 @@ export function openDialog(title, build, { wide = false } = {}) {
     const heading = h("h2", { id, tabindex: "-1" }, title);
     const box = h(
       "dialog",
-      { class: wide ? "wide" : "", "aria-labelledby": id },
+      { class: wide ? "broad" : null, "aria-labelledby": id },
       h(
         "div",
         { class: "dialog-head" },

@@ -84,7 +84,7 @@ function propertyPart(kind, root, schema, given) {
   return textPart(schema, full);
 }
 
-const usual = (schema) => (schema.default === undefined || schema.default === null || schema.default === "" ? null : `Usually ${plain(schema.default)}.`);
+const usual = (schema) => ([undefined, null, ""].includes(schema.default) || schema.default.length === 0 ? null : `Usually ${plain(schema.default)}.`);
 const hintOf = (schema, given) => [given.hint, usual(schema)].filter(Boolean).join(" ") || null;
 
 function textPart(schema, given) {
@@ -153,7 +153,7 @@ function listPart(root, schema, given) {
   if (items.enum) return severalPart(items, schema, given);
   const nested = items.type === "object" || items.properties;
   const text = (given.value ?? []).map((one) => (nested || isObject(one) ? JSON.stringify(one) : String(one)));
-  const control = h("textarea", { rows: Math.min(6, Math.max(2, text.length + 1)), value: text.join("\n"), required: given.required, disabled: given.readOnly, spellcheck: "false", autocapitalize: "none" });
+  const control = h("textarea", { rows: Math.min(6, Math.max(2, text.length)), value: text.join("\n"), required: given.required, disabled: given.readOnly, spellcheck: "false", autocapitalize: "none" });
   const hint = [given.hint ?? "One a line.", usual(schema)].filter(Boolean).join(" ");
   return {
     element: field(given.label, control, { name: given.path, hint: nested ? `${hint} Each as JSON.` : hint }),

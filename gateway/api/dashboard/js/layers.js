@@ -6,6 +6,7 @@ const WIDTH = 860;
 const ROW = 54;
 const SMALLEST = 66;
 const TRAILER = /trailer|padding|icv|check/i;
+const SHORT = { "x-mip": "MIP outside", vpn: "VPN", "i-mip": "MIP inside" };
 const NAMES = { "x-mip": "Mobile IP outside", vpn: "VPN", "i-mip": "Mobile IP inside" };
 
 /** `device` has `layers` (the outermost first) and `path_mtu`. */
@@ -44,7 +45,7 @@ export function layersPicture(device) {
   const words = layers.map((layer) => `${NAMES[layer.name] ?? layer.name}, ${layer.what}, ${layer.octets} octets`).join("; ");
   const braces = [...spans].flatMap(([layer, list]) => list.map(([from, to], index) => [
     s("path", { class: `brace tone-${layer.name[0]}`, d: `M${from + 3} ${ROW + 4}v5H${to - 3}v-5` }),
-    index === 0 && s("text", { class: "axis", x: (from + to) / 2, y: ROW + 25, "text-anchor": "middle" }, to - from < 120 ? layer.name : (NAMES[layer.name] ?? layer.name)),
+    index === 0 && s("text", { class: "axis", x: (from + to) / 2, y: ROW + 25, "text-anchor": "middle" }, to - from < 70 ? layer.name : to - from < 120 ? (SHORT[layer.name] ?? layer.name) : (NAMES[layer.name] ?? layer.name)),
   ]));
   return h(
     "div",

@@ -7,7 +7,7 @@ let kindsKnown = null;
 
 /** All kinds with their titles and schemas. */
 export async function kinds(signal) {
-  kindsKnown ??= (await get("/config", null, signal)).kinds;
+  kindsKnown ??= (await get("/config/kinds", null, signal)).kinds;
   return kindsKnown;
 }
 

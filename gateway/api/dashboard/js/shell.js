@@ -179,7 +179,7 @@ export function facts(rows) {
     "dl",
     { class: "facts" },
     rows
-      .filter((row) => row && row[1] !== null && row[1] !== undefined && row[1] !== "")
+      .filter((row) => row && ![null, undefined, "", false].includes(row[1]))
       .map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
   );
 }

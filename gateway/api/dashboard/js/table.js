@@ -78,7 +78,7 @@ export class WindowedList {
     show(
       this.head,
       this.columns.map((column) => {
-        const attributes = { scope: "col", class: classes(column) };
+        const attributes = { scope: "col", class: classes(column), data: { size: column.size ?? "" } };
         if (!column.sort) return h("th", attributes, column.title);
         const down = this.sort === `-${column.sort}`;
         const up = this.sort === column.sort;
@@ -215,7 +215,8 @@ export class WindowedList {
   }
 
   spacer(rows) {
-    const cell = h("td", { colspan: this.columns.length });
+    const phone = window.matchMedia("(max-width: 640px)").matches;
+    const cell = h("td", { colspan: this.columns.filter((column) => !phone || !column.wide).length });
     const row = h("tr", { "aria-hidden": "true", class: "spacer" }, cell);
     cell.style.height = `${rows * this.rowHeight}px`;
     return row;

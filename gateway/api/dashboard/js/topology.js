@@ -13,7 +13,7 @@ const PANELS = [
   ["dmz", "DMZ"],
   ["inside", "Inside: the intranet"],
 ];
-const ORDER = ["foreign-agent", "home-agent", "home-network", "gateway", "internet", "intranet"];
+const ORDER = { outside: ["foreign-agent", "home-agent", "internet"], dmz: ["gateway", "home-agent", "foreign-agent"], inside: ["home-agent", "home-network", "intranet", "foreign-agent"] };
 const KINDS = {
   internet: "Anywhere on the internet",
   intranet: "On the intranet",
@@ -34,6 +34,8 @@ export const WHERES = {
   blocked: "Blocked",
   failed: "Login failed",
 };
+/** The same in one or two words, for lists. */
+export const PLACES = { outside: "Outside", inside: "Inside", "behind-fa": "Behind an FA", away: "Away", offline: "Offline", blocked: "Blocked", failed: "Failed" };
 export const TONES = { outside: "info", inside: "good", "behind-fa": "violet", away: "warn", offline: "", blocked: "bad", failed: "bad" };
 
 /** What a place is called: ours by name, others by what they are. */
@@ -41,28 +43,31 @@ export function placeName(place) {
   if (place.kind === "internet" || place.kind === "intranet") return KINDS[place.kind];
   if (place.kind === "home-agent") return `${place.zone === "outside" ? "x-HA" : "i-HA"} ${place.name}`;
   if (place.kind === "foreign-agent") return `${place.zone === "inside" ? "i-FA" : "FA"} ${place.name}`;
+  if (place.kind === "gateway") return KINDS.gateway;
   return place.name || KINDS[place.kind] || place.kind;
 }
 
 const modesOf = (place) => MODES[`${place.zone}/${place.kind}`] ?? "";
 
-function heightOf(place) {
+const perRowOf = (width) => Math.max(1, Math.floor((width - 24) / LINE));
+
+function heightOf(place, width) {
   const devices = place.devices ?? 0;
   const base = 48;
   if (devices === 0) return base;
   if (devices <= NAMED) return base + devices * LINE + 6;
-  return base + (devices <= DOTS ? Math.ceil(devices / 8) * LINE + 8 : 66);
+  return base + (devices <= DOTS ? Math.ceil(devices / perRowOf(width)) * LINE + 8 : 66);
 }
 
 /** Positions of panels and places: columns side by side, or one below the other on a phone. */
 function layout(places, narrow) {
-  const widths = narrow ? { outside: 380, dmz: 380, inside: 380 } : { outside: 408, dmz: 164, inside: 408 };
+  const widths = narrow ? { outside: 380, dmz: 380, inside: 380 } : { outside: 408, dmz: 172, inside: 408 };
   const found = { places: new Map(), panels: [], width: narrow ? 380 : 1000, height: 0 };
   let x = 0;
   let top = 0;
   for (const [zone, name] of PANELS) {
     const width = widths[zone];
-    const own = places.filter((place) => place.zone === zone).sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind));
+    const own = places.filter((place) => place.zone === zone).sort((a, b) => ORDER[zone].indexOf(a.kind) - ORDER[zone].indexOf(b.kind));
     const perRow = width > 300 ? 2 : 1;
     const inner = (width - GAP * (perRow + 1)) / perRow;
     const panel = { zone, name, x, y: top, width, height: HEAD };
@@ -70,10 +75,11 @@ function layout(places, narrow) {
     let row = [];
     const flush = () => {
       if (!row.length) return;
-      const height = Math.max(...row.map(heightOf));
       const alone = row.length === 1 && (row[0].kind === "internet" || row[0].kind === "intranet");
+      const each = alone ? width - 2 * GAP : inner;
+      const height = Math.max(...row.map((place) => heightOf(place, each)));
       row.forEach((place, index) => {
-        found.places.set(place.id, { place, x: x + GAP + index * (inner + GAP), y, width: alone ? width - 2 * GAP : inner, height });
+        found.places.set(place.id, { place, x: x + GAP + index * (inner + GAP), y, width: each, height: heightOf(place, each) });
       });
       y += height + GAP;
       row = [];
@@ -92,7 +98,7 @@ function layout(places, narrow) {
     panel.height = Math.max(y - top, HEAD + 60);
     found.panels.push(panel);
     if (narrow) top += panel.height + GAP;
-    else x += width + 10;
+    else x += width + 6;
   }
   const tallest = Math.max(...found.panels.map((panel) => panel.height));
   if (!narrow) {
@@ -101,8 +107,8 @@ function layout(places, narrow) {
       panel.height = tallest;
       const own = [...found.places.values()].filter((box) => box.place.zone === panel.zone);
       if (panel.zone === "dmz") for (const box of own) box.y += spare / 2;
-      const lowest = own.find((box) => ["internet", "intranet"].includes(box.place.kind));
-      if (lowest) lowest.y += spare;
+      const lowest = Math.max(...own.map((box) => box.y));
+      if (panel.zone !== "dmz") for (const box of own) if (box.y === lowest) box.y += spare;
     }
   }
   found.height = narrow ? top - GAP : tallest;
@@ -195,13 +201,13 @@ export class TopologyPicture {
 
   site(box) {
     const { place } = box;
-    const most = Math.floor((box.width - 24) / 7.6);
+    const most = Math.floor((box.width - 20) / 7.9);
     return s(
       "g",
       null,
       s("rect", { class: place.ours ? "site ours" : "site", x: box.x, y: box.y, width: box.width, height: box.height, rx: 11 }),
       s("text", { class: "site-name", x: box.x + 12, y: box.y + 20 }, clip(placeName(place), most)),
-      s("text", { class: "small", x: box.x + 12, y: box.y + 37 }, clip([place.address, modesOf(place)].filter(Boolean).join("  ") || KINDS[place.kind] || "", Math.floor((box.width - 20) / 6.4))),
+      s("text", { class: "small", x: box.x + 12, y: box.y + 37 }, clip([place.kind === "gateway" ? place.name || place.address : place.address, modesOf(place)].filter(Boolean).join("  "), Math.floor((box.width - 20) / 6.4))),
       this.devices(box),
     );
   }
@@ -214,11 +220,11 @@ export class TopologyPicture {
     if (total <= NAMED) {
       return first.map((device, index) => this.dot(place, device, box.x + 20, box.y + 59 + index * LINE, box.width - 34));
     }
-    const perRow = Math.max(1, Math.floor((box.width - 24) / LINE));
-    if (total <= DOTS && Math.ceil(total / perRow) * LINE + 48 <= box.height + 4) {
+    const perRow = perRowOf(box.width);
+    if (total <= DOTS) {
       return first.map((device, index) => this.dot(place, device, box.x + 20 + (index % perRow) * LINE, box.y + 59 + Math.floor(index / perRow) * LINE));
     }
-    const shown = first.slice(0, Math.max(0, Math.min(10, Math.floor((box.width - 120) / LINE) * 2)));
+    const shown = first.slice(0, Math.max(0, Math.min(DOTS, Math.floor((box.width - 120) / LINE) * 2)));
     const wide = Math.ceil(shown.length / 2);
     const left = box.x + box.width - 88;
     return [
@@ -229,7 +235,7 @@ export class TopologyPicture {
   }
 
   dot(place, device, x, y, width = 0) {
-    const room = Math.floor((width - 60) / 7);
+    const room = Math.floor((width - 14 - (device.mode ? 30 : 0)) / 6.9);
     const inner = s(
       "g",
       { class: `device ${device.where ?? place.zone}`, onclick: () => (window.location.hash = `#/device/${encodeURIComponent(device.name)}`) },

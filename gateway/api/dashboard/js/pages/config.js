@@ -51,9 +51,9 @@ function listPage({ root, kind, signal, session }) {
     signal,
     columns: [
       { title: "Name", cell: (item) => h("a", { href: `#/config/${part(kind.kind)}/${part(item.name)}` }, item.name) },
-      { title: "State", cell: (item) => (item.broken?.length ? badge("left out", "bad") : item.source === "file" ? badge("gateway.toml") : badge("in force", "good")) },
+      { title: "State", size: "m", cell: (item) => (item.broken?.length ? badge("left out", "bad") : item.source === "file" ? badge("gateway.toml") : badge("in force", "good")) },
       { title: "What", wide: true, cell: (item) => summary(item.document) },
-      { title: "Changed", wide: true, cell: (item) => h("span", { title: when(item.changed_at) }, item.changed_at ? since(item.changed_at) : "–") },
+      { title: "Changed", size: "s", wide: true, cell: (item) => h("span", { title: when(item.changed_at) }, item.changed_at ? since(item.changed_at) : "–") },
     ],
     empty: () => empty(filters.q ? "Nothing found" : "Nothing here yet", KIND_HINTS[kind.kind] ?? "", !filters.q && may && h("a", { class: "button primary", href: add }, "Add the first")),
   });

@@ -187,7 +187,7 @@ export default async function device({ root, rest, signal, session }) {
       return show(parts.certificates, h("p", { class: "soft" }, error.message));
     }
     return show(parts.certificates, found.length === 0 ? h("p", { class: "soft" }, "The gateway's own CA has issued none to it.") : table("Certificates", [
-      { title: "Serial", cell: (one) => mono(one.serial) },
+      { title: "Serial", cell: (one) => h("span", { class: "mono", title: one.serial }, one.serial.slice(0, 12)) },
       { title: "Identity", wide: true, cell: (one) => one.identity },
       { title: "Expires", cell: (one) => h("span", { title: when(one.not_after) }, until(one.not_after)) },
       { title: "State", cell: (one) => (one.revoked_at ? badge("revoked", "bad") : badge("valid", "good")) },

@@ -3,7 +3,7 @@ import { badge, button, h, put } from "../dom.js";
 import { octets, rate, since } from "../format.js";
 import { empty, pageHead } from "../shell.js";
 import { WindowedList, choice, searchField, toolbar } from "../table.js";
-import { TONES, WHERES } from "../topology.js";
+import { PLACES, TONES, WHERES } from "../topology.js";
 import { addDevice } from "../provision.js";
 
 export const title = "Devices";
@@ -20,13 +20,13 @@ const SORTS = [
 
 const COLUMNS = [
   { title: "Name", sort: "name", cell: (device) => h("a", { href: `#/device/${part(device.name)}`, title: device.identity }, device.source === "seen" ? device.identity : device.name) },
-  { title: "Where", sort: "where", cell: (device) => badge(WHERES[device.where] ?? device.where, TONES[device.where] ?? "") },
-  { title: "Mode", sort: "mode", wide: true, cell: (device) => (device.mode ? badge(device.mode, "mode") : "–") },
-  { title: "User", sort: "user", wide: true, cell: (device) => device.user ?? "–" },
-  { title: "Address", sort: "outer", wide: true, cell: (device) => h("span", { class: "mono" }, device.outer ?? device.care_of_addresses?.[0] ?? "–") },
-  { title: "Inner", wide: true, cell: (device) => h("span", { class: "mono" }, device.inner_addresses?.[0] ?? device.home_address ?? "–") },
-  { title: "Traffic", sort: "traffic", number: true, wide: true, cell: (device) => h("span", { title: `${rate((device.rate_in ?? 0) + (device.rate_out ?? 0))} now` }, octets((device.bytes_in ?? 0) + (device.bytes_out ?? 0))) },
-  { title: "Seen", sort: "last_seen", wide: true, cell: (device) => since(device.last_seen) },
+  { title: "Where", size: "m", sort: "where", cell: (device) => badge(PLACES[device.where] ?? device.where, TONES[device.where] ?? "") },
+  { title: "Mode", size: "xs", sort: "mode", wide: true, cell: (device) => (device.mode ? badge(device.mode, "mode") : "–") },
+  { title: "User", size: "s", sort: "user", wide: true, cell: (device) => device.user ?? "–" },
+  { title: "Address", size: "l", sort: "outer", wide: true, cell: (device) => h("span", { class: "mono" }, device.outer ?? device.care_of_addresses?.[0] ?? "–") },
+  { title: "Inner", size: "m", wide: true, cell: (device) => h("span", { class: "mono" }, device.inner_addresses?.[0] ?? device.home_address ?? "–") },
+  { title: "Traffic", size: "s", sort: "traffic", number: true, wide: true, cell: (device) => h("span", { title: `${rate((device.rate_in ?? 0) + (device.rate_out ?? 0))} now` }, octets((device.bytes_in ?? 0) + (device.bytes_out ?? 0))) },
+  { title: "Seen", size: "s", sort: "last_seen", wide: true, cell: (device) => since(device.last_seen) },
 ];
 
 export default function devices({ root, query, signal, session }) {

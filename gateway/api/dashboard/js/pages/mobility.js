@@ -43,7 +43,7 @@ function bindings(may, list) {
       { title: "Care-of address", wide: true, cell: (one) => mono(plain(one.care_of_addresses.map((each) => each.address))) },
       { title: "Tunnel", wide: true, cell: (one) => one.care_of_addresses.at(-1)?.tunnel ?? "–" },
       { title: "Home agent", wide: true, cell: (one) => one.home_agent },
-      { title: "Expires", wide: true, number: true, cell: expiry },
+      { title: "Expires", size: "m", wide: true, number: true, cell: expiry },
     ],
     empty: () => empty("No bindings", "No mobile node is away from home and registered. A home agent is configured under Configuration, Home agents.", h("a", { href: "#/config/home_agents" }, "Home agents")),
   };
@@ -58,8 +58,8 @@ function visitors() {
       { title: "Foreign agent", cell: (one) => one.foreign_agent },
       { title: "Name", wide: true, cell: (one) => one.nai ?? "–" },
       { title: "Home agent", wide: true, cell: (one) => mono(one.home_agent) },
-      { title: "State", wide: true, cell: (one) => (one.installed ? badge("carried", "good") : badge("waiting", "warn")) },
-      { title: "Expires", wide: true, number: true, cell: expiry },
+      { title: "State", size: "m", wide: true, cell: (one) => (one.installed ? badge("carried", "good") : badge("waiting", "warn")) },
+      { title: "Expires", size: "m", wide: true, number: true, cell: expiry },
     ],
     empty: () => empty("No visitors", "No mobile node is registered by way of a foreign agent of this gateway.", h("a", { href: "#/config/foreign_agents" }, "Foreign agents")),
   };
@@ -74,8 +74,8 @@ function networks() {
       { title: "Network", cell: (one) => mono(one.network) },
       { title: "Home agent", wide: true, cell: (one) => `${one.home_agent} (${one.placement})` },
       { title: "Link", wide: true, cell: (one) => one.interface ?? "virtual" },
-      { title: "Away", number: true, wide: true, cell: (one) => String(one.bindings) },
-      { title: "Leased", number: true, wide: true, cell: (one) => `${one.dynamic_addresses_in_use} of ${one.dynamic_addresses}` },
+      { title: "Away", size: "xs", number: true, wide: true, cell: (one) => String(one.bindings) },
+      { title: "Leased", size: "s", number: true, wide: true, cell: (one) => `${one.dynamic_addresses_in_use} of ${one.dynamic_addresses}` },
     ],
     empty: () => empty("No home networks", "They are for devices that keep one address wherever they are.", h("a", { href: "#/config/home_networks" }, "Configure one")),
   };

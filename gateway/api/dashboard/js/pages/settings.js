@@ -110,7 +110,7 @@ async function ownPassword() {
   const current = h("input", { type: "password", required: true, autocomplete: "current-password" });
   const password = h("input", { type: "password", required: true, autocomplete: "new-password" });
   const done = await formDialog("Change my password", [field("Present password", current, { name: "current" }), field("New password", password, { name: "password" })], "Change", async () => {
-    await send("POST", "/session/password", { current: current.value, password: password.value });
+    await send("PUT", "/session/password", { current: current.value, password: password.value });
     return true;
   });
   if (done) toast("Your password is changed. Other places where you were logged in are logged out.");

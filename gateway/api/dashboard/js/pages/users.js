@@ -8,11 +8,11 @@ export const title = "Users";
 
 const COLUMNS = [
   { title: "Name", cell: (item) => h("a", { href: `#/config/users/${part(item.name)}` }, item.name) },
-  { title: "State", cell: (item) => (item.document?.enabled === false ? badge("off", "bad") : badge("may log in", "good")) },
+  { title: "State", size: "m", cell: (item) => (item.document?.enabled === false ? badge("off", "bad") : badge("may log in", "good")) },
   { title: "Groups", wide: true, cell: (item) => plain(item.document?.groups) },
-  { title: "From", wide: true, cell: (item) => (item.source === "file" ? "file" : "database") },
-  { title: "Changed", wide: true, cell: (item) => h("span", { title: when(item.changed_at) }, item.changed_at ? since(item.changed_at) : "–") },
-  { title: "Devices", wide: true, cell: (item) => h("a", { href: `#/devices?q=${encodeURIComponent(item.name)}`, "aria-label": `Devices of ${item.name}` }, "Show") },
+  { title: "From", size: "m", wide: true, cell: (item) => (item.source === "file" ? "file" : "database") },
+  { title: "Changed", size: "s", wide: true, cell: (item) => h("span", { title: when(item.changed_at) }, item.changed_at ? since(item.changed_at) : "–") },
+  { title: "Devices", size: "s", wide: true, cell: (item) => h("a", { href: `#/devices?q=${encodeURIComponent(item.name)}`, "aria-label": `Devices of ${item.name}` }, "Show") },
 ];
 
 export default function users({ root, query, signal, session }) {
