@@ -34,7 +34,7 @@ ConnectionOption = Annotated[
 
 @app.command()
 def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Start the gateway in the foreground. SIGHUP reloads, SIGTERM stops."""
+    """Start the gateway in the foreground. SIGHUP reloads, SIGTERM hands over, SIGINT stops."""
     from gateway.cli.run import run as start
 
     sys.exit(start(config))
@@ -217,6 +217,28 @@ def reload(socket: SocketOption = None, config: OptionalConfig = None) -> None:
         from gateway.cli import control
 
         return control.reload(control.socket_of(socket, config))
+
+    finish(command)
+
+
+@app.command("stop")
+def stop_command(
+    unless_restarting: Annotated[
+        bool,
+        typer.Option(
+            "--unless-restarting",
+            help="Do nothing while the service manager restarts the gateway: sessions go on.",
+        ),
+    ] = False,
+    socket: SocketOption = None,
+    config: OptionalConfig = None,
+) -> None:
+    """Have the running gateway say goodbye to its peers, clean up and end."""
+
+    def command() -> int:
+        from gateway.cli import control, stop
+
+        return stop.stop(control.socket_of(socket, config), unless_restarting=unless_restarting)
 
     finish(command)
 
