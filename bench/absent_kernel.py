@@ -37,7 +37,7 @@ class _Foundation:
     def drop_peer_route(self, network: object) -> None:
         """Nothing."""
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         """Nothing."""
 
 

@@ -26,9 +26,13 @@ name = "gateway.example.com"
 runtime_dir = "{folder}"
 log_format = "json"
 
+[store]
+state_dir = "{folder}/state"
+
 [ike]
 listen = ["{outside}"]
 max_moves_per_minute = 1000
+{ike}
 
 [pools.road]
 network = "{pool}"
@@ -37,7 +41,7 @@ network = "{pool}"
 local_auth = "psk"
 remote_auth = "psk"
 psk = "{psk}"
-remote_id = "device@example.com"
+remote_id = "{remote_id}"
 pool = "road"
 local_subnets = ["{intranet}"]
 esp_proposals = ["{esp}"]
@@ -45,6 +49,7 @@ esp_proposals = ["{esp}"]
 
 [api]
 enabled = {api}
+tls = false
 """
 
 SECRET = """
@@ -123,7 +128,13 @@ pools {{
 
 
 def start_gateway(
-    lab: Lab, *, esp: str = "aes256gcm16", extra: str = "", api: bool = False
+    lab: Lab,
+    *,
+    esp: str = "aes256gcm16",
+    extra: str = "",
+    api: bool = False,
+    remote_id: str = "device@example.com",
+    ike: str = "",
 ) -> Appliance:
     """Our gateway, ready; `extra` are further keys of the connection."""
     gateway = Appliance(lab, fresh=True)
@@ -131,6 +142,7 @@ def start_gateway(
         GATEWAY.format(
             folder=gateway.folder, outside=plan.GATEWAY_OUTSIDE, pool=POOL, psk=PSK,
             intranet=INTRANET, esp=esp, extra=extra, api=str(api).lower(),
+            remote_id=remote_id, ike=ike,
         )
     )  # fmt: skip
     gateway.start()

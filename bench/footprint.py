@@ -1,17 +1,24 @@
 """Memory when idle, time until ready, and what a handshake writes into the log."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
 from bench import startup
-from bench.bed import connect_device, fresh_lab, start_gateway
+from bench.bed import PSK, connect_device, fresh_lab, start_gateway
 from bench.measure import Bar, Result, spread
+from gateway.lab import plan
 from gateway.lab.appliance import Appliance
 from gateway.lab.processes import LabError, wait_until
 
 HANDSHAKES = 10
+DEVICES = 100
+REQUESTS = 5
+EVERYBODY_AT_ONCE = "half_open_per_source = 1000"
+IKE_PROPOSAL = 'ike_proposals = ["aes128gcm16-prfsha256-x25519"]'
+"""What the load offers."""
 API_READY_S = 60.0
 ROUNDS = 10
 
@@ -19,26 +26,62 @@ ROUNDS = 10
 def run(say: Callable[[str], None]) -> Sequence[Result]:
     """Memory, start, log."""
     with fresh_lab("foot0") as lab:
-        gateway = start_gateway(lab, api=True)
-        results = [*memory(gateway), log_lines(gateway, say)]
+        crowded = start_gateway(
+            lab,
+            api=True,
+            remote_id="*@psk.bench",
+            extra=IKE_PROPOSAL,
+            esp="aes128gcm16",
+            ike=EVERYBODY_AT_ONCE,
+        )
+        results = memory(crowded, say)
+        crowded.stop()
+    with fresh_lab("foot1") as lab:
+        results.append(log_lines(start_gateway(lab), say))
     say("starting and stopping the gateway, and the floor under it")
     return [*results, ready(startup.measure(ROUNDS))]
 
 
-def memory(gateway: Appliance) -> list[Result]:
-    """Resident memory of both processes, once the API answers and nobody is connected."""
+def memory(gateway: Appliance, say: Callable[[str], None]) -> list[Result]:
+    """Resident memory of both processes with a hundred devices, after the API was used."""
 
     def answers() -> bool:
-        argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "5"]
-        url = "http://127.0.0.1:8443/api/v1/health"
-        return gateway.lab.run("gw", [*argv, url], check=False).stdout in {"200", "401"}
+        return ask(gateway, "/status") == "200"
 
     wait_until(answers, API_READY_S, "the API")
     api = int(gateway.call("status")["api"]["pid"])
+    idle = {"core_idle_mb": resident_mb(gateway.pid), "api_idle_mb": resident_mb(api)}
+    connect(gateway, DEVICES)
+    say(f"{DEVICES} devices are connected")
+    for _ in range(REQUESTS):
+        for path in ("/devices?limit=200", "/topology", "/ike-sas?limit=200", "/status"):
+            if ask(gateway, path) != "200":
+                raise LabError(f"{path} is not answered")
+    core, beside = resident_mb(gateway.pid), resident_mb(api)
     return [
-        Result("footprint.core_rss", resident_mb(gateway.pid), "MB", Bar(60, at_least=False)),
-        Result("footprint.api_rss", resident_mb(api), "MB", Bar(75, at_least=False)),
-    ]
+        Result("footprint.core_rss", core, "MB", Bar(70, at_least=False), idle),
+        Result(
+            "footprint.core_and_api_rss", core + beside, "MB", Bar(150, at_least=False),
+            {**idle, "api_mb": beside},
+        ),
+    ]  # fmt: skip
+
+
+def ask(gateway: Appliance, path: str) -> str:
+    """The status of one request to the REST interface."""
+    token = (gateway.folder / "api-token").read_text().strip()
+    argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "20"]
+    argv += ["-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:8443/api/v1{path}"]
+    return gateway.lab.run("gw", argv, check=False).stdout
+
+
+def connect(gateway: Appliance, count: int) -> None:
+    """That many devices log in, each with an address."""
+    argv = [sys.executable, "-m", "bench.ike_load", str(plan.GATEWAY_OUTSIDE), "--psk", PSK]
+    argv += ["--name", "gateway.example.com", "--count", str(count)]
+    result = json.loads(gateway.lab.run("internet", argv, timeout_s=120).stdout)
+    if result["failed"]:
+        raise LabError(f"{result['failed']} of {count} devices failed: {result['reasons']}")
 
 
 def resident_mb(pid: int) -> float:
