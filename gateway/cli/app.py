@@ -7,6 +7,8 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    # Looking for pydantic's plugins reads the metadata of every package: time and a megabyte.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = sys.argv[1:]
     if arguments[:1] == ["run"]:
         from gateway.cli.run import config_of, run  # noqa: PLC0415
