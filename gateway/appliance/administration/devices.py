@@ -77,17 +77,20 @@ class Devices:
             del self._blocked_nodes[node]
         return True
 
-    def use_file(self, sections: Mapping[str, DeviceSection]) -> list[str]:
-        """Take the devices of the file in; names of stored ones that they hide."""
-        for name in [one.name for one in self if one.source == "file" and one.name not in sections]:
+    def use_file(self, sections: Mapping[str, DeviceSection]) -> tuple[list[str], list[str]]:
+        """Take the devices of the file in.
+
+        Names of stored ones that they hide from now on, and of those of the file that are gone.
+        """
+        of_file = {one.name: one.section for one in self if one.source == "file"}
+        gone = [name for name in of_file if name not in sections]
+        for name in gone:
             self.remove(name)
-        hidden = []
+        hidden = [name for name in sections if name in self._by_name and name not in of_file]
         for name, section in sections.items():
-            known = self._by_name.get(name)
-            if known is not None and known.source == "store":
-                hidden.append(name)
-            self.put(name, section, "file")
-        return hidden
+            if of_file.get(name) != section:
+                self.put(name, section, "file")
+        return hidden, gone
 
     # -- who may log in --------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class ObjectsSide(Side):
             lambda kind: judges.get(kind, heavy),
         )
         self._listing = Listing(self._known, source, surroundings)
-        self._setup = Setup(self.objects, surroundings)
+        self._setup = Setup(administration, self.objects, self.devices, surroundings)
         self._use_stored()
 
     def _use_stored(self) -> None:
@@ -85,8 +85,13 @@ class ObjectsSide(Side):
 
     def configured(self, config: "Config") -> None:
         """Another configuration is in force."""
-        for name in self.devices.use_file(config.devices):
+        hidden, gone = self.devices.use_file(config.devices)
+        for name in hidden:
             self._warn(f"devices/{name}: is in gateway.toml as well, which counts")
+        for name in gone:
+            kept = self._known.get("devices", name)
+            if kept is not None:
+                self.devices.put(name, check_device(name, kept.document))
 
     def handlers(self) -> Mapping[str, Handler]:
         """See :class:`Side`."""

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from gateway.appliance.administration.composition import Administration
 from gateway.appliance.administration.objects_side import ObjectsSide, build
@@ -132,6 +139,31 @@ class Bench:
     async def close(self) -> None:
         await self.backends.stop()
         self.administration.close()
+
+
+def self_signed(directory: Path) -> None:
+    """``gw.pem`` and ``gw.key`` of gw.example.com."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gw.example.com")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=365))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("gw.example.com")]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    (directory / "gw.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (directory / "gw.key").write_bytes(private)
+    (directory / "gw.key").chmod(0o600)
 
 
 @asynccontextmanager

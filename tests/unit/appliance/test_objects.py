@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from objects_bench import CONNECTION, FILE, POOL, PSK, opened
+from objects_bench import CONNECTION, FILE, POOL, PSK, opened, self_signed
 
 from gateway.control.protocol import ControlError, ErrorCode
+
+CREDENTIALS = """
+[credentials]
+ca_certificates = ["gw.pem"]
+certificate = "gw.pem"
+private_key = "gw.key"
+"""
 
 
 def run(work: Any) -> Any:
@@ -92,7 +99,9 @@ def test_a_bad_document_changes_nothing_and_names_its_field(tmp_path: Path) -> N
             assert error.field == "network"
             assert "pools/other.network" in error.message
             with pytest.raises(ControlError) as refused:
-                await bench.objects.create("connections", "staff", {**CONNECTION, "poool": 1, "x": 2})
+                await bench.objects.create(
+                    "connections", "staff", {**CONNECTION, "poool": 1, "x": 2}
+                )
             assert [one.field for one in refused.value.errors] == ["poool", "x"]
             with pytest.raises(ControlError) as refused:
                 await bench.objects.create("connections", "staff", {**CONNECTION, "pool": "none"})
@@ -390,7 +399,9 @@ def test_lists_have_pages_and_filters(tmp_path: Path) -> None:
                 seen: list[str] = []
                 cursor: dict[str, object] = {}
                 while True:
-                    answer = await bench.ask("objects", kind="devices", sort=sort, limit=7, **cursor)
+                    answer = await bench.ask(
+                        "objects", kind="devices", sort=sort, limit=7, **cursor
+                    )
                     seen += [one["name"] for one in answer["items"]]
                     assert answer["total"] == 25
                     if answer["next"] is None:
@@ -428,8 +439,30 @@ def test_the_first_setup_makes_what_devices_need(tmp_path: Path) -> None:
             with pytest.raises(ControlError, match="certificate"):
                 await bench.ask("setup-basics", subnets="10.1.0.0/16")
             assert not bench.config.pools
-            with pytest.raises(ControlError, match="network"):
-                await bench.ask("setup-basics", pool="nonsense")
+
+
+def test_the_first_setup_with_a_certificate(tmp_path: Path) -> None:
+    self_signed(tmp_path)
+    text = FILE + CREDENTIALS
+
+    async def work() -> None:
+        async with opened(tmp_path, text) as bench:
+            for wrong, field in (
+                ({"pool": "nonsense"}, "pool"),
+                ({"subnets": "10.1.0.0/16, what"}, "subnets"),
+                ({"dns": "here"}, "dns"),
+            ):
+                for dry_run in (True, False):
+                    with pytest.raises(ControlError) as refused:
+                        await bench.ask("setup-basics", **wrong, dry_run=dry_run)
+                    assert refused.value.field == field
+            await bench.ask("setup-basics", dry_run=True)
+            assert not bench.config.pools
+            await bench.ask("setup-basics", dns="10.1.0.53", subnets="10.1.0.0/16")
+            assert list(bench.config.connections) == ["devices"]
+            assert (await bench.ask("setup-state"))["needed"] is False
+            with pytest.raises(ControlError, match="already"):
+                await bench.ask("setup-basics")
 
     run(work())
 
