@@ -1,5 +1,6 @@
-"""The record of an established IKE SA: what another process needs to go on with it.
+"""The record of established IKE SAs: what another process needs to go on with them.
 
+One record has the IKE SAs that came of one login by rekeying: one, or for a moment two or three.
 A version octet, then JSON, at most 64 kB. It holds keys, so whoever keeps it seals it first. What
 the peer can notice must be in it before a message leaves (message ids, initialization vectors,
 answers that may be asked for again); when something last came from the peer, and how often we
@@ -8,7 +9,7 @@ the host boots anew. SAs that are not established are not recorded: their peers 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -26,6 +27,8 @@ FORMAT = 1
 """The version octet. A record of another version is of no use."""
 DIGEST_OCTETS = 12
 MAX_CHILDREN = 64
+MAX_SAS = 16
+"""IKE SAs of one record."""
 _IKE_TIMERS = {
     TimerKind.REKEY_IKE: "rekey",
     TimerKind.EXPIRE_IKE: "expire",
@@ -73,9 +76,19 @@ class Found:
     """Reqids of its child SAs that are those of a trap policy."""
 
 
-def key_of(sa: IkeSa) -> str:
-    """The name of an SA's record."""
-    return sa.local_spi.hex()
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What one record holds."""
+
+    key: str
+    sas: tuple[Found, ...]
+    mark: bytes
+    """The digest of the record."""
+
+
+def key_of(family: bytes) -> str:
+    """The name of a record."""
+    return family.hex()
 
 
 def digest(octets: bytes) -> bytes:
@@ -86,14 +99,19 @@ def digest(octets: bytes) -> bytes:
 # -- writing --------------------------------------------------------------------------------
 
 
-def encode(core: Core, sa: IkeSa) -> bytes:
-    """The record of an SA. Raises ValueError where it would be too large."""
-    record = _shared(core, sa)
-    record["own"] = core.version_of(sa).write_record(core, sa)
+def encode(core: Core, family: bytes, sas: Sequence[IkeSa]) -> bytes:
+    """The record of a family. Raises ValueError where it would be too large."""
+    record = {"family": values.octets(family), "sas": [_encode(core, sa) for sa in sas[-MAX_SAS:]]}
     octets = bytes((FORMAT,)) + _ENCODER.encode(record).encode("ascii")
     if len(octets) > MAX_RECORD_OCTETS:
         raise ValueError(f"a record of {len(octets)} octets, at most {MAX_RECORD_OCTETS} allowed")
     return octets
+
+
+def _encode(core: Core, sa: IkeSa) -> Record:
+    record = _shared(core, sa)
+    record["own"] = core.version_of(sa).write_record(core, sa)
+    return record
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
@@ -236,23 +254,29 @@ def _credential(one: MobilityCredential) -> Json:
 # -- reading --------------------------------------------------------------------------------
 
 
-def decode(core: Core, key: str, octets: bytes, now: float) -> Found:
-    """The IKE SA of a record. Nothing of the engine changes. Raises :class:`UnusableRecord`."""
+def decode(core: Core, key: str, octets: bytes, now: float) -> Family:
+    """The IKE SAs of a record. Nothing of the engine changes. Raises :class:`UnusableRecord`."""
     if not 1 < len(octets) <= MAX_RECORD_OCTETS:
         raise UnusableRecord(f"it has {len(octets)} octets")
     if octets[0] != FORMAT:
         raise UnusableRecord(f"it is of version {octets[0]}, {FORMAT} is known")
     try:
         record = values.fields(json.loads(octets[1:]))
-        found = _read(core, record, now)
+        family = values.spi(record["family"])
+        sas = tuple(
+            _read(core, family, values.fields(one), now)
+            for one in values.items(record["sas"], MAX_SAS)
+        )
     except UNREADABLE as wrong:
         raise UnusableRecord(f"it cannot be read ({type(wrong).__name__})") from None
-    if key_of(found.sa) != key:
-        raise UnusableRecord("it belongs to another IKE SA")
-    return found
+    if key_of(family) != key:
+        raise UnusableRecord("it stands under the key of another one")
+    if not sas or len({one.sa.local_spi for one in sas}) != len(sas):
+        raise UnusableRecord("it has no IKE SA, or one twice")
+    return Family(key, sas, digest(octets))
 
 
-def _read(core: Core, record: Record, now: float) -> Found:
+def _read(core: Core, family: bytes, record: Record, now: float) -> Found:
     version = core.versions[values.number(record["ike"], 1, 2)]
     spi_i, spi_r = values.items(record["spis"], 2)
     initiator = values.flag(record["initiator"])
@@ -260,6 +284,7 @@ def _read(core: Core, record: Record, now: float) -> Found:
     sa = version.read_record(
         values.fields(record["own"]), values.spi(spi_i), values.spi(spi_r), initiator, path, now
     )
+    sa.family = family
     flags = values.number(record["flags"], 0, (1 << len(_FLAGS)) - 1)
     for bit, name in enumerate(_FLAGS):
         setattr(sa, name, bool(flags >> bit & 1))

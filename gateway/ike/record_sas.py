@@ -1,7 +1,8 @@
 """When IKE SAs are recorded: once for each batch of outputs, those that changed, before it is sent.
 
 Whatever changes an SA touches it. What was touched is encoded when the outputs are taken, and
-recorded if it is not what was recorded last.
+recorded if it is not what was recorded last. IKE SAs that came of one login by rekeying are one
+record: whenever we are killed, all of them are as they were at one moment.
 """
 
 from gateway.ike import record
@@ -13,42 +14,41 @@ from gateway.ike.sa import IkeSa
 def put_first(core: Core, outputs: list[Output]) -> None:
     """Put the records of this batch before its first datagram."""
     kept = _changed(core)
-    if not kept:
-        return
-    at = next((at for at, one in enumerate(outputs) if type(one) is Transmit), len(outputs))
-    outputs[at:at] = kept
+    if kept:
+        at = next((at for at, one in enumerate(outputs) if type(one) is Transmit), len(outputs))
+        outputs[at:at] = kept
 
 
 def _changed(core: Core) -> list[Output]:
     touched, core.touched = core.touched, {}
-    records: list[tuple[float, RecordSa]] = []
+    records: list[Output] = []
     others: list[Output] = []
-    for sa in touched.values():
-        if core.sas.get(sa.local_spi) is sa and core.version_of(sa).is_recorded(sa):
-            try:
-                octets = record.encode(core, sa)
-            except ValueError as wrong:
-                others.append(_unrecorded(core, sa, wrong))
-                others += _forget(sa)
-                continue
-            mark = record.digest(octets)
-            if mark != sa.recorded:
-                sa.recorded = mark
-                records.append((sa.created_at, RecordSa(record.key_of(sa), octets)))
-        else:
-            others += _forget(sa)
-    # The newest first. Should we be killed between two records, a successor has what its
-    # predecessor still has, and it shows: ``restoring`` goes on with the predecessor.
-    records.sort(key=lambda one: one[0], reverse=True)
-    core.counters["ike_sas_recorded"] += len(records)
-    return [*(one for _, one in records), *others]
+    for family in touched:
+        members = [
+            sa
+            for sa in core.families.get(family, {}).values()
+            if core.version_of(sa).is_recorded(sa)
+        ]
+        if not members:
+            others += _forget(core, family)
+            continue
+        try:
+            octets = record.encode(core, family, members)
+        except ValueError as wrong:
+            others += [_unrecorded(core, members[0], wrong), *_forget(core, family)]
+            continue
+        mark = record.digest(octets)
+        if mark != core.recorded.get(family):
+            core.recorded[family] = mark
+            records.append(RecordSa(record.key_of(family), octets))
+    core.counters["ike_records_written"] += len(records)
+    return records + others
 
 
-def _forget(sa: IkeSa) -> list[Output]:
-    if not sa.recorded:
+def _forget(core: Core, family: bytes) -> list[Output]:
+    if core.recorded.pop(family, None) is None:
         return []
-    sa.recorded = b""
-    return [ForgetSa(record.key_of(sa))]
+    return [ForgetSa(record.key_of(family))]
 
 
 def _unrecorded(core: Core, sa: IkeSa, wrong: ValueError) -> Output:

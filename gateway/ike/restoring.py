@@ -9,6 +9,9 @@ from gateway.ike.outputs import ForgetSa, InstallChildSa, SessionOpened, Severit
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.sa import ChildState, IkeSa
 
+SETTLE_S = 3.0
+"""A child SA that the kernel lost is replaced after this: what the peer had under way when we were
+killed, it sends again before, and most of it settles the matter."""
 _NO_CONNECTION: tuple[ConnectionPolicy | None, bytes] = (None, b"")
 
 
@@ -62,19 +65,19 @@ class _Restoring:
 def restore(core: Core, records: Mapping[str, bytes], now: float) -> Restored:
     """Go on with the IKE SAs of a former process; see :meth:`IkeEngine.restore`."""
     going = _Restoring(core, now)
-    for found in _decoded(going, records):
-        wrong = _conflict(core, found)
+    for family in _decoded(going, records):
+        wrong = _conflict(core, family)
         if wrong is None:
-            _enter(core, found)
-            going.kept.append(found)
+            _enter(core, family)
+            going.kept += family.sas
         else:
-            going.drop(record.key_of(found.sa), wrong)
+            going.drop(family.key, wrong)
     ending = [(found, wrong) for found in going.kept if (wrong := _misfit(going, found))]
     for found in going.kept:
         _resume(core, found, now)
     for found, wrong in ending:
         # Told as ever: the peer by a Delete, whoever accounts for the session by its end.
-        going.dropped.append(DroppedRecord(record.key_of(found.sa), wrong))
+        going.dropped.append(DroppedRecord(record.key_of(found.sa.family), wrong))
         core.version_of(found.sa).delete_ike_sa(core, found.sa, wrong, now)
     lost = {id(found) for found, _ in ending}
     alive = [found.sa for found in going.kept if id(found) not in lost]
@@ -83,55 +86,61 @@ def restore(core: Core, records: Mapping[str, bytes], now: float) -> Restored:
     return Restored(len(alive), children, tuple(going.dropped))
 
 
-def _decoded(going: _Restoring, records: Mapping[str, bytes]) -> list[record.Found]:
-    """What the records hold, the oldest SA first."""
-    found = []
+def _decoded(going: _Restoring, records: Mapping[str, bytes]) -> list[record.Family]:
+    """What the records hold, the oldest first."""
+    families = []
     for key, octets in records.items():
         try:
-            found.append(record.decode(going.core, key, octets, going.now))
+            families.append(record.decode(going.core, key, octets, going.now))
         except record.UnusableRecord as wrong:
             going.drop(key, str(wrong))
             going.core.count("ike_records_unusable")
             going.core.emit(
                 "ike_record_unusable",
-                f"the record of IKE SA {key[:32]!r} is of no use: {wrong}; its peer will log in"
-                " again",
+                f"a record of IKE SAs ({key[:32]!r}) is of no use: {wrong}; their peer has to log"
+                " in again",
                 Severity.WARNING,
                 record=key[:32],
                 reason=str(wrong),
             )
-    found.sort(key=lambda one: one.sa.created_at)
-    return found
+    families.sort(key=lambda one: one.sas[0].sa.created_at)
+    return families
 
 
-def _conflict(core: Core, found: record.Found) -> str | None:
-    """Why an SA cannot be beside those that are there already, or None.
+def _conflict(core: Core, family: record.Family) -> str | None:
+    """Why IKE SAs cannot be beside those that are there already, or None.
 
-    An older one has what this one claims: we were killed between two records, before anything
-    was sent. So the peer knows nothing of this one, and the older one goes on.
+    We may have been killed when an older login still had what this one took over: nothing was
+    sent since then, so the older one goes on.
     """
-    sa = found.sa
-    if sa.local_spi in core.sas:
-        return "an IKE SA has its SPI"
-    if any(spi_in in core.children for spi_in in sa.children):
-        return "an older IKE SA has its child SAs"
+    for found in family.sas:
+        if found.sa.local_spi in core.sas:
+            return "an IKE SA has its SPI"
+        if any(spi_in in core.children for spi_in in found.sa.children):
+            return "an older IKE SA has its child SAs"
+    spis_in = [spi_in for found in family.sas for spi_in in found.sa.children]
+    if len(set(spis_in)) != len(spis_in):
+        return "two IKE SAs have the same child SA"
     return None
 
 
-def _enter(core: Core, found: record.Found) -> None:
-    """Enter it into the tables, with its timers."""
-    sa = found.sa
-    sa.recorded = b"restored"
-    core.sas[sa.local_spi] = sa
-    core.add_peer(sa)
-    if not sa.session_initiator:
-        core.own_addresses.add(sa.path.local.address)
-    for child in list(sa.children.values()):
-        core.add_child(sa, child)
-    for key, at in found.timers:
-        core.timers.set(key, at)
-    for reqid in found.trapped:
-        core.trap_reqids[found.connection] = reqid
+def _enter(core: Core, family: record.Family) -> None:
+    """Enter them into the tables, with their timers."""
+    for found in family.sas:
+        sa = found.sa
+        core.add_sa(sa)
+        core.add_peer(sa)
+        if not sa.session_initiator:
+            core.own_addresses.add(sa.path.local.address)
+        for child in list(sa.children.values()):
+            core.add_child(sa, child)
+        for key, at in found.timers:
+            core.timers.set(key, at)
+        for reqid in found.trapped:
+            core.trap_reqids[found.connection] = reqid
+        # The record is good until something new happens.
+        core.recorded[sa.family] = family.mark
+        core.touched.pop(sa.family, None)
 
 
 def _misfit(going: _Restoring, found: record.Found) -> str | None:
@@ -237,12 +246,10 @@ def reconcile(core: Core, kernel_spis: Collection[int], now: float) -> set[int]:
             spis=sa.spis,
             spi_in=f"{spi_in:08x}",
         )
-        version = core.version_of(sa)
         if child.state is ChildState.DELETING or not sa.established:
             closing.remove_child(core, sa, child, "the kernel does not have it any more", now)
-        elif child.state is ChildState.REKEYED or child.replaced_by is not None:
-            version.delete_child(core, sa, child, "the kernel does not have it any more", now)
-        else:
-            # Where that is under way already, nothing more is to be done.
-            version.rekey_child(core, sa, child, now)
+        elif child.state is ChildState.INSTALLED:
+            core.touch(sa)
+            core.timers.set((TimerKind.REKEY_CHILD, spi_in), now + SETTLE_S)
+        # Else it is being replaced already.
     return set(core.children)

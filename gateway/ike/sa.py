@@ -92,6 +92,7 @@ class IkeSa:
         "encapsulate",
         "established_at",
         "fa_advertisement",
+        "family",
         "fragmentation",
         "home_address",
         "initiator",
@@ -113,7 +114,6 @@ class IkeSa:
         "policy_mark",
         "pool",
         "profile",
-        "recorded",
         "remote_natted",
         "responder_spi",
         "session",
@@ -173,8 +173,8 @@ class IkeSa:
         """What accounting knows of it; moves on to a successor."""
         self.origin = ""
         """``session_id`` of the SA whose place this one took; empty for the first one."""
-        self.recorded = b""
-        """Digest of what was last recorded of it (see ``record``); empty when nothing was."""
+        self.family = self.local_spi
+        """Our SPI of the first IKE SA of the login that this one came of by rekeying."""
         self.policy_mark: tuple[ConnectionPolicy, bytes] | None = None
         """The connection and its fingerprint, once it was computed (see ``record_policy``)."""
         self.ticket = 0

@@ -8,7 +8,7 @@ from collections import deque
 
 from gateway.domain.endpoint import Path
 from gateway.ike import record_values as values
-from gateway.ike.core import Core
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.record_values import Json, Record
 from gateway.ike.v1 import exchange, mode_config, quick, quick_initiator, quick_responder
 from gateway.ike.v1 import transaction as transactions
@@ -64,7 +64,7 @@ def write(sa: IkeSa) -> Record:
             bool(sa.retransmit_at),
         ],
         "ids": list(sa.finished_ids),
-        "renewal": sa.renewal,
+        "renewal": [sa.renewal, sa.renewing],
     }
     exchanges = [_exchange(one) for one in sa.exchanges.values() if one.in_record]
     if exchanges:
@@ -119,7 +119,7 @@ def read(  # noqa: PLR0917 - one fact each
     sa.finished_ids = tuple(
         values.number(one, 0, 0xFFFFFFFF) for one in values.items(record["ids"], REMEMBERED_IDS)
     )
-    sa.renewal = values.flag(record["renewal"])
+    sa.renewal, sa.renewing = map(values.flag, values.items(record["renewal"], 2))
     for one in values.items(record.get("exchanges", []), exchange.MAX_EXCHANGES * 2):
         read_one = _read_exchange(one, now)
         sa.exchanges[read_one.message_id] = read_one
@@ -170,9 +170,16 @@ def rejoin(core: Core, sa: IkeSa, now: float) -> None:
     successor = core.sas.get(sa.successor_spi)
     if isinstance(successor, IkeSa) and successor is not sa:
         sa.rekeyed_by = successor
+    elif sa.successor_spi:
+        core.touch(sa)
     sa.successor_spi = b""
     for one in sa.exchanges.values():
         one.rejoin(core, sa)
     if sa.retransmit_at:
         sa.retransmit_at = now
     exchange.arm(core, sa)
+    if sa.renewing and sa.state is State.ESTABLISHED:
+        # The phase 1 that was under way is lost. The peer may have moved to it, and will delete
+        # this SA with its children unless another one comes before.
+        core.touch(sa)
+        core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), now + core.fraction())

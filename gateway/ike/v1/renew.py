@@ -36,6 +36,8 @@ def renew(core: Core, sa: IkeSa, now: float) -> None:
     core.timers.set((TimerKind.REKEY_IKE, sa.local_spi), now + RETRY_S)
     if any(isinstance(one, IkeSa) and one.replaces is sa for one in core.sas.values()):
         return
+    core.touch(sa)
+    sa.renewing = True
     initiate.renewal(core, sa, now)
 
 
@@ -91,6 +93,7 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     old.children = {}
     core.hand_over_address(old, new)
     new.origin = old.origin = old.session_id
+    core.join_family(new, old)
     new.session, old.session = old.session, None
     new.assigned = new.assigned or old.assigned
     new.fa_advertisement = new.fa_advertisement or old.fa_advertisement

@@ -208,6 +208,7 @@ class IkeSa(AnyIkeSa):
         "reassembly",
         "rekeyed_by",
         "renewal",
+        "renewing",
         "replaces",
         "retransmit_at",
         "state",
@@ -250,6 +251,8 @@ class IkeSa(AnyIkeSa):
         """Of ``rekeyed_by`` in a record, until that is found."""
         self.renewal = False
         """It took over from another SA."""
+        self.renewing = False
+        """We began a phase 1 that was to take over from it."""
         # What the exchanges after phase 1 keep; None when they keep nothing.
         self.xauth: object | None = None
         self.quick: object | None = None

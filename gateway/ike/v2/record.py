@@ -4,7 +4,7 @@ from collections import deque
 
 from gateway.domain.endpoint import Path
 from gateway.ike import record_values as values
-from gateway.ike.core import Core
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto.sk import MAX_SEALED, SkCipher
 from gateway.ike.crypto.suites import IkeSuite
 from gateway.ike.record_values import Json, Record
@@ -191,7 +191,14 @@ def rejoin(core: Core, sa: IkeSa, now: float) -> None:
     successor = core.sas.get(sa.successor_spi)
     if isinstance(successor, IkeSa) and successor is not sa:
         sa.rekeyed_by = successor
+    elif sa.successor_spi:
+        core.touch(sa)
     sa.successor_spi = b""
+    login = (TimerKind.REAUTHENTICATE, sa.local_spi)
+    if login in core.timers:
+        # A login that was under way is lost.
+        core.touch(sa)
+        core.timers.set(login, max(sa.login_again_at or now, now))
     outstanding = sa.window.outstanding
     if outstanding is not None:
         outstanding.exchange.rejoin(core, sa)

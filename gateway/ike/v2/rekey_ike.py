@@ -89,6 +89,7 @@ def successor(
     new.move_budget = old.move_budget
     new.established_at = old.established_at
     new.origin = old.session_id
+    new.family = old.family
     new.login_again_at = old.login_again_at
     core.add_sa(new)
     return new
@@ -450,6 +451,7 @@ class RekeyIke(exchange.Exchange):
             made = core.sas.get(spi)
             self.rival = Rival(made, low) if isinstance(made, IkeSa) and made is not sa else None
             self._rival_spi = None
+            core.touch(sa)
 
     def record(self) -> Record:
         """Our nonce and private key once it was sent, and what was agreed on."""
