@@ -30,7 +30,7 @@ class Device(TypedDict):
     name: str
     identity: str
     source: str
-    """``stored`` (API, dashboard), ``file`` (gateway.toml), or ``seen`` (logged in, not
+    """``store`` (API, dashboard), ``file`` (gateway.toml), or ``seen`` (logged in, not
     configured; its name begins with ``~``)."""
     user: str | None
     connection: str | None

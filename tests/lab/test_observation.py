@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from gateway_bed import CONFIGURATION, PSK, RunningGateway, device_configuration
 
+from gateway.control.client import ControlClient
 from gateway.lab import plan
 from gateway.lab.processes import LabError, wait_until
 from gateway.lab.strongswan import StrongSwan
@@ -223,7 +224,8 @@ def test_a_support_bundle_has_the_state_and_no_key(bed: Bed, tmp_path: Path) -> 
     octets, id_, offset = b"", None, 0
     while offset is not None:
         arguments = {} if id_ is None else {"id": id_, "offset": offset}
-        piece = bed.running.call("support", **arguments)
+        with ControlClient(bed.running.folder / "control.sock", timeout_s=60.0) as client:
+            piece = client.call("support", **arguments)
         id_, offset = piece["id"], piece["next"]
         octets += base64.b64decode(piece["content"])
     file = tmp_path / piece["file_name"]

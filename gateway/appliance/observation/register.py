@@ -124,15 +124,22 @@ class Register:
     def configure(self, wanted: Mapping[str, Configured]) -> None:
         """What administrators describe now. Costs more than a comparison only for what changed."""
         for device in [one for one in self if one.configured is not None]:
-            known = device.configured
-            if known is not None and known.name not in wanted:
+            if device.name not in wanted:
                 self._unconfigure(device)
         for configured in wanted.values():
-            found = self._by_name.get(configured.name)
-            if found is None or found.configured != configured:
-                self._configure(configured, found)
+            self.configure_one(configured)
 
-    def _configure(self, configured: Configured, found: Device | None) -> None:
+    def unconfigure_one(self, name: str) -> None:
+        """Administrators do not describe it any more."""
+        device = self._by_name.get(name)
+        if device is not None and device.configured is not None:
+            self._unconfigure(device)
+
+    def configure_one(self, configured: Configured) -> None:
+        """Administrators describe a device, or differently than before."""
+        found = self._by_name.get(configured.name)
+        if found is not None and found.configured == configured:
+            return
         if found is not None and found.identity != configured.identity:
             self._unconfigure(found)
             found = None

@@ -20,6 +20,8 @@ from gateway.domain.event import Event
 
 if TYPE_CHECKING:
     from gateway.appliance.administration.composition import Administration
+    from gateway.appliance.administration.devices import Device as Described
+    from gateway.appliance.administration.devices import Devices
     from gateway.appliance.observation.captures import Captures
     from gateway.appliance.observation.metrics import Metrics
     from gateway.appliance.observation.support import Support
@@ -95,6 +97,9 @@ class Observation(Side):
         """Take in what is there, then follow."""
         around = self._around
         self.refresh()
+        devices = self._devices()
+        if devices is not None:
+            self.register.configure({one.name: _configured(one) for one in devices})
         around.emit.annotate = self
         around.service.before_removal = self.sampler.ending
         names = [name for name, _ in around.engine.ike_sa_names()]
@@ -159,33 +164,25 @@ class Observation(Side):
     # -- configuration -----------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Take in what administrators say of devices, when it is not what it was."""
+        """Take in what the configuration says of us, when it is not what it was."""
         config = self._around.config()
         if config is self._config:
             return
         self._config = config
         self.chronicle.history_s = config.store.history_days * DAY_S
-        in_file = self._in_file()
-        self.register.configure(
-            {
-                name: Configured(
-                    name=name,
-                    identity=str(one.identity),
-                    source="file" if name in in_file else "stored",
-                    connection=one.connection or "",
-                    user=one.user or "",
-                    platform=one.platform,
-                    note=one.note,
-                    blocked=one.blocked,
-                    mobile_node=one.mobile_node or "",
-                )
-                for name, one in config.devices.items()
-            }
-        )
 
-    def _in_file(self) -> Mapping[str, object]:
-        in_file = getattr(self._administration, "in_file", None)
-        return in_file("devices") if in_file is not None else self._around.config().devices
+    def _devices(self) -> "Devices | None":
+        """Those that administrators describe."""
+        return getattr(self._administration.side("objects"), "devices", None)
+
+    def device_changed(self, name: str) -> None:
+        """An administrator described a device, differently, or not any more."""
+        devices = self._devices()
+        device = None if devices is None else devices.get(name)
+        if device is None:
+            self.register.unconfigure_one(name)
+        else:
+            self.register.configure_one(_configured(device))
 
     # -- operations --------------------------------------------------------------------------
 
@@ -244,6 +241,21 @@ class Observation(Side):
 
             self._support = Support(self, self._around)
         return await self._support.answer(request)
+
+
+def _configured(device: "Described") -> Configured:
+    section = device.section
+    return Configured(
+        name=device.name,
+        identity=device.identity,
+        source=device.source,
+        connection=section.connection or "",
+        user=section.user or "",
+        platform=section.platform,
+        note=section.note,
+        blocked=section.blocked,
+        mobile_node=section.mobile_node or "",
+    )
 
 
 def _nothing(_spi_in: int) -> None:
