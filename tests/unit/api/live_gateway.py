@@ -98,7 +98,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, tls: bool = False, user: str = "nobody", api: str = "") -> Iterator[Live]:
+def running(
+    folder: Path, *, tls: bool = False, user: str = "nobody", api: str = ""
+) -> Iterator[Live]:
     """One gateway, ready to be asked."""
     port = free_port()
     config = folder / "gateway.toml"
