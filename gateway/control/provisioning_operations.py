@@ -305,7 +305,7 @@ PROVISIONING_OPERATIONS: tuple[Operation, ...] = (
     Operation("links", "Links that wait, were taken or expired, the newest first."),
     Operation(
         "link-look",
-        "Whether a link can still be taken; does not take it.",
+        "What a link leads to while it can be taken; does not take it.",
         (_LINK_TOKEN,),
         Role.NOBODY,
     ),

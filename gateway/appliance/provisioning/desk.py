@@ -71,16 +71,15 @@ class LinkDesk:
         return MadeLink(token, link)
 
     async def look(self, token: str, remote: str) -> dict[str, object]:
-        """Whether a link can be taken. Raises :class:`ControlError`: too many wrong ones."""
+        """What a link leads to; does not take it. Raises :class:`ControlError`."""
         store, now = self._store(), self._wall_clock()
         found = await store.run(
             lambda c: LinkRepository(c, store.sealer).look(_digest(token), now), durable=False
         )
         if found is None:
             self._wrong.note(remote, self._clock())
-            return {"waiting": False}
+            raise ControlError(ErrorCode.NOT_FOUND, _GONE)
         return {
-            "waiting": True,
             "device": found.device,
             "file_name": found.file_name,
             "expires_at": found.expires_at,

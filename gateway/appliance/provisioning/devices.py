@@ -28,6 +28,8 @@ class Devices:
         self._registry = registry
         self._authorities = authorities
         self._desk = desk
+        self.taken_back: set[str] = set()
+        """Devices whose removal is our own doing: nothing was issued to them."""
 
     def handlers(self) -> Mapping[str, Handler]:
         """By the operation's name."""
@@ -62,10 +64,18 @@ class Devices:
             try:
                 made_link = await self._give(request, name, made)
             except BaseException:
-                gone: dict[str, object] = {"kind": "devices", "name": name}
-                await self._objects("object-delete", gone, request)
+                await self._take_back(name, request)
                 raise
         return self._view(request, wish, made, made_link)
+
+    async def _take_back(self, name: str, request: Request) -> None:
+        """Its certificate and link could not be stored: no device either."""
+        self.taken_back.add(name)
+        try:
+            gone: dict[str, object] = {"kind": "devices", "name": name}
+            await self._objects("object-delete", gone, request)
+        finally:
+            self.taken_back.discard(name)
 
     async def _bundle(self, request: Request) -> object:
         """Another bundle for a device."""

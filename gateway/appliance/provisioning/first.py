@@ -34,8 +34,7 @@ def prepare(store: "Store", config: Config) -> None:
         ).result()
         publication.write()
     except StoreError:
-        if not wanted.files.authorities.exists():
-            raise
+        return  # the store told why; what is missing now, the reader of the files will name
     except ProvisioningRefusedError as error:
         key = f"provisioning.ca_{error.field}"
         raise ConfigError([Problem(config.path, key, error.why)]) from None

@@ -46,6 +46,8 @@ class Office:
 
     async def forget_device(self, name: str) -> None:
         """A device was removed. Never raises."""
+        if name in self._devices.taken_back:
+            return
         await self._authorities.forget_device(name)
 
     async def _links(self, _request: Request) -> object:
@@ -54,7 +56,7 @@ class Office:
         return {"items": items, "next": None, "total": len(items)}
 
     async def _look(self, request: Request) -> object:
-        """Whether one waits."""
+        """What is behind one."""
         return await self._desk.look(str(request.text("token")), request.actor.remote)
 
     async def _take(self, request: Request) -> object:

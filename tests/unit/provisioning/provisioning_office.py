@@ -40,6 +40,7 @@ class FakeObjects:
 
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, object]] = {}
+        self.gone: Any = None
 
     def handlers(self) -> Mapping[str, Any]:
         return {
@@ -56,7 +57,9 @@ class FakeObjects:
         return {"object": {}}
 
     async def delete(self, request: Request) -> object:
-        del self.documents[str(request.text("name"))]
+        name = str(request.text("name"))
+        del self.documents[name]
+        await self.gone(name)
         return {"object": None}
 
     async def get(self, request: Request) -> object:
@@ -116,6 +119,7 @@ class Bench:
         )
         administration: Any = SimpleNamespace(store=self.store, started=self._started)
         self.side = ProvisioningSide(administration, surroundings)
+        self.objects.gone = self.side.device_gone
 
     async def _started(self, _name: str) -> FakeObjects:
         return self.objects

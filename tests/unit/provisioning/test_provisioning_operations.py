@@ -26,6 +26,13 @@ def crl_of(path: Path) -> x509.CertificateRevocationList:
     return x509.load_pem_x509_crl(path.read_bytes())
 
 
+async def nothing_behind(office: Any, made: dict[str, Any]) -> None:
+    token = str(made["link"]).removeprefix("/d/")
+    with pytest.raises(ControlError) as refused:
+        await office.call("link-look", actor=NOBODY, token=token)
+    assert refused.value.code == ErrorCode.NOT_FOUND
+
+
 def test_a_start_makes_ca_certificate_and_crl_that_the_engine_takes(tmp_path: Path) -> None:
     with bench(tmp_path) as office:
         certificate = x509.load_pem_x509_certificate(office.file("gateway.pem").read_bytes())
@@ -52,7 +59,7 @@ def test_one_question_makes_a_device_that_a_link_gives_out_once(tmp_path: Path) 
         token = made["link"].removeprefix("/d/")
         assert len(token) == 43
         looked = await office.call("link-look", actor=NOBODY, token=token)
-        assert looked["waiting"]
+        assert looked["device"] == "laptop"
         assert looked["file_name"] == "laptop.gateway-mn"
         taken = await office.call("link-take", actor=NOBODY, token=token)
         profile = tomllib.loads(base64.b64decode(taken["content"]).decode())
@@ -61,7 +68,7 @@ def test_one_question_makes_a_device_that_a_link_gives_out_once(tmp_path: Path) 
         with pytest.raises(ControlError) as refused:
             await office.call("link-take", actor=NOBODY, token=token)
         assert refused.value.code == ErrorCode.NOT_FOUND
-        assert not (await office.call("link-look", actor=NOBODY, token=token))["waiting"]
+        await nothing_behind(office, made)
         (link,) = (await office.call("links"))["items"]
         assert link["used_from"] == NOBODY.remote
 
@@ -176,8 +183,7 @@ def test_a_rotation_revokes_the_old_certificate_and_voids_its_link(tmp_path: Pat
         listed = await office.call("certificates", device="laptop", revoked=False)
         assert [one["serial"] for one in listed["items"]] == [third["serial"]]
         for gone in (first, second):
-            token = gone["link"].removeprefix("/d/")
-            assert not (await office.call("link-look", actor=NOBODY, token=token))["waiting"]
+            await nothing_behind(office, gone)
         assert len(list(crl_of(office.file("crl.pem")))) == 2
 
     with bench(tmp_path) as office:
