@@ -308,7 +308,12 @@ def version() -> None:
 
 
 def _add_groups() -> None:
-    from gateway.cli import mobility_commands, observation_commands, store_commands
+    from gateway.cli import (
+        mobility_commands,
+        object_commands,
+        observation_commands,
+        store_commands,
+    )
     from gateway.cli.admin_commands import admin
     from gateway.cli.lab import lab
     from gateway.cli.mn_commands import mn
@@ -316,6 +321,7 @@ def _add_groups() -> None:
     from gateway.cli.provisioning_commands import authority, device
     from gateway.cli.users import users
 
+    object_commands.add_to(app)
     mobility_commands.add_to(app)
     store_commands.add_to(app)
     observation_commands.add_to(app)
