@@ -55,6 +55,9 @@ def add(  # noqa: PLR0917 - one option each
         str | None, typer.Option("--connection", metavar="NAME", help="Else the first that fits.")
     ] = None,
     user: Annotated[str | None, typer.Option("--user", help="Who has it.")] = None,
+    mobile_node: Annotated[
+        str | None, typer.Option("--mobile-node", metavar="NAME", help="That it is, by hand.")
+    ] = None,
     note: Annotated[str | None, typer.Option("--note", help="For yourself.")] = None,
     request: RequestOption = None,
     certificate: CertificateOption = None,
@@ -77,6 +80,7 @@ def add(  # noqa: PLR0917 - one option each
             "identity": identity,
             "connection": connection,
             "user": user,
+            "mobile_node": mobile_node,
             "note": note,
             "request": _text(request),
             "certificate": _text(certificate),

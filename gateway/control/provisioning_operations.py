@@ -259,6 +259,13 @@ PROVISIONING_OPERATIONS: tuple[Operation, ...] = (
             Parameter("identity", str, maximum=256, pattern=TEXT, allowed="an IKE identity"),
             Parameter("connection", str, maximum=63, pattern=NAME, allowed="a connection's name"),
             Parameter("user", str, maximum=253, pattern=TEXT, allowed="a user's name"),
+            Parameter(
+                "mobile_node",
+                str,
+                maximum=63,
+                pattern=NAME,
+                allowed="a mobile node's name as in the configuration",
+            ),
             Parameter("note", str, maximum=253, pattern=TEXT, allowed="printable characters"),
             _REQUEST,
             _CERTIFICATE,

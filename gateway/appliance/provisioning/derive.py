@@ -250,7 +250,7 @@ def _home_agents(
 def _is_its(wish: Wish, choice: Choice, name: str, node: MobileNodeSection) -> bool:
     if wish.mobile_node is not None:
         return name == wish.mobile_node
-    return node.identity is not None and Identity.parse(node.identity) == choice.identity
+    return node.nai is not None and node.nai == peer_name(choice.identity).plain
 
 
 def _taught(config: Config, name: str, node: MobileNodeSection) -> Iterable[tuple[str, HomeAgent]]:

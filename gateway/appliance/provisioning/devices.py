@@ -48,6 +48,7 @@ class Devices:
             request.text("identity"),
             request.text("connection"),
             request.text("user"),
+            request.text("mobile_node"),
         )
         async with self._registry.one:
             made = await self._make(self._order(request, wish))
@@ -56,7 +57,7 @@ class Devices:
                 "connection": made.choice.connection,
                 "platform": platform.value,
             }
-            for key in ("user", "note"):
+            for key in ("user", "note", "mobile_node"):
                 if request.text(key) is not None:
                     document[key] = request.text(key)
             arguments: dict[str, object] = {"kind": "devices", "name": name, "document": document}
