@@ -27,6 +27,7 @@ BENCHMARKS = (
     "throughput",
     "handshakes",
     "handover",
+    "restart",
     "mip_kernel",
     "mip_forwarding",
     "nar_leases",

@@ -40,6 +40,11 @@ class Hosts:
                 netns.command(["ip", "netns", "delete", name])
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def folder(self) -> Path:
+        """Where its processes may leave something; it goes with them."""
+        return self._folder
+
     def name(self, host: str) -> str:
         """The namespace of a host."""
         return self._prefix + host

@@ -62,6 +62,8 @@ def make_engine(
     connection: ConnectionPolicy,
     settings: EngineSettings | None = None,
     last_inbound: Callable[[int], float | None] | None = None,
+    *,
+    recording: bool = False,
 ) -> IkeEngine:
     """An engine with this one connection; a gateway's has a pool of a million addresses."""
     pools = {POOL: AddressPool(POOL, ip_network("10.16.0.0/12"))} if connection.pool else {}
@@ -72,4 +74,5 @@ def make_engine(
         random=os.urandom,
         wall_clock=lambda: datetime.now(UTC),
         last_inbound=last_inbound,
+        recording=recording,
     )

@@ -39,14 +39,13 @@ def hold(listener: socket.socket, hold_s: float = HOLD_S) -> None:
         ready = select.select(watched, [], [], left_s)[0]
         if not ready:
             return
-        if listener in ready:
+        # First what a gateway has said that is gone by now, then the next one.
+        if client is None or client not in ready:
             arrived = _accept(listener)
-            if arrived is not None:
-                if client is not None:
-                    client.close()
-                client = arrived
-                continue
-        if client is not None and client in ready:
+            if arrived is not None and client is not None:
+                client.close()
+            client = arrived or client
+        else:
             word, got = _receive(client)
             if word == b"end":
                 return

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from array import array
 from collections.abc import Mapping, Sequence
 
 
@@ -43,11 +44,9 @@ class ServiceManager:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
                 sock.setblocking(False)
-                if descriptors:
-                    said = ["\n".join(lines).encode()]
-                    socket.send_fds(sock, said, list(descriptors), 0, address)
-                else:
-                    sock.sendto("\n".join(lines).encode(), address)
+                rights = array("i", descriptors)
+                control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
+                sock.sendmsg(["\n".join(lines).encode()], control, 0, address)
         except OSError:
             return False  # a manager that does not listen is no reason to stop serving
         return True
