@@ -147,8 +147,8 @@ def _connect(hosts: Hosts, tunnel: dict[str, Any]) -> None:
         ("192.0.2.1", outer, tunnel["spi_out"], tunnel["key_out"]),
     ):
         hosts.run(
-            "device", "ip", "xfrm", "state", "add", "src", source, "dst", destination, "proto", "esp",
-            "spi", hex(spi), "reqid", "7", "mode", "tunnel", "replay-window", "128", "flag",
+            "device", "ip", "xfrm", "state", "add", "src", source, "dst", destination,
+            "proto", "esp", "spi", hex(spi), "reqid", "7", "mode", "tunnel", "replay-window", "128", "flag",
             "esn", "aead", "rfc4106(gcm(aes))", f"0x{key}", "128",
         )  # fmt: skip
     for direction, left, right, ends in (
