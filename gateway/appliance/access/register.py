@@ -1,6 +1,7 @@
 """Tokens, administrators, the setup code and the audit, as administrators ask for them."""
 
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from sqlalchemy import Connection
@@ -19,6 +20,8 @@ from gateway.store.audit import AuditEntry, AuditFilter, AuditRepository
 from gateway.store.database import Store
 from gateway.store.errors import VersionError
 from gateway.store.tokens import StoredToken
+
+_ID = re.compile(r"[0-9a-f]{1,15}")
 
 
 class Register:
@@ -146,12 +149,11 @@ class Register:
             until=_time(request, "until"),
         )
         limit, cursor = request.number("limit"), request.text("cursor")
-        try:
-            before = None if cursor is None else int(cursor, 16)
-        except ValueError:
-            raise _no_cursor() from None
-        if before is not None and before >= 2**63:
-            raise _no_cursor()
+        if cursor is not None and _ID.fullmatch(cursor) is None:
+            raise ControlError(
+                ErrorCode.INVALID, "cursor: give the `next` of the page before", "cursor"
+            )
+        before = None if cursor is None else int(cursor, 16)
 
         def read(connection: Connection) -> tuple[tuple[AuditEntry, ...], int]:
             repository = AuditRepository(connection)
@@ -233,10 +235,6 @@ def _time(request: Request, name: str) -> float | None:
     except (ValueError, OverflowError):
         why = f"{name} = {text}: is no time; give one such as 2026-01-31T12:00:00Z"
         raise ControlError(ErrorCode.INVALID, why, name) from None
-
-
-def _no_cursor() -> ControlError:
-    return ControlError(ErrorCode.INVALID, "cursor: give the `next` of the page before", "cursor")
 
 
 @contextlib.contextmanager

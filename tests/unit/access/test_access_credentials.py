@@ -21,6 +21,10 @@ def refused(bed: Bed, credential: str, remote: str = "192.0.2.7") -> ControlErro
     return caught.value
 
 
+def everything_in(folder: Path) -> bytes:
+    return b"".join(one.read_bytes() for one in folder.iterdir() if one.is_file())
+
+
 def test_a_token_is_shown_once_and_counts_until_it_is_deleted(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bed_of(tmp_path) as bed:
@@ -75,7 +79,7 @@ def test_the_store_has_hashes_only(tmp_path: Path) -> None:
             await bed.administrator("ann", PASSWORD)
             session = await bed.login("ann", PASSWORD)
             code = (await bed.ask("setup-code"))["code"]
-        content = b"".join(one.read_bytes() for one in tmp_path.iterdir() if one.is_file())
+        content = everything_in(tmp_path)
         for secret in (made["token"], PASSWORD, session, code, code.replace("-", "")):
             assert secret.encode() not in content
         assert hashlib.sha256(made["token"].encode()).digest() in content

@@ -78,11 +78,11 @@ class Live:
     def processes(self) -> dict[str, int]:
         """Resident memory of core and API in KiB."""
         found = {"core": _resident_kib(self.process.pid)}
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        for pid in [one.name for one in Path("/proc").iterdir() if one.name.isdigit()]:
             with contextlib.suppress(OSError):
                 line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 if b"gateway.api" in line and str(self.folder).encode() in b" ".join(line):
-                    found["api"] = _resident_kib(pid)
+                    found["api"] = _resident_kib(int(pid))
         return found
 
 
