@@ -525,6 +525,15 @@ class Appliance:
             "listen": [str(endpoint) for endpoint in self._sockets.local_endpoints],
             "ike_sas": len(self._engine.ike_sa_names()),
             "child_sas": len(self._engine.child_sa_names()),
+            "pools": [
+                {
+                    "name": name,
+                    "network": str(pool.network),
+                    "size": pool.size,
+                    "in_use": pool.in_use,
+                }
+                for name, pool in self._engine.pools.items()
+            ],
             "counters": {name: dict(values) for name, values in counters.items()},
             "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
             "api": {"listen": str(config.api.listen), **self._api},

@@ -20,6 +20,7 @@ class FakeEngine:
         self.counters = {"messages_in": 3}
         self.ike = []
         self.children = []
+        self.pools = {}
         self.restored = SimpleNamespace(ike_sas=0, children=())
 
     def _called(self, name: Any, *args: Any) -> None:

@@ -439,7 +439,7 @@ def kinds() -> list[Document]:
         {
             "kind": name,
             "title": name.replace("_", " ").capitalize(),
-            "schema": schema,
+            "document_schema": schema,
             "secret_fields": [],
         }
         for name, schema in schemas.items()

@@ -47,7 +47,8 @@ async function whole(file, into) {
   const mine = ++visit;
   const { default: page } = await import(`./pages/${file}.js`);
   if (mine !== visit) return;
-  await page({ root: into, signal: leaving.signal, session: session.current, restart: begin });
+  show(into);
+  await page({ root: into, signal: leaving.signal, restart: begin, login: () => whole("login", into) });
 }
 
 async function route({ focus = true } = {}) {
@@ -112,7 +113,7 @@ export async function begin() {
   }
   const into = h("main", { id: "main", class: "plain" });
   show(root, into);
-  await whole(setup?.needed ? "setup" : "login", into);
+  await whole(setup?.needed || location_().query.has("code") ? "setup" : "login", into);
 }
 
 hooks.loggedOut = () => {

@@ -79,7 +79,7 @@ async function editPage({ root, kind, name, signal, session }) {
   let before = found.data.document;
   const readOnly = found.data.source === "file" || !isAdministrator(session);
   const nameBox = h("input", { type: "text", required: true, maxlength: 63, spellcheck: "false", autocapitalize: "none" });
-  let part_ = documentForm(kind.kind, kind.schema, before, readOnly);
+  let part_ = documentForm(kind.kind, kind.document_schema, before, readOnly);
   const body = h("div", null, part_.element);
   const trouble = h("div");
   const save = h("button", { type: "submit", class: "button primary" }, "Check and save");
@@ -141,7 +141,7 @@ async function editPage({ root, kind, name, signal, session }) {
     etag = theirs.etag;
     before = theirs.data.document;
     const merged = answer === "mine" ? apply(before, patch) : before;
-    part_ = documentForm(kind.kind, kind.schema, merged, readOnly);
+    part_ = documentForm(kind.kind, kind.document_schema, merged, readOnly);
     const original = before;
     show(body, part_.element);
     before = original;

@@ -46,6 +46,7 @@ function movedIn(events) {
 export default async function overview({ root, signal, session }) {
   const numbers = h("div", { class: "numbers" });
   const trouble = h("div");
+  const fault = h("div");
   const picture = new TopologyPicture(signal);
   const problems = h("div", { class: "stack" });
   const feed = h("div");
@@ -55,12 +56,16 @@ export default async function overview({ root, signal, session }) {
   put(root, 
     pageHead("Overview", "Everything here comes from the running gateway and follows it by itself.", mayAdd ? [button("Add a device", () => addDevice(), { kind: "primary", picture: "plus" })] : []),
     trouble,
+    fault,
     numbers,
     card("Where the devices are", pictureBox),
     h("div", { class: "columns" }, card("Needs attention", problems), card("Just now", feed)),
     foot,
   );
   show(feed, h("p", { class: "soft" }, "Nothing happened since this page was opened."));
+
+  const unfinished = mayAdd && (await get("/setup", null, signal).catch(() => null))?.needed === true;
+  if (unfinished) put(trouble, h("div", { class: "note warn" }, h("p", null, "Nobody can connect yet: the gateway has no connection for devices."), h("a", { class: "button primary", href: "#/setup" }, "Finish the setup")));
 
   async function load(events) {
     const [topology, status, failures] = await Promise.all([
@@ -103,5 +108,5 @@ export default async function overview({ root, signal, session }) {
     show(feed, h("ul", { class: "timeline" }, latest.map((event) => h("li", null, h("time", { datetime: event.time, title: when(event.time) }, since(event.time)), h("span", null, event.severity === "warning" && [badge("warning", "warn"), " "], event.text)))));
   }
 
-  await keepFresh(load, signal, (error) => show(trouble, error && errorBox(error)));
+  await keepFresh(load, signal, (error) => show(fault, error && errorBox(error)));
 }

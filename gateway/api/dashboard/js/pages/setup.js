@@ -11,7 +11,7 @@ export const title = "Setup";
 
 const STEPS = ["Administrator", "Network", "Certificates", "Check", "First device"];
 
-export default async function setup({ root, restart, session = null }) {
+export default async function setup({ root, restart, login = null, session = null }) {
   setTitle("Setup");
   const state = await get("/setup").catch(() => ({}));
   const chosen = { pool: state.proposed_pool ?? "", subnets: "0.0.0.0/0", dns: "", ca_name: `${state.name || "Gateway"} CA`.slice(0, 64) };
@@ -72,8 +72,10 @@ export default async function setup({ root, restart, session = null }) {
         const opened = await send("POST", "/setup/claim", { code: code.value.trim(), name: name.value.trim(), password: password.value });
         remember(opened?.csrf ?? (await get("/session")).csrf);
         history.replaceState(null, "", "#/"); // the code is not needed any more
-        show_(1);
+        if (state.needed === false) await restart(); // the rest was set up before
+        else show_(1);
       }, false),
+      login && h("p", null, h("button", { type: "button", class: "button quiet", onclick: login }, "I have an account: log in")),
     ];
   }
 
