@@ -148,8 +148,8 @@ def _connect(hosts: Hosts, tunnel: dict[str, Any]) -> None:
     ):
         hosts.run(
             "device", "ip", "xfrm", "state", "add", "src", source, "dst", destination,
-            "proto", "esp", "spi", hex(spi), "reqid", "7", "mode", "tunnel", "replay-window", "128", "flag",
-            "esn", "aead", "rfc4106(gcm(aes))", f"0x{key}", "128",
+            "proto", "esp", "spi", hex(spi), "reqid", "7", "mode", "tunnel",
+            "replay-window", "128", "flag", "esn", "aead", "rfc4106(gcm(aes))", f"0x{key}", "128",
         )  # fmt: skip
     for direction, left, right, ends in (
         ("out", inner, "10.1.0.0/16", (outer, "192.0.2.1")),
