@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -22,6 +22,9 @@ _CAPTURE = body_of("capture-start", but=("device",))
 CaptureId = Annotated[
     str, PathParameter(pattern="^[0-9a-f]{16}$", description="Id as in the list.")
 ]
+
+_STOP = "End a packet capture"
+_REMOVE = "End a packet capture and delete what it recorded"
 
 
 class Nothing(Given):
@@ -154,40 +157,52 @@ def _add_captures(router: APIRouter, core: Core) -> None:
         del nothing
         return as_it_is(await core.call("capture-stop", id=capture))
 
+    async def stop_of_device(
+        name: DeviceName, capture: CaptureId, nothing: Nothing | None = None
+    ) -> Response:
+        del name
+        return await stop(capture, nothing)
+
     async def remove(capture: CaptureId) -> Response:
         return as_it_is(await core.call("capture-stop", id=capture, remove=True))
 
-    def both(path: str, method: str, act: Callable[..., Any], summary: str) -> None:
-        """Under the device, too: the name there is of no importance."""
-        for prefix in ("/captures", "/devices/{name}/captures"):
-            router.add_api_route(
-                prefix + path,
-                act,
-                methods=[method],
-                name=f"{act.__name__}{'' if prefix == '/captures' else '_of_device'}",
-                responses=answers(model_of(Capture), 404, 409, 422),
-                response_model=None,
-                openapi_extra=needs("capture-stop"),
-                summary=summary,
-            )
+    async def remove_of_device(name: DeviceName, capture: CaptureId) -> Response:
+        del name
+        return await remove(capture)
 
-    both("/{capture}/stop", "POST", stop, "End a packet capture")
-    both("/{capture}", "DELETE", remove, "End a packet capture and delete what it recorded")
+    for act, method, path, summary in (
+        (stop, "POST", "/captures/{capture}/stop", _STOP),
+        (stop_of_device, "POST", "/devices/{name}/captures/{capture}/stop", _STOP),
+        (remove, "DELETE", "/captures/{capture}", _REMOVE),
+        (remove_of_device, "DELETE", "/devices/{name}/captures/{capture}", _REMOVE),
+    ):
+        router.add_api_route(
+            path,
+            act,
+            methods=[method],
+            responses=answers(model_of(Capture), 404, 409, 422),
+            response_model=None,
+            openapi_extra=needs("capture-stop"),
+            summary=summary,
+        )
 
 
 def _add_files(router: APIRouter, core: Core) -> None:
     async def read(capture: CaptureId) -> Response:
         return await _file(core, "capture-read", capture)
 
-    for path, name in (
-        ("/captures/{capture}", "capture_file"),
-        ("/devices/{name}/captures/{capture}", "capture_file_of_device"),
+    async def read_of_device(name: DeviceName, capture: CaptureId) -> Response:
+        del name
+        return await read(capture)
+
+    for path, act in (
+        ("/captures/{capture}", read),
+        ("/devices/{name}/captures/{capture}", read_of_device),
     ):
         router.add_api_route(
             path,
-            read,
+            act,
             methods=["GET"],
-            name=name,
             responses=_file_answers("The packets (pcapng).", "application/octet-stream"),
             response_model=None,
             openapi_extra=needs("capture-read"),

@@ -35,7 +35,7 @@ def needs_live(live: Live) -> Live:
 
 @schema.parametrize()
 @settings(
-    max_examples=15,
+    max_examples=8,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
