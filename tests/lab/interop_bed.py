@@ -214,7 +214,7 @@ class Bed:
     def reload(self, connections: str) -> None:
         """Give the gateway other connections."""
         done = len(self.gateway.events("reloaded"))
-        self.gateway.config.write_text(self.head + connections)
+        self.gateway.write_text(self.head + connections)
         self.gateway.signal(signal.SIGHUP)
         wait_until(lambda: len(self.gateway.events("reloaded")) > done, 10, "the reload")
 
@@ -242,7 +242,7 @@ def gateway_alone(
         head = HEAD.format(
             folder=gateway.folder, outside=plan.GATEWAY_OUTSIDE, ike=ike, level=LOG_LEVEL
         )
-        gateway.config.write_text(head + connections)
+        gateway.write_text(head + connections)
         try:
             gateway.start()
             yield Bed(lab, gateway, StrongSwan(lab, "device", extra=charon), recording, head)
