@@ -26,8 +26,8 @@ def ping(lab: Lab, count: int = 3) -> bool:
 
 def api(running: RunningGateway, path: str) -> str:
     token = (running.folder / "api-token").read_text().strip()
-    argv = ["curl", "-s", "-m", "5", "-H", f"Authorization: Bearer {token}"]
-    url = f"http://127.0.0.1:8443/api/v1{path}"
+    argv = ["curl", "-s", "-k", "-m", "5", "-H", f"Authorization: Bearer {token}"]
+    url = f"https://127.0.0.1:8443/api/v1{path}"
     return running.lab.run("gw", [*argv, url], check=False).stdout
 
 

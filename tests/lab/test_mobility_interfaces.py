@@ -67,8 +67,8 @@ def register(lab: Lab, key: str) -> int:
 
 def api(running: RunningGateway, path: str, method: str = "GET") -> tuple[int, Any]:
     token = (running.folder / "api-token").read_text().strip()
-    argv = ["curl", "-s", "-m", "5", "-X", method, "-H", f"Authorization: Bearer {token}"]
-    argv += ["-w", "\n%{http_code}", f"http://127.0.0.1:8443/api/v1{path}"]
+    argv = ["curl", "-s", "-k", "-m", "5", "-X", method, "-H", f"Authorization: Bearer {token}"]
+    argv += ["-w", "\n%{http_code}", f"https://127.0.0.1:8443/api/v1{path}"]
     body, _, status = running.lab.run("gw", argv, check=False).stdout.rpartition("\n")
     return int(status), json.loads(body) if body else None
 

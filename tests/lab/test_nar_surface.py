@@ -42,8 +42,8 @@ def gateway(bed: NarBed, *words: str) -> str:
 
 def rest(bed: NarBed, path: str, method: str = "GET") -> tuple[int, Any]:
     token = (bed.n.folder / "api-token").read_text().strip()
-    argv = ["curl", "-s", "-m", "10", "-X", method, "-w", "\n%{http_code}"]
-    argv += ["-H", f"Authorization: Bearer {token}", f"http://{API}/api/v1/nar{path}"]
+    argv = ["curl", "-s", "-k", "-m", "10", "-X", method, "-w", "\n%{http_code}"]
+    argv += ["-H", f"Authorization: Bearer {token}", f"https://{API}/api/v1/nar{path}"]
     body, _, status = bed.lab.run("n", argv).stdout.rpartition("\n")
     return int(status), json.loads(body) if body else None
 

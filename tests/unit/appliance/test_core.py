@@ -49,6 +49,7 @@ local_subnets = ["10.1.0.0/24"]
 {road}
 [api]
 enabled = {api}
+tls = false
 listen = "127.0.0.1:{port}"
 """
 
