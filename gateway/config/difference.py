@@ -25,6 +25,7 @@ APPLIED_LIVE = {
     "provisioning.ca_private_key": "issues certificates from now on",
     "provisioning.ca_days": "the next certificate has it",
     "provisioning.gateway_days": "the next certificate has it",
+    "provisioning.gateway_key": "the gateway gets a new certificate",
     "provisioning.device_days": "the next certificates have it",
     "provisioning.crl_days": "the next CRL has it",
     "provisioning.link_minutes": "the next links have it",

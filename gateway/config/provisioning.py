@@ -1,6 +1,6 @@
 """``[provisioning]``: certificates for devices, and files that set them up."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator
 
@@ -35,6 +35,8 @@ class ProvisioningSection(Section):
     gateway_days: Whole = Field(default=397, ge=1, le=825)
     device_days: Whole = Field(default=365, ge=1, le=3650)
     """How long certificates of devices are good for."""
+    gateway_key: Literal["rsa-3072", "ecdsa-p256"] = "rsa-3072"
+    """Some clients of phones and of Windows know gateways with RSA alone, as does IKEv1."""
     crl_days: Whole = Field(default=7, ge=1, le=365)
     link_minutes: Whole = Field(default=60, ge=1, le=10_080)
     """How long a link waits for its one download."""

@@ -56,6 +56,18 @@ def new_key(kind: KeyKind = KeyKind.P256) -> PrivateKey:
             return rsa.generate_private_key(public_exponent=65537, key_size=3072)
 
 
+def kind_of(certificate: x509.Certificate) -> KeyKind | None:
+    """The kind of a certificate's key; None for one that we do not make."""
+    match certificate.public_key():
+        case ec.EllipticCurvePublicKey(curve=ec.SECP256R1()):
+            return KeyKind.P256
+        case ec.EllipticCurvePublicKey(curve=ec.SECP384R1()):
+            return KeyKind.P384
+        case rsa.RSAPublicKey(key_size=3072):
+            return KeyKind.RSA3072
+    return None
+
+
 def key_pem(key: PrivateKey) -> bytes:
     """The key as unencrypted PKCS#8 PEM."""
     return key.private_bytes(

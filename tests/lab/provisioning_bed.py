@@ -165,7 +165,8 @@ def apple(charon: StrongSwan, name: str, content: bytes) -> str:
     vpn = payloads["com.apple.vpn.managed"]["IKEv2"]
     device = Translated(charon, name)
     device.authority(payloads["com.apple.security.root"]["PayloadContent"])
-    if vpn["AuthenticationMethod"] == "Certificate":
+    assert vpn["AuthenticationMethod"] == "Certificate"
+    if not vpn["ExtendedAuthEnabled"]:
         identity = payloads["com.apple.security.pkcs12"]
         assert vpn["PayloadCertificateUUID"] == identity["PayloadUUID"]
         device.identity(identity["PayloadContent"], identity["Password"])

@@ -18,8 +18,8 @@ from gateway.provisioning import bundle, ca
 from gateway.provisioning.problem import ProvisioningRefusedError
 from gateway.provisioning.setup import Bundle, Platform
 
-_RSA = frozenset({Platform.WINDOWS, Platform.ANDROID})
-"""Their key stores do not take ECDSA keys in every version."""
+_RSA = frozenset({Platform.WINDOWS, Platform.ANDROID, Platform.APPLE})
+"""Their key stores do not take ECDSA keys in every version, or beside a gateway with RSA."""
 
 
 @dataclass(frozen=True, slots=True)

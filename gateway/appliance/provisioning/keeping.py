@@ -164,7 +164,7 @@ class Keeping:
             certificate = current.certificate
             if issuer.issued(certificate) and self._is_good(certificate):
                 return current
-        key = ca.new_key()
+        key = ca.new_key(self._wanted.gateway_key)
         certificate = issuer.authority.issue_gateway(
             key.public_key(), names, self._now, self._wanted.gateway_days
         )
@@ -187,7 +187,10 @@ class Keeping:
         left = certificate.not_valid_after_utc - self._now
         wanted = {name.in_certificate() for name in self._wanted.names}
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return left > whole * RENEW_LEFT and wanted <= set(names)
+        kind = ca.kind_of(certificate)
+        return (
+            left > whole * RENEW_LEFT and wanted <= set(names) and kind is self._wanted.gateway_key
+        )
 
     # -- the whole -----------------------------------------------------------------------
 

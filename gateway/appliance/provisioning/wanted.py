@@ -8,6 +8,7 @@ from gateway.config.document import Config
 from gateway.config.problem import ConfigError, Problem, shown
 from gateway.config.provisioned import ProvisionedFiles, provisioned_files
 from gateway.ike.auth.identity import Identity
+from gateway.provisioning.ca import KeyKind
 from gateway.provisioning.names import PeerName
 from gateway.provisioning.problem import ProvisioningRefusedError
 
@@ -20,6 +21,7 @@ class Wanted:
     ca_name: str
     ca_days: int
     gateway_days: int
+    gateway_key: KeyKind
     crl_days: int
     names: tuple[PeerName, ...]
     """That the gateway's certificate must prove; empty where it has one of others."""
@@ -45,6 +47,7 @@ def wanted_of(config: Config) -> Wanted | None:
         section.ca_name,
         section.ca_days,
         section.gateway_days,
+        KeyKind(section.gateway_key),
         section.crl_days,
         _names(config, files),
         external,

@@ -158,11 +158,10 @@ def _ikev2(setup: Setup, identity: Mapping[str, object] | None) -> Payload:
         return found
     if setup.authority_title:
         found["ServerCertificateIssuerCommonName"] = setup.authority_title
+    found["AuthenticationMethod"] = "Certificate"  # of the gateway
     if identity is None:
-        found["AuthenticationMethod"] = "None"
         return found
     found |= {
-        "AuthenticationMethod": "Certificate",
         "PayloadCertificateUUID": identity["PayloadUUID"],
         "CertificateType": _certificate_type(setup.certificate or b""),
     }

@@ -387,7 +387,8 @@ def test_mobileconfig_has_a_certificate_that_ios_opens() -> None:
 def test_mobileconfig_of_users_and_shared_keys() -> None:
     _, payloads = mobileconfig(by_user())
     vpn = payloads["com.apple.vpn.managed"]["IKEv2"]
-    assert vpn["AuthenticationMethod"] == "None"
+    assert vpn["AuthenticationMethod"] == "Certificate"
+    assert "PayloadCertificateUUID" not in vpn
     assert vpn["ExtendedAuthEnabled"] == 1
     assert vpn["AuthName"] == "ann@example.com"
     assert "AuthPassword" not in vpn

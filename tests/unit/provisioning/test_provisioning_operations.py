@@ -20,6 +20,7 @@ from gateway.store.links import LinkRepository
 from gateway.store.schema import LINKS
 
 DAY_S = 86_400
+BASE_P256 = BASIC.replace("enabled = true", 'enabled = true\ngateway_key = "ecdsa-p256"')
 
 
 def crl_of(path: Path) -> x509.CertificateRevocationList:
@@ -324,6 +325,16 @@ def test_crl_and_certificate_are_renewed_before_they_end(tmp_path: Path) -> None
 
     with bench(tmp_path) as office:
         asyncio.run(run(office))
+
+
+def test_another_kind_of_key_makes_another_certificate(tmp_path: Path) -> None:
+    with bench(tmp_path) as office:
+        first = x509.load_pem_x509_certificate(office.file("gateway.pem").read_bytes())
+        assert ca.kind_of(first) is ca.KeyKind.RSA3072
+    text = BASE_P256
+    with bench(tmp_path, text) as office:
+        second = x509.load_pem_x509_certificate(office.file("gateway.pem").read_bytes())
+        assert ca.kind_of(second) is ca.KeyKind.P256
 
 
 def test_the_gateways_certificate_proves_every_name_of_its_connections(tmp_path: Path) -> None:
