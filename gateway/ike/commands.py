@@ -178,8 +178,8 @@ def rekey(core: Core, spis: str, children: bool, now: float) -> bool:
     for sa in core.sas.values():
         if sa.spis != spis or not sa.established:
             continue
+        core.touch(sa)
         if not children:
-            core.touch(sa)
             core.timers.cancel((TimerKind.REKEY_IKE, sa.local_spi))
             core.version_of(sa).fire(core, TimerKind.REKEY_IKE, sa, now)
         for child in list(sa.children.values()) if children else ():

@@ -116,6 +116,7 @@ class IkeSa:
         "profile",
         "remote_natted",
         "responder_spi",
+        "rtt_s",
         "session",
         "session_initiator",
         "ticket",
@@ -155,6 +156,8 @@ class IkeSa:
         self.created_at = now
         self.established_at = 0.0
         self.last_inbound = now
+        self.rtt_s: float | None = None
+        """From our last request to its answer, where it was sent once only."""
         self._peer_name: str | None = None
         self.last_move: Move | None = None
         self.move_budget: MoveBudget | None = None

@@ -48,6 +48,10 @@ class IkeSaSnapshot:
     """Inbound SPIs in hexadecimal."""
     last_move: dict[str, object] | None
     """``age_s``, ``old``, ``new`` and ``proof`` of the last endpoint move."""
+    session: str = ""
+    """The correlation id of its events, which stays through rekeyings."""
+    rtt_s: float | None = None
+    """From our last request to its answer; None before one was answered at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ def of_ike_sa(sa: IkeSa, now: float, rekey_at: float | None = None) -> IkeSaSnap
         rekey_in_s=None if rekey_at is None else round(rekey_at - now, 3),
         child_sas=tuple(f"{spi:08x}" for spi in sa.children),
         last_move=_last_move(sa, now),
+        session=sa.session_id,
+        rtt_s=sa.rtt_s,
     )
 
 

@@ -34,6 +34,7 @@ class DeadPeerDetection:
 def _of(core: Core, sa: IkeSa) -> DeadPeerDetection:
     if not isinstance(sa.dpd, DeadPeerDetection):
         # Half of the range, so that peers which compare plainly see no wrap for long.
+        core.touch(sa)
         sa.dpd = DeadPeerDetection(int.from_bytes(core.random(SEQUENCE_OCTETS), "big") >> 1)
     return sa.dpd
 

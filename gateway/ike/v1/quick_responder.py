@@ -82,7 +82,16 @@ class QuickResponder(exchange.Phase2Exchange):
         self._drop(core, sa, "the peer did not complete quick mode", now)
 
     def abandoned(self, core: Core, sa: IkeSa, now: float) -> None:
-        """The SA goes, with all its children, or hands them to its successor."""
+        """The SA goes, with all its children, or hands them to its successor.
+
+        There message 3 has no way to come any more; who has sent it hears of it by a Delete.
+        """
+        owner = core.children.get(self.spi_in)
+        child = owner.children.get(self.spi_in) if owner is not None else None
+        if not isinstance(owner, IkeSa) or child is None or owner is sa:
+            return
+        if self.finished_at is None and not child.outbound_active:
+            quick.delete(core, owner, child, "the peer did not complete quick mode", now)
 
     def _drop(self, core: Core, sa: IkeSa, reason: str, now: float) -> None:
         child = sa.children.get(self.spi_in)

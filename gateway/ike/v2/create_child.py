@@ -144,6 +144,9 @@ def _replaced(core: Core, sa: IkeSa, view: Payloads) -> Child | None:
         if child.state is ChildState.DELETING or child.replaced_by is not None:
             raise Refused(NotifyType.TEMPORARY_FAILURE, "the child SA is being deleted")
         return child
+    if rekey.waits_for_answer(sa):
+        # It may be the one that the peer's answer makes, which was lost so far.
+        raise Refused(NotifyType.TEMPORARY_FAILURE, "a child SA is being made")
     core.count("rekeys_of_unknown_child")
     raise Refused(
         NotifyType.CHILD_SA_NOT_FOUND,

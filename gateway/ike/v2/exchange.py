@@ -92,7 +92,9 @@ def send_request(
     core: Core, sa: IkeSa, exchange: Exchange, messages: tuple[bytes, ...], now: float
 ) -> None:
     """Send a request's datagrams and wait for the response."""
-    sa.window.begin(Outstanding(exchange, messages))
+    outstanding = Outstanding(exchange, messages)
+    outstanding.sent_at = now
+    sa.window.begin(outstanding)
     core.touch(sa)
     core.transmit(messages, sa.path)
     core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + core.settings.retransmit_first_s)
@@ -114,6 +116,8 @@ def finish(core: Core, sa: IkeSa, view: Payloads, now: float) -> None:
     if outstanding is None:
         return
     sa.window.outstanding = None
+    if outstanding.sent_at is not None:
+        sa.rtt_s = max(0.0, now - outstanding.sent_at)
     core.timers.cancel((TimerKind.RETRANSMIT, sa.local_spi))
     outstanding.exchange.response(core, sa, view, now)
     continue_with_next(core, sa, now)
@@ -131,6 +135,7 @@ def retransmit(core: Core, sa: IkeSa, now: float) -> None:
         return
     outstanding.exchange.no_answer(core, sa, outstanding.tries, now)
     outstanding.tries += 1
+    outstanding.sent_at = None  # which of both the answer is to, nobody can tell
     core.count("retransmissions")
     core.transmit(outstanding.messages, sa.path)
     delay = retransmission_delay(
@@ -154,7 +159,7 @@ def hurry(core: Core, sa: IkeSa, now: float) -> bool:
     outstanding = sa.window.outstanding
     if outstanding is None:
         return False
-    outstanding.tries = 1
+    outstanding.tries, outstanding.sent_at = 1, None
     core.transmit(outstanding.messages, sa.path)
     core.timers.set((TimerKind.RETRANSMIT, sa.local_spi), now + core.settings.retransmit_first_s)
     return True

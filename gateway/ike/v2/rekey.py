@@ -335,6 +335,12 @@ def outstanding_rekey(sa: IkeSa, spi_in: int) -> CreateChild | None:
     return None
 
 
+def waits_for_answer(sa: IkeSa) -> bool:
+    """Whether a child SA of our asking may be there on the other side already."""
+    outstanding = sa.window.outstanding
+    return outstanding is not None and isinstance(outstanding.exchange, CreateChild)
+
+
 def successor_of(sa: IkeSa, child: Child) -> Child | None:
     """The child SA that replaced another one, be it by the peer during our own rekeying."""
     if child.replaced_by is None:

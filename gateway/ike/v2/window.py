@@ -19,12 +19,14 @@ REPEATS_PER_S = 8
 class Outstanding:
     """A request of ours that waits for its response."""
 
-    __slots__ = ("exchange", "messages", "tries")
+    __slots__ = ("exchange", "messages", "sent_at", "tries")
 
     def __init__(self, exchange: "Exchange", messages: tuple[bytes, ...]) -> None:
         self.exchange = exchange
         self.messages = messages
         self.tries = 1
+        self.sent_at: float | None = None
+        """When it was sent, while it was sent once only: then its answer tells the path's time."""
 
 
 class Window:

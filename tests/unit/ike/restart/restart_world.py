@@ -109,6 +109,13 @@ class World(Network):
             # The kernel lost it before.
             return
         super()._apply(host, output)
+        if isinstance(output, MoveChildSa):
+            host.sas[output.spi_in] = replace(
+                host.sas[output.spi_in],
+                local=output.local,
+                remote=output.remote,
+                udp_encapsulation=output.udp_encapsulation,
+            )
 
     def deliver(self, datagram: Datagram) -> None:
         self.now += DELAY_S

@@ -64,6 +64,8 @@ def another_child(world: World) -> None:
 
 def delete_child(side: str) -> Action:
     def act(world: World) -> None:
+        another_child(world)
+        world.run()
         sa = sa_of(world, side)
         if sa is not None and len(sa.children) > 1:
             core = world.hosts[side].engine._core
@@ -73,13 +75,20 @@ def delete_child(side: str) -> Action:
     return act
 
 
-def endpoint_seen(world: World) -> None:
-    sa = sa_of(world, "gateway")
-    if sa is not None and sa.children:
-        world.where[ELSEWHERE.address] = "device"
-        port = 4500 if sa.encapsulate else 0
-        remote = Endpoint(ELSEWHERE.address, port)
-        world.gateway.engine.endpoint_seen(next(iter(sa.children)), remote, "test", world.now)
+def endpoint_update(world: World) -> None:
+    """The device moves without a word; the gateway sees its ESP packets, or its next question."""
+    sa = sa_of(world, "device")
+    if sa is None:
+        return
+    here = DEVICE.address if sa.path.local.address != DEVICE.address else ELSEWHERE.address
+    world.where[here] = "device"
+    world.device.engine.move_local(sa.local_spi, Endpoint(here, sa.path.local.port), world.now)
+    world.run()
+    seen = sa_of(world, "gateway")
+    if seen is not None and seen.children:
+        port = seen.path.remote.port if seen.encapsulate else 0
+        spi_in = next(iter(seen.children))
+        world.gateway.engine.endpoint_seen(spi_in, Endpoint(here, port), "test", world.now)
 
 
 def move_by_mobike(world: World) -> None:
@@ -125,7 +134,7 @@ V1: dict[str, Action] = {
     "phase 1 by gateway": rekey("gateway", children=False),
     "phase 1 by device": rekey("device", children=False),
     "dead peer detection": wait(45.0),
-    "endpoint update": endpoint_seen,
+    "endpoint update": endpoint_update,
     "a moment": wait(3.0),
     "losses": lose_some,
 }
@@ -159,10 +168,16 @@ WORLDS: dict[str, tuple[Callable[..., World], dict[str, Action]]] = {
     ),
     "v2 without MOBIKE": (
         partial(v2_world, mobike=False),
-        {"endpoint update": endpoint_seen, "liveness": wait(45.0)},
+        {"endpoint update": endpoint_update, "liveness": wait(45.0)},
     ),
     "v1": (v1_world, V1),
 }
+
+
+def usable(names: list[str]) -> list[str]:
+    """Two renewals of phase 1 within seconds count as crossing, and one of them goes."""
+    first = next((name for name in names if name.startswith("phase 1")), None)
+    return [name for name in names if name == first or not name.startswith("phase 1")]
 
 
 def play(world: World, actions: Sequence[Action], kills: Sequence[Kill]) -> None:
@@ -198,7 +213,7 @@ def kills(most: int) -> st.SearchStrategy[list[Kill]]:
 
 @pytest.mark.parametrize("kind", WORLDS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_killed_anywhere_nothing_is_lost(kind: str, data: st.DataObject) -> None:
     make, actions = WORLDS[kind]
     chosen = data.draw(st.lists(st.sampled_from(sorted(actions)), min_size=1, max_size=5))
