@@ -221,8 +221,10 @@ class Store:
         wrote = False
         try:
             with self._engine.connect() as connection:
-                before = self._begin(connection, durable=durable)
+                before = _set_durability(connection, durable=durable)
                 with connection.begin():
+                    if not durable and self._places.sqlite_file is None:
+                        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                     result = work(connection)
                 wrote = before != _changes(connection)
         except BaseException as error:
@@ -239,17 +241,6 @@ class Store:
             self._recovered()
         self._copy_configured()
         return result
-
-    def _begin(self, connection: Connection, *, durable: bool) -> int:
-        """How durable the transaction is to be; the count of changes before it."""
-        if connection.dialect.name == "sqlite":
-            raw = connection.connection.driver_connection
-            if raw is not None:
-                raw.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            return _changes(connection)
-        if not durable:
-            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-        return -1
 
     def _reopen_when_due(self) -> None:
         if self.state not in {StoreState.READ_ONLY, StoreState.EMPTY}:
@@ -335,3 +326,11 @@ def _changes(connection: Connection) -> int:
     """How many rows were ever changed over this connection, as far as it knows."""
     raw = connection.connection.driver_connection
     return int(getattr(raw, "total_changes", 0))
+
+
+def _set_durability(connection: Connection, *, durable: bool) -> int:
+    """Of SQLite it is set before the transaction; the count of changes before it."""
+    raw = connection.connection.driver_connection
+    if raw is not None and connection.dialect.name == "sqlite":
+        raw.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    return _changes(connection)

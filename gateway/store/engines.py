@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import StaticPool
 
 from gateway.store.errors import SchemaError, StoreError, UnavailableError
@@ -133,8 +134,10 @@ def translated(error: BaseException) -> BaseException:
         if type(origin).__name__ in {"DataError", "ProgrammingError", "NotSupportedError"}:
             return StoreError(f"the database refuses it: {_first_line(origin)}")
         return UnavailableError(_first_line(origin))
-    if isinstance(error, SQLAlchemyError | sqlite3.Error | OSError):
+    if isinstance(error, PoolTimeoutError | sqlite3.Error | OSError):
         return UnavailableError(_first_line(error))
+    if isinstance(error, SQLAlchemyError):
+        return StoreError(f"the program uses the database wrongly: {_first_line(error)}")
     return error
 
 

@@ -91,7 +91,8 @@ class LinkRepository:
 
 
 def _open(now: float) -> tuple[ColumnElement[bool], ...]:
-    return (LINKS.c.expires_at > now, LINKS.c.used_at.is_(None))
+    # A clock that was set back does not bring back what was emptied.
+    return (LINKS.c.expires_at > now, LINKS.c.used_at.is_(None), LINKS.c.content != b"")
 
 
 def _context(digest: bytes) -> str:
