@@ -96,6 +96,8 @@ class DeviceQueries:
         device = self.find(str(request.text("name")))
         around, now = self._around, self._around.clock()
         sas = []
+        for session in device.sessions.values():
+            self._follower.look_at(device, session, now)
         for sa in around.engine.ike_sas(now, list(device.sessions)):
             view = ike_sa_view(sa)
             view["session"] = device.sessions[sa.spis].id

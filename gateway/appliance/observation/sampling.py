@@ -50,6 +50,8 @@ class Sampler:
         self._usage = usage
         self._clock = clock
         self._wall_clock = wall_clock
+        self.look: Callable[[Device, SessionFacts, float], None] = _nothing
+        """Told of each session when its first child SA is sampled."""
         self._round: deque[int] = deque()
         self._begun_at = clock() - LONGEST_S
         self._last_reads = LAST_READS
@@ -124,6 +126,7 @@ class Sampler:
         if next(iter(session.children), None) == child.spi_in:
             connected_s = max(0.0, now - session.accounted_at)
             session.accounted_at = now
+            self.look(device, session, now)
         if counts != NOTHING:
             device.octets_in += counts[0]
             device.octets_out += counts[1]
@@ -135,6 +138,10 @@ class Sampler:
                 sums[place] += count
         if connected_s or counts != NOTHING:
             self._spent.used(device.identity, counts, connected_s)
+
+
+def _nothing(_device: Device, _session: SessionFacts, _now: float) -> None:
+    return None
 
 
 def _difference(now: Counts, before: Counts) -> Counts:

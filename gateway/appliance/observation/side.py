@@ -71,6 +71,7 @@ class Observation(Side):
             wall_clock=around.wall_clock,
             true_place=lambda text: str(self.true_names(text)),
         )
+        self.sampler.look = self.follower.look_at
         self.queries = DeviceQueries(
             self.register,
             self.rings,
@@ -174,6 +175,11 @@ class Observation(Side):
     def _devices(self) -> "Devices | None":
         """Those that administrators describe."""
         return getattr(self._administration.side("objects"), "devices", None)
+
+    def identity_of(self, name: str) -> str | None:
+        """The identity of a device, one that was only seen included."""
+        device = self.register.named(name)
+        return None if device is None else device.identity
 
     def device_changed(self, name: str) -> None:
         """An administrator described a device, differently, or not any more."""
