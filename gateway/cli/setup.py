@@ -31,6 +31,9 @@ DASHBOARD_PORT = 8443
 _SYSTEMD = Path("/run/systemd/system")
 _UNIT = "gateway"
 _MODE = 0o600
+_PRIVATE = tuple(
+    map(IPv4Network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"))
+)
 
 
 class SetupError(Exception):
@@ -165,12 +168,21 @@ def answered(wishes: Wishes, host: Host, ask: Ask) -> Answers:
     dns = (
         wishes.dns
         if wishes.dns is not None
-        else ask("Name servers for devices (- for none)", ",".join(host.name_servers) or "-")
+        else ask("Name servers for devices (- for none)", _reachable(host, subnets))
     )
     dns = "" if dns == "-" else dns
     _addresses(dns)
     where = wishes.dashboard or str(inner_address or "127.0.0.1")
     return Answers(name, outside, listen, address, inner, pool, subnets, dns, _dashboard(where))
+
+
+def _reachable(host: Host, subnets: str) -> str:
+    """The host's own name servers, where devices get at them."""
+    offered = [ipaddress.ip_network(part.strip()) for part in subnets.split(",")]
+    found = [
+        one for one in host.name_servers if any(ipaddress.ip_address(one) in n for n in offered)
+    ]
+    return ",".join(found) or "-"
 
 
 def _named(what: str, text: str) -> None:
@@ -247,7 +259,12 @@ def configuration(answers: Answers) -> str:
     """The file: what belongs to this host. Everything else is in the store."""
     tables: Mapping[str, Mapping[str, object]] = {
         "gateway": {"name": answers.name},
-        "ike": {"listen": [str(answers.listen)]},
+        # A private address comes from somebody else and may change: then listen everywhere.
+        **(
+            {}
+            if any(answers.listen in one for one in _PRIVATE)
+            else {"ike": {"listen": [str(answers.listen)]}}
+        ),
         "dataplane": {"outside_interfaces": [answers.outside]},
         "provisioning": {"enabled": True, "address": answers.address},
         "api": {"listen": answers.dashboard},

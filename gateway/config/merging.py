@@ -16,6 +16,7 @@ Key = tuple[str, str]
 """Kind and name."""
 Tables = Mapping[str, object]
 Judge = Callable[[Tables], Config]
+_READABLE = "the file is readable by others"
 _ORDER = {kind: number for number, kind in enumerate(KINDS)}
 
 
@@ -49,6 +50,8 @@ def merge(
         for one in problems
     ]
     renamed = [_named(one, wanted) for one in config.warnings]
+    # What is stored is not in the file that others may read.
+    renamed = [one for one in renamed if one.file.name or _READABLE not in one.why]
     config._warnings = (*renamed, *notes)  # noqa: SLF001 - private to this package, set once
     config._broken = broken  # noqa: SLF001
     return config

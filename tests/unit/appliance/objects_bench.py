@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from gateway.appliance.administration.composition import Administration
 from gateway.appliance.administration.objects_side import ObjectsSide, build
 from gateway.appliance.administration.side import Surroundings
-from gateway.appliance.backends import BackendSettings, Backends
+from gateway.appliance.backends import Backends, BackendSettings
 from gateway.appliance.parts import Parts
 from gateway.appliance.reloading import Prepared, prepare
 from gateway.config.difference import difference, in_force
@@ -78,7 +78,7 @@ class Bench:
         loop = asyncio.get_running_loop()
         service: Any = SimpleNamespace(flush=lambda _now: None)
         nothing: Any = None
-        self.stopped = False
+        self.stopped = asyncio.Event()
         self.surroundings = Surroundings(
             config=lambda: self.config,
             engine=self.engine,
@@ -110,7 +110,7 @@ class Bench:
         self.objects = self.side.objects
 
     def stop(self) -> None:
-        self.stopped = True
+        self.stopped.set()
 
     async def prepare(self, config: Config) -> Prepared:
         parts: Any = self.parts
