@@ -189,6 +189,14 @@ class Administration:
             if one.at_start:
                 await self.started(one.name)
 
+    def identity_of(self, name: str) -> str | None:
+        """The identity of a device that was only seen; None when no side knows it."""
+        for side in self._built.values():
+            identity = side.identity_of(name)
+            if identity is not None:
+                return identity
+        return None
+
     def device_changed(self, name: str) -> None:
         """Tell the sides of a configured device that came, changed or went."""
         for side in self._built.values():

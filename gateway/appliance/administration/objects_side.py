@@ -237,11 +237,14 @@ class ObjectsSide(Side):
         return new
 
     def _seen(self, name: str) -> str:
-        """The identity of a connected device that has no object."""
+        """The identity of a device that has no object."""
+        identity = self._administration.identity_of(name)
+        if identity is not None:
+            return identity
         for peer in self._around.engine.peers():
             if seen_name(peer) == name:
                 return peer
-        why = f"there is no device {name}; it is not connected and was not configured"
+        why = f"there is no device {name}; it was neither seen nor configured"
         raise ControlError(ErrorCode.NOT_FOUND, why, "name")
 
     async def _disconnect(self, request: Request) -> object:

@@ -85,6 +85,10 @@ class Side:
     def configured(self, config: "Config") -> None:
         """Another configuration is in force. Must return at once."""
 
+    def identity_of(self, _name: str) -> str | None:
+        """The identity of a device that was only seen, by its name with ``~``."""
+        return None
+
     def device_changed(self, name: str) -> None:
         """A configured device came, changed or went: look at the objects side's `devices`.
 
