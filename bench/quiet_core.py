@@ -4,7 +4,9 @@ The real core with its database, its control socket and its REST process; only I
 loopback and the dataplane keeps its books without a kernel.
 """
 
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.absent_kernel import absent_kernel
@@ -19,8 +21,10 @@ from gateway.ike.transport import IkeSockets
 class QuietParts(Parts):
     """The gateway's parts but for its packets."""
 
-    def sockets(self, config: Config) -> IkeSockets:
+    def sockets(self, config: Config, held: Sequence[socket.socket] = ()) -> IkeSockets:
         """On any free port."""
+        for one in held:
+            one.close()
         return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, bypass=False)
 
     def dataplane(self, config: Config) -> KernelDataplane:

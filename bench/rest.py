@@ -1,4 +1,4 @@
-"""The REST interface with ten thousand devices: lists, a new device, listeners, memory.
+"""The REST interface with ten thousand devices: lists, a new device, listeners.
 
 Over TLS on loopback, against the whole gateway of :mod:`bench.quiet_core`. Beside each figure
 stands a floor of the same run: the cheapest request that there is, or the disk alone.
@@ -28,6 +28,7 @@ from gateway.store.objects import ObjectRepository
 DEVICES = 10_000
 ROUNDS = 30
 LISTENERS = 200
+LISTENERS_OF_ONE = 40
 EVENTS = 20
 READY_S = 60.0
 
@@ -85,16 +86,20 @@ def _insert(objects: ObjectRepository) -> None:
 class There:
     """A running gateway and how to ask it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, token: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process
         self.port = port
         self.ready_s = 0.0
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self._headers: dict[str, str] = {}
         self._context = ssl.create_default_context()
         # Its certificate is its own and made a moment ago; what is measured is the way there.
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
         self.kept: http.client.HTTPSConnection | None = None
+
+    def show(self, token: str) -> None:
+        """Ask with this token from now on."""
+        self._headers = {"Authorization": f"Bearer {token}"}
 
     def connect(self) -> http.client.HTTPSConnection:
         """A connection of its own."""
@@ -121,9 +126,10 @@ class There:
         self.ask(method, path, body)
         return (time.perf_counter() - began) * 1000
 
-    def listen(self) -> socket.socket:
-        """A listener to events, past the head of its answer."""
-        raw = socket.create_connection(("127.0.0.1", self.port), 30)
+    def listen(self, number: int) -> socket.socket:
+        """A listener to events, past the head of its answer; so many have one address."""
+        source = f"127.0.1.{1 + number // LISTENERS_OF_ONE}"
+        raw = socket.create_connection(("127.0.0.1", self.port), 30, (source, 0))
         sock = self._context.wrap_socket(raw)
         lines = [f"{name}: {value}" for name, value in self._headers.items()]
         head = ["GET /api/v1/events HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]
@@ -156,14 +162,15 @@ def gateway(folder: Path) -> Iterator[There]:
     try:
         token_file = folder / "api-token"
         wait_until(lambda: token_file.exists() or process.poll() is not None, READY_S, "the core")
-        there = There(process, port, token_file.read_text().strip() if token_file.exists() else "")
+        there = There(process, port)
 
         def answers() -> bool:
             if process.poll() is not None:
                 raise LabError((folder / "log").read_text()[-3000:])
+            there.show(token_file.read_text().strip())
             try:
                 there.ask("GET", "/devices?limit=1")
-            except (OSError, http.client.HTTPException):
+            except (OSError, LabError, http.client.HTTPException):
                 there.kept = None
                 return False
             return True
@@ -239,7 +246,7 @@ def created(there: There, folder: Path) -> Result:
 
 def listened(there: There) -> Result:
     """From a change until the last of two hundred listeners has heard of it."""
-    listeners = [there.listen() for _ in range(LISTENERS)]
+    listeners = [there.listen(number) for number in range(LISTENERS)]
     try:
         times, alone = [], []
         for number in range(EVENTS):

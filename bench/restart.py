@@ -45,7 +45,7 @@ GATEWAY = Endpoint(IPv4Address("192.0.2.1"), 500)
 FIRST_DEVICE = int(IPv4Address("192.0.2.10"))
 POOL = ip_network("10.16.0.0/12")
 SERVER = "10.1.0.2:9000"
-RATE = 500
+RATE = 100
 RESTARTS = 3
 PATIENCE_S = 300.0
 
