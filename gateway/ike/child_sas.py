@@ -114,6 +114,8 @@ def install(  # noqa: PLR0917 - one fact each
         f" {child.suite}",
         Severity.DEBUG,
         peer=sa.peer_name,
+        session=sa.session_id,
+        spis=sa.spis,
         connection=connection.name,
         spi_in=f"{child.spi_in:08x}",
         spi_out=f"{child.spi_out:08x}",

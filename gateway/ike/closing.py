@@ -21,6 +21,8 @@ def remove_child(core: Core, sa: IkeSa, child: Child, reason: str, now: float) -
         f"child SA {child.spi_in:08x} of {sa.peer_name} closed: {reason}",
         Severity.DEBUG,
         peer=sa.peer_name,
+        session=sa.session_id,
+        spis=sa.spis,
         connection=sa.connection_name,
         spi_in=f"{child.spi_in:08x}",
         reqid=child.reqid,
@@ -61,6 +63,7 @@ def close(
 
 def _report(core: Core, sa: IkeSa, reason: str, now: float, severity: Severity) -> None:
     core.count("ike_sas_closed")
+    session = sa.session_id
     if sa.session is not None:
         core.outputs.append(SessionClosed(sa.session.session_id, reason))
         sa.session = None
@@ -71,6 +74,7 @@ def _report(core: Core, sa: IkeSa, reason: str, now: float, severity: Severity) 
         f" {age:.0f} s: {reason}",
         severity,
         peer=sa.peer_name,
+        session=session,
         connection=sa.connection_name,
         remote=str(sa.path.remote),
         spis=sa.spis,

@@ -77,6 +77,8 @@ def child_refused(core: Core, spi_in: int, reason: str, now: float) -> None:
         f" {reason}",
         Severity.WARNING,
         peer=sa.peer_name,
+        session=sa.session_id,
+        spis=sa.spis,
         connection=sa.connection_name,
         spi_in=f"{spi_in:08x}",
         reason=reason,

@@ -62,6 +62,14 @@ class MovingPeer(Protocol):
     def connection_name(self) -> str:
         """The connection's name."""
 
+    @property
+    def session_id(self) -> str:
+        """Names the session, through rekeying."""
+
+    @property
+    def spis(self) -> str:
+        """Names the IKE SA."""
+
     def esp_sas(self) -> Iterable[tuple[int, bool]]:
         """(inbound SPI, whether encapsulated in UDP) of each child SA."""
 
@@ -135,6 +143,8 @@ def move(peer: MovingPeer, path: Path, proof: str, now: float, outputs: list[Out
                 "proof": proof,
                 "connection": peer.connection_name,
                 "peer": peer.peer_name,
+                "session": peer.session_id,
+                "spis": peer.spis,
             },
         )
     )

@@ -104,6 +104,8 @@ def refused(core: Core, sa: IkeSa, remote: Endpoint, reason: str, proof: str, no
         f" {reason}",
         Severity.WARNING,
         peer=sa.peer_name,
+        session=sa.session_id,
+        spis=sa.spis,
         connection=sa.connection_name,
         old=str(sa.path.remote),
         new=str(remote),

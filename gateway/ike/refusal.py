@@ -5,6 +5,7 @@ from gateway.ike.codec import Notify
 from gateway.ike.core import Core
 from gateway.ike.outputs import Severity
 from gateway.ike.registry import NotifyType
+from gateway.ike.sa import IkeSa
 
 
 class Refused(Exception):  # noqa: N818 - a decision, not a fault
@@ -48,6 +49,7 @@ def report(  # noqa: PLR0917 - one fact each
     theirs: str = "",
     ours: str = "",
     connection: str = "",
+    sa: IkeSa | None = None,
     now: float | None = None,
     notify: str = "",
 ) -> None:
@@ -73,6 +75,8 @@ def report(  # noqa: PLR0917 - one fact each
         text += f"; {remedy}"
     if connection:
         fields["connection"] = connection
+    if sa is not None:
+        fields |= {"session": sa.session_id, "spis": sa.spis}
     if notify:
         fields["notify"] = notify
     if now is None:
@@ -91,6 +95,7 @@ def report_refusal(
     step: str,
     *,
     connection: str = "",
+    sa: IkeSa | None = None,
     now: float | None = None,
 ) -> None:
     """Emit ``handshake_failed`` for a :class:`Refused`."""
@@ -104,6 +109,7 @@ def report_refusal(
         theirs=refused.theirs,
         ours=refused.ours,
         connection=connection,
+        sa=sa,
         now=now,
         notify=getattr(refused.notify_type, "name", ""),
     )

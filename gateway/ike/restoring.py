@@ -241,9 +241,9 @@ def reconcile(core: Core, kernel_spis: Collection[int], now: float) -> set[int]:
             " kernel: it is replaced",
             Severity.WARNING,
             peer=sa.peer_name,
-            connection=sa.connection_name,
             session=sa.session_id,
             spis=sa.spis,
+            connection=sa.connection_name,
             spi_in=f"{spi_in:08x}",
         )
         if child.state is ChildState.DELETING or not sa.established:

@@ -71,6 +71,8 @@ def _fire_child(core: Core, kind: TimerKind, sa: IkeSa, child: Child, now: float
             f"child SA {child.spi_in:08x} of {sa.peer_name} was not rekeyed in time",
             Severity.WARNING,
             peer=sa.peer_name,
+            session=sa.session_id,
+            spis=sa.spis,
             connection=sa.connection_name,
             spi_in=f"{child.spi_in:08x}",
         )

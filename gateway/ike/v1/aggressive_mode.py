@@ -247,7 +247,7 @@ def _find_connection(
     except Refused as refused:
         phase.decoy = refused.reason
         step = "aggressive mode message 1"
-        report_refusal(core, refused, "a peer", sa.path.remote, step, now=sa.created_at)
+        report_refusal(core, refused, "a peer", sa.path.remote, step, now=sa.created_at, sa=sa)
         return candidates[0], PresharedKey(core.random(32))
     sa.connection = connection
     sa.local_id = connection.local_id

@@ -82,6 +82,7 @@ def refuse(core: Core, sa: IkeSa, refused: Refused, now: float, *, step: str = "
         step or step_of(sa),
         connection=sa.connection_name if sa.connection is not None else "",
         now=None if sa.initiator else now,
+        sa=sa,
     )
     if sa.evidence & Evidence.KEYS:
         payload = Notify(notify_of(refused), b"", ProtocolId.ISAKMP)
@@ -145,6 +146,7 @@ def unanswered(core: Core, sa: IkeSa, now: float) -> None:
         reason,
         remedy,
         connection=sa.connection_name,
+        sa=sa,
     )
     closing.close(core, sa, reason, now, refused=bool(hint), hint=remedy)
 

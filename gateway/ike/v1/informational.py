@@ -148,6 +148,8 @@ def _error(core: Core, sa: IkeSa, notify: Notify, path: Path, now: float) -> Non
         f"{sa.peer_name} ({sa.connection_name}) reports {describe_notify(notify.type)}",
         Severity.DEBUG,
         peer=sa.peer_name,
+        session=sa.session_id,
+        spis=sa.spis,
         connection=sa.connection_name,
         remote=str(path.remote),
         notify=describe_notify(notify.type),

@@ -60,6 +60,7 @@ def _begin(core: Core, sa: IkeSa, connection: ConnectionPolicy, now: float) -> N
             str(wrong),
             f"change the configuration of connection {connection.name}",
             connection=connection.name,
+            sa=sa,
         )
         closing.close(core, sa, str(wrong), now)
 

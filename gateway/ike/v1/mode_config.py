@@ -66,7 +66,14 @@ def asked(
     if refused is not None:
         core.count("configurations_refused")
         report_refusal(
-            core, refused, sa.peer_name, sa.path.remote, STEP, connection=connection.name, now=now
+            core,
+            refused,
+            sa.peer_name,
+            sa.path.remote,
+            STEP,
+            connection=connection.name,
+            now=now,
+            sa=sa,
         )
 
 
@@ -141,7 +148,14 @@ def push(core: Core, sa: IkeSa, now: float) -> None:
     except Refused as refused:
         core.count("configurations_refused")
         report_refusal(
-            core, refused, sa.peer_name, sa.path.remote, STEP, connection=connection.name, now=now
+            core,
+            refused,
+            sa.peer_name,
+            sa.path.remote,
+            STEP,
+            connection=connection.name,
+            now=now,
+            sa=sa,
         )
         core.version_of(sa).delete_ike_sa(core, sa, refused.reason, now)
         return
@@ -176,6 +190,7 @@ class Push(transaction.Ask):
                 sa.path.remote,
                 STEP,
                 connection=sa.connection_name,
+                sa=sa,
             )
             closing.close(core, sa, f"peer does not answer ({self.name})", now)
 
@@ -242,7 +257,7 @@ def _take(core: Core, sa: IkeSa, given: Configuration, now: float) -> None:
             "see the gateway's log for its reason",
         )
         report_refusal(
-            core, refused, sa.peer_name, sa.path.remote, STEP, connection=sa.connection_name
+            core, refused, sa.peer_name, sa.path.remote, STEP, connection=sa.connection_name, sa=sa
         )
         core.version_of(sa).delete_ike_sa(core, sa, refused.reason, now)
         return

@@ -375,6 +375,7 @@ def connected(core: Core, sa: IkeSa, child: Child, now: float) -> None:
         "local": str(sa.path.local),
         "connection": sa.connection_name,
         "spis": sa.spis,
+        "session": sa.session_id,
         "suite": str(sa.suite),
         "version": 1,
     }

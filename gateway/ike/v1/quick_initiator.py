@@ -328,7 +328,9 @@ def _failed(core: Core, sa: IkeSa, wanted: Wanted, refused: Refused, now: float)
 
 
 def _report(core: Core, sa: IkeSa, refused: Refused) -> None:
-    report_refusal(core, refused, sa.peer_name, sa.path.remote, STEP, connection=sa.connection_name)
+    report_refusal(
+        core, refused, sa.peer_name, sa.path.remote, STEP, connection=sa.connection_name, sa=sa
+    )
 
 
 def rekey(core: Core, sa: IkeSa, child: Child, now: float) -> None:

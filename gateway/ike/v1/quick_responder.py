@@ -124,7 +124,14 @@ def _refuse(  # noqa: PLR0917 - one fact each
     spi = quick.proposed_spi(find(payloads, SecurityAssociation))
     quick.refuse(core, sa, refused, spi)
     report_refusal(
-        core, refused, sa.peer_name, path.remote, STEP, connection=sa.connection_name, now=now
+        core,
+        refused,
+        sa.peer_name,
+        path.remote,
+        STEP,
+        connection=sa.connection_name,
+        now=now,
+        sa=sa,
     )
 
 

@@ -354,4 +354,4 @@ def _guarded(core: Core, sa: IkeSa, step: str, now: float, action: Callable[[], 
         core.count("malformed_messages")
         wrong = Refused(NotifyType.INVALID_SYNTAX, f"malformed message: {error}")
     name = sa.connection_name
-    report_refusal(core, wrong, sa.peer_name, sa.path.remote, step, connection=name, now=now)
+    report_refusal(core, wrong, sa.peer_name, sa.path.remote, step, connection=name, now=now, sa=sa)

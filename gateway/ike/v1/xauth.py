@@ -193,7 +193,7 @@ def _judged(core: Core, sa: IkeSa, login: Login, refused: Refused | None, now: f
         core.count("logins_refused")
         who = f"{sa.peer_name} (user {escape(login.user, 80)})" if login.user else sa.peer_name
         report_refusal(
-            core, refused, who, sa.path.remote, STEP, connection=sa.connection_name, now=now
+            core, refused, who, sa.path.remote, STEP, connection=sa.connection_name, now=now, sa=sa
         )
     SetStatus(exchange.new_message_id(core, sa), initiator=True, now=now).start(
         core, sa, CfgType.SET, (Attribute(CfgAttribute.XAUTH_STATUS, status),), now
@@ -296,5 +296,7 @@ def status_set(
 
 
 def _end(core: Core, sa: IkeSa, refused: Refused, now: float) -> None:
-    report_refusal(core, refused, sa.peer_name, sa.path.remote, STEP, connection=sa.connection_name)
+    report_refusal(
+        core, refused, sa.peer_name, sa.path.remote, STEP, connection=sa.connection_name, sa=sa
+    )
     closing.close(core, sa, refused.reason, now, hint=refused.remedy)

@@ -120,7 +120,7 @@ def finish(core: Core, sa: IkeSa, request: Request, view: Payloads, reply: list[
     if refused_child is not None:
         step = "IKE_AUTH (child SA)"
         name = connection.name
-        report_refusal(core, refused_child, sa.peer_name, path.remote, step, connection=name)
+        report_refusal(core, refused_child, sa.peer_name, path.remote, step, connection=name, sa=sa)
 
 
 def refuse(
@@ -135,7 +135,7 @@ def refuse(
     """Answer with ``reply``, or the refusal itself, and forget the half-open SA."""
     exchange.respond(core, sa, request, [reply or refused.notify()])
     name = sa.connection_name
-    report_refusal(core, refused, sa.peer_name, request.path.remote, step, connection=name)
+    report_refusal(core, refused, sa.peer_name, request.path.remote, step, connection=name, sa=sa)
     failing.refuse_login(core, sa, refused.reason, request.now)
 
 
@@ -347,6 +347,7 @@ def _announce(core: Core, sa: IkeSa, first: Child | None) -> None:
         "local": str(sa.path.local),
         "connection": sa.connection_name,
         "spis": sa.spis,
+        "session": sa.session_id,
         "suite": str(sa.suite),
         "auth": sa.auth,
     }

@@ -259,7 +259,9 @@ class AuthExchange(exchange.Exchange):
 
     def _report(self, core: Core, sa: IkeSa, refused: Refused, step: str) -> None:
         peer = sa.peer_name if sa.peer_id is not None else sa.connection_name
-        report_refusal(core, refused, peer, sa.path.remote, step, connection=sa.connection_name)
+        report_refusal(
+            core, refused, peer, sa.path.remote, step, connection=sa.connection_name, sa=sa
+        )
 
 
 def _reqid_of(old: IkeSa | None, agreed: child_sas.Agreed) -> int | None:

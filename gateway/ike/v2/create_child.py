@@ -63,6 +63,7 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
                 "CREATE_CHILD_SA",
                 connection=sa.connection_name,
                 now=request.now,
+                sa=sa,
             )
         return
     exchange.respond(core, sa, request, reply)

@@ -109,7 +109,7 @@ def abandon_login(core: Core, sa: IkeSa, reason: str, remedy: str, now: float) -
         if login.user:
             reason = f"user {escape(login.user, 80)}: {reason}"
     name, peer = sa.connection_name, sa.peer_name
-    report(core, peer, sa.path.remote, step, reason, remedy, connection=name, now=now)
+    report(core, peer, sa.path.remote, step, reason, remedy, connection=name, now=now, sa=sa)
     closing.close(core, sa, reason, now)
 
 
@@ -131,6 +131,7 @@ def unanswered(core: Core, sa: IkeSa, step: str, now: float) -> None:
             reason,
             remedy,
             connection=sa.connection_name,
+            sa=sa,
         )
         closing.close(core, sa, reason, now, refused=bool(hint), hint=remedy)
         return

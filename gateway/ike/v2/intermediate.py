@@ -157,6 +157,7 @@ class IntermediateExchange(exchange.Exchange):
                 sa.path.remote,
                 self.name,
                 connection=sa.connection_name,
+                sa=sa,
             )
             closing.close(core, sa, refused.reason, now, hint=refused.remedy)
             return

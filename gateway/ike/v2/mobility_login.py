@@ -139,6 +139,8 @@ def _ignored(core: Core, sa: IkeSa, reason: str, now: float) -> None:
         f"mobility grants of {sa.peer_name} ({sa.connection_name}) ignored: {reason[:_LOGGED]}",
         Severity.WARNING,
         peer=sa.peer_name,
+        session=sa.session_id,
+        spis=sa.spis,
         connection=sa.connection_name,
         reason=reason[:_LOGGED],
     )
@@ -163,6 +165,8 @@ def answer(core: Core, sa: IkeSa, view: Payloads) -> list[Payload]:
         "mobility_granted",
         f"{sa.peer_name} ({sa.connection_name}) got home addresses with its login: {addresses}",
         peer=sa.peer_name,
+        session=sa.session_id,
+        spis=sa.spis,
         connection=sa.connection_name,
         home_addresses=addresses,
     )

@@ -110,6 +110,7 @@ def finish(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
         "ike_sa_reauthenticated",
         f"logged in again at {new.peer_name} ({new.connection_name}), {new.suite}",
         peer=new.peer_name,
+        session=new.session_id,
         connection=new.connection_name,
         old_spis=old.spis,
         spis=new.spis,

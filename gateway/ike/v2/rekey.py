@@ -300,6 +300,7 @@ class CreateChild(exchange.Exchange):
             sa.path.remote,
             self.name,
             connection=sa.connection_name,
+            sa=sa,
         )
 
 

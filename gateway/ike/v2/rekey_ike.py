@@ -154,6 +154,7 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
         "ike_sa_rekeyed",
         f"IKE SA of {new.peer_name} ({new.connection_name}) rekeyed, {new.suite}",
         peer=new.peer_name,
+        session=new.session_id,
         connection=new.connection_name,
         old_spis=old.spis,
         spis=new.spis,
@@ -350,7 +351,9 @@ class RekeyIke(exchange.Exchange):
             agreed = self._agreed = self._accept(sa, view)
         except Refused as refused:
             name = sa.connection_name
-            report_refusal(core, refused, sa.peer_name, sa.path.remote, self.name, connection=name)
+            report_refusal(
+                core, refused, sa.peer_name, sa.path.remote, self.name, connection=name, sa=sa
+            )
             self._again(core, sa, rekey.REFUSED_RETRY_S, now)
             return
         additional = agreed.selection.suite.additional
@@ -441,7 +444,9 @@ class RekeyIke(exchange.Exchange):
             "see the peer's log for its reason",
         )
         name = sa.connection_name
-        report_refusal(core, refused, sa.peer_name, sa.path.remote, self.name, connection=name)
+        report_refusal(
+            core, refused, sa.peer_name, sa.path.remote, self.name, connection=name, sa=sa
+        )
         self._again(core, sa, rekey.REFUSED_RETRY_S, now)
 
     def rejoin(self, core: Core, sa: IkeSa) -> None:
