@@ -110,7 +110,8 @@ def test_users_log_in_with_files_for_phones(
     wait_until(lambda: not peers(running), 10, "the end of the session")
 
 
-def test_one_file_sets_a_mobile_node_up(running: Provisioning) -> None:
+def test_one_file_sets_a_mobile_node_up(running: Provisioning, charon: StrongSwan) -> None:
+    charon.stop()  # it has the device's port 500
     lab = running.lab
     node = MobileHost(lab)
     bundle = node.folder / "node.gateway-mn"
