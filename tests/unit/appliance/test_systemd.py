@@ -25,7 +25,7 @@ def test_each_state_is_told(listening: Any) -> None:
     first, second = sock.recv(500).split(b"\n")
     assert first == b"RELOADING=1"
     assert second.startswith(b"MONOTONIC_USEC=")
-    manager.stopping()
+    manager.stopping("closing tunnels")
     assert sock.recv(500).startswith(b"STOPPING=1\n")
     manager.alive()
     assert sock.recv(500) == b"WATCHDOG=1"
