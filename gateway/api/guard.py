@@ -48,12 +48,8 @@ _UNLESS_SET = (
 )
 
 
-class _BodyTooLargeError(Exception):
-    """More octets came than are allowed."""
-
-
-class _BodyTooSlowError(Exception):
-    """The body did not come within its time."""
+class _BodyError(Exception):
+    """The body is too long, or does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +156,7 @@ class _Body:
         self._received = 0
         self._complete = False
         self._started = False
+        self._fault: App | None = None
         self._deadline = 0.0
 
     def check_length(self) -> None:
@@ -177,14 +174,11 @@ class _Body:
         self._deadline = asyncio.get_running_loop().time() + self._timeout_s
         try:
             await app(self._scope, self.receive, self.send)
-        except _BodyTooLargeError:
-            await self._end(problem(413, "body-too-large", self._words))
-        except _BodyTooSlowError:
-            text = f"The body did not come within {self._timeout_s:.0f} s."
-            await self._end(problem(408, "body-too-slow", text, headers={"Connection": "close"}))
-
-    async def _end(self, answer: App) -> None:
-        if not self._started:
+        except _BodyError:
+            if self._fault is None:
+                raise
+        if self._fault is not None and not self._started:
+            answer, self._fault = self._fault, None
             await answer(self._scope, self._receive, self.send)
 
     async def receive(self) -> Message:
@@ -195,15 +189,20 @@ class _Body:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            raise _BodyTooSlowError from None
+            text = f"The body did not come within {self._timeout_s:.0f} s."
+            self._fault = problem(408, "body-too-slow", text, headers={"Connection": "close"})
+            raise _BodyError from None
         self._received += len(message.get("body", b""))
         if self._received > self._most:
-            raise _BodyTooLargeError
+            self._fault = problem(413, "body-too-large", self._words)
+            raise _BodyError
         self._complete = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
         """Send, with the headers that every answer has."""
+        if self._fault is not None and not self._started:
+            return  # what a route makes of a broken body: ours comes in its place
         if message["type"] == "http.response.start":
             self._started = True
             headers = [*message.get("headers", ())]
