@@ -226,7 +226,8 @@ class Store:
                     if not durable and self._places.sqlite_file is None:
                         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                     result = work(connection)
-                wrote = before != _changes(connection)
+                # Reading proves nothing about a disk, and everything about a server.
+                wrote = before != _changes(connection) or self._places.sqlite_file is None
         except BaseException as error:
             ours = translated(error)
             if isinstance(ours, UnavailableError):

@@ -34,7 +34,7 @@ def parse_url(text: str) -> URL:
     """A database URL. Raises :class:`SchemaError`, which never repeats a password."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise SchemaError("store.url: is no database URL, as postgresql://user@host/name") from None
     if url.get_backend_name() == "sqlite":
         if not url.database or url.database == ":memory:" or url.query:
