@@ -11,7 +11,7 @@ from gateway.appliance.provisioning import force, views
 from gateway.appliance.provisioning.keeping import Keeping
 from gateway.appliance.provisioning.publishing import Publication
 from gateway.appliance.provisioning.registry import Registry
-from gateway.appliance.provisioning.wanted import wanted_of
+from gateway.config.provisioned import provisioned_files
 from gateway.control.protocol import ControlError, ErrorCode, Request
 from gateway.provisioning import ca
 from gateway.provisioning.crl import Reason
@@ -77,8 +77,11 @@ class Authorities:
             return keeping.crl_state()
 
         number, next_update = await self._registry.keep(work)
-        wanted = wanted_of(self._registry.surroundings.config())
-        pem = b"" if wanted is None else await asyncio.to_thread(wanted.files.crl.read_bytes)
+        files = provisioned_files(self._registry.surroundings.config())
+        try:
+            pem = b"" if files is None else await asyncio.to_thread(files.crl.read_bytes)
+        except OSError as error:
+            raise ControlError(ErrorCode.REFUSED, f"the CRL cannot be read: {error}") from None
         rows = await self._registry.certificates(lambda c: c.find(revoked=True))
         now = self._registry.surroundings.wall_clock()
         count = sum(1 for row in rows if row.purpose != "ca" and row.not_after > now)

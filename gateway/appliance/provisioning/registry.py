@@ -13,6 +13,7 @@ from gateway.appliance.provisioning.keeping import Keeping
 from gateway.appliance.provisioning.publishing import Publication
 from gateway.appliance.provisioning.wanted import wanted_of
 from gateway.config.problem import ConfigError
+from gateway.config.provisioned import provisioned_files
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.provisioning.problem import ProvisioningRefusedError
 from gateway.store.certificates import CertificateRepository
@@ -74,17 +75,17 @@ class Registry:
         except OSError as error:
             text = f"the CA's files cannot be written: {error}"
             raise ControlError(ErrorCode.REFUSED, text) from None
-        wanted = wanted_of(self.surroundings.config())
-        if wanted is None or not changed:
+        files = provisioned_files(self.surroundings.config())
+        if files is None or not changed:
             return
-        if changed - {wanted.files.crl}:
+        if changed - {files.crl}:
             try:
                 await force.use_credentials(self.surroundings)
             except ConfigError as error:
                 raise ControlError(ErrorCode.REFUSED, str(error)) from None
-        if wanted.files.crl in changed:
+        if files.crl in changed:
             await force.use_crl(self.surroundings)
-        if wanted.files.certificate in changed:
+        if files.certificate in changed:
             text = "the gateway has a new certificate"
             force.tell(self.surroundings, "gateway_certificate", text)
 
