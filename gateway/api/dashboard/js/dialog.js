@@ -185,7 +185,7 @@ export function placeError(form, error) {
 }
 
 function findControl(form, path) {
-  const parts = String(path).split(/[./]/);
+  const parts = String(path).replaceAll(/\[\d+\]/g, "").split(/[./]/);
   for (let from = 0; from < parts.length; from += 1) {
     for (let to = parts.length; to > from; to -= 1) {
       const name = parts.slice(from, to).join(".");

@@ -71,7 +71,7 @@ function objectPart(kind, root, schema, value, prefix, readOnly) {
 function propertyPart(kind, root, schema, given) {
   const { name, value } = given;
   const [label, hint] = fieldWords(kind, name, words(name));
-  const full = { ...given, label, hint: hint ?? schema.description ?? null, path: given.prefix + name };
+  const full = { ...given, label, hint: hint ?? (schema.description?.startsWith("``[") ? null : schema.description) ?? null, path: given.prefix + name };
   if (schema.writeOnly || schema.format === "password" || isSecret(value)) return secretPart(full);
   if (schema.enum) return choicePart(schema, full);
   if (schema.type === "boolean") return flagPart(schema, full);

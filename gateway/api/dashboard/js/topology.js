@@ -155,7 +155,8 @@ export class TopologyPicture {
     this.data = data;
     const places = (data.places ?? []).filter((place) => place.kind !== "offline");
     const plan = layout(places, this.phone.matches);
-    const before = this.spots;
+    const before = this.narrow === this.phone.matches ? this.spots : new Map(); // another layout is no move
+    this.narrow = this.phone.matches;
     this.spots = new Map();
     const id = unique("topology");
     const picture = s(

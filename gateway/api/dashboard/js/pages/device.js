@@ -22,7 +22,7 @@ export default async function device({ root, rest, signal, session }) {
   const may = rank(session);
   const head = h("div");
   const trouble = h("div");
-  const parts = { state: h("div"), layers: h("div"), traffic: h("div"), moves: h("div"), failures: h("div", { class: "cards" }), sessions: h("div"), certificates: h("div"), captures: h("div") };
+  const parts = { state: h("div", { class: "stack" }), layers: h("div"), traffic: h("div"), moves: h("div"), failures: h("div", { class: "cards" }), sessions: h("div", { class: "stack" }), certificates: h("div"), captures: h("div") };
   let span = "1h";
   let now = null;
   const loadTraffic = async () => show(parts.traffic, trafficChart(await get(`${path}/traffic`, { span }, signal)));

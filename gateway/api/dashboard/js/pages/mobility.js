@@ -38,7 +38,7 @@ function bindings(may, list) {
     caption: "Bindings",
     path: "/bindings",
     columns: [
-      { title: "Node", cell: (one) => h("button", { type: "button", class: "sort", onclick: () => open(one) }, one.node) },
+      { title: "Node", cell: (one) => h("button", { type: "button", class: "cell-button", onclick: () => open(one) }, one.node) },
       { title: "Home address", cell: (one) => mono(one.home_address) },
       { title: "Care-of address", wide: true, cell: (one) => mono(plain(one.care_of_addresses.map((each) => each.address))) },
       { title: "Tunnel", wide: true, cell: (one) => one.care_of_addresses.at(-1)?.tunnel ?? "–" },
@@ -54,7 +54,7 @@ function visitors() {
     caption: "Visitors",
     path: "/visitors",
     columns: [
-      { title: "Home address", cell: (one) => h("button", { type: "button", class: "sort", onclick: () => details(`Visitor ${one.home_address}`, one) }, one.home_address) },
+      { title: "Home address", cell: (one) => h("button", { type: "button", class: "cell-button", onclick: () => details(`Visitor ${one.home_address}`, one) }, one.home_address) },
       { title: "Foreign agent", cell: (one) => one.foreign_agent },
       { title: "Name", wide: true, cell: (one) => one.nai ?? "–" },
       { title: "Home agent", wide: true, cell: (one) => mono(one.home_agent) },

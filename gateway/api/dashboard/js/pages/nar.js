@@ -41,7 +41,7 @@ function clients(may, list) {
     caption: "NAR clients",
     path: "/nar/clients",
     columns: [
-      { title: "Client", cell: (one) => h("button", { type: "button", class: "sort", onclick: () => details(`Client ${one.client}`, one, may && end(`End everything of ${one.client}?`, "Its sessions, leases and connections end; it may negotiate again.", `/nar/clients/${part(one.client)}`, list)) }, one.client) },
+      { title: "Client", cell: (one) => h("button", { type: "button", class: "cell-button", onclick: () => details(`Client ${one.client}`, one, may && end(`End everything of ${one.client}?`, "Its sessions, leases and connections end; it may negotiate again.", `/nar/clients/${part(one.client)}`, list)) }, one.client) },
       { title: "State", size: "m", cell: (one) => badge(one.state, one.connected ? "good" : "warn") },
       { title: "User", wide: true, cell: (one) => one.user ?? "–" },
       { title: "Address", wide: true, cell: (one) => mono(one.address ?? "–") },
@@ -58,7 +58,7 @@ function mappings(may, list) {
     caption: "Leases",
     path: "/nar/mappings",
     columns: [
-      { title: "Address", cell: (one) => h("button", { type: "button", class: "sort", onclick: () => details(`Lease of ${one.address}`, one, may && end("End this lease?", "Its packets go nowhere from then on; the client is told if it knows leases.", `/nar/mappings/${part(one.id)}`, list)) }, one.address) },
+      { title: "Address", cell: (one) => h("button", { type: "button", class: "cell-button", onclick: () => details(`Lease of ${one.address}`, one, may && end("End this lease?", "Its packets go nowhere from then on; the client is told if it knows leases.", `/nar/mappings/${part(one.id)}`, list)) }, one.address) },
       { title: "What", cell: (one) => mono(`${one.protocol} ${one.value}`) },
       { title: "Client", wide: true, cell: (one) => mono(one.client) },
       { title: "User", wide: true, cell: (one) => one.user ?? "–" },
@@ -75,7 +75,7 @@ function audit() {
     caption: "Who had what when",
     path: "/nar/audit",
     columns: [
-      { title: "Address", cell: (one) => h("button", { type: "button", class: "sort", onclick: () => details(`Held of ${one.address}`, one) }, one.address) },
+      { title: "Address", cell: (one) => h("button", { type: "button", class: "cell-button", onclick: () => details(`Held of ${one.address}`, one) }, one.address) },
       { title: "What", cell: (one) => mono(`${one.protocol} ${one.value}`) },
       { title: "Client", wide: true, cell: (one) => mono(one.client) },
       { title: "User", wide: true, cell: (one) => one.user ?? "–" },

@@ -45,7 +45,7 @@ function ikeList(signal, may, list) {
     path: "/ike-sas",
     signal,
     columns: [
-      { title: "Device", cell: (sa) => h("button", { type: "button", class: "sort", onclick: () => open(sa) }, sa.remote_id || sa.remote) },
+      { title: "Device", cell: (sa) => h("button", { type: "button", class: "cell-button", onclick: () => open(sa) }, sa.remote_id || sa.remote) },
       { title: "State", size: "m", cell: (sa) => badge(sa.state, sa.state === "established" ? "good" : "warn") },
       { title: "Address", wide: true, cell: (sa) => mono(sa.remote) },
       { title: "Algorithms", wide: true, cell: (sa) => mono(sa.suite) },
@@ -63,7 +63,7 @@ function childList(signal) {
     path: "/child-sas",
     signal,
     columns: [
-      { title: "Device", cell: (sa) => h("button", { type: "button", class: "sort", onclick: () => details(`Child SA of ${sa.remote_id}`, sa) }, sa.remote_id) },
+      { title: "Device", cell: (sa) => h("button", { type: "button", class: "cell-button", onclick: () => details(`Child SA of ${sa.remote_id}`, sa) }, sa.remote_id) },
       { title: "In", size: "s", number: true, cell: (sa) => octets(sa.bytes_in) },
       { title: "Out", size: "s", number: true, cell: (sa) => octets(sa.bytes_out) },
       { title: "SPI in / out", size: "l", wide: true, cell: (sa) => mono(`${sa.spi_in} / ${sa.spi_out}`) },
