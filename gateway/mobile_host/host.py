@@ -287,7 +287,7 @@ class Host:
 
     async def _farewell(self) -> None:
         """Deregister, log out, and wait a little for the answers."""
-        self._manager.stopping()
+        self._manager.stopping("closing tunnels")
         now = self._loop.time()
         self._service.drive(self._engine.close)
         end = now + FAREWELL_S

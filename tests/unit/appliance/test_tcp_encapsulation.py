@@ -500,7 +500,9 @@ def test_backends_hear_of_the_true_address(monkeypatch: pytest.MonkeyPatch) -> N
         backends = Backends(BackendSettings(), usage=lambda _: None, emit=lambda _: None)
         heard: list[Any] = []
         monkeypatch.setattr(backends._users, "ask", heard.append)
-        monkeypatch.setattr(backends._accounting, "session_opened", heard.append)
+        monkeypatch.setattr(
+            backends._accounting, "session_opened", lambda session, **_: heard.append(session)
+        )
         here = Endpoint(ip_address("203.0.113.1"), 4500)
         by_tcp = Endpoint(ip_address("127.70.1.2"), 40_001)
         true = Endpoint(ip_address("198.51.100.7"), 50_000)
