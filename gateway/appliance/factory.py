@@ -85,6 +85,9 @@ class KernelSide(TakenKernelSide, Protocol):
     def event_fds(self) -> Iterable[int]:
         """Readable when there are events."""
 
+    def before_move(self, spi_in: int) -> tuple[int, float | None] | None:
+        """Packets in, and when the last one came (wall clock), as an SA moved last."""
+
     def counters(self) -> dict[str, int]:
         """What it counted."""
 

@@ -22,6 +22,7 @@ from gateway.appliance.observation.telling import (
 from gateway.domain.event import Event
 from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
 
+SECOND_S: Final = 1.0
 UNKNOWN: Final = "(unknown)"
 
 
@@ -57,6 +58,8 @@ class Follower(MobilityFollowing):
         super().__init__(register, chronicle, clock=clock, wall_clock=wall_clock)
         self._engine = engine
         self._agents = agents
+        self.before_move: Callable[[int], tuple[int, float | None] | None] = _unknown
+        """What the dataplane had counted of a child SA as it moved."""
         self.leases: dict[str, int] = {}
         """NAR leases by client."""
         self._handlers: Mapping[str, Callable[[Event], Device | None]] = {
@@ -188,24 +191,36 @@ class Follower(MobilityFollowing):
         session = device.sessions.get(str(fields.get("spis", ""))) or device.session
         if session is None:
             return None
-        gap_s, precision_s = self._gap(session, fields.get("silent_s"), now)
+        gap_s, precision_s = self._gap(session, now)
         for sa in self._engine.ike_sas(now, [session.spis]):
             session.natted, new = sa.remote_natted, self._true_place(sa.remote)
             session.by_tcp = new != sa.remote
+        # Where a NAT comes or goes, ESP is put into UDP or taken out.
+        for child in self._engine.child_sas(now, list(session.children)):
+            session.children[child.spi_in].encapsulated = child.encapsulated
         self._register.move_session(device, session, new)
         self._note_move(device, session.id, event, "endpoint", gap_s, precision_s)
         session.heard_at, session.heard_precision_s = now, MESSAGE_PRECISION_S
         return device
 
-    @staticmethod
-    def _gap(session: SessionFacts, silent_s: object, now: float) -> tuple[float | None, float]:
-        """Since when nothing had come by the old way; by message or by packet, the shorter."""
-        found = []
-        if session.heard_at >= 0:
-            found.append((max(0.0, now - session.heard_at), session.heard_precision_s))
-        if isinstance(silent_s, int | float):
-            found.append((max(0.0, float(silent_s)), MESSAGE_PRECISION_S))
-        return min(found) if found else (None, 0.0)
+    def _gap(self, session: SessionFacts, now: float) -> tuple[float | None, float]:
+        """How long nothing came by the old way, at most; and how much less it may have been."""
+        heard_at, precision_s = session.heard_at, session.heard_precision_s
+        for child in session.children.values():
+            before = self.before_move(child.spi_in)
+            if before is None:
+                continue
+            packets, last_used_s = before
+            # One may be the packet that proved the new way: where a NAT changed, it is counted.
+            if child.sampled_at > heard_at and packets > child.counted[2] + 1:
+                heard_at, precision_s = child.sampled_at, now - child.sampled_at
+            if last_used_s is not None:
+                at = now - (self._wall_clock() - last_used_s)
+                if heard_at < at < now - SECOND_S:
+                    heard_at, precision_s = at, SECOND_S
+        if heard_at < 0:
+            return None, 0.0
+        return max(0.0, now - heard_at), precision_s
 
     def _child_installed(self, event: Event) -> Device | None:
         now = self._clock()
@@ -273,3 +288,7 @@ def _inner(leased: str | None, children: Iterable[ChildFacts]) -> tuple[str, ...
             if slash and prefix in {"32", "128"}:
                 found[address] = None
     return tuple(found)
+
+
+def _unknown(_spi_in: int) -> tuple[int, float | None] | None:
+    return None

@@ -72,6 +72,7 @@ class Observation(Side):
             true_place=lambda text: str(self.true_names(text)),
         )
         self.sampler.look = self.follower.look_at
+        self.follower.before_move = around.dataplane.before_move
         self.queries = DeviceQueries(
             self.register,
             self.rings,

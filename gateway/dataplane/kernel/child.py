@@ -56,6 +56,8 @@ class InstalledChild:
     """False for an SA of an earlier process in a kernel that shows no keys: it cannot move."""
     last_packets_in: int = 0
     last_in_at: float | None = None
+    before_move: tuple[int, float | None] | None = None
+    """Packets that had come when it moved last, and when the last one came (wall clock)."""
 
     def __post_init__(self) -> None:
         self.local = self.sa.local

@@ -424,6 +424,8 @@ class KernelDataplane:
         for child, states in zip(children, self._read_states(children), strict=True):
             was_watched = child.watched
             old_known, old_ours = child.nft_known, child.nft_ours
+            if states[0] is not None:
+                child.before_move = (states[0].consumed.packets, states[0].last_used)
             self._events.forget_outbound(child)
             refusal = queue_move(
                 child,
@@ -543,6 +545,15 @@ class KernelDataplane:
             packets_out=sent.packets if sent else 0,
             last_in_age_s=None if child.last_in_at is None else now - child.last_in_at,
         )
+
+    def before_move(self, spi_in: int) -> tuple[int, float | None] | None:
+        """Packets that had come in when this SA moved last, and when the last of them came.
+
+        The time is the wall clock's, in whole seconds, None where the kernel does not keep it.
+        None for an SA that never moved.
+        """
+        child = self._children.get(spi_in)
+        return None if child is None else child.before_move
 
     def _highest(self, spi_in: int) -> int | None:
         """The highest sequence number the kernel has received on an SA."""

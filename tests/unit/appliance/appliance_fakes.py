@@ -152,6 +152,9 @@ class FakeDataplane:
     def usage(self, spi_in: Any) -> Usage | None:
         return self.usages.get(spi_in)
 
+    def before_move(self, spi_in: Any) -> None:
+        return None
+
     def counters(self) -> dict[str, int]:
         return {"slow_path_accepted": 1}
 

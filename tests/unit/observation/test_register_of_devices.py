@@ -1,5 +1,6 @@
 """Devices are who they are by whatever an event names them with, and lists are made of indexes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,36 @@ def test_a_device_connects_moves_and_goes(bed: Bed) -> None:
     assert (device.where, device.mode) == ("offline", "")
     assert [one[2] for one in bed.chronicle.entries] == ["connected", "moved", "disconnected"]
     assert {one[1] for one in bed.chronicle.entries} == {"session-1"}
+
+
+def test_packets_that_no_sample_has_seen_make_the_gap_uncertain_not_long(bed: Bed) -> None:
+    event = bed.engine.connect("ann")
+    bed.follower(event)
+    device = bed.device("ann")
+    (child,) = device.session.children.values()
+    child.counted, child.sampled_at = (1000, 0, 10, 0), bed.clock.now + 5.0
+    bed.clock.now += 5.4
+    bed.follower.before_move = lambda _spi: (50, None)
+    bed.follower(bed.engine.move(event, "203.0.113.5:1"))
+    assert device.moves[0].gap_s == pytest.approx(0.4)
+    assert device.moves[0].precision_s == pytest.approx(0.4)
+    child.counted, child.sampled_at = (5000, 0, 50, 0), bed.clock.now
+    bed.clock.now += 60.0
+    bed.follower.before_move = lambda _spi: (51, bed.clock.wall() - 20.0)
+    bed.follower(bed.engine.move(event, "203.0.113.6:1"))
+    assert device.moves[0].gap_s == pytest.approx(20.0)
+    assert device.moves[0].precision_s == 1.0
+
+
+def test_behind_a_nat_esp_is_in_udp_and_the_overhead_says_so(bed: Bed) -> None:
+    event = bed.engine.connect("ann", encapsulated=False)
+    bed.follower(event)
+    device = bed.device("ann")
+    assert overhead_of(device) == 57
+    (spi,) = bed.engine.children
+    bed.engine.children[spi] = replace(bed.engine.children[spi], encapsulated=True)
+    bed.follower(bed.engine.move(event, "203.0.113.5:4500"))
+    assert overhead_of(device) == 65
 
 
 def test_a_rekeying_keeps_the_session_and_its_name(bed: Bed) -> None:
