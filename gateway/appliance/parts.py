@@ -58,6 +58,10 @@ class Parts:
 
     load = staticmethod(load)
 
+    def __init__(self, node_refusal: Callable[[str], str | None] | None = None) -> None:
+        """``node_refusal`` says why a mobile node may not register, or None."""
+        self.node_refusal = node_refusal
+
     def taken_over(
         self, config: Config, administration: Administration, emit: Callable[[Event], None]
     ) -> TakenOver:
@@ -155,8 +159,13 @@ class Parts:
         from gateway.appliance.mobility_login import ticket_boxes  # noqa: PLC0415 - see the class
 
         tickets = _without_os_errors(config, ticket_boxes) if config.own_home_agents else {}
+        homes = to_mobility.home_agents(config, tickets)
+        if self.node_refusal is not None and homes:
+            from gateway.appliance.blocked_nodes import without_blocked  # noqa: PLC0415
+
+            homes = without_blocked(homes, self.node_refusal)
         return MobilityPlan(
-            to_mobility.home_agents(config, tickets),
+            homes,
             to_mobility.foreign_agents(config),
             settings,
             config.mobility.state_dir,

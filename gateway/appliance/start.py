@@ -65,7 +65,8 @@ def start(path: Path, keeper: Keeper) -> int:
 
     Raises :class:`gateway.config.ConfigError`.
     """
-    parts, administration = Parts(), Administration()
+    administration = Administration()
+    parts = Parts(administration.node_refusal)
     config = administration.begin(path, parts.load)
     log = configure_log(config)
 

@@ -26,6 +26,12 @@ from gateway.cli.mobility_host_checks import (
 from gateway.cli.nar_host_checks import nar_kernel_verdicts, nar_verdicts
 from gateway.cli.output import console
 from gateway.cli.routes import routes_in_use
+from gateway.cli.store_checks import (
+    api_verdicts,
+    has_stored_connection,
+    object_verdicts,
+    store_verdicts,
+)
 from gateway.cli.verdict import State, Verdict
 from gateway.config import Config, ConfigError, Problem, load
 from gateway.control.client import ControlClient
@@ -73,14 +79,22 @@ def _configured(config: Config) -> Iterator[Verdict]:
     if config.needs_nar:
         counts += f", NAR servers: {len(config.nar)}"
     yield Verdict("configuration", str(config.path), "ok", counts)
+    runs = gateway_runs(config.control_socket)
+    stored = runs and has_stored_connection(config.control_socket)
     for warning in config.warnings:
+        if stored and warning.key == "connections":
+            continue
         if not _about_validity(warning):  # certificates have verdicts of their own
             yield of_problem(warning, "warn")
     yield from certificate_verdicts(config)
+    yield from api_verdicts(config)
+    if runs:
+        yield from object_verdicts(config.control_socket)
+    yield from store_verdicts(config)
     user = api_user(config, pwd.getpwnam)
     if user is not None:
         yield user
-    runs, routes = gateway_runs(config.control_socket), routes_in_use()
+    routes = routes_in_use()
     yield from addresses_and_ports(config, ours=runs)
     yield from mobility_verdicts(config, routes, ours=runs)
     yield from nar_verdicts(config, routes, ours=runs)

@@ -6,6 +6,7 @@ It may be run again: what is done already is left as it is.
 import ipaddress
 import json
 import os
+import pwd
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ POLL_S = 0.3
 DASHBOARD_PORT = 8443
 _SYSTEMD = Path("/run/systemd/system")
 _UNIT = "gateway"
+_API_USER = "gateway-api"
 _MODE = 0o600
 _PRIVATE = tuple(
     map(IPv4Network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"))
@@ -267,7 +269,7 @@ def configuration(answers: Answers) -> str:
         ),
         "dataplane": {"outside_interfaces": [answers.outside]},
         "provisioning": {"enabled": True, "address": answers.address},
-        "api": {"listen": answers.dashboard},
+        "api": {"listen": answers.dashboard, **_api_user()},
     }
     lines = [
         "# Written by `gateway setup`. What belongs to this host stands here; pools, connections,",
@@ -278,6 +280,15 @@ def configuration(answers: Answers) -> str:
         lines += ["", f"[{name}]"]
         lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
+
+
+def _api_user() -> dict[str, object]:
+    """The user that the package made for the REST process."""
+    try:
+        pwd.getpwnam(_API_USER)
+    except KeyError:
+        return {}
+    return {"user": _API_USER}
 
 
 def _write(path: Path, text: str) -> None:

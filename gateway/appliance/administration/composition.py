@@ -189,6 +189,14 @@ class Administration:
             if one.at_start:
                 await self.started(one.name)
 
+    def node_refusal(self, mobile_node: str) -> str | None:
+        """Why a mobile node may not register; None when it may."""
+        for side in self._built.values():
+            why = side.node_refusal(mobile_node)
+            if why is not None:
+                return why
+        return None
+
     def identity_of(self, name: str) -> str | None:
         """The identity of a device that was only seen; None when no side knows it."""
         for side in self._built.values():

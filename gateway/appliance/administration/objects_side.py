@@ -93,6 +93,10 @@ class ObjectsSide(Side):
             if kept is not None:
                 self.devices.put(name, check_device(name, kept.document))
 
+    def node_refusal(self, mobile_node: str) -> str | None:
+        """See :class:`Side`."""
+        return self.devices.node_refusal(mobile_node)
+
     def handlers(self) -> Mapping[str, Handler]:
         """See :class:`Side`."""
         return {

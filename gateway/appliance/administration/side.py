@@ -85,6 +85,10 @@ class Side:
     def configured(self, config: "Config") -> None:
         """Another configuration is in force. Must return at once."""
 
+    def node_refusal(self, _mobile_node: str) -> str | None:
+        """Why a mobile node of this name may not register. Must be quick."""
+        return None
+
     def identity_of(self, _name: str) -> str | None:
         """The identity of a device that was only seen, by its name with ``~``."""
         return None
