@@ -23,7 +23,7 @@ const KINDS = {
   "home-network": "Home network",
 };
 /** Access modes of a place, as the document's figure has them in braces. */
-const MODES = { "outside/foreign-agent": "{fvc, fvf}", "outside/internet": "{cvc, vc, cvf, vf}", "inside/home-network": "{home}", "inside/intranet": "{c}", "inside/foreign-agent": "{f}" };
+const MODES = { "outside/foreign-agent": "{fvc, fvf}", "outside/internet": "{cvc, vc, cvf, vf, v}", "inside/home-network": "{home}", "inside/intranet": "{c}", "inside/foreign-agent": "{f}" };
 
 export const WHERES = {
   outside: "Outside, by VPN",
@@ -106,9 +106,12 @@ function layout(places, narrow) {
       const spare = tallest - panel.height;
       panel.height = tallest;
       const own = [...found.places.values()].filter((box) => box.place.zone === panel.zone);
-      if (panel.zone === "dmz") for (const box of own) box.y += spare / 2;
       const lowest = Math.max(...own.map((box) => box.y));
-      if (panel.zone !== "dmz") for (const box of own) if (box.y === lowest) box.y += spare;
+      const oneRow = own.every((box) => box.y === lowest);
+      for (const box of own) {
+        if (oneRow) box.y += spare / 2;
+        else if (box.y === lowest) box.y += spare;
+      }
     }
   }
   found.height = narrow ? top - GAP : tallest;
