@@ -25,9 +25,10 @@ from gateway.control.protocol import ControlError
 from gateway.dataplane.interface import EndpointRejected, Usage
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.log import configure
-from gateway.ike.outputs import Event, Severity
+from gateway.ike.outputs import Event, RecordSa, Severity
 from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
 from gateway.ike.transport import IkeSockets
+from gateway.store.sessions import Restored
 
 CONFIGURATION = """
 [gateway]
@@ -270,6 +271,82 @@ def test_it_starts_answers_and_stops_cleanly(bed: Bed) -> None:
         assert [line["event"] for line in bed.log()] == ["started", "stopped"]
 
     asyncio.run(scenario())
+
+
+class FakeSessions:
+    """A session store that has a little."""
+
+    def __init__(self, records: Any = None) -> None:
+        self.found = Restored(records or {})
+        self.log: list[str] = []
+
+    def open(self) -> Any:
+        return self.found
+
+    def start(self) -> None:
+        self.log.append("start")
+
+    async def stop(self) -> None:
+        self.log.append("stop")
+
+    def keep(self, kind: str, key: str, record: bytes) -> None:
+        self.log.append(f"keep {kind} {key}")
+
+    def forget(self, kind: str, key: str) -> None:
+        self.log.append(f"forget {kind} {key}")
+
+
+@pytest.mark.parametrize(
+    ("number", "gateway", "kept"),
+    [
+        (signal.SIGTERM, "", True),
+        (signal.SIGTERM, 'on_sigterm = "close"', False),
+        (signal.SIGINT, "", False),
+    ],
+)
+def test_a_signal_says_whether_sessions_go_on(
+    bed: Bed, number: signal.Signals, gateway: str, kept: bool
+) -> None:
+    bed.parts.sessions = sessions = FakeSessions({"ike": {"one": b"1"}})
+    bed.write(gateway=gateway)
+
+    async def scenario() -> None:
+        async with bed.running():
+            bed.notified()
+            bed.parts.made.reactions["hand_over"] = [RecordSa("one", b"2")]
+            os.kill(os.getpid(), number)
+            await bed.until(lambda: bed.has("stopped"))
+        calls = [call[0] for call in bed.parts.made.calls]
+        assert ("restore", ("one",)) in bed.parts.made.calls
+        assert ("hand_over" in calls, "close_all" in calls) == (kept, not kept)
+        assert bed.parts.kernel.kept is kept
+        # What was recorded last is written down before the end.
+        assert sessions.log[-1] == "stop"
+        assert ("keep ike one" in sessions.log) is kept
+        last = bed.notified()
+        assert last[0] == b"STOPPING=1"
+        assert (b"FDSTOREREMOVE=1" in last) is not kept
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_fails_leaves_sessions_for_the_next_try(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.parts.sessions = FakeSessions({"ike": {"one": b"1"}})
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("no engine today")
+
+    monkeypatch.setattr(bed.parts, "engine", fails)
+
+    async def scenario() -> None:
+        with pytest.raises(OSError, match="no engine"):
+            async with bed.running():
+                pass
+
+    asyncio.run(scenario())
+    assert (bed.parts.kernel.closed, bed.parts.kernel.kept) == (True, True)
 
 
 def test_datagrams_reach_the_engine_and_its_answers_the_peer(bed: Bed) -> None:
