@@ -2,14 +2,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from objects_bench import CONNECTION, FILE, POOL, PSK, opened, self_signed
 
+from gateway.appliance.blocked_nodes import without_blocked
 from gateway.control.protocol import ControlError, ErrorCode
 
+MOBILITY = """
+[home_networks.roaming]
+network = "10.20.0.0/24"
+
+[home_agents.office]
+address = "10.20.0.1"
+placement = "inside"
+home_networks = ["roaming"]
+"""
 CREDENTIALS = """
 [credentials]
 ca_certificates = ["gw.pem"]
@@ -346,6 +357,26 @@ def test_a_blocked_device_is_refused_by_identity_and_by_user(tmp_path: Path) -> 
 
     run(work())
     run(again())
+
+
+def test_the_mobile_node_of_a_blocked_device_registers_no_more(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, FILE + MOBILITY) as bench:
+            key = "0f1d03c6a94e57b2e06f7c12d5983ba4"
+            node: Any = {"home_address": "10.20.0.7", "spi": 256, "key": key}
+            await bench.objects.create("mobile_nodes", "ann", node)
+            document: Any = {"identity": "ann@example.com", "mobile_node": "ann"}
+            await bench.objects.create("devices", "ann", document)
+            plan = bench.parts.mobility(bench.config)
+            assert plan is not None
+            (home,) = without_blocked(plan.home_agents, bench.side.node_refusal)
+            assert home.nodes.by_home_address(IPv4Address("10.20.0.7")) is not None
+            await bench.ask("device-block", name="ann")
+            assert home.nodes.by_home_address(IPv4Address("10.20.0.7")) is None
+            await bench.ask("device-unblock", name="ann")
+            assert home.nodes.by_home_address(IPv4Address("10.20.0.7")) is not None
+
+    run(work())
 
 
 def test_identities_are_one_device_each(tmp_path: Path) -> None:
