@@ -230,7 +230,7 @@ class Store:
                 wrote = before != _changes(connection) or self._places.sqlite_file is None
         except BaseException as error:
             ours = translated(error)
-            if isinstance(ours, UnavailableError):
+            if isinstance(ours, UnavailableError) and ours is not error:
                 self._failed(error, ours)
             if ours is error:
                 raise

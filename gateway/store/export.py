@@ -12,6 +12,7 @@ as they are in the database, for its own key file (``key``). ``sha256`` is that 
 the last one: a file that was cut short or changed by accident is noticed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -190,7 +191,8 @@ def export(
     except OSError as error:
         raise UnavailableError(f"no export to {file}: {error}") from error
     finally:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
     return Exported(file, rows, octets, digest.hexdigest())
 
 

@@ -67,7 +67,7 @@ def head_of(head: Row) -> tuple[float, str]:
     if head.get("format") != FORMAT:
         raise ImportRefusedError("line 1: format", f"must be {FORMAT}: this is no export")
     version = head.get("version")
-    if version != VERSION:
+    if isinstance(version, bool) or version != VERSION:
         raise ImportRefusedError(
             "line 1: version",
             f"is {json.dumps(version)[:20]}, and this program reads {VERSION}: import it with the"

@@ -137,9 +137,8 @@ def apply(
 def _apply(connection: Connection, wanted: Import, own: Sealer, now: float) -> Outcome:
     before = _objects_before(connection)
     left_out: dict[str, str] = {}
-    keys = dict(
-        connection.execute(select(CERTIFICATES.c.serial, CERTIFICATES.c.key)).tuples().all()
-    )
+    sealed = connection.execute(select(CERTIFICATES.c.serial, CERTIFICATES.c.key))
+    keys = {row.serial: row.key for row in sealed}
     for table in TABLES.values():
         if table.name not in wanted.rows and table not in CONFIGURATION:
             continue
