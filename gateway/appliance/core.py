@@ -306,6 +306,7 @@ class Appliance:
         self._openings = Openings(self._engine, self._dataplane)
         self._open(self._connections)
         self._backends.start()
+        self._taken.release()
         gc.collect()
         gc.freeze()
         self._watchdog()
@@ -354,6 +355,8 @@ class Appliance:
         now = self._loop.time()
         self._engine.hand_over(now)
         self._service.flush(now)
+        # Held by others, they keep what comes from now on for the next process.
+        self._sockets.close()
         text = f"gateway stopped, and left {len(self._engine.ike_sa_names())} IKE SAs to the next"
         self._log.info("stopped", text=text)
 
@@ -541,6 +544,7 @@ class Appliance:
             "backends": self._backends.facts(),
             "failed_logins": self._failures.total,
             "taken_over": dict(self._taken.facts),
+            "broken": [f"{kind}/{name}" for kind, name in config.broken],
             **({"tcp": self._tcp.facts()} if self._tcp is not None else {}),
             **({"mobility": self._mobility.facts()} if self._mobility is not None else {}),
             **({"nar": self._nar.facts()} if self._nar is not None else {}),

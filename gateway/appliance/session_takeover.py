@@ -151,6 +151,10 @@ class TakenOver:
         severity = Severity.WARNING if lost else Severity.INFO
         self._emit(Event("sessions_taken_over", text, severity, dict(self.facts)))
 
+    def release(self) -> None:
+        """Everybody has what was left for him: it takes no memory any more."""
+        self._found = None
+
     def start(self) -> None:
         """Write to the database from now on."""
         if self._store is not None:
