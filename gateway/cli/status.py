@@ -13,6 +13,7 @@ from rich.text import Text
 from gateway.cli import control, exits
 from gateway.cli.output import console, duration, octets, printable, table
 from gateway.control.client import ControlClient, as_page
+from gateway.control.protocol import ControlError
 
 WATCH_INTERVAL_S = 1.0
 RECENT_S = 3600
@@ -42,6 +43,7 @@ class Picture:
     failures: Sequence[Mapping[str, object]]
     denials: Sequence[Mapping[str, object]]
     metrics: Mapping[tuple[str, tuple[str, ...]], float]
+    store: Mapping[str, object]
 
 
 def look(client: ControlClient) -> Picture:
@@ -63,7 +65,15 @@ def look(client: ControlClient) -> Picture:
         as_page(client.call("ike-failures", within_s=RECENT_S, limit=3))["items"],
         as_page(client.call("registration-failures", within_s=RECENT_S, limit=3))["items"],
         samples(str(client.call("metrics").get("text", ""))),
+        _store_facts(client),
     )
+
+
+def _store_facts(client: ControlClient) -> Mapping[str, object]:
+    try:
+        return client.call("store")
+    except ControlError as error:
+        return {"state": "not available", "reason": error.message}
 
 
 def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -80,7 +90,7 @@ def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 def troubles(picture: Picture) -> Iterator[Trouble]:
     """What is wrong, the worst first."""
     status = picture.status
-    yield from _store(status)
+    yield from _store(picture)
     reloads = _mapping(status.get("reloads"))
     for problem in _list(reloads.get("last_problems")):
         what = f"the configuration was refused, the old one stays: {problem}"
@@ -109,13 +119,12 @@ def troubles(picture: Picture) -> Iterator[Trouble]:
         yield Trouble(what, printable(item.get("remedy")), serious=False)
 
 
-def _store(status: Mapping[str, object]) -> Iterator[Trouble]:
-    store = _mapping(status.get("store"))
-    problem = store.get("problem") or store.get("error")
-    if problem:
-        what = f"the store is not available: {printable(problem)}"
+def _store(picture: Picture) -> Iterator[Trouble]:
+    state = picture.store.get("state")
+    if state not in {None, "good"}:
+        what = f"the store is {printable(state)}: {printable(picture.store.get('reason'))}"
         yield Trouble(what, "check that the disk has room and state_dir is the gateway's own")
-    for name in _list(status.get("broken")):
+    for name in _list(picture.status.get("broken")):
         what = f"stored object {printable(name)} does not fit any more and is left out"
         yield Trouble(what, "correct or delete it: gateway get, gateway set")
 

@@ -266,6 +266,7 @@ class Captures:
             why = f"{device.name} is not connected: nothing says which packets are its own"
             raise ControlError(ErrorCode.REFUSED, why, "device")
         id_ = self._around.random(8).hex()
+        self._make_room()
         try:
             await asyncio.to_thread(self._prepare)
             file = self._folder / f"{id_}.pcapng"
@@ -288,6 +289,14 @@ class Captures:
         capture.task = loop.create_task(self._run(capture))
         return capture.view()
 
+    def _make_room(self) -> None:
+        """The oldest go where there are too many."""
+        kept = [one for one in self._found.values() if one.source is None]
+        for old in kept[: max(0, len(self._found) + 1 - MAX_KEPT)]:
+            if old.task is not None:
+                old.task.cancel()
+            self._remove(old)
+
     def _prepare(self) -> None:
         """A folder that nobody else looks into, with nothing of an earlier process."""
         if not self._ready:
@@ -295,9 +304,6 @@ class Captures:
                 shutil.rmtree(self._folder)
             self._folder.mkdir(mode=0o700, parents=True)
             self._ready = True
-        kept = [one for one in self._found.values() if one.source is None]
-        for old in kept[: max(0, len(self._found) + 1 - MAX_KEPT)]:
-            self._remove(old)
 
     def _readable(self, capture: Capture) -> None:
         try:

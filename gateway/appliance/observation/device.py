@@ -146,6 +146,8 @@ class Device:
     failures: int = 0
     failed_s: float | None = None
     """When its last login was refused; None again when one succeeds."""
+    failure_noted_s: float | None = None
+    """When a failure was last noted in the history."""
     octets_in: int = 0
     octets_out: int = 0
     packets_in: int = 0

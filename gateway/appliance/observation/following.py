@@ -247,12 +247,8 @@ class Follower(MobilityFollowing):
         device = self._find(event)
         if device is None:
             return None
-        device.failures += 1
-        if not device.sessions:
-            device.failed_s = self._wall_clock()
-        self._register.settle(device)
-        fields = only(event, "remote", "connection", "step", "reason", "remedy")
-        self._happened(device, str(event.fields.get("session", "")), "failed", event.text, fields)
+        session = str(event.fields.get("session", ""))
+        self._fail(device, session, event, "remote", "connection", "step", "reason", "remedy")
         return device
 
     # -- NAR -------------------------------------------------------------------------------------

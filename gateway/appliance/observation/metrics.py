@@ -112,7 +112,9 @@ class Metrics:
         build = (__version__, platform.python_version())
         yield "gateway_build_info", [Sample(build, 1)]
         yield _one("gateway_start_time_seconds", round(self._started_s, 3))
-        yield _one("gateway_takeovers_total", float(bool(facts.get("taken_over"))))
+        yield _one(
+            "gateway_takeovers_total", float(any(_mapping(facts.get("taken_over")).values()))
+        )
         reloads = _mapping(facts.get("reloads"))
         refused = _number(reloads.get("refused"))
         yield (

@@ -115,12 +115,8 @@ class MobilityFollowing(Telling):
         device = self._find(event)
         if device is None:
             return None
-        device.failures += 1
-        if not device.active:
-            device.failed_s = self._wall_clock()
-        self._register.settle(device)
-        fields = only(event, "home_agent", "source", "code", "code_name", "reason", "hint")
-        self._happened(device, self._session_of(event, device), "failed", event.text, fields)
+        names = ("home_agent", "source", "code", "code_name", "reason", "hint")
+        self._fail(device, self._session_of(event, device), event, *names)
         return device
 
     def _visiting(self, event: Event) -> Device | None:

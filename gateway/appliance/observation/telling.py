@@ -10,6 +10,8 @@ from gateway.appliance.observation.rings import NOTHING, Counts
 from gateway.domain.event import Event
 
 MESSAGE_PRECISION_S: Final = 0.001
+FAILURES_APART_S: Final = 10.0
+"""Between two failures of a device in the history; all of them are counted."""
 
 
 class Chronicler(Protocol):
@@ -97,6 +99,18 @@ class Telling:
             self.gaps_s(gap_s)
         self._chronicle.used(device.identity, NOTHING, 0.0, 1)
         self._happened(device, session, "moved", event.text, told)
+
+    def _fail(self, device: Device, session: str, event: Event, *names: str) -> None:
+        """Note a failure. Nobody has proven anything: a flood must not fill the store."""
+        wall_s = self._wall_clock()
+        device.failures += 1
+        if not device.active:
+            device.failed_s = wall_s
+        self._register.settle(device)
+        noted_s = device.failure_noted_s
+        if noted_s is None or not 0.0 <= wall_s - noted_s < FAILURES_APART_S:
+            device.failure_noted_s = wall_s
+            self._happened(device, session, "failed", event.text, only(event, *names))
 
     def _happened(
         self, device: Device, session: str, what: str, text: str, fields: dict[str, object]

@@ -72,6 +72,7 @@ def results(**changed: object) -> dict[str, object]:
         "ike-failures": page(FAILURE),
         "registration-failures": page(),
         "metrics": {"text": METRICS, "content_type": "text/plain"},
+        "store": {"state": "good", "reason": None},
         **changed,
     }
 
@@ -101,6 +102,19 @@ def test_status_says_what_is_up_what_is_wrong_and_what_to_do(
     ):
         assert part in text, part
     assert "\x1b[2J" not in text
+
+
+def test_status_tells_of_the_store(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = {**STATUS, "broken": ["devices/laptop"]}
+    failing = {"state": "failing", "reason": "no space left on device"}
+    answers.results = results(status=broken, store=failing)
+    assert status.status(answers.path, as_json=False, watch=False, everything=False) == 0
+    text = capsys.readouterr().out
+    assert "the store is failing: no space left on device" in text
+    assert "stored object devices/laptop does not fit" in text
+    answers.results = results(store=ControlError(ErrorCode.REFUSED, "runs without a store"))
+    assert status.status(answers.path, as_json=False, watch=False, everything=False) == 0
+    assert "the store is not available: runs without a store" in capsys.readouterr().out
 
 
 def test_status_of_a_gateway_that_is_well(

@@ -138,6 +138,15 @@ def test_failures_make_no_device_of_who_has_proven_nothing(bed: Bed) -> None:
     assert device.failed_s is None
 
 
+def test_a_flood_of_failures_in_a_device_s_name_does_not_fill_the_store(bed: Bed) -> None:
+    bed.register.configure({"laptop": Configured("laptop", "ann")})
+    for _ in range(1000):
+        bed.clock.now += 0.1
+        bed.follower(failed("ann"))
+    assert bed.device("ann").failures == 1000
+    assert 10 <= len(bed.chronicle.entries) <= 11
+
+
 def test_a_configured_device_keeps_what_was_seen_of_it(bed: Bed) -> None:
     bed.follower(bed.engine.connect("ann"))
     bed.register.configure({"laptop": Configured("laptop", "ann", note="blue")})
