@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -47,17 +46,19 @@ class MobilityBed:
         box.start()
         return box
 
-    def restart(self, host: str, *, kill: bool = False) -> Appliance:
-        """Stop a box, or kill it, and start it with what it has written down."""
+    def restart(self, host: str, *, kill: bool = False, keep: bool = False) -> Appliance:
+        """Stop a box, or kill it, and start it with what it has written down.
+
+        With `keep` it hands over as a service manager's restart has it.
+        """
         box = self.boxes[host]
-        known = len(box.events("started"))
         if kill:
-            box.signal(signal.SIGKILL)
-            wait_until(lambda: not box.running(), 10, "its end")
+            box.kill()
+        elif keep:
+            box.hand_over()
         else:
             box.stop()
         box.start()
-        wait_until(lambda: len(box.events("started")) > known, 30, "it runs again")
         return box
 
     def inside_home_agent(self, **keys: Any) -> Appliance:
