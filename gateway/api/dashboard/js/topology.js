@@ -49,13 +49,14 @@ export function placeName(place) {
 
 const modesOf = (place) => MODES[`${place.zone}/${place.kind}`] ?? "";
 
+const namesPerRow = (width) => (width > 300 ? 2 : 1);
 const perRowOf = (width) => Math.max(1, Math.floor((width - 24) / LINE));
 
 function heightOf(place, width) {
   const devices = place.devices ?? 0;
   const base = 48;
   if (devices === 0) return base;
-  if (devices <= NAMED) return base + devices * LINE + 6;
+  if (devices <= NAMED) return base + Math.ceil(devices / namesPerRow(width)) * LINE + 6;
   return base + (devices <= DOTS ? Math.ceil(devices / perRowOf(width)) * LINE + 8 : 66);
 }
 
@@ -222,7 +223,9 @@ export class TopologyPicture {
     const first = place.first ?? [];
     if (total === 0) return null;
     if (total <= NAMED) {
-      return first.map((device, index) => this.dot(place, device, box.x + 20, box.y + 59 + index * LINE, box.width - 34));
+      const across = namesPerRow(box.width);
+      const step = (box.width - 14) / across;
+      return first.map((device, index) => this.dot(place, device, box.x + 20 + (index % across) * step, box.y + 59 + Math.floor(index / across) * LINE, step - 24));
     }
     const perRow = perRowOf(box.width);
     if (total <= DOTS) {

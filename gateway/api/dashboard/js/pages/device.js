@@ -132,9 +132,8 @@ export default async function device({ root, rest, signal, session }) {
     if (!found.length) return show(parts.moves, h("p", { class: "soft" }, "It did not move since it connected."));
     return show(parts.moves, table("Moves, the newest first", [
       { title: "When", cell: (move) => h("time", { datetime: move.at, title: when(move.at) }, since(move.at)) },
-      { title: "From and to", cell: (move) => [mono(move.old), " → ", mono(move.new)] },
+      { title: "From and to", cell: (move) => [mono(move.old), " → ", mono(move.new), h("div", { class: "hint" }, move.proof)] },
       { title: "Gap", number: true, cell: gapOf },
-      { title: "Proof", wide: true, cell: (move) => move.proof },
     ], found));
   }
 
