@@ -127,8 +127,9 @@ class EventHub:
                     yield b": still here\n\n"
                     continue
                 listener.wake.clear()
-                yield b"".join(listener.waiting)
-                listener.waiting.clear()
+                messages = b"".join(listener.waiting)
+                listener.waiting.clear()  # before they are sent: more may come meanwhile
+                yield messages
         finally:
             self._listeners.discard(listener)
 

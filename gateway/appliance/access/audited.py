@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from gateway.control.protocol import ControlError, ErrorCode, Request, Role
+from gateway.domain.event import Event, Severity
 from gateway.domain.log import Log, RateLimit
 from gateway.store.audit import AuditEntry, AuditRepository
 from gateway.store.database import Store
@@ -43,12 +44,14 @@ class Audited:
         store: Callable[[], Store],
         *,
         log: Callable[[], Log],
+        emit: Callable[[Event], None],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self._handle = handle
         self._store = store
         self._log = log
+        self._emit = emit
         self._clock = clock
         self._wall_clock = wall_clock
         self._limit = RateLimit()
@@ -92,6 +95,8 @@ class Audited:
             after=_document(after),
             detail=None if detail is None else detail[:1000],
         )
+        if outcome == "done":
+            self._emit(event_of(entry))
         try:
             await self._store().run(lambda c: AuditRepository(c).append(entry), durable=False)
         except (StoreError, ControlError) as error:
@@ -175,6 +180,18 @@ class Audited:
             pass  # nobody else runs under this key: only a clock that went back comes here
         except StoreError as error:
             self._log().warning("answer_not_kept", text=f"an answer was not kept: {error}")
+
+
+def event_of(entry: AuditEntry) -> Event:
+    """What the log and whoever listens hear of a change."""
+    text = f"{entry.actor}: {entry.action} {entry.target}".rstrip()
+    fields: dict[str, object] = {
+        "actor": entry.actor,
+        "remote": entry.remote,
+        "action": entry.action,
+        "target": entry.target,
+    }
+    return Event("administration", text, Severity.INFO, fields)
 
 
 def without_audit(answer: object) -> tuple[object, Mapping[str, object] | None]:

@@ -65,6 +65,7 @@ class AccessSide(Side):
             self._nothing,
             store,
             log=lambda: surroundings.emit.log,
+            emit=surroundings.emit,
             clock=surroundings.clock,
             wall_clock=surroundings.wall_clock,
         )

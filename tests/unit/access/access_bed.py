@@ -41,12 +41,24 @@ class Administration:
         return self._store
 
 
+class Emit:
+    """Remembers events."""
+
+    def __init__(self, log: Any, events: list[Any]) -> None:
+        self.log = log
+        self._events = events
+
+    def __call__(self, event: Any) -> None:
+        self._events.append(event)
+
+
 class Bed:
     """Time stands still until a test moves it."""
 
     def __init__(self, folder: Path, store: Store | None, metrics_open: list[str]) -> None:
         self.now, self.wall = 1000.0, 1_800_000_000.0
         self.slept: list[float] = []
+        self.events: list[Any] = []
         self.stream = io.StringIO()
         log = configure(style="json", stream=self.stream)
         api = SimpleNamespace(
@@ -67,7 +79,7 @@ class Bed:
             clock=lambda: self.now,
             wall_clock=lambda: self.wall,
             random=os.urandom,
-            emit=SimpleNamespace(log=log),
+            emit=Emit(log, self.events),
         )
         self.side = AccessSide(Administration(store), surroundings)  # type: ignore[arg-type]
         self.side._entrance._sleep = self._sleep

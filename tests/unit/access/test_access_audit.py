@@ -67,6 +67,12 @@ def test_a_change_is_written_with_who_what_before_and_after(tmp_path: Path) -> N
             assert entry["remote"] == "192.0.2.7"
             assert (entry["action"], entry["target"]) == ("reload", "pools/staff")
             assert (entry["outcome"], entry["before"]) == ("done", {"network": "10.0.0.0/8"})
+            (event,) = bed.events
+            assert (event.name, event.text) == (
+                "administration",
+                "admin ann: reload pools/staff",
+            )
+            assert "10.0.0.0/8" not in str(event)
 
     run(scenario())
 
@@ -88,6 +94,7 @@ def test_what_was_refused_or_failed_is_written_too(
                 await bed.ask("close-ike-sa", actor=ANN, id=SA)
             (entry,) = await entries(bed)
             assert (entry["outcome"], entry["detail"], entry["target"]) == (outcome, detail, SA)
+            assert bed.events == []
 
     run(scenario())
 
