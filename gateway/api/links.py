@@ -51,6 +51,7 @@ _PAGE = """<!doctype html>
 """
 _READY = """<p>This sets up <strong>{device}</strong>. The file is called <code>{file}</code> and
 holds a secret key, so it can be downloaded <strong>once</strong>, by you, on the device itself.</p>
+<p>{note}</p>
 <form method="post"><button class="button primary" type="submit">Download</button></form>
 <p class="soft">The link works until {until}. Opening this page has not used it up.</p>"""
 _GONE = """<p>It has been used, it has expired, or it never was one. If you did not use it yourself,
@@ -128,6 +129,7 @@ def _escaped(found: dict[str, object]) -> dict[str, str]:
         "device": html.escape(str(found.get("device", "a device"))),
         "file": html.escape(safe_name(str(found.get("file_name")))),
         "until": html.escape(until),
+        "note": html.escape(str(found.get("note") or "")),
     }
 
 

@@ -3,8 +3,6 @@
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import (
-    KeySerializationEncryption,
-    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
     pkcs12,
@@ -18,10 +16,10 @@ _ROUNDS = 2048
 """Each platform's limit is elsewhere; the password is random, so they add nothing."""
 
 
-def pkcs12_of(setup: Setup, password: str | None) -> bytes:
+def pkcs12_of(setup: Setup, password: str) -> bytes:
     """The device's certificate, its key and the CAs above.
 
-    With a password it has the old encryption (3DES, SHA-1), the only one that every iOS, macOS and
+    It has the old encryption (3DES, SHA-1), the only one that every iOS, macOS and
     Windows takes; what protects the file is that it is given out once, over TLS. Raises
     :class:`ProvisioningRefusedError` where the device keeps its key.
     """
@@ -31,15 +29,13 @@ def pkcs12_of(setup: Setup, password: str | None) -> bytes:
     key = load_pem_private_key(setup.private_key, None)
     if not isinstance(key, PrivateKey):
         raise TypeError("devices' keys are ECDSA or RSA")
-    encryption: KeySerializationEncryption = NoEncryption()
-    if password is not None:
-        encryption = (
-            PrivateFormat.PKCS12.encryption_builder()
-            .kdf_rounds(_ROUNDS)
-            .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
-            .hmac_hash(hashes.SHA1())  # noqa: S303 - see above
-            .build(password.encode())
-        )
+    encryption = (
+        PrivateFormat.PKCS12.encryption_builder()
+        .kdf_rounds(_ROUNDS)
+        .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
+        .hmac_hash(hashes.SHA1())  # noqa: S303 - see above
+        .build(password.encode())
+    )
     return pkcs12.serialize_key_and_certificates(
         setup.device.encode(),
         key,

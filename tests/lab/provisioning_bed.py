@@ -98,10 +98,9 @@ class Translated:
         pem = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
         (self.folder / "x509ca" / f"{self.name}.pem").write_bytes(pem)
 
-    def identity(self, octets: bytes, password: str | None) -> None:
+    def identity(self, octets: bytes, password: str) -> None:
         """The device's certificate and key."""
-        secret = None if password is None else password.encode()
-        key, certificate, _ = pkcs12.load_key_and_certificates(octets, secret)
+        key, certificate, _ = pkcs12.load_key_and_certificates(octets, password.encode())
         assert key is not None
         assert certificate is not None
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -146,7 +145,7 @@ def android(charon: StrongSwan, name: str, content: bytes) -> str:
     device = Translated(charon, name)
     device.authority(base64.b64decode(profile["remote"]["cert"]))
     if "p12" in profile["local"]:
-        device.identity(base64.b64decode(profile["local"]["p12"]), None)
+        device.identity(base64.b64decode(profile["local"]["p12"]), name)
     found = {
         "address": profile["remote"]["addr"],
         "remote": profile["remote"]["id"],

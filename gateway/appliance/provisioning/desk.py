@@ -83,6 +83,7 @@ class LinkDesk:
             "device": found.device,
             "file_name": found.file_name,
             "expires_at": found.expires_at,
+            "note": note_on(found.file_name, found.device),
         }
 
     async def take(self, token: str, remote: str) -> TakenView:
@@ -117,6 +118,13 @@ class LinkDesk:
 
         with contextlib.suppress(StoreError):
             await store.run(lambda c: work(LinkRepository(c, store.sealer)))
+
+
+def note_on(file_name: str, device: str) -> str | None:
+    """What somebody who opens a bundle has to know."""
+    if file_name.endswith(".sswan"):
+        return f"If Android asks for the password of the certificate, type: {device}"
+    return None
 
 
 def base_url(config: Config) -> str:

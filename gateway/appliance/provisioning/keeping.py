@@ -174,7 +174,7 @@ class Keeping:
 
     def _issuer(self, current: GatewayCertificate | None, authorities: list[Kept]) -> Kept:
         """The one that devices believe already, as long as it lasts."""
-        able = [one for one in authorities if one.issues]
+        able = sorted((one for one in authorities if one.issues), key=lambda one: one.external)
         if current is not None and self._certificates.count(purpose="device"):
             for one in able:
                 left = one.authority.certificate.not_valid_after_utc - self._now

@@ -34,8 +34,9 @@ def make(setup: Setup, _random: Callable[[int], bytes]) -> Bundle:
     if setup.user is not None and kind in {"ikev2-eap", "ikev2-cert-eap"}:
         local["eap_id"] = setup.user
     if kind != "ikev2-eap":
-        # Without a password: Android asks for one only where there is one.
-        local["p12"] = _base64(pkcs12_of(setup, None))
+        # Android's store takes no key that is in the clear. The password adds nothing to a file
+        # that is given out once; it is one that people can be told.
+        local["p12"] = _base64(pkcs12_of(setup, setup.device))
     profile: dict[str, object] = {
         "uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{setup.device}.{setup.address}")),
         "name": f"{one_line(setup.title, 60)} ({setup.device})",

@@ -289,7 +289,7 @@ def test_sswan_has_the_keys_that_the_app_reads() -> None:
     root = x509.load_der_x509_certificate(base64.b64decode(profile["remote"]["cert"]))
     assert root == authority().certificate
     key, certificate, more = pkcs12.load_key_and_certificates(
-        base64.b64decode(profile["local"]["p12"]), None
+        base64.b64decode(profile["local"]["p12"]), b"laptop"
     )
     assert key is not None
     assert certificate is not None
