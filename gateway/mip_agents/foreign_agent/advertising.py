@@ -25,7 +25,7 @@ from gateway.mip_agents.foreign_agent.addresses import UNSPECIFIED, is_unicast
 from gateway.mip_agents.foreign_agent.core import Core, TimerKind
 from gateway.mip_agents.foreign_agent.refusal import Discarded
 from gateway.mip_agents.foreign_agent.visitors import VisitorEntry
-from gateway.mip_agents.outputs import Keep, Link, TransmitAdvertisement
+from gateway.mip_agents.outputs import Forget, Keep, Link, TransmitAdvertisement
 from gateway.mip_agents.policy import Allowance, ForeignAgentPolicy
 
 LAST_SEQUENCE = 0xFFFF
@@ -110,6 +110,8 @@ class Advertising:
         """The agent stops: what it advertised is no longer good (RFC 1256 section 4.3)."""
         if self._unsolicited():
             self._send(b"", None, Link(self._core.policy.interface), lifetime_s=0)
+        # Nobody is a visitor any more: the next process shall look like a restart.
+        self._core.outputs.append(Forget(records.sequence_key(self._core.policy.name)))
 
     def solicited(self, message: bytes, source: IPv4Address, link: Link, now: float) -> None:
         """Answer an ICMP router solicitation; raise Discarded."""
