@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Final, Protocol
 
 from gateway.appliance.mobility_queries import Agents
@@ -252,6 +253,12 @@ class Follower(MobilityFollowing):
         return device
 
     # -- NAR -------------------------------------------------------------------------------------
+
+    def restore_leases(self, client: int, count: int) -> None:
+        """Leases of a NAR client that were there before us."""
+        if count:
+            name = str(IPv4Address(client))
+            self.leases[name] = self.leases.get(name, 0) + count
 
     def _leased(self, event: Event) -> Device | None:
         client = str(event.fields.get("client", ""))

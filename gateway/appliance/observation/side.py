@@ -109,8 +109,16 @@ class Observation(Side):
             self.follower.restore(names[first : first + RESTORED_PER_TURN])
             await asyncio.sleep(0)
         self.follower.restore_mobility()
+        self._restore_leases()
         self.chronicle.start()
         self._tasks.append(asyncio.get_running_loop().create_task(self._sample()))
+
+    def _restore_leases(self) -> None:
+        nar = self._around.nar()
+        for server in nar.servers.values() if nar is not None else ():
+            listing = server.listing
+            for place in listing.sessions(None, None):
+                self.follower.restore_leases(place.client, listing.lease_count(place.number))
 
     async def stop(self) -> None:
         """Follow no more, and write down what is not written yet."""

@@ -1,6 +1,7 @@
 """Devices are who they are by whatever an event names them with, and lists are made of indexes."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -163,6 +164,19 @@ def test_a_configured_device_keeps_what_was_seen_of_it(bed: Bed) -> None:
     bed.register.configure({"never": Configured("never", "bob")})
     bed.register.configure({})
     assert bed.device("bob") is None
+
+
+def test_leases_are_counted_by_client_and_survive_a_restart(bed: Bed) -> None:
+    bed.follower(bed.engine.connect("ann", inner_address="10.9.0.2"))
+    bed.follower.restore_leases(int(IPv4Address("10.9.0.2")), 2)
+    fields = {"client": "10.9.0.2", "server": "nar"}
+    told = bed.follower(Event("nar_lease_opened", "", fields=fields))
+    assert told.fields["device"] == bed.device("ann").name
+    assert told.fields["session"] == "session-1"
+    assert bed.follower.leases == {"10.9.0.2": 3}
+    for _ in range(3):
+        bed.follower(Event("nar_lease_closed", "", fields=fields))
+    assert bed.follower.leases == {}
 
 
 def test_blocked_counts_while_nothing_is_up(bed: Bed) -> None:
