@@ -93,7 +93,7 @@ def start_once() -> Start:
             process.stdin.close()
             control, ready = _wait_ready(process, notices, folder / "control.sock", began)
             processor_s = _processor_s(process)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             process.wait(LONGEST_S)
         if control is not None:
             return Start(control - began, None if ready is None else ready - began, processor_s)

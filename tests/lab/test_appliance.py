@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from gateway_bed import PSK, RunningGateway, device_configuration, gateway, kernel_state
 
+from gateway.appliance.held_sockets import HeldSockets
+from gateway.appliance.systemd import ServiceManager
 from gateway.lab import plan
 from gateway.lab.processes import wait_until
 from gateway.lab.strongswan import StrongSwan
@@ -154,6 +156,12 @@ def test_after_a_crash_the_next_start_clears_what_is_left(
         running.signal(signal.SIGKILL)
         wait_until(lambda: not running.running(), 10, "the crash")
         wait_until(lambda: not any(map(_alive, processes)), 10, "API and keeper end with the core")
+        # Its sockets wait for a gateway of the same folder; the next one has another, and its
+        # records are not there.
+        held = HeldSockets(running.folder, ServiceManager({}))
+        for one in held.take():
+            one.close()
+        held.end()
     with gateway(lab, fresh=True, name="gateway2") as again:
         assert again.call("ike-sas")["total"] == 0
         assert "esp" not in kernel_state(lab)["states"]
