@@ -17,6 +17,7 @@ from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.client import Client
 from gateway.ike.crypto.proposals import EspSelection, Selection
+from gateway.ike.families import Families
 from gateway.ike.half_open import Cookies, FailedLogins, HalfOpenLimits, PerSecond
 from gateway.ike.home_addresses import HomeAddresses
 from gateway.ike.outputs import ActivateOutbound, AskAboutUser, Event, Output, Severity, Transmit
@@ -128,14 +129,9 @@ class Core:
         self._der: dict[int, tuple[LocalCredential, tuple[bytes, ...]]] = {}
         self.tls_parties: dict[str, tuple[LocalCredential, TrustAnchors, TlsParty]] = {}
         """What EAP-TLS needs, by connection."""
-        self.recording = False
-        """Whether what is established is recorded for another process."""
-        self.touched: dict[bytes, None] = {}
-        """Families of which something may have changed since the last records."""
-        self.families: dict[bytes, dict[bytes, IkeSa]] = {}
-        """Established IKE SAs that are recorded together, by ``family`` and our own SPI."""
-        self.recorded: dict[bytes, bytes] = {}
-        """Digests of the last records, by family."""
+        self.families = Families()
+        self.touch = self.families.touch
+        """To be called with each IKE SA of which something changes that is recorded."""
         self.resting = False
         """Handed over to another process: nothing may change any more."""
         self._limited: dict[str, tuple[float, int]] = {}
@@ -266,36 +262,15 @@ class Core:
         """The code of an IKE SA's version."""
         return self.versions[sa.version]
 
-    def touch(self, sa: IkeSa) -> None:
-        """What is recorded of an IKE SA may have changed: it is looked at after this batch."""
-        if self.recording:
-            self.touched[sa.family] = None
-
     def add_sa(self, sa: IkeSa) -> None:
         """Enter a new IKE SA under our SPI."""
         self.sas[sa.local_spi] = sa
 
     def add_peer(self, sa: IkeSa) -> None:
         """Enter an established IKE SA under its peer's identity."""
-        self.families.setdefault(sa.family, {})[sa.local_spi] = sa
-        self.touch(sa)
+        self.families.enter(sa)
         if sa.peer_id is not None:
             self.by_peer.setdefault(sa.peer_id, set()).add(sa.local_spi)
-
-    def join_family(self, sa: IkeSa, other: IkeSa) -> None:
-        """An IKE SA carries the session of another one on: they are recorded together."""
-        if sa.family != other.family:
-            self._leave_family(sa)
-            sa.family = other.family
-            if sa.established:
-                self.families.setdefault(sa.family, {})[sa.local_spi] = sa
-        self.touch(sa)
-
-    def _leave_family(self, sa: IkeSa) -> None:
-        self.touch(sa)
-        family = self.families.get(sa.family)
-        if family is not None and family.pop(sa.local_spi, None) is not None and not family:
-            del self.families[sa.family]
 
     def of_peer(self, sa: IkeSa) -> list[IkeSa]:
         """The established IKE SAs of the same peer."""
@@ -305,7 +280,7 @@ class Core:
     def drop_sa(self, sa: IkeSa) -> None:
         """Take an IKE SA out of every table, with its timers."""
         self.sas.pop(sa.local_spi, None)
-        self._leave_family(sa)
+        self.families.leave(sa)
         self.lingering.pop(sa.local_spi, None)
         self.asked.pop(sa.ticket, None)
         spis = self.by_peer.get(sa.peer_id) if sa.peer_id is not None else None

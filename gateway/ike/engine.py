@@ -67,7 +67,7 @@ class IkeEngine:
             find_user or _nobody,
             mobility,
         )
-        self._core.recording = recording
+        self._core.families.recording = recording
         self._rests = False
         """Handed over, and the last outputs were taken."""
 
@@ -156,7 +156,7 @@ class IkeEngine:
             return []
         self._rests = core.resting
         outputs, core.outputs = core.outputs, []
-        if core.touched:
+        if core.families.touched:
             self._guarded("records", 0.0, record_sas.put_first, core, outputs)
         return outputs
 

@@ -20,13 +20,14 @@ def put_first(core: Core, outputs: list[Output]) -> None:
 
 
 def _changed(core: Core) -> list[Output]:
-    touched, core.touched = core.touched, {}
+    families = core.families
+    touched, families.touched = families.touched, {}
     records: list[Output] = []
     others: list[Output] = []
     for family in touched:
         members = [
             sa
-            for sa in core.families.get(family, {}).values()
+            for sa in families.members.get(family, {}).values()
             if core.version_of(sa).is_recorded(sa)
         ]
         if not members:
@@ -38,15 +39,15 @@ def _changed(core: Core) -> list[Output]:
             others += [_unrecorded(core, members[0], wrong), *_forget(core, family)]
             continue
         mark = record.digest(octets)
-        if mark != core.recorded.get(family):
-            core.recorded[family] = mark
+        if mark != families.recorded.get(family):
+            families.recorded[family] = mark
             records.append(RecordSa(record.key_of(family), octets))
     core.counters["ike_records_written"] += len(records)
     return records + others
 
 
 def _forget(core: Core, family: bytes) -> list[Output]:
-    if core.recorded.pop(family, None) is None:
+    if core.families.recorded.pop(family, None) is None:
         return []
     return [ForgetSa(record.key_of(family))]
 

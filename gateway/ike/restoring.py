@@ -139,8 +139,8 @@ def _enter(core: Core, family: record.Family) -> None:
         for reqid in found.trapped:
             core.trap_reqids[found.connection] = reqid
         # The record is good until something new happens.
-        core.recorded[sa.family] = family.mark
-        core.touched.pop(sa.family, None)
+        core.families.recorded[sa.family] = family.mark
+        core.families.touched.pop(sa.family, None)
 
 
 def _misfit(going: _Restoring, found: record.Found) -> str | None:

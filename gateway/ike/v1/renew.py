@@ -93,7 +93,7 @@ def adopt(core: Core, old: IkeSa, new: IkeSa, now: float) -> None:
     old.children = {}
     core.hand_over_address(old, new)
     new.origin = old.origin = old.session_id
-    core.join_family(new, old)
+    core.families.join(new, old)
     new.session, old.session = old.session, None
     new.assigned = new.assigned or old.assigned
     new.fa_advertisement = new.fa_advertisement or old.fa_advertisement

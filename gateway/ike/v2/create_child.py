@@ -24,7 +24,7 @@ from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
-from gateway.ike.v2 import draft_notifies, exchange, followup, rekey, rekey_ike
+from gateway.ike.v2 import draft_notifies, exchange, followup, rekey, rekey_ike, rekey_ike_answer
 from gateway.ike.v2.init import NONCE_OCTETS
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
@@ -44,7 +44,7 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
         if sa.state is not State.ESTABLISHED:
             raise Refused(NotifyType.TEMPORARY_FAILURE, f"the IKE SA is {sa.state.value}")
         if any(proposal.protocol == ProtocolId.IKE for proposal in offered.proposals):
-            rekey_ike.answer(core, sa, offered, nonce, request)
+            rekey_ike_answer.answer(core, sa, offered, nonce, request)
             return
         if rekey_ike.under_way(sa):
             raise Refused(NotifyType.TEMPORARY_FAILURE, "we are rekeying the IKE SA")

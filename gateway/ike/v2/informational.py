@@ -9,7 +9,14 @@ from gateway.ike.core import Core, TimerKind
 from gateway.ike.record_values import Record
 from gateway.ike.registry import ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import ChildState
-from gateway.ike.v2 import deleting, exchange, mobike, reauthentication, rekey, rekey_ike
+from gateway.ike.v2 import (
+    deleting,
+    exchange,
+    mobike,
+    reauthentication,
+    rekey,
+    rekey_ike_answer,
+)
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
 
@@ -34,7 +41,7 @@ def receive_request(core: Core, sa: IkeSa, request: Request) -> None:
         reauthentication.take_lifetime(core, sa, view, now)
     exchange.respond(core, sa, request, reply)
     if ends:
-        rekey_ike.settle_before_close(core, sa, now)
+        rekey_ike_answer.settle_before_close(core, sa, now)
         why = "the peer does not accept our proof" if distrusted else "the peer deleted it"
         closing.close(core, sa, why, now)
 

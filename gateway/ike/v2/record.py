@@ -9,7 +9,16 @@ from gateway.ike.crypto.sk import MAX_SEALED, SkCipher
 from gateway.ike.crypto.suites import IkeSuite
 from gateway.ike.record_values import Json, Record
 from gateway.ike.registry import DhGroup
-from gateway.ike.v2 import deleting, exchange, followup, informational, mobike, rekey, rekey_ike
+from gateway.ike.v2 import (
+    deleting,
+    exchange,
+    followup,
+    informational,
+    mobike,
+    rekey,
+    rekey_ike,
+    rekey_ike_answer,
+)
 from gateway.ike.v2.sa import Evidence, IkeSa, State
 from gateway.ike.v2.window import LAST_MESSAGE_ID, Outstanding, Window
 
@@ -180,7 +189,7 @@ def _read_followup(record: Json) -> followup.Followup:
     return followup.Followup(
         values.read_octets(link, 1, followup.MAX_LINK_OCTETS),
         methods,
-        rekey_ike.AwaitedIke.resumed(values.fields(awaited)),
+        rekey_ike_answer.AwaitedIke.resumed(values.fields(awaited)),
         values.time(until),
         values.read_octets(secrets),
     )

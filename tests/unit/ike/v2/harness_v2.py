@@ -166,8 +166,11 @@ def assert_recorded(host: Host, outputs: Sequence[object]) -> None:
             del records[output.key]
     now = {}
     for sa in core.sas.values():
-        assert not core.version_of(sa).is_recorded(sa) or sa in core.families[sa.family].values()
-    for family, sas in core.families.items():
+        assert (
+            not core.version_of(sa).is_recorded(sa)
+            or sa in core.families.members[sa.family].values()
+        )
+    for family, sas in core.families.members.items():
         assert sas
         # An exchange that only a test has is in no record, nor is its SA while it waits.
         with contextlib.suppress(ValueError):
