@@ -27,6 +27,8 @@ DEVICE_DAYS = 730
 MAX_DAYS = 3650
 BACKDATE = timedelta(hours=1)
 """Clocks of devices are not all right."""
+EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
+"""A small board that has no clock begins in 1970, and so would its CA."""
 MAX_PEM_OCTETS = 64 * 1024
 IKE_INTERMEDIATE = ObjectIdentifier("1.3.6.1.5.5.8.2.2")
 _MAX_COMMON_NAME = 64
@@ -142,6 +144,8 @@ class Authority:
             raise ProvisioningRefusedError("ca", why)
         if not 1 <= days <= MAX_DAYS:
             raise ProvisioningRefusedError("lifetime_days", f"{days}: 1 to {MAX_DAYS} is allowed")
+        if now < self.certificate.not_valid_before_utc:
+            raise ProvisioningRefusedError("ca", _clock(now))
         end = min(now + timedelta(days=days), self.certificate.not_valid_after_utc)
         if end <= now:
             why = f"{one_line(self.title)} ended on {end:%Y-%m-%d}; create a new one"
@@ -170,6 +174,8 @@ def create(
     if not 1 <= len(text) <= _MAX_COMMON_NAME or not text.isprintable():
         why = f"give a name of 1 to {_MAX_COMMON_NAME} printable characters"
         raise ProvisioningRefusedError("name", why)
+    if now < EARLIEST:
+        raise ProvisioningRefusedError("name", _clock(now))
     key = new_key(kind)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
     end = now + timedelta(days=days)
@@ -177,6 +183,10 @@ def create(
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(authority=True), critical=True)
     return Authority(builder.sign(key, signing_digest(key)), key)
+
+
+def _clock(now: datetime) -> str:
+    return f"the clock of this host says {now:%Y-%m-%d %H:%M} UTC; set it first, by NTP for example"
 
 
 def load(certificate: bytes, key: bytes | None, now: datetime) -> Authority:

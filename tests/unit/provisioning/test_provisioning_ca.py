@@ -1,6 +1,6 @@
 """The CA: what it issues, what it refuses, what it revokes."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -84,6 +84,13 @@ def test_no_certificate_outlives_its_ca() -> None:
     late = NOW + timedelta(days=ca.AUTHORITY_DAYS + 1)
     with pytest.raises(ProvisioningRefusedError, match="ended on"):
         authority().issue_device(KEY.public_key(), mail("a@b.c"), "x", late, 1)
+
+
+def test_a_host_whose_clock_is_not_set_makes_no_certificates() -> None:
+    with pytest.raises(ProvisioningRefusedError, match="1970-01-01"):
+        ca.create("Example CA", datetime(1970, 1, 1, 0, 5, tzinfo=UTC))
+    with pytest.raises(ProvisioningRefusedError, match="set it first"):
+        authority().issue_device(KEY.public_key(), mail("a@b.c"), "x", NOW - timedelta(days=400), 5)
 
 
 @pytest.mark.parametrize("days", [0, -1, ca.MAX_DAYS + 1])
