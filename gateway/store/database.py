@@ -253,7 +253,7 @@ class Store:
         except (UnavailableError, WrongKeyError, SchemaError) as error:
             self.reason = f"the database {self.name} cannot be used: {error}"
         else:
-            self._recovered()
+            self._recovered(reopened=True)
 
     def _failed(self, error: BaseException, ours: UnavailableError) -> None:
         self.counters["failures"] += 1
@@ -275,11 +275,15 @@ class Store:
             f" changes are refused; {advice}",
         )
 
-    def _recovered(self) -> None:
+    def _recovered(self, *, reopened: bool = False) -> None:
         self.counters["recovered"] += 1
         self.state, self.reason = StoreState.GOOD, None
         self._emit(
-            Event("store_recovered", f"the database {self.name} can be written again", fields={})
+            Event(
+                "store_recovered",
+                f"the database {self.name} can be written again",
+                fields={"reopened": reopened},
+            )
         )
 
     def _note_change(self, *arguments: object) -> None:

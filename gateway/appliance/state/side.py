@@ -24,6 +24,7 @@ from gateway.control.store_operations import (
     StoreFacts,
     TakenPart,
 )
+from gateway.domain.event import Event, Severity
 from gateway.store import importing
 from gateway.store.backup import copy_sqlite
 from gateway.store.errors import ImportRefusedError, StoreError, UnavailableError, WrongKeyError
@@ -50,6 +51,7 @@ class StateSide(Side):
         self._administration = administration
         self._around = surroundings
         self._upkeep: Upkeep | None = None
+        self._reading: asyncio.Task[list[str]] | None = None
 
     @cached_property
     def _transfers(self) -> Transfers:
@@ -81,9 +83,33 @@ class StateSide(Side):
 
     async def stop(self) -> None:
         """No more."""
+        if self._reading is not None:
+            self._reading.cancel()
         if self._upkeep is not None:
             await self._upkeep.stop()
             self._transfers.clear()
+
+    def hear(self, event: dict[str, object], *, debug: bool) -> None:
+        """A database that could not be opened is there again: what it has comes into force."""
+        del debug
+        if event.get("name") != "store_recovered" or self._reading is not None:
+            return
+        fields = event.get("fields")
+        if isinstance(fields, dict) and fields.get("reopened"):
+            self._reading = asyncio.get_running_loop().create_task(self._read_again())
+            self._reading.add_done_callback(self._read)
+
+    def _read(self, task: "asyncio.Task[list[str]]") -> None:
+        self._reading = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            text = f"what is stored could not be read again ({error}); say: gateway reload"
+            self._around.emit(Event("store_not_read", text, Severity.WARNING))
+
+    async def _read_again(self) -> list[str]:
+        objects: ObjectsSide = self._administration.side("objects")  # type: ignore[assignment]
+        access: AccessSide = self._administration.side("access")  # type: ignore[assignment]
+        await access.read_again()
+        return await objects.read_again()
 
     def handlers(self) -> Mapping[str, Handler]:
         """Of :data:`gateway.control.store_operations.STORE_OPERATIONS`."""
@@ -194,16 +220,12 @@ class StateSide(Side):
     async def _take(self, wanted: Import, *, dry_run: bool) -> ImportResult:
         store, now = self._store, self._around.wall_clock()
         objects: ObjectsSide = self._administration.side("objects")  # type: ignore[assignment]
-        access: AccessSide = self._administration.side("access")  # type: ignore[assignment]
         async with self._around.changing:
             changes = await objects.judge_all(self._as_stored(wanted, now))
             outcome = await store.run(
                 lambda c: importing.apply(c, wanted, store.sealer, now=now, dry_run=dry_run)
             )
-        problems: list[str] = []
-        if not dry_run:
-            await access.read_again()
-            problems = await objects.read_again()
+        problems = [] if dry_run else await self._read_again()
         return _result(wanted, outcome, [dict(one) for one in changes], problems, dry_run=dry_run)
 
     def _as_stored(self, wanted: Import, now: float) -> list[StoredObject]:

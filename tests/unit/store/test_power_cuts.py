@@ -81,7 +81,8 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
         store = Store(settings, events.append)
         store.open()
         assert store.state is StoreState.GOOD
-        objects = store.do(lambda c: ObjectRepository(c, store.sealer).all(with_secrets=True))
+        sealer = store.sealer
+        objects = store.do(lambda c, s=sealer: ObjectRepository(c, s).all(with_secrets=True))
         there = {int(one.name[1:]): one for one in objects}
         assert known.objects <= set(there)
         assert len(set(there) - known.objects) <= number + 1, "one each may not have been told"
@@ -188,9 +189,9 @@ def test_sqlite_here_syncs_its_log_before_it_acknowledges(tmp_path: Path) -> Non
         "print('END', flush=True); store.close()"
     )
     trace = tmp_path / "trace"
+    watch = [strace, "-f", "-y", "-e", "trace=write,pwrite64,fsync,fdatasync"]
     subprocess.run(
-        [strace, "-f", "-y", "-e", "trace=write,pwrite64,fsync,fdatasync", "-o", str(trace)]
-        + [sys.executable, "-c", code, str(tmp_path / "state")],
+        [*watch, "-o", str(trace), sys.executable, "-c", code, str(tmp_path / "state")],
         check=True,
         capture_output=True,
     )
