@@ -82,7 +82,7 @@ class RestartBed:
 
     def _other_checkout(self) -> str:
         if not self._other.exists():
-            ignored = shutil.ignore_patterns("__pycache__", "dashboard")
+            ignored = shutil.ignore_patterns("dashboard")
             shutil.copytree(f"{CHECKOUT}/gateway", self._other / "gateway", ignore=ignored)
             for rules in (self._other / "gateway/dataplane/kernel").rglob("ruleset.nft"):
                 rules.write_text(rules.read_text() + "\n# another version\n")

@@ -93,6 +93,9 @@ def test_sessions_of_a_connection_that_is_gone_end_with_a_delete(restarts: Resta
     wait_until(lambda: not bed.device.established(), 20, "the device hears of it")
     assert bed.ike_sas() == []
     assert restarts.clean()
+    restarts.end("stop")
+    bed.gateway.write_text(bed.head + CONNECTION)
+    restarts.start()
 
 
 def test_a_corrupt_journal_ends_nothing_that_the_database_has(restarts: RestartBed) -> None:
