@@ -53,7 +53,7 @@ def peers(running: Provisioning) -> list[str]:
     return [str(one["remote_id"]) for one in running.call("ike-sas")["items"]]
 
 
-def test_swanctl_connects_and_ends_when_it_is_revoked(
+def test_swanctl_connects_outlives_our_renewal_and_ends_when_it_is_revoked(
     running: Provisioning, charon: StrongSwan
 ) -> None:
     unpack(running.bundle("laptop", "strongswan"), charon.folder / "swanctl")
@@ -62,6 +62,22 @@ def test_swanctl_connects_and_ends_when_it_is_revoked(
     charon.initiate("laptop")
     assert ping(running.lab)
     assert peers(running) == ["laptop@example.com"]
+
+    before = running.call("ca")["gateway"]["serial"]
+    (session,) = running.call("ike-sas")["items"]
+    more = {
+        "local_id": "more.lab.example.com",
+        "remote_id": "*@more.example.com",
+        "pool": "road",
+        "local_subnets": ["10.1.0.0/24"],
+    }
+    running.call("object-create", kind="connections", name="more", document=more)
+    wait_until(lambda: running.events("gateway_certificate"), 60, "another certificate of ours")
+    found = running.call("ca")["gateway"]
+    assert found["serial"] != before
+    assert "more.lab.example.com" in found["names"]
+    assert [one["id"] for one in running.call("ike-sas")["items"]] == [session["id"]]
+    assert ping(running.lab)
 
     revoked = running.call("device-revoke", name="laptop")
     assert revoked["sessions_ended"] == 1
