@@ -176,7 +176,7 @@ def _mobility(running: Config, wanted: Config) -> Iterator[Change]:
                 yield Change("removed", key, effect(table, "removed"))
             elif name not in old:
                 yield Change("added", key, effect(table, "added"))
-            else:
+            elif old[name] is not new[name]:
                 for field, before, after in _fields(old[name], new[name], key):
                     what = effect(table, "changed", field.removeprefix(f"{key}."))
                     yield Change("changed", field, what, before, after)

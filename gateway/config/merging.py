@@ -49,7 +49,7 @@ def merge(
         for problems in broken.values()
         for one in problems
     ]
-    renamed = [_named(one, wanted) for one in config.warnings]
+    renamed = [named_as_stored(one, wanted) for one in config.warnings]
     # What is stored is not in the file that others may read.
     renamed = [one for one in renamed if one.file.name or _READABLE not in one.why]
     config._warnings = (*renamed, *notes)  # noqa: SLF001 - private to this package, set once
@@ -86,7 +86,7 @@ def _fitting(
         try:
             return judge(merged(tables, kept.values())), broken
         except ConfigError as error:
-            problems = [_named(one, kept) for one in error.problems]
+            problems = [named_as_stored(one, kept) for one in error.problems]
             guilty = _guilty(problems, kept)
             if required is None or any(key in required for key in guilty):
                 raise ConfigError(problems) from None
@@ -136,7 +136,7 @@ def _one_by_one(
                 waiting += [some[half:], some[:half]]
                 continue
             key = (some[0].kind, some[0].name)
-            reasons = [_named(one, {key: some[0]}) for one in error.problems]
+            reasons = [named_as_stored(one, {key: some[0]}) for one in error.problems]
             if key in required:
                 raise ConfigError(reasons) from None
             broken[key] = tuple(
@@ -153,7 +153,7 @@ def _written(kind: str, name: str) -> str:
     return f"{kind}/{name}"
 
 
-def _named(problem: Problem, stored: Collection[Key]) -> Problem:
+def named_as_stored(problem: Problem, stored: Collection[Key]) -> Problem:
     """The same problem; that of a stored object says so."""
     kind, dot, rest = problem.key.partition(".")
     name, _, field = rest.partition(".")

@@ -235,7 +235,7 @@ class NodeChecks:
 def check_mobility_files(config: Config, findings: Findings) -> None:
     """Key files, and the file of mobile nodes."""
     for name, node in config.mobile_nodes.items():
-        _key_files(f"mobile_nodes.{name}", node, findings)
+        check_node_files(f"mobile_nodes.{name}", node, findings)
     for name, agent in config.home_agents.items():
         for other, peer in agent.foreign_agents.items():
             check_key_file(f"home_agents.{name}.foreign_agents.{other}", peer, findings)
@@ -244,14 +244,15 @@ def check_mobility_files(config: Config, findings: Findings) -> None:
             check_key_file(f"foreign_agents.{name}.known_home_agents.{other}", peer, findings)
         for number, one in enumerate(visited.visitor_keys):
             check_key_file(f"foreign_agents.{name}.visitor_keys[{number}]", one, findings)
-    _ticket_keys(config, findings)
+    check_ticket_keys(config, findings)
     _readable(config, findings)
     file = config.mobility.mobile_nodes_file
     if file is not None and config.home_agents:
         findings.add(_nodes_file(config, file))
 
 
-def _ticket_keys(config: Config, findings: Findings) -> None:
+def check_ticket_keys(config: Config, findings: Findings) -> None:
+    """The files of keys that seal tickets: those that are named, and those that are needed."""
     common = ("mobility.ticket_key_file", config.mobility.ticket_key_file)
     named = [common, *(ticket_key_file(config, agent) for agent in config.home_agents)]
     for where, file in dict.fromkeys(named):
@@ -301,7 +302,8 @@ def _missing_ticket_keys(config: Config, findings: Findings) -> None:
                 return
 
 
-def _key_files(key: str, node: MobileNodeSection, findings: Findings) -> None:
+def check_node_files(key: str, node: MobileNodeSection, findings: Findings) -> None:
+    """The key files of a node."""
     for where, section in node_keys(node):
         check_key_file(f"{key}.{where}" if where else key, section, findings)
 
@@ -356,7 +358,7 @@ def _nodes_file(config: Config, file: Path) -> Findings:
             why = f"is in {findings.file.name} and in the configuration; remove one"
             told.refuse(f"mobile_nodes.{name}", None, why)
         checks.check(name, node)
-        _key_files(f"mobile_nodes.{name}", node, told)
+        check_node_files(f"mobile_nodes.{name}", node, told)
         if len(told.problems) >= MAX_NODE_PROBLEMS:
             told.refuse("", None, "has more faults; correct these first")
             break

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
+from weakref import WeakKeyDictionary
 
 from gateway.config.credential_files import FileRefusedError
 from gateway.config.document import Config
@@ -86,7 +87,7 @@ def home_agents(
     sections, boxes = all_nodes(config), tickets or {}
     served: dict[str, list[MobileNode]] = {name: [] for name in config.home_agents}
     for name, section in sections.items():
-        node = _node(config, name, section)
+        node = _made_before(config, name, section)
         for agent in agents_serving(config, section):
             served[agent].append(node)
     fixed = frozenset(s.home_address for s in sections.values() if s.home_address is not None)
@@ -173,6 +174,21 @@ def pool_span(section: HomeNetworkSection) -> IPv4Network:
     while last not in span:
         span = span.supernet()
     return span
+
+
+_MADE: WeakKeyDictionary[MobileNodeSection, MobileNode] = WeakKeyDictionary()
+"""Most of ten thousand nodes are the same after a change."""
+
+
+def _made_before(config: Config, name: str, section: MobileNodeSection) -> MobileNode:
+    """As :func:`_node`, which reads files anew."""
+    made = _MADE.get(section)
+    if made is not None and made.name == name:
+        return made
+    made = _node(config, name, section)
+    if all(one.key_file is None for _, one in node_keys(section)):
+        _MADE[section] = made
+    return made
 
 
 def _node(config: Config, name: str, section: MobileNodeSection) -> MobileNode:

@@ -14,6 +14,7 @@ from gateway.appliance.administration.views import of_change
 from gateway.config.difference import Change, difference
 from gateway.config.document import Config
 from gateway.config.kinds import KINDS, Stored, secret_paths
+from gateway.config.one_node import with_node
 from gateway.config.problem import ConfigError
 from gateway.config.secrets import split
 from gateway.control.operation import Document
@@ -47,12 +48,9 @@ class HeavyJudge:
         """See :class:`gateway.appliance.administration.objects.Judge`."""
         if document is None:
             self._not_needed(kind, name)
-        running, key = self._around.config(), (kind, name)
-        objects = [one for one in self._known.heavy() if (one.kind, one.name) != key]
-        required = self._known.heavy_keys() - set(running.broken) - {key}
-        new = None if document is None else Stored(kind, name, document)
+        running = self._around.config()
         try:
-            config = await asyncio.to_thread(self._judge, objects, required, new)
+            config = await asyncio.to_thread(self._wanted, kind, name, document)
             prepared = await self._around.prepare(config)
         except ConfigError as error:
             raise refused(kind, name, error) from None
@@ -60,12 +58,23 @@ class HeavyJudge:
         cut = self._around.ended_by(prepared)
 
         async def apply(_kept: "Kept | None") -> None:
+            self._source.config = config
             await self._around.apply(prepared)
 
         shown, secrets = split(document or {}, secret_paths(KINDS[kind].model))
         return Wanted(
             None if document is None else shown, secrets, list(map(of_change, changes)), cut, apply
         )
+
+    def _wanted(self, kind: str, name: str, document: Document | None) -> Config:
+        """In a thread. Raises :class:`ConfigError`."""
+        last, key = self._source.config, (kind, name)
+        if kind == "mobile_nodes" and last is not None:
+            return with_node(last, name, document)
+        objects = [one for one in self._known.heavy() if (one.kind, one.name) != key]
+        required = self._known.heavy_keys() - set(self._around.config().broken) - {key}
+        new = None if document is None else Stored(kind, name, document)
+        return self._judge(objects, required, new)
 
     def _judge(self, objects: list[Stored], required: set[Key], new: Stored | None) -> Config:
         """In a thread. Raises :class:`ConfigError`, if possible with the faults of ``new``."""

@@ -33,6 +33,8 @@ class Source:
         self.path = path
         self._load = load
         self.tables: Mapping[str, object] = {}
+        self.config: Config | None = None
+        """As it was judged last, and is in force but for what waits for a restart."""
 
     def read(self, objects: Iterable[Stored], required: Collection[Key] = ()) -> Config:
         """Read the file anew. Objects that do not fit are left out, the required ones refused.
@@ -41,7 +43,7 @@ class Source:
         """
         tables = read_tables(self.path)
         config = self._load(self.path, objects=objects, tables=tables, required=required)
-        self.tables = tables
+        self.tables, self.config = tables, config
         return config
 
     def judge(self, objects: Iterable[Stored], required: Collection[Key]) -> Config:
