@@ -163,7 +163,7 @@ def next_steps(picture: Picture, found: Sequence[Trouble]) -> list[str]:
     return steps
 
 
-def status_view(picture: Picture) -> RenderableType:
+def status_view(picture: Picture, width: int) -> RenderableType:
     """All of it for people."""
     found = list(troubles(picture))
     parts: list[RenderableType] = [_head(picture, found), Text()]
@@ -177,7 +177,7 @@ def status_view(picture: Picture) -> RenderableType:
                 parts.append(Text(f"    do: {one.remedy}"))
         parts.append(Text())
     if picture.devices:
-        parts += [device_table(picture.devices), Text()]
+        parts += [device_table(picture.devices, width), Text()]
     steps = next_steps(picture, found)
     if steps:
         parts.append(Text("Next", style="bold"))
@@ -240,7 +240,26 @@ def _counts(value: object) -> str:
     return ", ".join(f"{count} {printable(name)}" for name, count in _mapping(value).items())
 
 
-def device_table(devices: Sequence[Mapping[str, object]]) -> RenderableType:
+def fitting(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    dispensable: Sequence[str],
+) -> RenderableType:
+    """A table with whole cells: what a narrow terminal has no room for goes, in this order."""
+    kept = list(range(len(headings)))
+    widths = [
+        max(len(heading), *(len(row[place]) for row in rows)) if rows else len(heading)
+        for place, heading in enumerate(headings)
+    ]
+    for heading in dispensable:
+        if sum(widths[place] + 2 for place in kept) - 2 <= width:
+            break
+        kept.remove(list(headings).index(heading))
+    return table([headings[one] for one in kept], [[row[one] for one in kept] for row in rows])
+
+
+def device_table(devices: Sequence[Mapping[str, object]], width: int) -> RenderableType:
     """One line each."""
     headings = ("device", "user", "where", "mode", "outer address", "inner", "in", "out", "moves")
     rows = [
@@ -257,7 +276,7 @@ def device_table(devices: Sequence[Mapping[str, object]]) -> RenderableType:
         )
         for one in devices
     ]
-    return table(headings, rows)
+    return fitting(headings, rows, width, ("user", "inner", "moves", "mode", "where"))
 
 
 def _mapping(value: object) -> Mapping[str, object]:
@@ -275,10 +294,9 @@ def status(socket: Path, *, as_json: bool, watch: bool, everything: bool) -> int
     with ControlClient(socket) as client:
         out = console()
         if not watch:
-            picture = look(client)
-            out.print(status_view(picture))
+            out.print(status_view(look(client), out.width))
             return exits.OK
         with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
             while True:
-                live.update(status_view(look(client)), refresh=True)
+                live.update(status_view(look(client), out.width), refresh=True)
                 time.sleep(WATCH_INTERVAL_S)

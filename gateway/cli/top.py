@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.cli import exits
-from gateway.cli.output import console, duration, octets, printable, table
-from gateway.cli.status import samples
+from gateway.cli.output import console, duration, octets, printable
+from gateway.cli.status import fitting, samples
 from gateway.control.client import ControlClient, as_page
 from gateway.control.observation_operations import WHERES
 from gateway.control.protocol import MAX_PAGE
@@ -71,9 +71,15 @@ class Rates:
 
 
 def picture(
-    client: ControlClient, choice: Choice, rates: Rates, *, lines: int, keys: bool
+    client: ControlClient,
+    choice: Choice,
+    rates: Rates,
+    *,
+    lines: int,
+    width: int,
+    keys: bool,
 ) -> RenderableType:
-    """Ask, and show ``lines`` devices."""
+    """Ask, and show ``lines`` devices in ``width`` characters."""
     limit = max(1, min(MAX_PAGE, lines))
     found = as_page(client.call("devices", sort=choice.sort, where=choice.where, limit=limit))
     metrics = samples(str(client.call("metrics").get("text", "")))
@@ -100,13 +106,26 @@ def picture(
         shown += f", only {choice.where}"
     if keys:
         shown += "    q: quit  s: sort  f: filter"
-    return Group(head, load, Text(shown, style="dim"), Text(), _table(found["items"]))
+    return Group(head, load, Text(shown, style="dim"), Text(), _table(found["items"], width))
 
 
-def _table(items: Sequence[Mapping[str, object]]) -> RenderableType:
+def _table(items: Sequence[Mapping[str, object]], width: int) -> RenderableType:
     if not items:
         return Text("No device.")
-    headings = ("device", "user", "where", "mode", "outer address", "inner", "in/s", "out/s")
+    headings = (
+        "device",
+        "user",
+        "where",
+        "mode",
+        "outer address",
+        "inner",
+        "in/s",
+        "out/s",
+        "in",
+        "out",
+        "moves",
+        "last gap",
+    )
     rows = [
         (
             printable(one.get("name")),
@@ -124,7 +143,8 @@ def _table(items: Sequence[Mapping[str, object]]) -> RenderableType:
         )
         for one in items
     ]
-    return table((*headings, "in", "out", "moves", "last gap"), rows)
+    dispensable = ("user", "inner", "last gap", "moves", "in/s", "out/s", "mode", "where")
+    return fitting(headings, rows, width, dispensable)
 
 
 def _gap(move: object) -> str:
@@ -139,13 +159,13 @@ def top(socket: Path, *, once: bool) -> int:
     live = sys.stdin.isatty() and out.is_terminal and not once
     with ControlClient(socket) as client:
         if not live:
-            out.print(picture(client, choice, rates, lines=MAX_PAGE, keys=False))
+            out.print(picture(client, choice, rates, lines=MAX_PAGE, width=out.width, keys=False))
             return exits.OK
         with _single_keys(), Live(console=out, screen=True, auto_refresh=False) as screen:
             going = True
             while going:
                 lines = out.size.height - LINES_ABOVE
-                shown = picture(client, choice, rates, lines=lines, keys=True)
+                shown = picture(client, choice, rates, lines=lines, width=out.width, keys=True)
                 screen.update(shown, refresh=True)
                 going = _keys(choice)
     return exits.OK

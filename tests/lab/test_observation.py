@@ -4,6 +4,7 @@ import base64
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 from gateway_bed import CONFIGURATION, PSK, RunningGateway, device_configuration
 
+from gateway.cli.output import octets
 from gateway.control.client import ControlClient
 from gateway.lab import plan
+from gateway.lab.measured import CHECKOUT
 from gateway.lab.processes import LabError, wait_until
 from gateway.lab.strongswan import StrongSwan
 from gateway.lab.topology import Lab
@@ -110,6 +113,23 @@ def test_a_device_is_seen_where_it_is_and_counted_as_the_kernel_counts(bed: Bed)
     assert sum(one["bytes_in"] for one in samples) == device["bytes_in"]
 
 
+def test_the_terminal_shows_the_same(bed: Bed) -> None:
+    bed.connect()
+    wait_until(lambda: bed.device["bytes_in"] == bed.kernel_octets()[0], 20, "the counters")
+    device = bed.device
+
+    def command(*words: str) -> str:
+        socket = str(bed.running.folder / "control.sock")
+        argv = [sys.executable, "-m", "gateway", *words, "--socket", socket]
+        return bed.lab.run("gw", ["env", f"PYTHONPATH={CHECKOUT}", *argv]).stdout
+
+    for text in (command("top", "--once"), command("status")):
+        (line,) = [one for one in text.splitlines() if one.startswith("laptop ")]
+        for word in (octets(device["bytes_in"]), octets(device["bytes_out"]), device["outer"]):
+            assert word in line
+    assert "1 outside" in command("status")
+
+
 def test_the_mtu_is_what_the_path_carries(bed: Bed) -> None:
     """The largest packet that needs no fragment, and one octet more that does."""
     bed.connect()
@@ -166,14 +186,14 @@ def test_a_capture_has_the_device_s_packets_and_no_others(bed: Bed, tmp_path: Pa
     wait_until(lambda: bed.running.call("captures")["items"][0]["packets"] >= 16, 10, "packets")
     done = bed.running.call("capture-stop", id=started["id"])
     assert (done["state"], done["ended_by"]) == ("done", "stopped")
-    octets, offset = b"", 0
+    recorded, offset = b"", 0
     while offset is not None:
         piece = bed.running.call("capture-read", id=started["id"], offset=offset)
-        octets += base64.b64decode(piece["content"])
+        recorded += base64.b64decode(piece["content"])
         offset = piece["next"]
-    assert len(octets) == done["octets"]
+    assert len(recorded) == done["octets"]
     file = tmp_path / "laptop.pcapng"
-    file.write_bytes(octets)
+    file.write_bytes(recorded)
     fields = [
         "-T",
         "fields",
@@ -222,15 +242,15 @@ def test_a_failed_login_names_its_remedy_everywhere(bed: Bed) -> None:
 
 def test_a_support_bundle_has_the_state_and_no_key(bed: Bed, tmp_path: Path) -> None:
     bed.connect()
-    octets, id_, offset = b"", None, 0
+    packed, id_, offset = b"", None, 0
     while offset is not None:
         arguments = {} if id_ is None else {"id": id_, "offset": offset}
         with ControlClient(bed.running.folder / "control.sock", timeout_s=60.0) as client:
             piece = client.call("support", **arguments)
         id_, offset = piece["id"], piece["next"]
-        octets += base64.b64decode(piece["content"])
+        packed += base64.b64decode(piece["content"])
     file = tmp_path / piece["file_name"]
-    file.write_bytes(octets)
+    file.write_bytes(packed)
     shutil.unpack_archive(file, tmp_path / "out")
     (root,) = (tmp_path / "out").iterdir()
     texts = {

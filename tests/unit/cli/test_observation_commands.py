@@ -184,9 +184,28 @@ def test_top_fits_the_terminal_and_counts_rates(answers: Answers) -> None:
     more = METRICS.replace("} 1000", "} 3000")
     assert rates.update(status.samples(more), 12.0) == {"in": 1000.0, "out": 0.0}
     with ControlClient(answers.path) as client:
-        out.print(top.picture(client, top.Choice(), rates, lines=3, keys=True))
+        out.print(top.picture(client, top.Choice(), rates, lines=3, width=200, keys=True))
     limits = [args.get("limit") for op, args in answers.asked if op == "devices"]
     assert limits == [3]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 250])
+def test_a_narrow_terminal_shows_fewer_columns_but_whole_words(
+    answers: Answers, width: int
+) -> None:
+    answers.results = results()
+    out = Console(file=io.StringIO(), width=width)
+    with ControlClient(answers.path) as client:
+        shown = top.picture(client, top.Choice(), top.Rates(), lines=3, width=width, keys=False)
+        out.print(shown)
+        out.print(status.status_view(status.look(client), width))
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+    rows = [line for line in text.splitlines() if line.startswith("laptop ")]
+    assert len(rows) == 2
+    for row in rows:
+        for word in ("198.51.100.7:4500", "2.0 KiB", "1.0 KiB"):
+            assert word in row
+    assert ("10.9.0.2" in rows[0]) == (width >= 120)
 
 
 ENTRY = {
