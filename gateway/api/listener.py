@@ -77,11 +77,12 @@ class Listener:
     async def _serve(self, sock: socket.socket, client: str) -> None:
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
+        is_ours = True
         try:
             sock.setblocking(False)
             if self._context is not None and not await self._begins_tls(sock):
-                sock.close()
                 return
+            is_ours = False  # from here on the transport closes it
             await loop.connect_accepted_socket(
                 lambda: _Counted(self._make(), ended),
                 sock,
@@ -90,8 +91,10 @@ class Listener:
             )
             await ended
         except (OSError, TimeoutError, ssl.SSLError, asyncio.CancelledError):
-            sock.close()
+            pass  # it went away, took too long, spoke no TLS; or we are stopping
         finally:
+            if is_ours:
+                sock.close()
             self._of[client] -= 1
             if not self._of[client]:
                 del self._of[client]

@@ -46,6 +46,7 @@ def own_files(folder: Path, names: tuple[str, ...]) -> CertificateFiles:
     command = [sys.executable, "-P", "-m", "gateway.api.make_certificate", str(folder), *names]
     try:
         subprocess.run(command, check=True, timeout=MAKE_TIMEOUT_S, capture_output=True)
+        wanted.unlink(missing_ok=True)  # it may be of another user before us
         wanted.write_text("\n".join(names) + "\n", "utf-8")
     except (OSError, subprocess.SubprocessError) as error:
         raise TlsError(

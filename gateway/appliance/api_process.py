@@ -92,9 +92,8 @@ def make_api_folder(config: Config, account: Account | None, log: Log) -> None:
             # Its user may pass through, and read nothing there.
             parent = folder.parent
             parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o011)
+            # Only the folder: what its user puts there may be anything.
             os.chown(folder, account.uid, account.gid, follow_symlinks=False)
-            for file in folder.iterdir():
-                os.chown(file, account.uid, account.gid, follow_symlinks=False)
     except OSError as error:
         text = f"[api]: the folder {folder} cannot be made for its certificate: {error.strerror}"
         log.warning("api_folder", text=text)

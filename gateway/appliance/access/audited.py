@@ -17,7 +17,13 @@ from gateway.domain.event import Event, Severity
 from gateway.domain.log import Log, RateLimit
 from gateway.store.audit import AuditEntry, AuditRepository
 from gateway.store.database import Store
-from gateway.store.errors import ExistsError, StoreError
+from gateway.store.errors import (
+    ExistsError,
+    NotThereError,
+    StoreError,
+    UnavailableError,
+    VersionError,
+)
 from gateway.store.idempotency import IdempotencyRepository, KeptAnswer
 
 Handler = Callable[[Request], Awaitable[object]]
@@ -63,7 +69,13 @@ class Audited:
         self._handle = handle
 
     async def handle(self, request: Request) -> object:
-        """The answer of the handler; raises what it raises."""
+        """The answer of the handler; raises what it raises, errors of the store as ours."""
+        try:
+            return await self._handled(request)
+        except StoreError as error:
+            raise of_store(error) from error
+
+    async def _handled(self, request: Request) -> object:
         if not request.operation.changes or request.flag("dry_run"):
             return without_audit(await self._handle(request))[0]
         if request.key is None or request.actor.role is Role.NOBODY:  # strangers share no keys
@@ -113,7 +125,7 @@ class Audited:
 
     async def _carry_out(self, request: Request) -> object:
         try:
-            answer, noted = without_audit(await self._handle(request))
+            answer, noted = without_audit(await self._told(request))
         except ControlError as error:
             # Who is nobody may try for hours, and must not fill the disk.
             known = request.actor.role is not Role.NOBODY
@@ -134,6 +146,12 @@ class Audited:
             after=noted.get("after"),
         )
         return answer
+
+    async def _told(self, request: Request) -> object:
+        try:
+            return await self._handle(request)
+        except StoreError as error:
+            raise of_store(error) from error
 
     async def _once(self, request: Request, key: str) -> object:
         who = f"{request.actor.name} {'' if _is_login(request) else request.actor.credential}"[:253]
@@ -180,6 +198,18 @@ class Audited:
             pass  # nobody else runs under this key: only a clock that went back comes here
         except StoreError as error:
             self._log().warning("answer_not_kept", text=f"an answer was not kept: {error}")
+
+
+def of_store(error: StoreError) -> ControlError:
+    """What the store said, as an answer."""
+    match error:
+        case UnavailableError():
+            return ControlError(ErrorCode.BUSY, f"the database: {error}", retry_after_s=5.0)
+        case NotThereError():
+            return ControlError(ErrorCode.NOT_FOUND, str(error))
+        case VersionError():
+            return ControlError(ErrorCode.STALE, str(error), "version")
+    return ControlError(ErrorCode.REFUSED, str(error))
 
 
 def event_of(entry: AuditEntry) -> Event:

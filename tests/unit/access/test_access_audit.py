@@ -214,6 +214,28 @@ def test_a_disk_that_is_full_refuses_nothing_that_was_done_and_is_in_the_log(
     run(scenario())
 
 
+def test_a_disk_that_is_full_is_told_to_who_wants_to_store_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with bed_of(tmp_path) as bed:
+
+            async def full(*_args: Any, **_options: Any) -> None:
+                raise UnavailableError("the disk is full")
+
+            with monkeypatch.context() as patched:
+                patched.setattr("gateway.store.database.Store.run", full)
+                for key in (None, "k1"):
+                    with pytest.raises(ControlError, match="the disk is full") as caught:
+                        await bed.ask("token-create", name="ci", role="admin", key=key)
+                    assert caught.value.code == ErrorCode.BUSY
+                with pytest.raises(ControlError, match="the disk is full"):
+                    await bed.login("ann", PASSWORD)
+            assert await bed.ask("token-create", name="ci", role="admin")
+
+    run(scenario())
+
+
 # -- idempotency ---------------------------------------------------------------------------
 
 
