@@ -7,22 +7,21 @@ when the process died, however it died.
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete
 
 from gateway.domain.event import Event, Severity
-from gateway.store import journal
+from gateway.store import journal, restoring
 from gateway.store.database import Store
-from gateway.store.errors import SealError, StoreError
+from gateway.store.errors import StoreError
 from gateway.store.journal import Journal, Name
+from gateway.store.restoring import Restored, context_of, read_boot_id
 from gateway.store.schema import SESSIONS
 from gateway.store.upsert import insert_into
 
@@ -35,33 +34,6 @@ ROTATE_OCTETS: Final = 1 << 20
 """A journal of this size is left for a new one; once the database has what it holds, it goes."""
 COMPACT_OCTETS: Final = 16 << 20
 """So much in old journals (the database takes nothing) is written anew, one frame a record."""
-BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What earlier processes left."""
-
-    records: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
-    """By kind and key."""
-    stale: frozenset[Name] = frozenset()
-    """Kind and key of those that were kept before the machine was booted last: their monotonic
-    times mean nothing now, and the kernel's state is gone."""
-    damaged: bool = False
-    """Part of the journal could not be read: the last word on some record may be missing."""
-
-    @property
-    def same_boot(self) -> bool:
-        """Whether everything is of this boot."""
-        return not self.stale
-
-    def of(self, kind: str, *, this_boot: bool = False) -> dict[str, bytes]:
-        """Records of a kind by key; with ``this_boot`` only those that are not stale."""
-        return {
-            key: record
-            for key, record in self.records.get(kind, {}).items()
-            if not (this_boot and (kind, key) in self.stale)
-        }
 
 
 class SessionStore:
@@ -114,84 +86,17 @@ class SessionStore:
 
         Waits for the disk. Raises nothing: what cannot be read is reported and left out.
         """
-        table, stale = self._read_table()
-        self._in_table = set(map(hash, table))
-        damaged = self._read_journals(table, stale)
-        records: dict[str, dict[str, bytes]] = {}
-        unsealed = 0
-        for (kind, key), sealed in table.items():
-            try:
-                record = self._store.sealer.open(_context(kind, key), sealed)
-            except SealError:
-                unsealed += 1
-                self._waiting[kind, key] = None
-                continue
-            records.setdefault(kind, {})[key] = record
-        if unsealed:
-            self._say(
-                "sessions_unsealed",
-                f"{unsealed} sessions of the last run do not open with this key and are left out:"
-                " their devices have to connect again",
-            )
+        found = restoring.read(self._store, self._folder, self._boot_id, self._say)
+        self._in_table = found.in_table
+        self._waiting.update(found.changes)
+        self._old = found.journals
+        records, unsealed = found.opened(self._store.sealer)
+        for name in unsealed:
+            self._waiting[name] = None
         self._rotate()
-        restored = sum(map(len, records.values()))
-        self.counters["restored"] = restored
-        there = frozenset(one for one in stale if one[1] in records.get(one[0], {}))
-        return Restored(records, there, damaged)
-
-    def _read_table(self) -> tuple[dict[Name, bytes], set[Name]]:
-        try:
-            rows = self._store.do(_all_rows)
-        except StoreError as error:
-            self._say(
-                "sessions_unreadable",
-                f"sessions of the last run cannot be read from the database ({error}): only those"
-                " of the journal are taken over",
-            )
-            return {}, set()
-        table = {(row[0], row[1]): row[2] for row in rows}
-        return table, {(row[0], row[1]) for row in rows if row[3] != self._boot_id}
-
-    def _read_journals(self, table: dict[Name, bytes], stale: set[Name]) -> bool:
-        damaged = False
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files = journal.found_in(self._folder)
-        except OSError as error:
-            self._journal_failed(error)
-            return False
-        for number, file in files:
-            try:
-                contents = journal.read(file)
-                self._old[number] = file.stat().st_size
-            except OSError as error:
-                damaged = True
-                self._set_aside(file, str(error))
-                continue
-            if contents.damaged_octets:
-                damaged = True
-                self._set_aside(file, f"{contents.damaged_octets} octets make no sense")
-            for name, record in contents.changes.items():
-                self._waiting[name] = record
-                stale.discard(name)
-                if record is None:
-                    table.pop(name, None)
-                else:
-                    table[name] = record
-                    if contents.boot_id != self._boot_id:
-                        stale.add(name)
-        return damaged
-
-    def _set_aside(self, file: Path, why: str) -> None:
-        aside = file.with_suffix(".damaged")
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-            os.link(file, aside)
-        self._say(
-            "sessions_damaged",
-            f"the journal of sessions {file} is damaged ({why}): what can be read of it is taken"
-            f" over; it is kept as {aside}",
-        )
+        self.counters["restored"] = sum(map(len, records.values()))
+        there = frozenset(one for one in found.stale if one[1] in records.get(one[0], {}))
+        return Restored(records, there, found.damaged)
 
     def take_in(self, found: Restored, records: Mapping[Name, bytes]) -> Restored:
         """``found`` with records of elsewhere, which are on disk when this returns.
@@ -204,7 +109,7 @@ class SessionStore:
         for (kind, key), record in records.items():
             if key not in merged.get(kind, {}) and len(record) <= MAX_RECORD:
                 merged.setdefault(kind, {})[key] = record
-                sealed[kind, key] = self._store.sealer.seal(_context(kind, key), record)
+                sealed[kind, key] = self._store.sealer.seal(context_of(kind, key), record)
         self._store.do(partial(self._apply, changes=sealed))
         self._in_table.update(map(hash, sealed))
         return Restored(merged, found.stale, found.damaged)
@@ -235,7 +140,7 @@ class SessionStore:
             self._refused(kind, f"{len(record)} octets; a record has at most {MAX_RECORD}")
             return
         self.counters["kept"] += 1
-        self._change((kind, key), self._store.sealer.seal(_context(kind, key), record))
+        self._change((kind, key), self._store.sealer.seal(context_of(kind, key), record))
 
     def forget(self, kind: str, key: str) -> None:
         """Remove it."""
@@ -420,25 +325,7 @@ _FORGET = delete(SESSIONS).where(
 )
 
 
-def read_boot_id() -> str:
-    """Of this boot; without /proc every start counts as a boot."""
-    try:
-        return BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return f"unknown-{os.urandom(14).hex()}"
-
-
-def _all_rows(connection: Connection) -> list[tuple[str, str, bytes, str]]:
-    columns = (SESSIONS.c.kind, SESSIONS.c.key, SESSIONS.c.record, SESSIONS.c.boot)
-    rows = connection.execute(select(*columns).order_by(SESSIONS.c.kind, SESSIONS.c.key))
-    return [(row.kind, row.key, bytes(row.record), row.boot) for row in rows]
-
-
 def _parts(changes: dict[Name, bytes | None]) -> Iterator[dict[Name, bytes | None]]:
     rest = iter(changes.items())
     while part := dict(islice(rest, BATCH)):
         yield part
-
-
-def _context(kind: str, key: str) -> str:
-    return f"session/{kind}/{key}"

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from gateway.domain.event import Event
-from gateway.store import journal
+from gateway.store import journal, restoring
 from gateway.store import sessions as module
 from gateway.store.database import Store, StoreSettings
 from gateway.store.errors import UnavailableError
@@ -323,7 +323,10 @@ def test_a_folder_that_cannot_be_used_costs_only_the_journal(
     async def main() -> None:
         store = open_store()
         first = Process(store, tmp_path)
-        assert [one.name for one in first.events] == ["sessions_unjournaled"]
+        assert [one.name for one in first.events] == [
+            "sessions_unreadable",
+            "sessions_unjournaled",
+        ]
         first.sessions.start()
         first.keep("ike", "a", b"x")
         await first.sessions.stop()
@@ -426,6 +429,6 @@ def test_without_a_database_the_journal_alone_does(tmp_path: Path) -> None:
 def test_the_boot_has_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_boot_id() == read_boot_id()
     assert len(read_boot_id()) == 36
-    monkeypatch.setattr(module, "BOOT_ID", tmp_path / "nothing")
+    monkeypatch.setattr(restoring, "BOOT_ID", tmp_path / "nothing")
     assert read_boot_id() != read_boot_id()
     assert len(read_boot_id()) == 36
