@@ -112,6 +112,16 @@ def lose_some(world: World) -> None:
     world.impair = impair  # type: ignore[assignment]
 
 
+def renew_phase_1(side: str) -> Action:
+    """Without a quick mode under way, whose messages belong to the SA that goes."""
+
+    def act(world: World) -> None:
+        world.pass_time(10.0)
+        rekey(side, children=False)(world)
+
+    return act
+
+
 V2: dict[str, Action] = {
     "rekey child by gateway": rekey("gateway", children=True),
     "rekey child by device": rekey("device", children=True),
@@ -131,8 +141,8 @@ V1: dict[str, Action] = {
     "quick mode by gateway": rekey("gateway", children=True),
     "quick mode by device": rekey("device", children=True),
     "quick modes by both": both(children=True),
-    "phase 1 by gateway": rekey("gateway", children=False),
-    "phase 1 by device": rekey("device", children=False),
+    "phase 1 by gateway": renew_phase_1("gateway"),
+    "phase 1 by device": renew_phase_1("device"),
     "dead peer detection": wait(45.0),
     "endpoint update": endpoint_update,
     "a moment": wait(3.0),
@@ -175,9 +185,14 @@ WORLDS: dict[str, tuple[Callable[..., World], dict[str, Action]]] = {
 
 
 def usable(names: list[str]) -> list[str]:
-    """Two renewals of phase 1 within seconds count as crossing, and one of them goes."""
+    """Without what ends differently in IKEv1 even where nobody is killed.
+
+    Two renewals of phase 1 within seconds count as crossing, and one of them goes. Quick modes of
+    both sides beside others are several successors of one child SA, of which each side keeps one.
+    """
     first = next((name for name in names if name.startswith("phase 1")), None)
-    return [name for name in names if name == first or not name.startswith("phase 1")]
+    found = [name for name in names if name == first or not name.startswith("phase 1")]
+    return [name for name in found if name != "quick modes by both"] or ["a moment"]
 
 
 def play(world: World, actions: Sequence[Action], kills: Sequence[Kill]) -> None:
@@ -220,7 +235,7 @@ def test_killed_anywhere_nothing_is_lost(kind: str, data: st.DataObject) -> None
     play(
         make(records_first=data.draw(st.booleans())),
         [actions[name] for name in chosen],
-        data.draw(kills(4)),
+        data.draw(kills(3)),
     )
 
 
