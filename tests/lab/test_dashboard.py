@@ -125,6 +125,7 @@ def test_a_device_connects_moves_and_fails_before_ones_eyes(bed: Bed) -> None:
     expect(page.get_by_role("table", name="Child SAs")).to_contain_text(
         device["child_sas"][0]["spi_in"]
     )
+    expect(page.get_by_role("heading", name="IKE SA, version 2")).to_be_visible()
     bed.shot("device")
 
     page.get_by_role("button", name="Disconnect").click()

@@ -5,7 +5,8 @@ import { table } from "./table.js";
 const WIDTH = 860;
 const ROW = 54;
 const SMALLEST = 66;
-const TRAILER = /trailer|padding|icv|check/i;
+const TRAILER = /trailer|pad|icv|check/i;
+const BRIEF = { "ESP: SPI, sequence": "ESP", "ESP: IV": "IV", "ESP: check value": "ICV", "ESP: padding": "Padding", "ESP: pad length, next header": "Trailer" };
 const SHORT = { "x-mip": "MIP outside", vpn: "VPN", "i-mip": "MIP inside" };
 const NAMES = { "x-mip": "Mobile IP outside", vpn: "VPN", "i-mip": "Mobile IP inside" };
 
@@ -29,7 +30,7 @@ export function layersPicture(device) {
   const boxes = [];
   const add = (header) => {
     const width = SMALLEST + (extra * header.octets) / sum;
-    boxes.push(block(x, width, header.name, `${header.octets} B`, `layer tone-${header.layer.name[0]}`));
+    boxes.push(block(x, width, BRIEF[header.name] ?? header.name, `${header.octets} B`, `layer tone-${header.layer.name[0]}`));
     const list = spans.get(header.layer) ?? [];
     const last = list.at(-1);
     if (last && Math.abs(last[1] - x) < 0.5) last[1] = x + width;

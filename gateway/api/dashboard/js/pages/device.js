@@ -14,7 +14,8 @@ import { failureCard } from "../failure.js";
 export const title = "Device";
 
 const mono = (text) => h("span", { class: "mono" }, text);
-const gapOf = (move) => (typeof move.gap_ms === "number" ? `${Math.round(move.gap_ms)} ms${move.precision_ms > 1 ? ` (±${move.precision_ms})` : ""}` : "not measured");
+const short = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+const gapOf = (move) => (typeof move.gap_ms === "number" ? `${short(move.gap_ms)}${move.precision_ms > 1 ? ` (±${short(move.precision_ms)})` : ""}` : "not measured");
 
 export default async function device({ root, rest, signal, session }) {
   const name = rest[0] ?? "";
@@ -68,7 +69,7 @@ export default async function device({ root, rest, signal, session }) {
 
   function paint(shown) {
     const configured = shown.source !== "seen";
-    const connected = (shown.sessions ?? []).length > 0;
+    const connected = (shown.ike_sas ?? []).length > 0;
     const display = configured ? shown.name : shown.identity;
     const actions = [];
     if (may >= 2) {
@@ -76,7 +77,7 @@ export default async function device({ root, rest, signal, session }) {
         actions.push(button("Disconnect", () => act("disconnect", "Disconnect", { danger: `Disconnect ${display}?`, text: "Its sessions end. It may connect again at once; to keep it out, block it.", then: `${display} is disconnected.` })));
         actions.push(button("Rekey", async () => {
           try {
-            for (const sa of shown.sessions) await send("POST", `/ike-sas/${part(sa.id)}/rekey`, {}, { key: onceKey() });
+            for (const sa of shown.ike_sas) await send("POST", `/ike-sas/${part(sa.id)}/rekey`, {}, { key: onceKey() });
             toast("New keys are being negotiated.");
           } catch (error) {
             toast(error.message, "bad");
@@ -148,7 +149,7 @@ export default async function device({ root, rest, signal, session }) {
     const visitors = shown.visitors ?? [];
     show(
       parts.sessions,
-      (shown.sessions ?? []).map((sa) => [
+      (shown.ike_sas ?? []).map((sa) => [
         h("h3", null, `IKE SA, version ${sa.version}`),
         facts([
           ["State", sa.state], ["Identity", sa.remote_id], ["Proved by", sa.auth], ["Algorithms", mono(sa.suite)], ["Age", duration(sa.age_s)], ["Rekeyed in", typeof sa.rekey_in_s === "number" && duration(sa.rekey_in_s)],
@@ -173,7 +174,7 @@ export default async function device({ root, rest, signal, session }) {
         { title: "Home agent", cell: (one) => mono(one.home_agent) },
         { title: "Tunnel", wide: true, cell: (one) => one.tunnel ?? "–" },
       ], visitors),
-      (shown.sessions ?? []).length + bindings.length + visitors.length === 0 && h("p", { class: "soft" }, "None now."),
+      (shown.ike_sas ?? []).length + bindings.length + visitors.length === 0 && h("p", { class: "soft" }, "None now."),
     );
   }
 
