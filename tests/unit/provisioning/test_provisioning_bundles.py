@@ -1,42 +1,43 @@
 """What bundles hold, and that no name breaks out of any of their languages."""
 
 import base64
-import configparser
 import dataclasses
-import io
 import json
 import os
-import plistlib
 import re
-import tarfile
 import tomllib
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from provisioning_readers import (
+    connection_of,
+    files,
+    make,
+    mobileconfig,
+    parse_swanctl,
+    shape,
+    skeleton,
+    windows_device,
+)
 from provisioning_setups import (
-    ESP,
     IKE,
     authority,
     by_certificate,
     by_psk,
     by_user,
-    host,
-    mail,
-    subject,
 )
 
 from gateway.config.profile import load_profile
-from gateway.provisioning import bundle, ca, qr
+from gateway.provisioning import ca, qr
 from gateway.provisioning.bundle import swanctl
 from gateway.provisioning.names import Kind, PeerName
 from gateway.provisioning.problem import ProvisioningRefusedError
-from gateway.provisioning.setup import HomeAgent, Platform, Proof, Setup, Suite
+from gateway.provisioning.setup import HomeAgent, Platform, Setup
 
 HOSTILE = st.text(
     alphabet=st.one_of(
@@ -49,24 +50,6 @@ HOSTILE = st.text(
 """What the configuration lets through as identity, user or name: printable, anything else."""
 
 
-def make(platform: Platform, setup: Setup) -> bytes:
-    return bundle.make(platform, setup, os.urandom).content
-
-
-def files(archive: bytes) -> dict[str, str]:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        found = {}
-        for one in tar:
-            assert not one.name.startswith("/")
-            assert ".." not in one.name
-            if one.isfile():
-                assert one.mode == 0o600
-                handle = tar.extractfile(one)
-                assert handle is not None
-                found[one.name] = handle.read().decode()
-        return found
-
-
 def hostile_user(text: str, title: str) -> Setup:
     """A device whose names are all made by somebody who wants to break out."""
     name = PeerName(Kind.EMAIL, f"{text}@example.com".encode(), (), f"email:{text}@example.com")
@@ -74,37 +57,6 @@ def hostile_user(text: str, title: str) -> Setup:
 
 
 # -- swanctl -------------------------------------------------------------------------------
-
-Tree = dict[str, Any]
-
-
-def parse_swanctl(text: str) -> Tree:
-    """strongswan.conf(5): sections, keys, values that may be quoted."""
-    root: Tree = {}
-    stack = [root]
-    for line in text.splitlines():
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        if stripped == "}":
-            stack.pop()
-            continue
-        if stripped.endswith("{"):
-            name = stripped[:-1].strip()
-            assert re.fullmatch(r"[A-Za-z0-9_-]+", name), name
-            stack.append(stack[-1].setdefault(name, {}))
-            continue
-        key, _, value = stripped.partition(" = ")
-        assert re.fullmatch(r"[a-z0-9_-]+", key), line
-        if value.startswith('"'):
-            found = re.fullmatch(r'"((?:[^"\\]|\\.)*)"', value)
-            assert found is not None, line
-            value = re.sub(r"\\(.)", r"\1", found[1])
-        else:
-            assert not set(value) & set('{}#"\\'), line
-        stack[-1][key] = value
-    assert len(stack) == 1
-    return root
 
 
 def test_swanctl_has_the_whole_connection() -> None:
@@ -165,13 +117,6 @@ def test_h78_no_name_breaks_out_of_swanctl(text: str, title: str) -> None:
     assert local["eap_id"] == text
     identity = f"{text}@example.com"
     assert local["id"] in {identity, f"email:#{identity.encode().hex()}"}
-
-
-def shape(value: object) -> object:
-    """Keys without values."""
-    if isinstance(value, dict):
-        return {key: shape(one) for key, one in value.items()}
-    return None
 
 
 # -- the mobile node -----------------------------------------------------------------------
@@ -317,48 +262,6 @@ def test_h78_no_name_breaks_out_of_sswan(text: str, title: str) -> None:
 
 # -- Apple ---------------------------------------------------------------------------------
 
-REQUIRED = {
-    "Configuration": {"PayloadContent", "PayloadIdentifier", "PayloadUUID", "PayloadVersion"},
-    "com.apple.security.root": {"PayloadContent", "PayloadCertificateFileName"},
-    "com.apple.security.pkcs12": {"PayloadContent", "PayloadCertificateFileName", "Password"},
-    "com.apple.vpn.managed": {"UserDefinedName", "VPNType", "IKEv2"},
-}
-IKEV2 = {
-    "RemoteAddress": str,
-    "RemoteIdentifier": str,
-    "LocalIdentifier": str,
-    "AuthenticationMethod": str,
-    "ExtendedAuthEnabled": int,
-    "OnDemandEnabled": int,
-    "EnablePFS": int,
-    "IKESecurityAssociationParameters": dict,
-    "ChildSecurityAssociationParameters": dict,
-}
-ENCRYPTION = {"AES-128", "AES-256", "AES-128-GCM", "AES-256-GCM", "ChaCha20Poly1305"}
-INTEGRITY = {"SHA1-96", "SHA1-160", "SHA2-256", "SHA2-384", "SHA2-512"}
-
-
-def mobileconfig(setup: Setup) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The whole and its payloads, each checked for what it must have."""
-    whole = plistlib.loads(make(Platform.APPLE, setup))
-    payloads = {one["PayloadType"]: one for one in whole["PayloadContent"]}
-    seen = set()
-    for one in (whole, *whole["PayloadContent"]):
-        assert REQUIRED[one["PayloadType"]] <= set(one)
-        assert re.fullmatch(r"[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}", one["PayloadUUID"])
-        assert one["PayloadVersion"] == 1
-        seen |= {one["PayloadUUID"], one["PayloadIdentifier"]}
-    assert len(seen) == 2 * (1 + len(whole["PayloadContent"]))
-    vpn = payloads["com.apple.vpn.managed"]["IKEv2"]
-    for key, kind in IKEV2.items():
-        assert isinstance(vpn[key], kind), key
-    for key in ("IKESecurityAssociationParameters", "ChildSecurityAssociationParameters"):
-        assert vpn[key]["EncryptionAlgorithm"] in ENCRYPTION
-        assert vpn[key]["IntegrityAlgorithm"] in INTEGRITY
-        assert vpn[key]["DiffieHellmanGroup"] in {14, 15, 16, 19, 20, 21, 31}
-        assert 10 <= vpn[key]["LifeTimeInMinutes"] <= 1440
-    return whole, payloads
-
 
 def test_mobileconfig_has_a_certificate_that_ios_opens() -> None:
     setup = by_certificate()
@@ -412,19 +315,6 @@ def test_h78_no_name_breaks_out_of_mobileconfig(text: str, title: str) -> None:
 # -- Windows -------------------------------------------------------------------------------
 
 
-def skeleton(script: bytes) -> str:
-    """The script without its literals, read as PowerShell in any code page reads it."""
-    text = script.decode("ascii")
-    encoded = re.compile(
-        r"\(\[Text\.Encoding\]::UTF8\.GetString\(\[Convert\]::FromBase64String\('[A-Za-z0-9+/=]*'\)\)\)"
-    )
-    return re.sub(r"'[^'\r\n]*'", "'...'", encoded.sub("'...'", text))
-
-
-def windows_device(**changes: Any) -> Setup:
-    return by_certificate(subject("laptop"), ca.KeyKind.RSA3072, **changes)
-
-
 def test_windows_gets_its_machine_certificate_and_algorithms() -> None:
     script = make(Platform.WINDOWS, windows_device()).decode()
     assert "-AuthenticationMethod MachineCertificate" in script
@@ -457,26 +347,6 @@ def test_h78_no_name_breaks_out_of_powershell(text: str, title: str) -> None:
 
 
 # -- NetworkManager ------------------------------------------------------------------------
-
-
-def keyfile(text: str) -> dict[str, dict[str, str]]:
-    """A GLib key file, its escapes undone."""
-    parser = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("#",), strict=True)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(text)
-    undo = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-    return {
-        title: {
-            key: re.sub(r"\\(.)", lambda found: undo[found[1]], value)
-            for key, value in parser[title].items()
-        }
-        for title in parser.sections()
-    }
-
-
-def connection_of(setup: Setup) -> dict[str, dict[str, str]]:
-    found = files(make(Platform.NETWORK_MANAGER, setup))
-    return keyfile(found["etc/NetworkManager/system-connections/laptop.nmconnection"])
 
 
 def test_networkmanager_names_files_that_are_in_its_archive() -> None:
@@ -523,91 +393,3 @@ def test_h78_no_name_adds_a_line_to_the_page(text: str, title: str) -> None:
 def test_h78_a_device_name_is_never_a_path(name: str) -> None:
     with pytest.raises(ProvisioningRefusedError):
         by_psk(device=name)
-
-
-# -- refusals ------------------------------------------------------------------------------
-
-PHONES = (Platform.ANDROID, Platform.APPLE, Platform.WINDOWS, Platform.NETWORK_MANAGER)
-
-
-@pytest.mark.parametrize("platform", PHONES)
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"version": 1}, "ike_version"),
-        ({"ppk_id": "x", "ppk": "y", "ppk_required": True}, "ppk_required"),
-        ({"inner_versions": ()}, "pool"),
-        ({"only_ours": "connections.staff.vpn_fa"}, "connections.staff.vpn_fa"),
-    ],
-)
-def test_what_a_platform_cannot_do_is_refused_with_the_setting(
-    platform: Platform, changes: dict[str, Any], field: str
-) -> None:
-    setup = by_user(**changes)
-    with pytest.raises(ProvisioningRefusedError) as refused:
-        make(platform, setup)
-    assert refused.value.field == field
-    assert len(refused.value.why) > 20
-
-
-@pytest.mark.parametrize(
-    ("platform", "setup", "field"),
-    [
-        (Platform.ANDROID, by_psk(), "local_auth"),
-        (Platform.WINDOWS, by_psk(), "local_auth"),
-        (Platform.WINDOWS, by_psk(gateway_proof=Proof.CERTIFICATE), "remote_auth"),
-        (Platform.WINDOWS, by_certificate(), "identity"),
-        (Platform.WINDOWS, windows_device(gateway=host("other.example.com")), "local_id"),
-        (Platform.WINDOWS, windows_device(port=5000), "ike.port"),
-        (Platform.WINDOWS, windows_device(force_encapsulation=True), "encapsulation"),
-        (Platform.WINDOWS, by_user(any_identity=False), "remote_id"),
-        (Platform.WINDOWS, by_user(user_methods=("eap-gtc",)), "user_auth"),
-        (Platform.APPLE, windows_device(), "identity"),
-        (Platform.APPLE, by_psk(gateway_proof=Proof.CERTIFICATE), "local_auth"),
-        (Platform.APPLE, by_user(user_methods=("eap-gtc",)), "user_auth"),
-        (Platform.APPLE, by_certificate(user="a", user_methods=("eap-mschapv2",)), "user_auth"),
-        (Platform.APPLE, by_user(gateway_proof=Proof.PSK), "local_auth"),
-        (Platform.ANDROID, by_user(any_identity=False, identity=mail("x@y.z")), "identity"),
-        (Platform.GATEWAY_MN, by_user(address="2001:db8::1"), "provisioning.address"),
-        (Platform.STRONGSWAN, by_user(only_ours="x.vpn_fa"), "x.vpn_fa"),
-        (Platform.OTHER, by_user(only_ours="x.vpn_fa"), "x.vpn_fa"),
-    ],
-)
-def test_a_combination_that_cannot_work_is_refused(
-    platform: Platform, setup: Setup, field: str
-) -> None:
-    with pytest.raises(ProvisioningRefusedError) as refused:
-        make(platform, setup)
-    assert refused.value.field == field
-
-
-@pytest.mark.parametrize("platform", [Platform.APPLE, Platform.WINDOWS])
-def test_proposals_that_a_platform_lacks_are_refused_with_what_it_knows(
-    platform: Platform,
-) -> None:
-    setup = windows_device() if platform is Platform.WINDOWS else by_certificate()
-    strange = Suite(("aes256gcm16",), (), ("prfsha384",), ("mlkem768",))
-    with pytest.raises(ProvisioningRefusedError, match="ecp256") as refused:
-        make(platform, dataclasses.replace(setup, ike=(strange,)))
-    assert refused.value.field == "ike_proposals"
-    hybrid = dataclasses.replace(IKE, additional=("ke1_mlkem768",))
-    with pytest.raises(ProvisioningRefusedError):
-        make(platform, dataclasses.replace(setup, ike=(hybrid,)))
-    only_esn = dataclasses.replace(ESP, esn=(True,))
-    with pytest.raises(ProvisioningRefusedError, match="noesn") as refused:
-        make(platform, dataclasses.replace(setup, esp=(only_esn,)))
-    assert refused.value.field == "esp_proposals"
-
-
-def test_android_without_esn_is_refused_where_esn_is_demanded() -> None:
-    setup = by_user(esp=(dataclasses.replace(ESP, esn=(True,)),))
-    with pytest.raises(ProvisioningRefusedError, match="noesn"):
-        make(Platform.ANDROID, setup)
-
-
-def test_secrets_are_in_no_repr() -> None:
-    setup = by_psk(ppk_id="x", ppk="the ppk itself")
-    assert "a shared key of some length" not in repr(setup)
-    assert "the ppk itself" not in repr(setup)
-    assert "PRIVATE" not in repr(by_certificate())
-    assert "PRIVATE" not in repr(bundle.make(Platform.OTHER, by_certificate(), os.urandom))
