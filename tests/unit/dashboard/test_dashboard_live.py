@@ -33,6 +33,7 @@ PAGES = (
     "#/mobility/networks",
     "#/nar/clients",
     "#/nar/mappings",
+    "#/nar/audit",
     "#/pools",
     "#/failures/logins",
     "#/failures/registrations",

@@ -6,7 +6,7 @@ const WIDTH = 860;
 const ROW = 54;
 const SMALLEST = 66;
 const TRAILER = /trailer|pad|icv|check/i;
-const BRIEF = { "ESP: SPI, sequence": "ESP", "ESP: IV": "IV", "ESP: check value": "ICV", "ESP: padding": "Padding", "ESP: pad length, next header": "Trailer" };
+const BRIEF = { "ESP: SPI, sequence": "ESP", "ESP: IV": "IV", "ESP: check value": "ICV", "ESP: padding, at most": "Padding", "ESP: pad length, next header": "Trailer" };
 const SHORT = { "x-mip": "MIP outside", vpn: "VPN", "i-mip": "MIP inside" };
 const NAMES = { "x-mip": "Mobile IP outside", vpn: "VPN", "i-mip": "Mobile IP inside" };
 
