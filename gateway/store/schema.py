@@ -39,6 +39,7 @@ OBJECTS = Table(
     Column("changed_at", Float, nullable=False),
 )
 """Configured objects: ``document`` as in gateway.toml, its secrets sealed apart from it."""
+Index("object_changed", OBJECTS.c.kind, OBJECTS.c.changed_at, OBJECTS.c.name)
 
 TOKENS = Table(
     "token",

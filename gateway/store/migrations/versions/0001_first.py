@@ -142,6 +142,7 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "name"),
     )
+    op.create_index("object_changed", "object", ["kind", "changed_at", "name"])
     op.create_table(
         "session",
         sa.Column("kind", sa.String(length=127), nullable=False),
