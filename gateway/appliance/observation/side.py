@@ -104,14 +104,20 @@ class Observation(Side):
             self.register.configure({one.name: _configured(one) for one in devices})
         around.emit.annotate = self
         around.service.before_removal = self.sampler.ending
-        names = [name for name, _ in around.engine.ike_sa_names()]
+        try:
+            await self._restore()
+        except Exception as error:  # noqa: BLE001 - the gateway starts all the same
+            self._fault("taking in what is there", error)
+        self.chronicle.start()
+        self._tasks.append(asyncio.get_running_loop().create_task(self._sample()))
+
+    async def _restore(self) -> None:
+        names = [name for name, _ in self._around.engine.ike_sa_names()]
         for first in range(0, len(names), RESTORED_PER_TURN):
             self.follower.restore(names[first : first + RESTORED_PER_TURN])
             await asyncio.sleep(0)
         self.follower.restore_mobility()
         self._restore_leases()
-        self.chronicle.start()
-        self._tasks.append(asyncio.get_running_loop().create_task(self._sample()))
 
     def _restore_leases(self) -> None:
         nar = self._around.nar()

@@ -218,6 +218,21 @@ def test_sessions_of_before_are_taken_in_without_a_login() -> None:
     play(scenario)
 
 
+def test_a_fault_while_starting_keeps_nobody_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(bed: Bed) -> None:
+        def broken() -> None:
+            raise RuntimeError("a fault")
+
+        monkeypatch.setattr(bed.side.follower, "restore_mobility", broken)
+        bed.engine.connect("ann")
+        await bed.side.start()
+        assert (await bed.ask("devices"))["total"] == 1
+
+    play(scenario)
+
+
 def test_a_fault_of_ours_costs_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(bed: Bed) -> None:
         await bed.side.start()
