@@ -73,6 +73,10 @@ class Answers:
 
 def set_up(path: Path, wishes: Wishes, *, yes: bool, start: bool) -> int:
     """Ask, write the file, start the gateway, make pool and connection, print where to go on."""
+    if path.exists() and _is_set_up(path):
+        print(f"{path} is there, the gateway runs and has connections: nothing to set up.\n")
+        with ControlClient(_control_of(path), timeout_s=60) as client:
+            return make_code(client, as_json=False)
     host = look_around()
     ask = _proposal if yes or not sys.stdin.isatty() else _asked
     try:
@@ -91,9 +95,7 @@ def set_up(path: Path, wishes: Wishes, *, yes: bool, start: bool) -> int:
     status = _check_host(path)
     if status != exits.OK:
         return status
-    from gateway.config import load  # noqa: PLC0415 - only now there is a file
-
-    control = load(path, with_files=False).control_socket
+    control = _control_of(path)
     if not _runs(control) and start:
         _start()
     if not _wait(control, STARTS_S if start else 0.0):
@@ -101,6 +103,21 @@ def set_up(path: Path, wishes: Wishes, *, yes: bool, start: bool) -> int:
         print(f"(or: gateway run --config {path}), then say `gateway setup` again.")
         return exits.OK if not start else exits.UNAVAILABLE
     return _finish(control, answers)
+
+
+def _control_of(path: Path) -> Path:
+    """Raises :class:`gateway.config.ConfigError`."""
+    from gateway.config import load  # noqa: PLC0415 - only where there is a file
+
+    return load(path, with_files=False).control_socket
+
+
+def _is_set_up(path: Path) -> bool:
+    try:
+        with ControlClient(_control_of(path), timeout_s=5) as client:
+            return client.call("setup-state").get("needed") is False
+    except (OSError, ControlError):
+        return False
 
 
 def _finish(control: Path, answers: Answers) -> int:

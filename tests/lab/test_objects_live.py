@@ -1,5 +1,6 @@
 """Everything but the host's own settings comes by the control socket; strongSwan is the device."""
 
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -114,3 +115,41 @@ def test_a_gateway_that_is_set_up_by_its_control_socket(
     running.call("object-delete", kind="connections", name="road")
     with pytest.raises(LabError):
         device.initiate("net")
+
+
+def setup(lab: Lab, box: Appliance) -> str:
+    command = "from gateway.cli.app import main; main()"
+    options = ["setup", "--config", str(box.config), "--yes", "--no-start"]
+    given = ["--name", "gateway.example.com", "--outside", "outside", "--pool", "10.83.112.0/22"]
+    argv = [sys.executable, "-c", command, *options, *given, "--dns", "-"]
+    done = lab.run("gw", argv, check=False)
+    return done.stdout + done.stderr
+
+
+def test_the_first_setup(lab: Lab) -> None:
+    """As an administrator does it, but for the service manager: the same command twice."""
+    box = Appliance(lab, name="new")
+    said = setup(lab, box)
+    assert f"wrote {box.config}" in said, said
+    assert "gateway setup" in said  # what to do next
+    written = box.config.read_text()
+    folder = f'runtime_dir = "{box.folder}"\nlog_format = "json"\n'
+    box.write_text(written.replace("[gateway]\n", f"[gateway]\n{folder}"))
+    box.start()
+    try:
+        assert box.call("setup-state")["needed"] is True
+        said = setup(lab, box)
+        assert "is there already and stays as it is" in said
+        assert "devices get addresses of 10.83.112.0/22" in said, said
+        assert "Open this address in a browser" in said
+        assert box.call("setup-state")["needed"] is False
+        (pool,) = box.call("objects", kind="pools")["items"]
+        assert (pool["name"], pool["source"]) == ("devices", "store")
+        box.call("provision", name="laptop", platform="strongswan")
+        assert box.call("object", kind="devices", name="laptop")["document"]["identity"]
+        again = setup(lab, box)
+        assert "nothing to set up" in again
+        assert "Open this address in a browser" in again
+    finally:
+        box.stop()
+        print(f"--- gateway\n{box.output()[-6000:]}")
