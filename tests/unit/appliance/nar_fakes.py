@@ -41,6 +41,13 @@ def mapping(port: int, client: IPv4Address = CLIENT, name: str = "soho") -> NarM
     return NarMapping(name, tcp(port), client, Delivery.IP_IP)
 
 
+class FakeListing:
+    """Nobody has anything."""
+
+    def sessions(self, client: Any, user: Any) -> Any:
+        return []
+
+
 class FakeNarEngine:
     """Method 0, then one plain command; what tests queue in :attr:`waiting` comes out as well.
 
@@ -162,7 +169,7 @@ class FakeNarEngine:
 
     @property
     def listing(self) -> Any:
-        raise NotImplementedError
+        return FakeListing()
 
     def clients(self) -> Any:
         return [{"client": str(CLIENT)}]
