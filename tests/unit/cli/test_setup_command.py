@@ -61,12 +61,13 @@ def test_a_private_address_may_change_so_every_address_is_listened_at(tmp_path: 
         ("10.77.4.0/22", "has a route to 10.77.0.0/16 by eth1"),
         ("10.83.112.1/22", "has host bits set"),
         ("10.83.112.0/31", "from /8 to /30"),
-        ("x", r"give one such as 10\.83\.112\.0/22"),
+        ("x", "give one such as 10.83.112.0/22"),
     ],
 )
 def test_pools_that_could_not_work_are_refused(pool: str, why: str) -> None:
-    with pytest.raises(SetupError, match=why):
+    with pytest.raises(SetupError) as refused:
         checked_pool(pool, ROUTES)
+    assert why in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_pools_that_could_not_work_are_refused(pool: str, why: str) -> None:
     ],
 )
 def test_answers_that_mean_nothing_are_refused(wishes: Wishes) -> None:
-    with pytest.raises(SetupError, match="^--"):
+    with pytest.raises(SetupError, match=r"^--"):
         answered(wishes, HOST, proposal)
 
 
