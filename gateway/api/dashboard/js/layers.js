@@ -19,7 +19,7 @@ export function layersPicture(device) {
   }
   const each = layers.flatMap((layer) => (layer.headers ?? []).map((header) => ({ ...header, layer })));
   const front = each.filter((header) => !TRAILER.test(header.name));
-  const back = each.filter((header) => TRAILER.test(header.name)).reverse();
+  const back = [...layers].reverse().flatMap((layer) => each.filter((header) => header.layer === layer && TRAILER.test(header.name)));
   const inner = mtu?.inner ?? device.mtu ?? 0;
   const payload = Math.max(150, WIDTH - (front.length + back.length) * 96);
   const extra = Math.max(0, WIDTH - payload - (front.length + back.length) * SMALLEST);
