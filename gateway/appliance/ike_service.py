@@ -217,6 +217,7 @@ class IkeService:
         staged: list[Transmit | TransmitKeepalive] = []
         events: list[Event] = []
         told: list[ClientUp | ClientDown] = []
+        kept: list[RecordSa | ForgetSa] = []
         for output in outputs:
             kind = type(output)
             if kind is Transmit or kind is TransmitKeepalive:
@@ -224,13 +225,17 @@ class IkeService:
             elif kind is Event:
                 events.append(output)  # type: ignore[arg-type]
             elif kind is RecordSa or kind is ForgetSa:
-                self._record(output)  # type: ignore[arg-type]
+                kept.append(output)  # type: ignore[arg-type]
             elif isinstance(output, ClientUp | ClientDown):
                 told.append(output)
             elif self._to_dataplane(output):
                 dirty = True
         if dirty:
             self._commit(now)
+        # Between the two: a child SA that is recorded has keys in the kernel, and what is sent is
+        # recorded. Killed before, the next process removes what no record knows.
+        for one in kept:
+            self._record(one)
         for message in staged:
             if isinstance(message, Transmit):
                 failed = self._send(message.message, message.path)
