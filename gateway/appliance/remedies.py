@@ -15,8 +15,10 @@ _LOGIN: Final = tuple(
         ),
         (
             r"NO_PROPOSAL_CHOSEN|no proposal|proposals? ",
-            ("let both sides have one proposal in common: ike_proposals and esp_proposals of the"
-            " connection"),
+            (
+                "let both sides have one proposal in common: ike_proposals and esp_proposals of the"
+                " connection"
+            ),
         ),
         (r"TS_UNACCEPTABLE|selector", "let the device ask for networks of local_subnets"),
         (
@@ -27,8 +29,10 @@ _LOGIN: Final = tuple(
         (r"revoked", "give the device a new certificate, if it is still to have access"),
         (
             r"certificate|signature",
-            ("check that the certificate is signed by a CA of credentials.ca_certificates, and that"
-            " key and certificate belong together"),
+            (
+                "check that the certificate is signed by a CA of credentials.ca_certificates, and that"
+                " key and certificate belong together"
+            ),
         ),
         (
             r"RADIUS|server",
@@ -48,8 +52,10 @@ _LOGIN: Final = tuple(
         ),
         (
             r"does not answer|timed out|timeout|retransmission",
-            ("check that UDP ports 500 and 4500 and IP fragments pass between both sides; else use"
-            " TCP (ike.tcp_listen)"),
+            (
+                "check that UDP ports 500 and 4500 and IP fragments pass between both sides; else use"
+                " TCP (ike.tcp_listen)"
+            ),
         ),
         (
             r"limit|too many|flood",

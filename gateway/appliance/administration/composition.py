@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from gateway.control.observation_operations import OBSERVATION_OPERATIONS
 from gateway.control.protocol import ControlError, ErrorCode, Request
 from gateway.control.provisioning_operations import PROVISIONING_OPERATIONS
 from gateway.control.store_operations import STORE_OPERATIONS
-from gateway.domain.event import Event
+from gateway.domain.event import Event, Severity
 
 if TYPE_CHECKING:
     from gateway.store.database import Store
@@ -50,7 +49,7 @@ class Administration:
         """The stored objects, in memory."""
         self.source = source
         self._store: Store | None = None
-        self._sides = {one.name: one for one in sides if _exists(one.module)}
+        self._sides = {one.name: one for one in sides}
         self._built: dict[str, Side] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._surroundings: Surroundings | None = None
@@ -184,10 +183,18 @@ class Administration:
         return side
 
     async def start(self) -> None:
-        """Build and start the sides that begin with the gateway."""
+        """Build and start the sides that begin with the gateway.
+
+        A fault of one of them costs its operations, never the sessions of the devices.
+        """
         for one in self._sides.values():
-            if one.at_start:
+            if not one.at_start:
+                continue
+            try:
                 await self.started(one.name)
+            except Exception as error:  # noqa: BLE001 - see above
+                text = f"the {one.name} side cannot start: {type(error).__name__}: {error}"
+                self._emit(Event("side_failed", text, Severity.WARNING, {"side": one.name}))
 
     def node_refusal(self, mobile_node: str) -> str | None:
         """Why a mobile node may not register; None when it may."""
@@ -230,10 +237,3 @@ class Administration:
         """Tell the sides of an event."""
         for side in self._built.values():
             side.hear(event, debug=debug)
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.config.administration import DeviceSection
-from gateway.config.administration_checks import canonical_identity
+from gateway.config.administration_checks import canonical_identity, comparable_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Devices:
 
     def of_identity(self, identity: str) -> Device | None:
         """The device that proves this identity; None when none is configured."""
-        name = self._by_identity.get(identity)
+        name = self._by_identity.get(comparable_identity(identity))
         return None if name is None else self._by_name[name]
 
     def put(self, name: str, section: DeviceSection, source: str = "store") -> Device:
@@ -51,7 +51,7 @@ class Devices:
         self._take_out(name)
         device = Device(name, canonical_identity(section.identity), section, source)
         self._by_name[name] = device
-        self._by_identity[device.identity] = name
+        self._by_identity[comparable_identity(device.identity)] = name
         if section.blocked and section.mobile_node is not None:
             self._blocked_nodes[section.mobile_node] = name
         self._tell(name)
@@ -70,8 +70,9 @@ class Devices:
         old = self._by_name.pop(name, None)
         if old is None:
             return False
-        if self._by_identity.get(old.identity) == name:
-            del self._by_identity[old.identity]
+        key = comparable_identity(old.identity)
+        if self._by_identity.get(key) == name:
+            del self._by_identity[key]
         node = old.section.mobile_node
         if node is not None and self._blocked_nodes.get(node) == name:
             del self._blocked_nodes[node]
@@ -97,7 +98,7 @@ class Devices:
     def refusal(self, identity: str, user: str = "") -> str | None:
         """Why a login with this identity, by this user, is refused; None when it is not."""
         for proven in (identity, user):
-            name = self._by_identity.get(proven) if proven else None
+            name = self._by_identity.get(comparable_identity(proven)) if proven else None
             if name is not None and self._by_name[name].section.blocked:
                 return f"device {name} is blocked"
         return None

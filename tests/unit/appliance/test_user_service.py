@@ -136,6 +136,9 @@ def test_password_checks_are_bounded_and_run_two_at_a_time() -> None:
     gate, running, most = threading.Event(), [], []
 
     class Slow:
+        def __contains__(self, name: Any) -> bool:
+            return True
+
         def verify(self, name: Any, password: Any) -> Any:
             running.append(name)
             most.append(len(running))
@@ -160,6 +163,9 @@ def test_password_checks_are_bounded_and_run_two_at_a_time() -> None:
 
 def test_a_fault_in_a_check_is_unavailable_and_said() -> None:
     class Broken:
+        def __contains__(self, name: Any) -> bool:
+            return True
+
         def verify(self, name: Any, password: Any) -> None:
             raise RuntimeError("oops")
 
