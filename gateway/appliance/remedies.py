@@ -30,8 +30,8 @@ _LOGIN: Final = tuple(
         (
             r"certificate|signature",
             (
-                "check that the certificate is signed by a CA of credentials.ca_certificates, and that"
-                " key and certificate belong together"
+                "check that the certificate is signed by a CA of credentials.ca_certificates,"
+                " and that key and certificate belong together"
             ),
         ),
         (
@@ -53,8 +53,8 @@ _LOGIN: Final = tuple(
         (
             r"does not answer|timed out|timeout|retransmission",
             (
-                "check that UDP ports 500 and 4500 and IP fragments pass between both sides; else use"
-                " TCP (ike.tcp_listen)"
+                "check that UDP ports 500 and 4500 and IP fragments pass between both sides;"
+                " else use TCP (ike.tcp_listen)"
             ),
         ),
         (
