@@ -15,7 +15,7 @@ def check_administration(config: Config, findings: Findings) -> None:
         key = f"devices.{name}"
         for field, value, why in device_faults(config, device):
             findings.refuse(f"{key}.{field}", value, why)
-        other = identities.setdefault(canonical_identity(device.identity), name)
+        other = identities.setdefault(comparable_identity(device.identity), name)
         if other != name:
             why = f"is that of devices.{other} as well; give each device its own"
             findings.refuse(f"{key}.identity", device.identity, why)
@@ -54,6 +54,17 @@ def canonical_identity(text: str) -> str:
         return str(Identity.parse(text))
     except ValueError:
         return text
+
+
+def comparable_identity(text: str) -> str:
+    """One text for all spellings of an identity, or of a user's name, that count as the same.
+
+    Peers choose the spelling: whoever is blocked must not come back in capitals.
+    """
+    try:
+        return Identity.parse(text).comparable()
+    except ValueError:
+        return text.casefold()
 
 
 def device_faults(config: Config, device: DeviceSection) -> list[tuple[str, object, str]]:

@@ -7,7 +7,7 @@ from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer, LocalUser
 from gateway.domain.wire import WireError
-from gateway.ike import commands, first_line, record_sas, restoring, snapshot, timing
+from gateway.ike import commands, first_line, record_sas, restoring, snapshot, timing, users
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.crypto.sk import IntegrityError
 from gateway.ike.mobility_authority import MobilityAuthority
@@ -231,9 +231,7 @@ class IkeEngine:
         return [
             (sa.spis, sa.peer_name)
             for sa in self._core.sas.values()
-            if not sa.closed
-            and not sa.session_initiator
-            and (sa.peer_name == identity or (sa.user is not None and sa.user.user == identity))
+            if not sa.closed and not sa.session_initiator and users.is_of(sa, identity)
         ]
 
     @property

@@ -4,8 +4,10 @@ Shared by EAP in IKEv2 and XAUTH in IKEv1. The proof itself comes before: :func:
 with what a backend or an EAP method accepted, never with what a peer merely says.
 """
 
+from cryptography import x509
+
 from gateway.domain.user_auth import Accepted, Asker, Session
-from gateway.ike.auth.identity import Identity, IdentityPattern, escape
+from gateway.ike.auth.identity import Identity, IdentityPattern, certificate_identities, escape
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import SessionOpened
 from gateway.ike.policy import ConnectionPolicy, Profile, UserAuth
@@ -36,16 +38,43 @@ def _fits(pattern: IdentityPattern, user: str) -> bool:
         return False
 
 
+def is_of(sa: IkeSa, identity: str) -> bool:
+    """Whether this is its peer or its user; as in logins, letter case and a final dot count not."""
+    wanted = _folded(identity)
+    return _folded(sa.peer_name) == wanted or (
+        sa.user is not None and _folded(sa.user.user) == wanted
+    )
+
+
+def _folded(text: str) -> str:
+    return text.casefold().removesuffix(".")
+
+
 def refuse_blocked(core: Core, sa: IkeSa, user: str = "") -> None:
     """Nobody gets further whose device is blocked.
 
     Raises:
         Refused: AUTHENTICATION_FAILED.
     """
-    why = None if core.refuse_login is None else core.refuse_login(sa.peer_name, user)
+    _refuse_blocked(core, sa.peer_name, user)
+
+
+def _refuse_blocked(core: Core, identity: str, user: str) -> None:
+    why = None if core.refuse_login is None else core.refuse_login(identity, user)
     if why is not None:
         remedy = "unblock the device, if it may log in again"
         raise Refused(NotifyType.AUTHENTICATION_FAILED, why, remedy)
+
+
+def refuse_blocked_certificate(core: Core, leaf: x509.Certificate) -> None:
+    """As :func:`refuse_blocked`, for every identity of the certificate that the peer has proven.
+
+    A peer chooses which of them it claims: the name of its device, or the certificate's subject.
+    """
+    if core.refuse_login is None:
+        return
+    for identity in certificate_identities(leaf):
+        _refuse_blocked(core, str(identity), "")
 
 
 def admit(core: Core, sa: IkeSa, accepted: Accepted) -> ConnectionPolicy:

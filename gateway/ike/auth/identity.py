@@ -111,6 +111,15 @@ class Identity:
             mine is not None and theirs is not None and dn.normalised(mine) == dn.normalised(theirs)
         )
 
+    def comparable(self) -> str:
+        """One text for all spellings that :meth:`same_as` takes for the same peer. Never raises."""
+        name = self.distinguished_name()
+        if name is not None:
+            return dn.to_text(dn.normalised(name))
+        if self.type in (IdType.FQDN, IdType.RFC822_ADDR):
+            return _folded(self) or self._text()
+        return self._text()
+
     def __str__(self) -> str:
         """For logs: never raises, printable, at most 256 characters."""
         return escape(self._text())

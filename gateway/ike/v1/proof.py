@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Sequence
 
+from gateway.ike import users
 from gateway.ike.auth.credentials import (
     CertificateRefused,
     LocalCredential,
@@ -221,6 +222,7 @@ def _verify_signature(
             f"the signature was refused: {refused}",
             "check that certificate and private key of the peer belong together",
         ) from None
+    users.refuse_blocked_certificate(core, leaf)
     sa.evidence |= Evidence.PEER_AUTH
     if pending is not None:
         raise Pending(pending, chain)

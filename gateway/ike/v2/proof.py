@@ -2,6 +2,7 @@
 
 import hmac
 
+from gateway.ike import users
 from gateway.ike.auth import methods
 from gateway.ike.auth.credentials import (
     CertificateRefused,
@@ -186,6 +187,7 @@ def _verify_signature(  # noqa: PLR0917 - one fact each
             f"the signature was refused: {refused}",
             "check that certificate and private key of the peer belong together",
         ) from None
+    users.refuse_blocked_certificate(core, leaf)
     if pending is not None:
         # Nobody but the holder of the key makes us ask.
         raise OcspNeeded(anchors, pending.request)

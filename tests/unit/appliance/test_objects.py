@@ -344,6 +344,8 @@ def test_a_blocked_device_is_refused_by_identity_and_by_user(tmp_path: Path) -> 
             assert answer["blocked"] is True
             assert refusal("ann@example.com", "") == "device ann is blocked"
             assert refusal("somebody", "ann@example.com") == "device ann is blocked"
+            assert refusal("ANN@Example.COM", "") == "device ann is blocked"
+            assert refusal("somebody", "Ann@example.com.") == "device ann is blocked"
             assert refusal("bob@example.com", "bob") is None
             await bench.ask("device-unblock", name="ann")
             assert refusal("ann@example.com", "") is None

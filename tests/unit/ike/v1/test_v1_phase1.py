@@ -1,6 +1,9 @@
 """Phase 1 between two engines: every method, both exchanges, NATs, losses."""
 
+from dataclasses import replace
+
 import pytest
+from certs_v2 import credential
 from harness_v1 import (
     AGGRESSIVE,
     FAST,
@@ -16,6 +19,7 @@ from harness_v1 import (
 )
 from harness_v2 import Network, connect, pair
 
+from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
 from gateway.ike.policy import V1Exchange
 from gateway.ike.v1.sa import Evidence, State
@@ -120,3 +124,18 @@ def test_other_authentication_is_named() -> None:
     (event,) = network.gateway.named("handshake_failed")
     assert "authentication differs: theirs psk, ours rsa" in event.text
     assert FAST is not None
+
+
+@pytest.mark.parametrize("exchange", BOTH)
+def test_a_blocked_certificate_logs_in_by_none_of_its_names(exchange: V1Exchange) -> None:
+    ours, theirs = certificate_policies("p256", exchange)
+    subject = Identity.of_subject(credential("ada@example.com", "p256").certificates[0])
+    network = pair(
+        replace(ours, remote_id=IdentityPattern.parse("*")), replace(theirs, local_id=subject)
+    )
+    network.gateway.engine.refuse_login = lambda identity, _user: (
+        "device ada is blocked" if identity == "ada@example.com" else None
+    )
+    connect(network)
+    assert any("device ada is blocked" in line for line in said(network))
+    assert not set(states(network.gateway)) & DONE
