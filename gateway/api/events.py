@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final, Protocol
 
 from gateway.api.caller import Client
@@ -33,6 +34,10 @@ _LOST: Final[dict[str, object]] = {
 }
 
 
+_OUT: Final = frozenset({ErrorCode.UNAUTHENTICATED, ErrorCode.DENIED, ErrorCode.TOO_MANY})
+"""What the core says of credentials that do not count, the last one when it has said so often."""
+
+
 class Subscribable(Client, Protocol):
     """What events need of :class:`gateway.control.async_client.AsyncControlClient`."""
 
@@ -50,6 +55,8 @@ class _Listener:
         self.waiting: deque[bytes] = deque()
         self.wake = asyncio.Event()
         self.is_slow = False
+        self.is_out = False
+        """Its credential does not count any more."""
 
     def offer(self, message: bytes) -> None:
         if len(self.waiting) >= MAX_WAITING:
@@ -115,15 +122,22 @@ class EventHub:
         return [message for at, message in self._ring if at > number]
 
     async def _stream(self, listener: _Listener) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
         try:
             yield b"retry: 2000\n\n"
-            while not listener.is_slow:
-                try:
+            while not listener.is_slow and not listener.is_out:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT_S):
                         await listener.wake.wait()
-                except TimeoutError:
+                # However many events there are: whoever may not listen any more hears none.
+                if clock() - asked_at >= HEARTBEAT_S:
                     if not await self._may_stay(listener):
                         return
+                    asked_at = clock()
+                if listener.is_out:
+                    return
+                if not listener.wake.is_set():
                     yield b": still here\n\n"
                     continue
                 listener.wake.clear()
@@ -138,7 +152,7 @@ class EventHub:
         try:
             await self._core.request("health", {}, listener.caller)
         except ControlError as error:
-            return error.code != ErrorCode.UNAUTHENTICATED
+            return error.code not in _OUT
         except ControlUnavailableError:
             return True  # the core starts again; it will be asked again
         return True
@@ -146,12 +160,22 @@ class EventHub:
     async def _follow(self) -> None:
         """Keep a subscription as long as somebody listens."""
         while self._listeners:
-            caller = next(iter(self._listeners)).caller
+            listener = next(iter(self._listeners))
             try:
-                await self._read(caller)
-            except (ControlError, ControlUnavailableError, StopAsyncIteration):
+                await self._read(listener.caller)
+            except ControlError as error:
+                if error.code in _OUT:
+                    self._put_out(listener)  # others may listen: with the credential of the next
+                    continue
+                self.publish(_LOST)
+            except (ControlUnavailableError, StopAsyncIteration):
                 self.publish(_LOST)
             await asyncio.sleep(AGAIN_S)
+
+    def _put_out(self, listener: _Listener) -> None:
+        self._listeners.discard(listener)
+        listener.is_out = True
+        listener.wake.set()
 
     async def _read(self, caller: Caller) -> None:
         events = self._core.events(caller)

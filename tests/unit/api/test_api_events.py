@@ -1,6 +1,7 @@
 """Server-sent events: one subscription for everybody, what was missed, who is slow, who may."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,16 +26,20 @@ class Core:
         self.subscriptions: list[str] = []
         self.open = 0
         self.asked: list[str] = []
+        self.code = ErrorCode.UNAUTHENTICATED
+        self.refuses_events = False
 
     async def request(
         self, op: str, args: Any, caller: Any = None, *, timeout_s: Any = None
     ) -> dict[str, object]:
         self.asked.append(op)
         if caller.credential not in self.known:
-            raise ControlError(ErrorCode.UNAUTHENTICATED, "not valid")
+            raise ControlError(self.code, "not valid")
         return {}
 
     async def events(self, caller: Any = None, *, debug: bool = False) -> AsyncIterator[Any]:
+        if self.refuses_events and caller.credential not in self.known:
+            raise ControlError(self.code, "not valid")
         self.subscriptions.append(caller.credential)
         self.open += 1
         try:
@@ -122,6 +127,50 @@ def test_a_login_that_ends_ends_its_stream_and_is_not_kept_alive(
         assert core.asked == ["whoami", "health"]
         core.known.discard("ann")
         assert [one async for one in stream] in ([], [b": still here\n\n"])
+        await hub.stop()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("code", [ErrorCode.UNAUTHENTICATED, ErrorCode.TOO_MANY])
+def test_a_login_that_ends_ends_its_stream_however_many_events_there_are(
+    monkeypatch: pytest.MonkeyPatch, code: ErrorCode
+) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.01)
+
+    async def scenario() -> None:
+        core = Core()
+        core.code = code
+        hub = EventHub(core, "e")
+        stream = await hub.join(ANN, None)
+        await anext(stream)
+        core.known.discard("ann")
+        with contextlib.suppress(StopAsyncIteration):
+            while True:  # never a pause for a heartbeat
+                hub.publish({"name": "moved"})
+                await anext(stream)
+        await hub.stop()
+
+    run(scenario())
+
+
+def test_a_listener_whose_login_ended_does_not_keep_others_from_their_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "AGAIN_S", 0.0)
+
+    async def scenario() -> None:
+        core = Core()
+        core.refuses_events = True
+        hub = EventHub(core, "e")
+        streams = [await hub.join(Caller(who, "192.0.2.7"), None) for who in ("ann", "bob")]
+        for stream in streams:
+            await anext(stream)
+        core.known.discard("ann")
+        core.queue.put_nowait(ControlUnavailableError("the core started again"))
+        core.queue.put_nowait({"name": "moved"})
+        while (await take(streams[1], 1))[0]["name"] != "moved":
+            pass
         await hub.stop()
 
     run(scenario())
