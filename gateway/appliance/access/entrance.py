@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from gateway.appliance.access.attempts import address_of, too_many
 from gateway.appliance.access.audited import Audited
 from gateway.appliance.access.logins import Logins
-from gateway.appliance.access.persons import Persons, check_password
+from gateway.appliance.access.persons import Person, Persons, check_password
 from gateway.appliance.access.setup_code import SetupCode
 from gateway.appliance.access.times import iso
 from gateway.appliance.administration.side import Surroundings
@@ -60,11 +60,12 @@ class Entrance:
         """The same words and the same work for a wrong name and a wrong password."""
         name, password = str(request.text("name")), str(request.text("password"))
         await self._await_turn(self._guesses, name, request)
-        if not await self._persons.has_password(name, password):
+        person = self._persons.get(name)
+        if not await self._persons.has_password(name, password) or person is None:
             await self._failed(self._guesses, name, request)
-            raise ControlError(ErrorCode.UNAUTHENTICATED, "the name or the password is wrong")
+            raise _wrong()
         self._guesses.succeeded(name, address_of(request.actor.remote))
-        return await self._open(name, request)
+        return await self._open(person, request)
 
     async def _setup_claim(self, request: Request) -> object:
         code, name = str(request.text("code")), str(request.text("name"))
@@ -80,9 +81,9 @@ class Entrance:
             text = f"name = {name}: there is an administrator of this name; give another"
             raise ControlError(ErrorCode.REFUSED, text, "name")
         await self._code.take(code, self._wall_clock())
-        await self._persons.create(name, Role.ADMINISTRATOR, password)
+        person = await self._persons.create(name, Role.ADMINISTRATOR, password)
         await self._audited.write(request, "done", target=name, after={"role": "admin"})
-        return await self._open(name, request)
+        return await self._open(person, request)
 
     async def _logout(self, request: Request) -> object:
         return {"ended": await self._logins.close(request.actor.credential)}
@@ -112,12 +113,13 @@ class Entrance:
         self._logins.forget(name, but=here)
         return {"administrator": name, "_audit": {"target": name, "after": {"new_password": True}}}
 
-    async def _open(self, name: str, request: Request) -> object:
-        person = self._persons.get(name)
-        if person is None:  # removed while its password was checked
-            raise ControlError(ErrorCode.UNAUTHENTICATED, "the name or the password is wrong")
-        now = self._wall_clock()
+    async def _open(self, person: Person, request: Request) -> object:
+        """``person`` as they were when their password was looked at."""
+        name, now = person.name, self._wall_clock()
         secret, login = await self._logins.open(name, request.actor.remote, now)
+        if not self._is_still(person):  # removed or changed meanwhile, which ends their logins
+            await self._logins.close(login.hash.hex())
+            raise _wrong()
         await self._persons.logged_in(name, now)
         await self._audited.write(request, "done", target=name)
         return {
@@ -126,6 +128,13 @@ class Entrance:
             "role": person.role.words,
             "expires_at": iso(login.expires_at),
         }
+
+    def _is_still(self, person: Person) -> bool:
+        now = self._persons.get(person.name)
+        return now is not None and (now.version, now.created_at) == (
+            person.version,
+            person.created_at,
+        )
 
     async def _await_turn(self, limit: GuessLimit, name: str, request: Request) -> None:
         wait_s = limit.admit(name, address_of(request.actor.remote), self._clock())
@@ -140,3 +149,7 @@ class Entrance:
         if self._noted.admit("login", self._clock()) is not None:
             target = "" if limit is self._codes else name
             await self._audited.write(request, "refused", target=target, detail="wrong")
+
+
+def _wrong() -> ControlError:
+    return ControlError(ErrorCode.UNAUTHENTICATED, "the name or the password is wrong")

@@ -97,6 +97,8 @@ class Persons:
         self._store = store
         self._checks = checks
         self._known: dict[str, Person] = {}
+        self._changing = asyncio.Lock()
+        """Of two who take the last role away from each other, the second one is refused."""
 
     def load(self, connection: Connection) -> None:
         """Read everybody."""
@@ -143,6 +145,17 @@ class Persons:
 
         Raises :class:`ControlError`: nobody of that name, or nobody could administer any more.
         """
+        async with self._changing:
+            return await self._change(name, role, password, version, but)
+
+    async def _change(
+        self,
+        name: str,
+        role: Role | None,
+        password: str | None,
+        version: int | None,
+        but: bytes | None,
+    ) -> Person:
         person = self._needed(name)
         if role is not None and role is not Role.ADMINISTRATOR:
             self._need_another(person)
@@ -160,15 +173,15 @@ class Persons:
 
     async def delete(self, name: str, *, version: int | None = None) -> Person:
         """Remove somebody and their sessions; raises as :meth:`change`."""
-        person = self._needed(name)
-        self._need_another(person)
 
         def write(connection: Connection) -> None:
             AdministratorRepository(connection).delete(name, version=version)
             WebSessionRepository(connection).delete_of(name)
 
-        await self._store().run(write)
-        return self._known.pop(name)
+        async with self._changing:
+            self._need_another(self._needed(name))
+            await self._store().run(write)
+            return self._known.pop(name)
 
     async def logged_in(self, name: str, at: float) -> None:
         """Note it."""

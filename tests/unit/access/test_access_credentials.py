@@ -207,6 +207,54 @@ def test_somebody_can_always_administer(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_two_who_remove_each_other_at_once_leave_one_who_can_administer(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bed_of(tmp_path) as bed:
+            await bed.administrator("ann", PASSWORD)
+            await bed.administrator("bob", PASSWORD)
+            done = await asyncio.gather(
+                bed.ask("administrator-delete", name="ann"),
+                bed.ask("administrator-change", name="bob", role="operator"),
+                return_exceptions=True,
+            )
+            (refused,) = [one for one in done if isinstance(one, ControlError)]
+            assert "last administrator" in refused.message
+            assert bed.side.has_administrator
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("administrator-change", {"password": "another password"}),
+        ("administrator-change", {"role": "read-only"}),
+        ("administrator-delete", {}),
+    ],
+)
+def test_a_login_that_meets_a_change_of_its_administrator_is_none(
+    tmp_path: Path, op: str, args: dict[str, str]
+) -> None:
+    async def scenario() -> None:
+        async with bed_of(tmp_path) as bed:
+            await bed.administrator("root", PASSWORD)
+            await bed.administrator("ann", PASSWORD)
+            matches = bed.side.persons.has_password
+
+            async def slow(name: str, password: str) -> bool:
+                right = await matches(name, password)
+                await bed.ask(op, name="ann", **args)
+                return right
+
+            bed.side.persons.has_password = slow  # type: ignore[method-assign]
+            with pytest.raises(ControlError) as caught:
+                await bed.login("ann", PASSWORD)
+            assert caught.value.code == ErrorCode.UNAUTHENTICATED
+            assert not bed.side.logins._open
+
+    run(scenario())
+
+
 def test_a_stale_version_changes_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bed_of(tmp_path) as bed:
