@@ -126,7 +126,7 @@ class EventHub:
         asked_at = clock()
         try:
             yield b"retry: 2000\n\n"
-            while not listener.is_slow and not listener.is_out:
+            while not listener.is_slow:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT_S):
                         await listener.wake.wait()
