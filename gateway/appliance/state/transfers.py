@@ -13,6 +13,8 @@ from gateway.control.store_operations import MAX_FILE_OCTETS, MAX_PART_OCTETS
 MAX_TRANSFERS: Final = 4
 LIFE_S: Final = 3600.0
 """Of a file that nobody reads or writes."""
+IDLE_S: Final = 60.0
+"""After so long it makes room for another one: nobody says when they have read the last part."""
 FOLDER: Final = "transfer"
 
 
@@ -43,7 +45,7 @@ class Transfers:
 
     def begin(self, *, incoming: bool) -> tuple[str, Path]:
         """A new file: its id and where it is to be."""
-        self._expire()
+        self._expire(LIFE_S if len(self._used_at) < MAX_TRANSFERS else IDLE_S)
         if len(self._used_at) >= MAX_TRANSFERS:
             raise ControlError(
                 ErrorCode.BUSY,
@@ -112,8 +114,8 @@ class Transfers:
             raise ControlError(ErrorCode.NOT_FOUND, "id: there is no such file any more", "id")
         self._used_at[name] = self._clock()
 
-    def _expire(self) -> None:
-        oldest = self._clock() - LIFE_S
+    def _expire(self, life_s: float = LIFE_S) -> None:
+        oldest = self._clock() - life_s
         for name in [one for one, at in self._used_at.items() if at < oldest]:
             self.end(name)
 

@@ -228,7 +228,13 @@ def test_h78_transfers_are_few_bounded_and_short_lived(
     files = list((tmp_path / "transfer").iterdir())
     assert len(files) == 4
     assert all(one.stat().st_mode & 0o077 == 0 for one in files)
-    now[0] = transfers_module.LIFE_S + 1
+    now[0] = transfers_module.IDLE_S + 1
+    assert transfers.append(names[0], 600, b"x") == 601
+    transfers.begin(incoming=False)  # in the room of those that nobody touches any more
+    assert transfers.append(names[0], 601, b"x") == 602
+    with pytest.raises(ControlError):
+        transfers.append(names[1], 0, b"x")
+    now[0] += transfers_module.LIFE_S + 1
     transfers.begin(incoming=True)
     assert len(list((tmp_path / "transfer").iterdir())) == 1
     Transfers(tmp_path, lambda: 0.0).clear()
