@@ -76,6 +76,9 @@ class Devices:
         node = old.section.mobile_node
         if node is not None and self._blocked_nodes.get(node) == name:
             del self._blocked_nodes[node]
+            for other in self._by_name.values():  # an unblocked one does not free another's
+                if other.section.blocked and other.section.mobile_node == node:
+                    self._blocked_nodes[node] = other.name
         return True
 
     def use_file(self, sections: Mapping[str, DeviceSection]) -> tuple[list[str], list[str]]:

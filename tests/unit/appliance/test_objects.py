@@ -377,6 +377,14 @@ def test_the_mobile_node_of_a_blocked_device_registers_no_more(tmp_path: Path) -
             assert home.nodes.by_home_address(IPv4Address("10.20.0.7")) is None
             await bench.ask("device-unblock", name="ann")
             assert home.nodes.by_home_address(IPv4Address("10.20.0.7")) is not None
+            other: Any = {"identity": "ann2@example.com", "mobile_node": "ann"}
+            await bench.objects.create("devices", "ann2", other)
+            for name in ("ann", "ann2"):
+                await bench.ask("device-block", name=name)
+            for name in ("ann2", "ann"):  # either of them blocks the node
+                assert home.nodes.by_home_address(IPv4Address("10.20.0.7")) is None
+                await bench.ask("device-unblock", name=name)
+            assert home.nodes.by_home_address(IPv4Address("10.20.0.7")) is not None
 
     run(work())
 
