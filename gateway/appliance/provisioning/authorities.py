@@ -187,6 +187,7 @@ class Authorities:
     async def revoke(self, rows: list[StoredCertificate], reason: Reason) -> int:
         """In the store, in the CRL, in the engine; then sessions end. How many did."""
         store, at = self._registry.store, self._registry.surroundings.wall_clock()
+        beyond = await self._registry.keep(lambda k: k.beyond_us(row.pem for row in rows))
 
         def work(connection: Connection) -> None:
             certificates = CertificateRepository(connection, store.sealer)
@@ -205,6 +206,13 @@ class Authorities:
             text = f"certificate {row.serial} of {row.device or row.identity} is revoked"
             fields = {"serial": row.serial, "device": row.device, "reason": reason.value}
             force.tell(self._registry.surroundings, "certificate_revoked", text, **fields)
+            if row.pem in beyond:
+                text = (
+                    f"certificate {row.serial} of {row.device or row.identity} is of a CA whose key"
+                    " is not here, so it still opens a session: block the device, and revoke the"
+                    " certificate at its CA"
+                )
+                force.warn(self._registry.surroundings, "revocation_elsewhere", text, **fields)
         return ended
 
 

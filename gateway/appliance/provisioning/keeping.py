@@ -4,9 +4,11 @@ Everything here runs in the store's thread, within one transaction. What is to b
 back as a :class:`Publication`, written once the transaction is done.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from sqlalchemy import Connection
@@ -209,7 +211,7 @@ class Keeping:
         if gateway is not None:
             contents[files.private_key] = gateway.key
             contents[files.certificate] = ca.certificate_pem(gateway.certificate)
-        if new_crl or self._crl_is_due(authorities) or not files.crl.exists():
+        if new_crl or self._crl_is_due(authorities) or not self._is_published(files.crl):
             contents[files.crl] = self._make_crl(authorities)
         return Publication(contents, frozenset({files.private_key}))
 
@@ -222,19 +224,32 @@ class Keeping:
 
     def _crl_is_due(self, authorities: list[Kept]) -> bool:
         state = self._settings.get(CRL_SETTING)
-        known = state.get("authorities") if isinstance(state, dict) else None
-        if known != _serials(authorities):
+        known = state if isinstance(state, dict) else {}
+        if known.get("authorities") != _serials(authorities):
             return True
+        if known.get("revoked") != _digest(row.serial for row in self._revoked()):
+            return True  # we ended between a revocation and its CRL
         left_s = self.crl_state()[1] - self._now.timestamp()
         return left_s < self._wanted.crl_days * 86_400 * crl.RENEW_AT
 
+    def _is_published(self, file: Path) -> bool:
+        """Whether the CRL that was made last is in its file: it may not have been writable."""
+        state = self._settings.get(CRL_SETTING)
+        wanted = state.get("sha256") if isinstance(state, dict) else None
+        try:
+            return wanted == hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError:
+            return False
+
+    def _revoked(self) -> list[StoredCertificate]:
+        """What a CRL has to name."""
+        now = self._now.timestamp()
+        found = self._certificates.find(revoked=True)
+        return [row for row in found if row.purpose != "ca" and row.not_after > now]
+
     def _make_crl(self, authorities: list[Kept]) -> bytes:
-        number = self.crl_state()[0] + 1
-        revoked = [
-            (x509.load_pem_x509_certificate(row.pem.encode()), row)
-            for row in self._certificates.find(revoked=True)
-            if row.purpose != "ca" and row.not_after > self._now.timestamp()
-        ]
+        number, rows = self.crl_state()[0] + 1, self._revoked()
+        revoked = [(x509.load_pem_x509_certificate(row.pem.encode()), row) for row in rows]
         lists = []
         for one in authorities:
             if not one.issues:
@@ -246,9 +261,20 @@ class Keeping:
             "number": number,
             "next_update": (self._now + timedelta(days=self._wanted.crl_days)).timestamp(),
             "authorities": _serials(authorities),
+            "revoked": _digest(row.serial for row in rows),
+            "sha256": hashlib.sha256(content := b"".join(lists)).hexdigest(),
         }
         self._settings.put(CRL_SETTING, state)
-        return b"".join(lists)
+        return content
+
+    def beyond_us(self, pems: Iterable[str]) -> set[str]:
+        """Those whose CA's key is not here: no CRL of ours revokes them."""
+        able = [one for one in self.authorities() if one.issues]
+        return {
+            pem
+            for pem in pems
+            if not any(one.issued(x509.load_pem_x509_certificate(pem.encode())) for one in able)
+        }
 
     def add_device(self, certificate: x509.Certificate, device: str, identity: str) -> None:
         """A device's certificate. Raises :class:`gateway.store.errors.ExistsError`."""
@@ -261,6 +287,10 @@ def _joined(certificates: Iterable[x509.Certificate]) -> bytes:
 
 def _serials(authorities: list[Kept]) -> list[str]:
     return sorted(one.serial for one in authorities if one.issues)
+
+
+def _digest(serials: Iterable[str]) -> str:
+    return hashlib.sha256(",".join(sorted(serials)).encode()).hexdigest()
 
 
 def _entry(row: StoredCertificate) -> crl.Revoked:

@@ -16,6 +16,7 @@ from gateway.control.actor import NOBODY
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.ike.auth import crl as engine_crl
 from gateway.provisioning import ca
+from gateway.store.certificates import CertificateRepository
 from gateway.store.links import LinkRepository
 from gateway.store.schema import LINKS
 
@@ -174,6 +175,31 @@ def test_a_revoked_certificate_is_on_the_list_and_its_sessions_end(tmp_path: Pat
         asyncio.run(run(office))
 
 
+def test_a_revocation_that_was_cut_short_reaches_the_list_all_the_same(tmp_path: Path) -> None:
+    async def run(office: Any) -> None:
+        made = await office.call("provision", name="laptop", platform="strongswan")
+        file = office.file("crl.pem")
+        assert not list(crl_of(file))
+        store = office.store
+        # Killed after this: the database knows of it, the list does not.
+        await store.run(
+            lambda c: CertificateRepository(c, store.sealer).revoke(
+                made["serial"], office.now, "key-compromise"
+            )
+        )
+        await office.side.office.renew()
+        assert [f"{one.serial_number:x}" for one in crl_of(file)] == [made["serial"]]
+        listed = file.read_bytes()
+        await office.side.office.renew()
+        assert file.read_bytes() == listed  # a list is made once
+        file.write_bytes(b"another file, or an older one")
+        await office.side.office.renew()
+        assert [f"{one.serial_number:x}" for one in crl_of(file)] == [made["serial"]]
+
+    with bench(tmp_path) as office:
+        asyncio.run(run(office))
+
+
 def test_a_rotation_revokes_the_old_certificate_and_voids_its_link(tmp_path: Path) -> None:
     async def run(office: Any) -> None:
         first = await office.call("provision", name="laptop", platform="strongswan")
@@ -286,6 +312,10 @@ def test_certificates_of_an_imported_ca_are_uploaded(tmp_path: Path) -> None:
             certificate=pem,
         )
         assert made["serial"] == ca.serial_text(issued)
+        office.events.clear()
+        await office.call("certificate-revoke", serial=made["serial"], reason="key-compromise")
+        told = {one.name: one.text for one in office.events}
+        assert "block the device" in told["revocation_elsewhere"]
 
     with bench(tmp_path) as office:
         asyncio.run(run(office))
