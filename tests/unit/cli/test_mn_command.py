@@ -258,7 +258,7 @@ def test_a_password_is_never_repeated(password: object) -> None:
 
 def test_orders_are_for_administrators() -> None:
     for name in ("node-unlock", "node-lock", "node-reconnect", "node-portal", "node-portal-stop"):
-        with pytest.raises(ControlError, match="administrators"):
+        with pytest.raises(ControlError, match="is for admins"):
             check_request({"op": name}, Role.OPERATOR, NODE_OPERATIONS)
 
 

@@ -77,7 +77,7 @@ DENIED = {
     "denied_by": "home agent",
     "code": 131,
     "reason": "its authenticator is wrong",
-    "remedy": "",
+    "remedy": "give both sides the same SPI, key and algorithm",
 }
 
 

@@ -184,7 +184,7 @@ def test_the_status_shows_the_first_of_them(answers: Answers) -> None:
             "nar-mappings": page(LEASE),
         }
     )
-    done = CliRunner().invoke(app, ["status", "--socket", str(answers.path)])
+    done = CliRunner().invoke(app, ["status", "--all", "--socket", str(answers.path)])
     assert done.exit_code == 0
     assert "nar.leases" in done.output
     assert "1 of 30; all: gateway nar clients" in done.output
