@@ -17,6 +17,7 @@ from gateway.store.sealing import Sealer, passphrase_sealer
 MAX_LINE_OCTETS: Final = 256 * 1024
 MAX_ROWS: Final = 5_000_000
 TABLES: Final = {table.name: table for table in (*CONFIGURATION, *RECORDS)}
+ROLES: Final = frozenset({"admin", "operator", "read-only"})
 _RANGES: Final = {Integer: 2**31, BigInteger: 2**63}
 
 
@@ -149,6 +150,8 @@ def _value(number: int, column: "Column[object]", value: object) -> object:
             raise ImportRefusedError(where, "must be a text")
         if kind.length is not None and len(value) > kind.length:
             raise ImportRefusedError(where, f"has {len(value)} characters; {kind.length} fit")
+        if column.name == "role" and value not in ROLES:
+            raise ImportRefusedError(where, f"must be one of {', '.join(sorted(ROLES))}")
         return value
     if isinstance(kind, Integer):
         bound = _RANGES[BigInteger if isinstance(kind, BigInteger) else Integer]

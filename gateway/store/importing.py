@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Table, delete, func, insert, select
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from gateway.store.errors import ImportRefusedError, SealError
 from gateway.store.export import CONFIGURATION, OWN_SETTINGS, RECORDS, Row
@@ -121,8 +121,8 @@ def apply(
     """Put ``wanted`` in place of what is configured, within the transaction of ``connection``.
 
     What the file has no secrets of keeps those that are there; logins and tokens without secrets
-    stay as they are. What happened (usage, audit, history, NAR leases) is taken only where
-    nothing is there yet. With ``dry_run`` nothing is changed. Raises
+    stay as they are. What was revoked stays revoked. What happened (usage, audit, history, NAR
+    leases) is taken only where nothing is there yet. With ``dry_run`` nothing is changed. Raises
     :class:`ImportRefusedError`.
     """
     if not dry_run:
@@ -139,6 +139,7 @@ def _apply(connection: Connection, wanted: Import, own: Sealer, now: float) -> O
     left_out: dict[str, str] = {}
     sealed = connection.execute(select(CERTIFICATES.c.serial, CERTIFICATES.c.key))
     keys = {row.serial: row.key for row in sealed}
+    revoked = _revoked(connection)
     for table in TABLES.values():
         if table.name not in wanted.rows and table not in CONFIGURATION:
             continue
@@ -164,6 +165,7 @@ def _apply(connection: Connection, wanted: Import, own: Sealer, now: float) -> O
         return row
 
     written = _write(connection, wanted, left_out, ready)
+    _revoke_again(connection, revoked)
     created, changed = [], []
     for name, (document, secrets) in wanted.objects.items():
         there = before.get(name)
@@ -175,6 +177,26 @@ def _apply(connection: Connection, wanted: Import, own: Sealer, now: float) -> O
             changed.append(name)
     removed = tuple(sorted(before.keys() - wanted.objects.keys()))
     return Outcome(tuple(created), tuple(changed), removed, written, left_out)
+
+
+def _revoked(connection: Connection) -> list[Row]:
+    """Certificates that nobody may use any more."""
+    found = select(CERTIFICATES).where(CERTIFICATES.c.revoked_at.is_not(None))
+    return [row._asdict() for row in connection.execute(found)]
+
+
+def _revoke_again(connection: Connection, revoked: list[Row]) -> None:
+    """An older file does not know of it, and its CA would let them in again."""
+    there = set(connection.scalars(select(CERTIFICATES.c.serial)))
+    for row in revoked:
+        if row["serial"] not in there:
+            connection.execute(insert(CERTIFICATES).values(row))
+            continue
+        connection.execute(
+            update(CERTIFICATES)
+            .where(CERTIFICATES.c.serial == row["serial"], CERTIFICATES.c.revoked_at.is_(None))
+            .values(revoked_at=row["revoked_at"], reason=row["reason"])
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,32 @@ def test_what_the_file_does_not_have_goes(store: Store, tmp_path: Path) -> None:
     assert "later" not in names
 
 
+def test_an_older_file_gives_no_revoked_certificate_back(store: Store, tmp_path: Path) -> None:
+    fill(store)
+
+    def device(serial: str) -> StoredCertificate:
+        return StoredCertificate(serial, "device", "a@x", "PEM", 0.0, 9e9, 2.0, device="a")
+
+    def work(connection: Any, *, revoke: tuple[str, ...] = (), add: tuple[str, ...] = ()) -> None:
+        certificates = CertificateRepository(connection, store.sealer)
+        for serial in add:
+            certificates.create(device(serial))
+        for serial in revoke:
+            certificates.revoke(serial, 8.0, "key-compromise")
+
+    store.do(lambda c: work(c, add=("0a", "0b")))
+    file = tmp_path / "older.jsonl"
+    exported(store, file, "correct horse")
+    store.do(lambda c: work(c, add=("0c", "0d"), revoke=("0a", "0c")))
+    take(store, file, "correct horse")
+    found = store.do(lambda c: CertificateRepository(c, store.sealer).find(device="a"))
+    assert {(one.serial, one.revoked_at, one.reason) for one in found} == {
+        ("0a", 8.0, "key-compromise"),
+        ("0b", None, None),
+        ("0c", 8.0, "key-compromise"),
+    }
+
+
 def test_versions_go_on_rising(store: Store, tmp_path: Path) -> None:
     fill(store)
     file = tmp_path / "all.jsonl"
@@ -252,6 +278,12 @@ def an_object(**changes: Any) -> dict[str, Any]:
     return {"table": "object", "row": row}
 
 
+def an_administrator(role: str) -> dict[str, Any]:
+    table = METADATA.tables["administrator"]
+    row: dict[str, Any] = dict.fromkeys((column.name for column in table.c), 1)
+    return {"table": "administrator", "row": {**row, "name": "ann", "password": "00", "role": role}}
+
+
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
@@ -281,6 +313,7 @@ def an_object(**changes: Any) -> dict[str, Any]:
         ([head(), an_object(secrets="zz")], "hexadecimal"),
         ([head(), an_object(secrets="00")], "says that it has no secrets"),
         ([head(), an_object(), an_object()], "is there twice"),
+        ([head(), an_administrator("root")], "administrator.role: must be one of"),
     ],
 )
 def test_h78_a_file_that_makes_no_sense_is_refused_with_the_place(
