@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from gateway.control.operation import ROLES
 from gateway.control.protocol import ControlError, ErrorCode, Role
 from gateway.store.administrators import Administrator, AdministratorRepository
 from gateway.store.database import Store
@@ -101,9 +102,9 @@ class Persons:
         """Of two who take the last role away from each other, the second one is refused."""
 
     def load(self, connection: Connection) -> None:
-        """Read everybody."""
-        repository = AdministratorRepository(connection)
-        self._known = {one.name: Person.of(one) for one in repository.all()}
+        """Read everybody; a role that only another version knows lets nobody in."""
+        found = AdministratorRepository(connection).all()
+        self._known = {one.name: Person.of(one) for one in found if one.role in ROLES}
 
     def get(self, name: str) -> Person | None:
         """Somebody, or None."""

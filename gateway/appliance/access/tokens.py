@@ -8,6 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from gateway.control.actor import Actor
+from gateway.control.operation import ROLES
 from gateway.control.protocol import ControlError, ErrorCode, Role
 from gateway.store.database import Store
 from gateway.store.tokens import StoredToken, TokenRepository
@@ -27,8 +28,8 @@ class Tokens:
         self._used: dict[str, tuple[float, str]] = {}
 
     def load(self, connection: Connection) -> None:
-        """Read all of them."""
-        found = TokenRepository(connection).all()
+        """Read all of them, but those of a role that only another version knows."""
+        found = [one for one in TokenRepository(connection).all() if one.role in ROLES]
         self._by_digest = {one.hash: one for one in found}
         self._by_id = {one.id: one for one in found}
 

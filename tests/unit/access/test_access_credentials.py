@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from access_bed import Bed, bed_of, run
+from sqlalchemy import update
 
 from gateway.appliance.access.attempts import FREE_ATTEMPTS, WrongCredentials, address_of
 from gateway.appliance.access.logins import ABSOLUTE_S, IDLE_S, MAX_LOGINS_OF_ONE
 from gateway.control.protocol import ControlError, ErrorCode, Role
+from gateway.store.schema import ADMINISTRATORS, TOKENS
 
 PASSWORD = "correct horse battery"
 
@@ -251,6 +253,32 @@ def test_a_login_that_meets_a_change_of_its_administrator_is_none(
                 await bed.login("ann", PASSWORD)
             assert caught.value.code == ErrorCode.UNAUTHENTICATED
             assert not bed.side.logins._open
+
+    run(scenario())
+
+
+def test_a_role_of_another_version_lets_nobody_in_and_keeps_nobody_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bed_of(tmp_path) as bed:
+            await bed.administrator("ann", PASSWORD)
+            await bed.administrator("bob", PASSWORD)
+            made = await bed.ask("token-create", name="portal", role="operator")
+            store = bed.side._administration.store
+
+            def of_later(connection: Any) -> None:
+                connection.execute(
+                    update(ADMINISTRATORS)
+                    .where(ADMINISTRATORS.c.name == "bob")
+                    .values(role="auditor")
+                )
+                connection.execute(update(TOKENS).values(role="auditor"))
+
+            await store.run(of_later)
+        async with bed_of(tmp_path) as bed:
+            assert await bed.login("ann", PASSWORD)
+            with pytest.raises(ControlError):
+                await bed.login("bob", PASSWORD)
+            assert refused(bed, str(made["token"])).code == ErrorCode.UNAUTHENTICATED
 
     run(scenario())
 
