@@ -145,12 +145,17 @@ class ObjectsSide(Side):
             found = await store.run(
                 lambda c: ObjectRepository(c, store.sealer).all(with_secrets=True)
             )
+            blocked = {one.identity for one in self.devices if one.section.blocked}
             for name in list(self._known.of("users")):
                 self._around.backends.stored_users.remove(name)
             for name in list(self._known.of("devices")):
                 self.devices.remove(name)
             self._known.replace_all(found)
             self._use_stored()
+            for one in list(self.devices):
+                if one.section.blocked and one.identity not in blocked:
+                    node = one.section.mobile_node
+                    self.sessions.end(one.identity, node, "the device is blocked")
         problems, _ = await self._around.reload()
         return problems
 

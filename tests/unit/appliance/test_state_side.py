@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from objects_bench import CONNECTION, POOL, PSK, Bench
 
+from gateway.appliance.administration.side import Side
 from gateway.appliance.state import transfers as transfers_module
 from gateway.appliance.state.side import StateSide
 from gateway.appliance.state.transfers import Transfers
@@ -18,7 +19,7 @@ from gateway.control.protocol import ControlError, ErrorCode, Role, check_reques
 from gateway.control.store_operations import MAX_PART_OCTETS
 
 
-class Access:
+class Access(Side):
     """Counts how often logins and tokens were read again."""
 
     def __init__(self) -> None:
@@ -139,6 +140,28 @@ def test_what_one_gateway_exports_another_one_imports(tmp_path: Path) -> None:
         assert await third.names() == ["pools/staff", "connections/office"]
         assert "office" in third.bench.config.connections
         await closed(third)
+
+    run(main())
+
+
+def test_a_device_that_an_import_blocks_loses_its_sessions(tmp_path: Path) -> None:
+    async def main() -> None:
+        state = await opened(tmp_path / "one")
+        for name in ("ann", "bob"):
+            document = {"identity": f"{name}@example.com"}
+            await state.bench.ask("object-create", kind="devices", name=name, document=document)
+        await state.bench.ask("device-block", name="ann")
+        octets = await state.export()
+        await state.bench.ask("device-unblock", name="ann")
+        ended: list[str] = []
+        state.bench.side.sessions.end = (  # type: ignore[method-assign,assignment]
+            lambda identity, _node, _why: ended.append(identity)
+        )
+        for _ in range(2):
+            await state.ask("import", id=await state.give(octets))
+            assert ended == ["ann@example.com"], "once"
+        assert state.bench.side.devices.refusal("ann@example.com")
+        await closed(state)
 
     run(main())
 
