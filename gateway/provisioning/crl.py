@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from gateway.provisioning.ca import Authority, key_identifier, signing_digest
@@ -14,6 +15,8 @@ from gateway.provisioning.problem import ProvisioningRefusedError
 
 RENEW_AT = 0.5
 """Of its life: nobody shall ever see a stale list."""
+
+_BEGIN, _END = b"-----BEGIN X509 CRL-----", b"-----END X509 CRL-----"
 
 
 class Reason(enum.StrEnum):
@@ -71,3 +74,34 @@ def make(
             entry = entry.add_extension(x509.CRLReason(_FLAGS[one.reason]), critical=False)
         builder = builder.add_revoked_certificate(entry.build())
     return builder.sign(key, signing_digest(key)).public_bytes(serialization.Encoding.PEM)
+
+
+def published(authority: Authority, content: bytes) -> tuple[int, list[Revoked]]:
+    """Number and entries of the list in a file that this CA has signed; 0 and none without one.
+
+    ``content`` is one list after the other, as PEM; what makes no sense is passed over.
+    """
+    number, found = 0, list[Revoked]()
+    for part in content.split(_END)[:-1]:
+        try:
+            one = x509.load_pem_x509_crl(part[max(0, part.find(_BEGIN)) :] + _END + b"\n")
+            if not one.is_signature_valid(authority.certificate.public_key()):  # type: ignore[arg-type]
+                continue
+            numbered = one.extensions.get_extension_for_class(x509.CRLNumber)
+            entries = [
+                Revoked(entry.serial_number, entry.revocation_date_utc, _reason_of(entry))
+                for entry in one
+            ]
+        except (ValueError, TypeError, x509.ExtensionNotFound, UnsupportedAlgorithm):
+            continue
+        number = max(number, numbered.value.crl_number)
+        found += entries
+    return number, found
+
+
+def _reason_of(entry: x509.RevokedCertificate) -> Reason:
+    try:
+        given = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return Reason.UNSPECIFIED
+    return next((one for one, flag in _FLAGS.items() if flag is given), Reason.UNSPECIFIED)

@@ -19,6 +19,7 @@ from gateway.provisioning import ca, crl
 from gateway.provisioning.names import one_line
 from gateway.provisioning.problem import ProvisioningRefusedError
 from gateway.store.certificates import CertificateRepository, StoredCertificate
+from gateway.store.errors import NotThereError
 from gateway.store.sealing import Sealer
 from gateway.store.settings import SettingRepository
 
@@ -247,14 +248,39 @@ class Keeping:
         found = self._certificates.find(revoked=True)
         return [row for row in found if row.purpose != "ca" and row.not_after > now]
 
+    def _published(self, authority: ca.Authority) -> tuple[int, list[crl.Revoked]]:
+        """Number of the list in the file, and its entries that the database knows nothing of.
+
+        A database that was restored from a backup, or imported, is older than the file: what was
+        revoked stays revoked.
+        """
+        try:
+            content = self._wanted.files.crl.read_bytes()
+        except OSError:
+            return 0, []
+        number, entries = crl.published(authority, content)
+        known, strange = {row.serial for row in self._certificates.find(revoked=True)}, []
+        for one in entries:
+            serial = f"{one.serial:x}"
+            if serial in known:
+                continue
+            try:
+                self._certificates.revoke(serial, one.at.timestamp(), one.reason.value)
+            except NotThereError:
+                strange.append(one)
+        return number, strange
+
     def _make_crl(self, authorities: list[Kept]) -> bytes:
-        number, rows = self.crl_state()[0] + 1, self._revoked()
+        before = {one.serial: self._published(one.authority) for one in authorities if one.issues}
+        number = 1 + max(self.crl_state()[0], *(last for last, _ in before.values()), 0)
+        rows = self._revoked()
         revoked = [(x509.load_pem_x509_certificate(row.pem.encode()), row) for row in rows]
         lists = []
         for one in authorities:
             if not one.issues:
                 continue
             entries = [_entry(row) for certificate, row in revoked if one.issued(certificate)]
+            entries += before[one.serial][1]
             days = self._wanted.crl_days
             lists.append(crl.make(one.authority, entries, number, self._now, days))
         state = {

@@ -11,14 +11,16 @@ import pytest
 from cryptography import x509
 from provisioning_office import BASIC, bench
 from provisioning_setups import authority, mail
+from sqlalchemy import delete, update
 
 from gateway.control.actor import NOBODY
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.ike.auth import crl as engine_crl
-from gateway.provisioning import ca
+from gateway.provisioning import ca, crl
 from gateway.store.certificates import CertificateRepository
 from gateway.store.links import LinkRepository
-from gateway.store.schema import LINKS
+from gateway.store.schema import CERTIFICATES, LINKS
+from gateway.store.settings import SettingRepository
 
 DAY_S = 86_400
 BASE_P256 = BASIC.replace("enabled = true", 'enabled = true\ngateway_key = "ecdsa-p256"')
@@ -198,6 +200,51 @@ def test_a_revocation_that_was_cut_short_reaches_the_list_all_the_same(tmp_path:
 
     with bench(tmp_path) as office:
         asyncio.run(run(office))
+
+
+def test_a_database_older_than_the_list_gives_no_revoked_certificate_back(tmp_path: Path) -> None:
+    async def run(office: Any) -> None:
+        made = {
+            name: (await office.call("provision", name=name, platform="strongswan"))["serial"]
+            for name in ("laptop", "desk", "phone")
+        }
+        for name in ("laptop", "desk"):
+            await office.call("certificate-revoke", serial=made[name], reason="key-compromise")
+        file = office.file("crl.pem")
+        last = file.read_bytes()
+
+        def older(connection: Any) -> None:
+            """As in a backup of before: one was not revoked yet, one was not made yet."""
+            one = CERTIFICATES.c.serial
+            connection.execute(delete(CERTIFICATES).where(one == made["laptop"]))
+            connection.execute(
+                update(CERTIFICATES).where(one == made["desk"]).values(revoked_at=None, reason=None)
+            )
+            SettingRepository(connection).put("crl", {"number": 1})
+
+        await office.store.run(older)
+        await office.side.office.renew()
+        found = crl_of(file)
+        assert {f"{one.serial_number:x}" for one in found} == {made["laptop"], made["desk"]}
+        number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        old = x509.load_pem_x509_crl(last).extensions.get_extension_for_class(x509.CRLNumber)
+        assert number == old.value.crl_number + 1
+        (desk,) = (await office.call("certificates", device="desk"))["items"]
+        assert desk["reason"] == "key-compromise"
+
+    with bench(tmp_path) as office:
+        asyncio.run(run(office))
+
+
+def test_a_list_that_another_ca_signed_is_not_believed() -> None:
+    now = datetime.now(UTC)
+    ours, theirs = authority(), ca.create("Another CA", now, days=100)
+    entry = crl.Revoked(7, now.replace(microsecond=0), crl.Reason.SUPERSEDED)
+    first, second = crl.make(ours, [entry], 5, now, 7), crl.make(theirs, [], 9, now, 7)
+    assert crl.published(ours, second + b"rubbish\n" + first) == (5, [entry])
+    assert crl.published(theirs, first + second) == (9, [])
+    assert crl.published(ours, first[:-40]) == (0, [])
+    assert crl.published(ours, b"-----END X509 CRL-----" * 3) == (0, [])
 
 
 def test_a_rotation_revokes_the_old_certificate_and_voids_its_link(tmp_path: Path) -> None:
