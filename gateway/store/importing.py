@@ -21,7 +21,14 @@ from gateway.store.import_file import (
     sealer_of,
 )
 from gateway.store.objects import Document
-from gateway.store.schema import ADMINISTRATORS, CERTIFICATES, OBJECTS, SETTINGS, TOKENS
+from gateway.store.schema import (
+    ADMINISTRATORS,
+    CERTIFICATES,
+    OBJECTS,
+    SETTINGS,
+    TOKENS,
+    WEB_SESSIONS,
+)
 from gateway.store.sealing import Sealer
 
 MAX_OBJECTS: Final = 200_000
@@ -139,7 +146,7 @@ def _apply(connection: Connection, wanted: Import, own: Sealer, now: float) -> O
     left_out: dict[str, str] = {}
     sealed = connection.execute(select(CERTIFICATES.c.serial, CERTIFICATES.c.key))
     keys = {row.serial: row.key for row in sealed}
-    revoked = _revoked(connection)
+    revoked, people = _revoked(connection), _people(connection)
     for table in TABLES.values():
         if table.name not in wanted.rows and table not in CONFIGURATION:
             continue
@@ -166,6 +173,9 @@ def _apply(connection: Connection, wanted: Import, own: Sealer, now: float) -> O
 
     written = _write(connection, wanted, left_out, ready)
     _revoke_again(connection, revoked)
+    for who in {who for who, _ in people.items() ^ _people(connection).items()}:
+        # Whoever logged in with another password, or in another role, logs in again.
+        connection.execute(delete(WEB_SESSIONS).where(WEB_SESSIONS.c.administrator == who))
     created, changed = [], []
     for name, (document, secrets) in wanted.objects.items():
         there = before.get(name)
@@ -197,6 +207,12 @@ def _revoke_again(connection: Connection, revoked: list[Row]) -> None:
             .where(CERTIFICATES.c.serial == row["serial"], CERTIFICATES.c.revoked_at.is_(None))
             .values(revoked_at=row["revoked_at"], reason=row["reason"])
         )
+
+
+def _people(connection: Connection) -> dict[str, tuple[str, str]]:
+    """Passwords and roles of the administrators."""
+    columns = (ADMINISTRATORS.c.name, ADMINISTRATORS.c.password, ADMINISTRATORS.c.role)
+    return {row.name: (row.password, row.role) for row in connection.execute(select(*columns))}
 
 
 @dataclass(frozen=True, slots=True)

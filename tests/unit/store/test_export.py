@@ -25,6 +25,7 @@ from gateway.store.sealing import Sealer
 from gateway.store.settings import SettingRepository
 from gateway.store.tokens import StoredToken, TokenRepository
 from gateway.store.usage import Usage, UsageRepository
+from gateway.store.web_sessions import WebSession, WebSessionRepository
 
 SECRETS = (b"psk-of-office", b"private key", b"$scrypt$", hashlib.sha256(b"t").hexdigest().encode())
 
@@ -183,6 +184,25 @@ def test_an_older_file_gives_no_revoked_certificate_back(store: Store, tmp_path:
         ("0b", None, None),
         ("0c", 8.0, "key-compromise"),
     }
+
+
+def test_logins_with_another_password_end(store: Store, tmp_path: Path) -> None:
+    fill(store)
+    store.do(lambda c: AdministratorRepository(c).create("bob", "admin", "$scrypt$2"))
+    file = tmp_path / "older.jsonl"
+    exported(store, file, "correct horse")
+
+    def work(connection: Any) -> None:
+        AdministratorRepository(connection).change("anna", password="$scrypt$3")
+        AdministratorRepository(connection).create("late", "admin", "$scrypt$4")
+        for name in ("anna", "bob", "late"):
+            login = WebSession(hashlib.sha256(name.encode()).digest(), name, 1.0, 9e9, "x")
+            WebSessionRepository(connection).create(login)
+
+    store.do(work)
+    take(store, file, "correct horse")
+    left = store.do(lambda c: WebSessionRepository(c).all())
+    assert [one.administrator for one in left] == ["bob"]
 
 
 def test_versions_go_on_rising(store: Store, tmp_path: Path) -> None:
