@@ -3,9 +3,10 @@
 import hashlib
 import itertools
 import json
+import os
 import ssl
+import stat
 from collections.abc import Mapping
-from pathlib import Path
 
 from gateway.cli import exits
 from gateway.cli.output import console, printable, table
@@ -13,6 +14,7 @@ from gateway.cli.passwords import given_password
 from gateway.control.client import ControlClient
 
 DAY_S = 86_400
+MAX_CERTIFICATE_OCTETS = 64 * 1024
 
 
 def create_token(
@@ -112,7 +114,12 @@ def _fingerprint(path: object) -> str | None:
     if not isinstance(path, str):
         return None
     try:
-        found = ssl.PEM_cert_to_DER_cert(Path(path).read_text("ascii"))
+        # The folder is that of the API's user, and we may be root: only a file is read.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            found = ssl.PEM_cert_to_DER_cert(file.read(MAX_CERTIFICATE_OCTETS).decode("ascii"))
     except (OSError, ValueError):
         return None
     return hashlib.sha256(found).digest().hex(":").upper()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,6 +139,14 @@ def test_the_code_is_printed_with_its_address_and_the_fingerprint(
         text = capsys.readouterr().out
         assert made["url"] in text
         assert "70:9E:80:C8" in text
+        certificate.rename(tmp_path / "elsewhere.pem")
+        certificate.symlink_to(tmp_path / "elsewhere.pem")
+        admin.make_code(client, as_json=False)
+        assert "fingerprint" not in capsys.readouterr().out
+        certificate.unlink()
+        os.mkfifo(certificate)
+        admin.make_code(client, as_json=False)
+        assert "fingerprint" not in capsys.readouterr().out
         certificate.unlink()
         admin.make_code(client, as_json=False)
         assert "fingerprint" not in capsys.readouterr().out

@@ -65,7 +65,7 @@ export default async function setup({ root, restart, login = null, session = nul
         h("p", { class: "soft" }, "The gateway printed a code when it was installed. ", h("code", null, "gateway admin code"), ", as root on the gateway, prints a new one."),
         field("Code", code, { name: "code" }),
         field("Your name", name, { name: "name" }),
-        field("Password", password, { name: "password", hint: "At least 12 characters; three or four words are good." }),
+        field("Password", password, { name: "password", hint: "At least 10 characters; three or four words are good." }),
         field("Password again", again, { name: "again" }),
       ], "Continue", async () => {
         if (password.value !== again.value) throw new Problem(422, { detail: "The two passwords differ.", field: "again" });
