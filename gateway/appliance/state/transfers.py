@@ -48,8 +48,9 @@ class Transfers:
         self._expire(LIFE_S if len(self._used_at) < MAX_TRANSFERS else IDLE_S)
         if len(self._used_at) >= MAX_TRANSFERS:
             raise ControlError(
-                ErrorCode.BUSY,
-                f"{MAX_TRANSFERS} files are on their way already; try again later",
+                ErrorCode.TOO_MANY,
+                f"{MAX_TRANSFERS} files are on their way already; try again in a minute",
+                retry_after_s=IDLE_S,
             )
         name = self._token(16)
         self._used_at[name] = self._clock()
@@ -86,7 +87,10 @@ class Transfers:
         except OSError as error:
             raise _broken(error) from error
         end = offset + len(part)
-        return part, end if end < size else None
+        if end >= size:
+            self.end(name)  # whoever has the last part has all of it
+            return part, None
+        return part, end
 
     def append(self, name: str, offset: int, part: bytes) -> int:
         """Octets so far."""

@@ -231,7 +231,7 @@ def test_h78_transfers_are_few_bounded_and_short_lived(
     names = [transfers.begin(incoming=True)[0] for _ in range(transfers_module.MAX_TRANSFERS)]
     with pytest.raises(ControlError) as busy:
         transfers.begin(incoming=False)
-    assert busy.value.code is ErrorCode.BUSY
+    assert busy.value.code is ErrorCode.TOO_MANY
     assert transfers.append(names[0], 0, b"x" * 600) == 600
     for offset, part in ((0, b"x"), (601, b"x"), (600, b"x" * 401), (600, bytes(200_000))):
         with pytest.raises(ControlError) as refused:
