@@ -288,6 +288,7 @@ class Appliance:
         self._taken.start()
         if self._taken.possible:
             self._held.keep(self._sockets.sockets)
+        self._administration.know_devices()
         self._sockets.start(loop, self._service.receive, self._service.sort)
         if self._tcp is not None:
             await self._tcp.start(self._engine.established_remotes)

@@ -145,6 +145,11 @@ class Administration:
             surroundings.emit(event)
         self._early.clear()
 
+    def know_devices(self) -> None:
+        """Know users and who is blocked, before anybody is heard."""
+        if "objects" in self._sides:
+            self.side("objects")
+
     def handlers(self) -> Mapping[str, Handler]:
         """Of every side, by the operation's name."""
         found: dict[str, Handler] = {}

@@ -17,6 +17,11 @@ class Device:
     section: DeviceSection
     source: str
 
+    @property
+    def blocked(self) -> bool:
+        """Whether its logins are refused."""
+        return self.section.blocked
+
 
 class Devices:
     """All configured devices, of the store and of the file. Look-ups are quick."""

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gateway.appliance.administration.devices import Devices
+from gateway.appliance.administration.devices import Device, Devices
 from gateway.appliance.administration.disconnecting import Sessions
 from gateway.appliance.administration.heavy import HeavyJudge
 from gateway.appliance.administration.judging import check_device, invalid
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_CUT = 1000
 """Sessions named in one answer."""
+_BLOCKED = "the device is blocked"
 STOP_AFTER_S = 0.2
 """So that the answer is on its way."""
 
@@ -59,7 +60,21 @@ class ObjectsSide(Side):
         )
         self._listing = Listing(self._known, source, surroundings)
         self._setup = Setup(administration, self.objects, self.devices, surroundings)
+        self._out: frozenset[str] | None = None
+        """Identities of devices whose sessions were ended as they are blocked; None: none yet."""
         self._use_stored()
+
+    async def start(self) -> None:
+        """Sessions that were taken over may be of devices that have been blocked meanwhile."""
+        self._out = frozenset()
+        for one in self._newly_blocked():
+            self.sessions.end(one.identity, one.section.mobile_node, _BLOCKED)
+            await asyncio.sleep(0)
+
+    def _newly_blocked(self) -> list[Device]:
+        before, found = self._out or frozenset(), [one for one in self.devices if one.blocked]
+        self._out = frozenset(one.identity for one in found)
+        return [one for one in found if one.identity not in before]
 
     def _use_stored(self) -> None:
         """Devices and users of the store; what is damaged is told and left out."""
@@ -92,6 +107,9 @@ class ObjectsSide(Side):
             kept = self._known.get("devices", name)
             if kept is not None:
                 self.devices.put(name, check_device(name, kept.document))
+        if self._out is not None:
+            for one in self._newly_blocked():
+                self.sessions.end(one.identity, one.section.mobile_node, _BLOCKED)
 
     def node_refusal(self, mobile_node: str) -> str | None:
         """See :class:`Side`."""
@@ -145,17 +163,12 @@ class ObjectsSide(Side):
             found = await store.run(
                 lambda c: ObjectRepository(c, store.sealer).all(with_secrets=True)
             )
-            blocked = {one.identity for one in self.devices if one.section.blocked}
             for name in list(self._known.of("users")):
                 self._around.backends.stored_users.remove(name)
             for name in list(self._known.of("devices")):
                 self.devices.remove(name)
             self._known.replace_all(found)
             self._use_stored()
-            for one in list(self.devices):
-                if one.section.blocked and one.identity not in blocked:
-                    node = one.section.mobile_node
-                    self.sessions.end(one.identity, node, "the device is blocked")
         problems, _ = await self._around.reload()
         return problems
 

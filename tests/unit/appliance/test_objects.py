@@ -389,6 +389,33 @@ def test_the_mobile_node_of_a_blocked_device_registers_no_more(tmp_path: Path) -
     run(work())
 
 
+BOB = {"identity": "bob@example.com"}
+
+
+def test_sessions_of_a_device_that_the_file_blocks_end(tmp_path: Path) -> None:
+    device = '\n[devices.ann]\nidentity = "ann@example.com"\n'
+
+    async def work() -> None:
+        async with opened(tmp_path, FILE + device) as bench:
+            ended: list[str] = []
+            bench.side.sessions.end = (  # type: ignore[method-assign,assignment]
+                lambda identity, _node, _why: ended.append(identity)
+            )
+            await bench.ask("object-create", kind="devices", name="bob", document=BOB)
+            await bench.side.start()
+            assert ended == []
+            blocked = {"ann": bench.config.devices["ann"].model_copy(update={"blocked": True})}
+            for _ in range(2):
+                bench.side.configured(bench.config.model_copy(update={"devices": blocked}))
+                assert ended == ["ann@example.com"], "once"
+            await bench.ask("device-block", name="bob")
+            ended.clear()
+            await bench.side.start()  # as after a restart that took sessions over
+            assert sorted(ended) == ["ann@example.com", "bob@example.com"]
+
+    run(work())
+
+
 def test_identities_are_one_device_each(tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(tmp_path) as bench:

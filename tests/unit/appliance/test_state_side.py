@@ -154,6 +154,7 @@ def test_a_device_that_an_import_blocks_loses_its_sessions(tmp_path: Path) -> No
         octets = await state.export()
         await state.bench.ask("device-unblock", name="ann")
         ended: list[str] = []
+        await state.bench.side.start()
         state.bench.side.sessions.end = (  # type: ignore[method-assign,assignment]
             lambda identity, _node, _why: ended.append(identity)
         )
