@@ -235,6 +235,7 @@ class Captures:
         self._found: dict[str, Capture] = {}
         self._folder = around.config().store.state_dir / "captures"
         self._ready = False
+        self._starting = asyncio.Lock()
         self._handlers: dict[str, Callable[[Request], Awaitable[object]]] = {
             "captures": self._list,
             "capture-start": self._start,
@@ -257,6 +258,10 @@ class Captures:
         return page
 
     async def _start(self, request: Request) -> object:
+        async with self._starting:  # of several at once each counts the others
+            return await self._begin(request)
+
+    async def _begin(self, request: Request) -> object:
         device = self._find(str(request.text("device")), "device")
         if self.running >= MAX_RUNNING:
             why = f"{MAX_RUNNING} captures run already; stop one: capture-stop"

@@ -314,6 +314,17 @@ def test_it_follows_a_device_that_moves(play: Callable[[Scenario], None]) -> Non
     play(scenario)
 
 
+def test_those_that_start_at_once_are_counted_too(play: Callable[[Scenario], None]) -> None:
+    async def scenario(bed: Bed) -> None:
+        starting = [bed.ask("capture-start", device="ann") for _ in range(MAX_RUNNING + 3)]
+        done = await asyncio.gather(*starting, return_exceptions=True)
+        refused = [one for one in done if isinstance(one, ControlError)]
+        assert [one.code for one in refused] == [ErrorCode.BUSY] * 3
+        assert bed.captures.running == MAX_RUNNING
+
+    play(scenario)
+
+
 def test_so_many_at_once_and_so_many_files(play: Callable[[Scenario], None]) -> None:
     async def scenario(bed: Bed) -> None:
         ids = [(await bed.ask("capture-start", device="ann"))["id"] for _ in range(MAX_RUNNING)]
