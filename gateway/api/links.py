@@ -16,11 +16,12 @@ from fastapi import Path as PathParameter
 from starlette.responses import HTMLResponse
 
 from gateway.api.caller import Core
-from gateway.api.parameters import answers, needs
+from gateway.api.parameters import needs, refusals
 from gateway.control.protocol import ControlError, ErrorCode
 
-Token = Annotated[str, PathParameter(pattern="^[A-Za-z0-9_-]{43}$")]
+Token = Annotated[str, PathParameter(description="As the link has it.")]
 
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,80}(; charset=utf-8)?")
 _HEADERS = {
@@ -65,12 +66,14 @@ def link_routes(core: Core) -> APIRouter:
 
     @router.get(
         "/d/{token}",
-        responses=_page_answers(200, 404, 422),
+        responses=_page_answers(200, 404),
         response_model=None,
         openapi_extra=needs("link-look"),
         summary="What a one-time link is for; does not use it up",
     )
     async def look(token: Token) -> Response:
+        if not _TOKEN.fullmatch(token):
+            return _gone()
         try:
             found = await core.call("link-look", token=token)
         except ControlError as error:
@@ -83,13 +86,16 @@ def link_routes(core: Core) -> APIRouter:
         "/d/{token}",
         responses={
             200: {"description": "The bundle.", "content": {"application/octet-stream": {}}},
-            **answers(None, 403, 404, 422, success=204),
+            **refusals(403),
+            **_page_answers(404),
         },
         response_model=None,
         openapi_extra=needs("link-take"),
         summary="Download the bundle: the link works once",
     )
     async def take(token: Token) -> Response:
+        if not _TOKEN.fullmatch(token):
+            return _gone()
         try:
             found = await core.call("link-take", token=token)
         except ControlError as error:
@@ -142,5 +148,5 @@ def _gone() -> Response:
 
 
 def _page_answers(*statuses: int) -> dict[int | str, dict[str, object]]:
-    words = {200: "The page.", 404: "A page that says so.", 422: "A page that says so."}
+    words = {200: "The page.", 404: "A page that says so."}
     return {one: {"description": words[one], "content": {"text/html": {}}} for one in statuses}
