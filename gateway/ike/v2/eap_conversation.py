@@ -132,7 +132,7 @@ class LocalConversation:
         methods = tuple(METHODS[one] for one in auth.methods if one in METHODS)
         self._core = core
         self._auth = auth
-        self._certificates = UserCertificates(auth.anchors, core.wall_clock)
+        self._certificates = UserCertificates(auth.anchors, core.wall_clock, core.refuse_login)
         self._accepted: Accepted | None = None
         self._step = Step(Outcome.CONTINUE)
         tls = tls_party(core, connection, auth) if EapMethod.TLS in methods else None

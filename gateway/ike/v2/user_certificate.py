@@ -23,9 +23,16 @@ _UTF8_STRING = 0x0C
 class UserCertificates:
     """Judges the chain of one login."""
 
-    __slots__ = ("_anchors", "_chain", "_user", "_wall_clock")
+    __slots__ = ("_anchors", "_chain", "_refusal", "_user", "_wall_clock")
 
-    def __init__(self, anchors: TrustAnchors | None, wall_clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        anchors: TrustAnchors | None,
+        wall_clock: Callable[[], datetime],
+        refusal: Callable[[str, str], str | None] | None = None,
+    ) -> None:
+        """``refusal`` says why an identity or a user may not log in; None: it may."""
+        self._refusal = refusal
         self._anchors = anchors
         self._wall_clock = wall_clock
         self._chain: tuple[bytes, ...] = ()
@@ -56,7 +63,17 @@ class UserCertificates:
             leaf = validate(anchors, chain, self._wall_clock())
         except RevocationPending as pending:
             raise OcspNeeded(anchors, pending.request) from None
+        self._refuse_blocked(leaf)
         return self._name(leaf)
+
+    def _refuse_blocked(self, leaf: x509.Certificate) -> None:
+        """By any of its names: a user chooses which of them to go by. Raises ValueError."""
+        if self._refusal is None:
+            return
+        for name in [*map(str, certificate_identities(leaf)), *names_in(leaf)]:
+            why = self._refusal(name, name)
+            if why is not None:
+                raise ValueError(why)
 
     def _name(self, leaf: x509.Certificate) -> str:
         names = names_in(leaf)

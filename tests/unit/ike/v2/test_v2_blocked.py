@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from certs_v2 import anchors, credential
+from certs_v2 import START, anchors, credential
+from cryptography.hazmat.primitives.serialization import Encoding
 from harness_v2 import Network, connect, connected, device_policy, gateway_policy, pair
 
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.policy import PeerAuth
+from gateway.ike.v2.user_certificate import UserCertificates
 
 
 def blocking(*blocked: str, claimed: str, remote_id: str = "*") -> Network:
@@ -56,3 +58,18 @@ def test_sessions_are_found_in_any_spelling() -> None:
     assert engine.sessions_of("ada@example.com")
     assert engine.sessions_of("ADA@example.com") == engine.sessions_of("ada@example.com")
     assert not engine.sessions_of("bob@example.com")
+
+
+@pytest.mark.parametrize("blocked", ["ada@example.com", "subject", "common name"])
+def test_the_certificate_of_a_blocked_user_is_refused_by_each_of_its_names(blocked: str) -> None:
+    leaf = credential("ada@example.com", "p256").certificates[0]
+    names = {"subject": subject(), "common name": subject().removeprefix("CN=")}
+    out = names.get(blocked, blocked)
+    chain = (leaf.public_bytes(Encoding.DER),)
+
+    def refusal(identity: str, _user: str) -> str | None:
+        return "device ada is blocked" if identity == out else None
+
+    assert UserCertificates(anchors(), lambda: START).check(chain, "ada@example.com") is None
+    judged = UserCertificates(anchors(), lambda: START, refusal).check(chain, "ada@example.com")
+    assert judged == "device ada is blocked"
