@@ -1,6 +1,7 @@
 """Opens the store, builds the sides of the administration, and joins them with the core."""
 
 import asyncio
+import contextlib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,9 +147,10 @@ class Administration:
         self._early.clear()
 
     def know_devices(self) -> None:
-        """Know users and who is blocked, before anybody is heard."""
-        if "objects" in self._sides:
-            self.side("objects")
+        """Know users and who is blocked, before anybody is heard. Never raises."""
+        with contextlib.suppress(Exception):  # start() tries again, and tells
+            if "objects" in self._sides:
+                self.side("objects")
 
     def handlers(self) -> Mapping[str, Handler]:
         """Of every side, by the operation's name."""

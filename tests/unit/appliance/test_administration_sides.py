@@ -57,3 +57,23 @@ def test_a_side_that_cannot_start_is_an_event_and_the_others_start(
     assert told.name == "side_failed"
     assert told.severity is Severity.WARNING
     assert told.text == "the broken side cannot start: ValueError: no such column"
+
+
+def test_devices_are_known_before_the_start_and_a_fault_there_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objects = Sound()
+    sides = (side(monkeypatch, "objects", objects, at_start=True),)
+    events: list[Event] = []
+
+    async def main() -> None:
+        administration = Administration(sides=sides)
+        administration.know_devices()  # the core has not joined: nothing is built, nothing raised
+        surroundings: Any = SimpleNamespace(emit=events.append)
+        administration.join(surroundings)
+        administration.know_devices()
+        assert administration._built == {"objects": objects}
+        assert not objects.began
+
+    asyncio.run(main())
+    assert events == []
