@@ -39,6 +39,8 @@ _KINDS: dict[str, type[exchange.Phase2Exchange]] = {
 
 def is_recorded(sa: IkeSa) -> bool:
     """Whether another process could go on with the SA."""
+    if sa.connection is None:  # it went with the configuration; only the Delete is left
+        return False
     return sa.state in RECORDED and sa.phase1 is None and sa.keys is not None
 
 

@@ -42,6 +42,8 @@ _KINDS: dict[str, type[exchange.Exchange]] = {
 
 def is_recorded(sa: IkeSa) -> bool:
     """Whether another process could go on with the SA."""
+    if sa.connection is None:  # it went with the configuration; only the Delete is left
+        return False
     return sa.state in RECORDED and sa.handshake is None and sa.cipher_out is not None
 
 

@@ -18,8 +18,8 @@ def test_ten_thousand_devices_are_a_window_of_rows(look: Look) -> None:
     assert page.locator("table.windowed").get_attribute("aria-rowcount") == "10001"
     before = rows.first.inner_text()
     for _ in range(6):
-        page.locator(".scroller").evaluate("one => one.scrollTop = one.scrollHeight")
         loaded = page.locator(".list-status").inner_text()
+        page.locator(".scroller").evaluate("one => one.scrollTop = one.scrollHeight")
         page.wait_for_function(
             "text => document.querySelector('.list-status').textContent !== text", arg=loaded
         )
