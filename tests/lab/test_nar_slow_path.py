@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from dataplane_bed import entered, run
@@ -437,6 +438,8 @@ def purely(plan: str) -> Iterator[tuple[Step, list[bytes], list[bytes]]]:
 @pytest.fixture(scope="module")
 def bed() -> Iterator[NarKernelBed]:
     with nar_kernel_bed() as bed:
+        with entered(SERVER):  # the box's own errors, however quickly the steps follow each other
+            Path("/proc/sys/net/ipv4/icmp_ratelimit").write_text("0")
         yield bed
 
 
