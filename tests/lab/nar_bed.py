@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Any, Self
@@ -13,7 +12,7 @@ from gateway.lab.nar import plan
 from gateway.lab.nar.instrument import LEASES, L2tpIds, RawClient, SocksReply, leasing
 from gateway.lab.nar.presence import FLAGS, YS_NETWORK, Presence
 from gateway.lab.nar.topology import NarLab
-from gateway.lab.processes import LabError, wait_until
+from gateway.lab.processes import LabError
 
 WAYS = os.environ.get("GATEWAY_LAB_NAR_WAYS", "kernel,queue").split(",")
 """Both ways that packets of mappings can take: the kernel alone, or every packet by NFQUEUE."""
@@ -105,24 +104,15 @@ class NarBed:
         """Stop a box, or kill it, and start it with what it has written down."""
         box = self.boxes[host]
         if kill:
-            box.signal(signal.SIGKILL)
-            wait_until(lambda: not box.running(), 10, "its end")
+            box.kill()
         else:
-            box.stop()
+            box.hand_over()
         return self.start_again(host)
 
     def start_again(self, host: str = "n") -> Appliance:
         """Start a box that was stopped, with what it has written down."""
         box = self.boxes[host]
-        known = len(box.events("started"))  # of earlier ones: they share a log
         box.start()
-
-        def ready() -> bool:
-            if not box.running():
-                raise LabError(f"the gateway on {host} ended: {box.output()[-4000:]}")
-            return len(box.events("started")) > known
-
-        wait_until(ready, 60, "it to run again")
         return box
 
     def end(self, host: str) -> None:
