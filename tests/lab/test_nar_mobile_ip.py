@@ -241,9 +241,13 @@ def test_h73_only_the_node_and_only_while_it_is_registered(shared: NarBed, nodes
     assert f"{NB} > {HA}" not in outers(between(outside.stop(), XB["x1"], Y))
 
 
-def test_a_restart_ends_visits_and_nodes_come_back(shared: NarBed, nodes: Nodes) -> None:
+@pytest.mark.parametrize("kill", [False, True], ids=["stop", "kill"])
+def test_a_restart_keeps_visits(shared: NarBed, nodes: Nodes, kill: bool) -> None:
     nodes.present("x1")
-    shared.restart()
-    assert shared.n.call("visitors")["items"] == []
+    assert ping(shared, "y", XB["x1"])
+    shared.restart(kill=kill)
+    (visit,) = shared.n.call("visitors")["items"]
+    assert visit["home_address"] == str(XB["x1"])
+    assert ping(shared, "y", XB["x1"])
     nodes.present("x1")
     assert ping(shared, "y", XB["x1"])
