@@ -30,6 +30,7 @@ from gateway.domain.child_sa import ChildSa, EspKeys, EspSuite, TrafficSelector
 from gateway.domain.endpoint import Endpoint
 
 pytestmark = pytest.mark.kernel
+# clock: real (packets must have time to be lost)
 
 NO_KEYS = EspKeys(b"")
 HALF_S = 100

@@ -11,6 +11,7 @@ from gateway.lab import plan
 from gateway.lab.processes import wait_until
 
 pytestmark = pytest.mark.kernel
+# clock: real (packets must have time to be lost)
 
 CONNECTION = psk_connection(endpoint_update="allowed")
 

@@ -7,6 +7,7 @@ from interop_bed import device_file, psk_connection
 from restart_bed import WAYS, RestartBed, Streams, restart_bed, sequences_rise
 
 pytestmark = pytest.mark.kernel
+# clock: real (packets must have time to be lost)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from gateway.lab.mobility import plan
 from gateway.lab.processes import Process, wait_until
 
 pytestmark = pytest.mark.kernel
+# clock: real (packets must have time to be lost)
 
 PLAIN = plan.ACCESSES["plain"]
 COUNT = 3000

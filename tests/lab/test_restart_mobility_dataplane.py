@@ -31,6 +31,7 @@ from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.mobility import Encapsulation, MobilityBinding, Tunnel, Visitor
 
 pytestmark = pytest.mark.kernel
+# clock: real (packets must have time to be lost)
 
 COUNT = 100
 CORRESPONDENT = IPv4Address("203.0.113.9")
