@@ -32,7 +32,7 @@ unit:
 	@$(PYTHON) -m pytest -n auto $(UNIT)
 
 lab-tests:
-	@GATEWAY_LAB_REQUIRED=1 GATEWAY_TESTKERNEL_TIME=skip $(TESTKERNEL) run -- $(PYTHON) -m pytest $(LAB)
+	@GATEWAY_LAB_REQUIRED=1 $(TESTKERNEL) run -- $(PYTHON) -m pytest $(LAB)
 
 # make bench ONLY=name runs one benchmark. What the running kernel can do is measured there first.
 bench:
