@@ -148,7 +148,8 @@ def _network(picture: Picture) -> Iterator[Trouble]:
 def next_steps(picture: Picture, found: Sequence[Trouble]) -> list[str]:
     """Commands that say more."""
     steps: list[str] = []
-    if not _list(picture.status.get("connections")):
+    other_roles = "mobility" in picture.status or "nar" in picture.status
+    if not other_roles and not _list(picture.status.get("connections")):
         steps.append("no connection is configured yet: gateway setup")
     elif not picture.devices:
         steps.append("no device was seen yet: gateway device add NAME")

@@ -74,7 +74,7 @@ def test_commands_and_rest_show_the_same(bed: NarBed) -> None:
         assert f"tcp {NB}:{port}" not in gateway(bed, "nar", "mappings", "--protocol", "esp")
         clients = gateway(bed, "nar", "clients", "--client", str(X1))
         assert "soho [everything]" in clients
-        assert f"tcp {NB}:{port}" in gateway(bed, "status")
+        assert f"tcp {NB}:{port}" in gateway(bed, "status", "--all")
         wait_until(lambda: rest(bed, "/clients")[0] == 200, 30, "the API")
         status, page = rest(bed, f"/mappings?client={X1}&protocol=esp&value=0x{spi:08x}")
         assert (status, page["total"]) == (200, 1)
