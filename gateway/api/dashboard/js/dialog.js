@@ -78,6 +78,30 @@ export function confirm(title, text, verb, act, { tone = "danger", details = nul
 }
 
 /**
+ * Have a form do something: complaints of before go, required fields are looked at, the button `go`
+ * rests meanwhile. What goes wrong is shown at its field, or in `trouble`; `failed` may do better.
+ */
+export function whenSubmitted(form, go, trouble, act, failed = null) {
+  const show = (error) => {
+    if (!placeError(form, error)) trouble.append(errorBox(error));
+  };
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    clearErrors(form);
+    trouble.replaceChildren();
+    if (!checkRequired(form)) return;
+    go.disabled = true;
+    try {
+      await act();
+    } catch (error) {
+      await (failed ?? show)(error, show);
+    } finally {
+      go.disabled = false;
+    }
+  });
+}
+
+/**
  * A form in a dialog. `fields` are elements of `field()`; `submit(form)` does the work and its
  * result closes the dialog; a problem that names a field is shown there.
  */
@@ -95,20 +119,7 @@ export function formDialog(title, fields, verb, submit, { wide = false, intro = 
         trouble,
         h("div", { class: "dialog-foot" }, button("Cancel", () => close()), go),
       );
-      form.addEventListener("submit", async (event) => {
-        event.preventDefault();
-        clearErrors(form);
-        trouble.replaceChildren();
-        if (!checkRequired(form)) return;
-        go.disabled = true;
-        try {
-          close(await submit(form));
-        } catch (error) {
-          if (!placeError(form, error)) trouble.append(errorBox(error));
-        } finally {
-          go.disabled = false;
-        }
-      });
+      whenSubmitted(form, go, trouble, async () => close(await submit(form)));
       return form;
     },
     { wide },

@@ -1,6 +1,6 @@
 import { Problem, part, rank } from "../api.js";
 import { badge, button, h, put, show, toast } from "../dom.js";
-import { checkRequired, clearErrors, confirm, errorBox, field, openDialog, placeError } from "../dialog.js";
+import { confirm, errorBox, field, openDialog, whenSubmitted } from "../dialog.js";
 import { plain, since, when, words } from "../format.js";
 import { documentForm } from "../form.js";
 import { KIND_HINTS } from "../hints.js";
@@ -92,20 +92,9 @@ async function editPage({ root, kind, name, signal, session }) {
     readOnly ? null : h("div", { class: "row" }, save, h("a", { class: "button", href: `#/config/${part(kind.kind)}` }, "Cancel")),
   );
   const read = () => part_.read();
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    clearErrors(form);
-    trouble.replaceChildren();
-    if (!checkRequired(form)) return;
-    save.disabled = true;
-    try {
-      await submit();
-    } catch (error) {
-      if (error instanceof Problem && error.status === 412) await conflict();
-      else if (!placeError(form, error)) trouble.append(errorBox(error));
-    } finally {
-      save.disabled = false;
-    }
+  whenSubmitted(form, save, trouble, submit, async (error, show) => {
+    if (error instanceof Problem && error.status === 412) await conflict();
+    else show(error);
   });
 
   async function submit() {

@@ -1,6 +1,6 @@
 import { Problem, send } from "../api.js";
 import { h, put } from "../dom.js";
-import { checkRequired, clearErrors, errorBox, field } from "../dialog.js";
+import { errorBox, field, whenSubmitted } from "../dialog.js";
 import { setTitle, themeSwitch } from "../shell.js";
 
 export default function login({ root, restart }) {
@@ -19,24 +19,15 @@ export default function login({ root, restart }) {
     go,
     h("details", null, h("summary", null, "I cannot log in"), h("p", { class: "soft" }, "On the gateway itself, as root: ", h("code", null, "gateway admin user password NAME"), " sets a new password, ", h("code", null, "gateway admin code"), " prints a one-time address to begin anew.")),
   );
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    clearErrors(form);
-    trouble.replaceChildren();
-    if (!checkRequired(form)) return;
-    go.disabled = true;
-    try {
-      await send("POST", "/session", { name: name.value.trim(), password: password.value });
-      password.value = "";
-      await restart();
-    } catch (error) {
-      if (error instanceof Problem && error.status === 401) {
-        trouble.append(errorBox(new Problem(401, { detail: "Name or password is wrong. Try again; after several tries you have to wait." })));
-        password.select();
-      } else trouble.append(errorBox(error));
-    } finally {
-      go.disabled = false;
-    }
+  whenSubmitted(form, go, trouble, async () => {
+    await send("POST", "/session", { name: name.value.trim(), password: password.value });
+    password.value = "";
+    await restart();
+  }, (error) => {
+    if (error instanceof Problem && error.status === 401) {
+      trouble.append(errorBox(new Problem(401, { detail: "Name or password is wrong. Try again; after several tries you have to wait." })));
+      password.select();
+    } else trouble.append(errorBox(error));
   });
   put(root, h("div", { class: "corner" }, themeSwitch()), form);
   name.focus();

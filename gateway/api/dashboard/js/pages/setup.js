@@ -1,7 +1,7 @@
 // The first run: from an install to the first device, in five steps.
 import { Problem, get, onceKey, remember, send } from "../api.js";
 import { announce, h, put, show } from "../dom.js";
-import { checkRequired, clearErrors, errorBox, field, placeError } from "../dialog.js";
+import { errorBox, field, whenSubmitted } from "../dialog.js";
 import { plain } from "../format.js";
 import { setTitle, themeSwitch } from "../shell.js";
 import { table } from "../table.js";
@@ -36,20 +36,7 @@ export default async function setup({ root, restart, login = null, session = nul
     const trouble = h("div");
     const go = h("button", { type: "submit", class: "button primary" }, verb);
     const form = h("form", { class: "stack", novalidate: true }, content, trouble, h("div", { class: "row" }, go, back && step > 1 && h("button", { type: "button", class: "button", onclick: () => show_(step - 1) }, "Back")));
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      clearErrors(form);
-      trouble.replaceChildren();
-      if (!checkRequired(form)) return;
-      go.disabled = true;
-      try {
-        await submit(form);
-      } catch (error) {
-        if (!placeError(form, error)) trouble.append(errorBox(error));
-      } finally {
-        go.disabled = false;
-      }
-    });
+    whenSubmitted(form, go, trouble, () => submit(form));
     return form;
   }
 
