@@ -334,10 +334,14 @@ def _report(core: Core, sa: IkeSa, refused: Refused) -> None:
 
 
 def rekey(core: Core, sa: IkeSa, child: Child, now: float) -> None:
-    """Replace a child SA, unless that is under way."""
+    """Replace a child SA, unless that is under way; what cannot be done now is done later."""
     if child.state is not ChildState.INSTALLED or sa.state is not State.ESTABLISHED:
         return
     if not child.outbound_active:
+        taken_into_use = core.timers.deadline((TimerKind.ACTIVATE, child.spi_in))
+        if taken_into_use is not None:
+            # We made it a moment ago, and nobody asks twice: neither people nor the dataplane.
+            _rekey_at(core, sa, child, taken_into_use)
         return
     if any(
         not other.outbound_active
@@ -345,6 +349,11 @@ def rekey(core: Core, sa: IkeSa, child: Child, now: float) -> None:
         for other in sa.children.values()
     ):
         # The peer's own rekeying is not over; if it comes to nothing, ours follows.
-        core.timers.set((TimerKind.REKEY_CHILD, child.spi_in), now + CROSSED_S)
+        _rekey_at(core, sa, child, now + CROSSED_S)
         return
     begin(core, sa, Wanted(child.local_ts[0], child.remote_ts[0], old=child.spi_in), now)
+
+
+def _rekey_at(core: Core, sa: IkeSa, child: Child, at: float) -> None:
+    core.timers.set((TimerKind.REKEY_CHILD, child.spi_in), at)
+    core.touch(sa)

@@ -351,6 +351,55 @@ def test_rekeying_from_either_side(who: str) -> None:
     assert_well(network)
 
 
+@pytest.mark.parametrize("who", ["gateway", "device"])
+def test_rekeying_again_before_the_new_child_sa_sends(who: str) -> None:
+    """Who asks for it while the last one is not over gets another child SA all the same."""
+    network = up(*site())
+    host = network.hosts[who]
+    (ike_sa,) = host.engine.ike_sas(network.now)
+    made = {name: dict(only_sa(one).children) for name, one in network.hosts.items()}
+
+    def wait(seconds: float, *, renewed: int) -> None:
+        network.pass_time(seconds)
+        for name, one in network.hosts.items():
+            made[name].update(only_sa(one).children)
+            assert len(made[name]) == 1 + renewed, said(network)
+        assert not list(only_sa(host).children.values())[-1].outbound_active
+        _assert_what_is_sent_is_taken(network)
+
+    assert host.engine.rekey(ike_sa.spis, network.now, children=True)
+    wait(0.4, renewed=1)
+    assert host.engine.rekey(ike_sa.spis, network.now, children=True)
+    wait(0.3, renewed=1)
+    assert host.engine.rekey(ike_sa.spis, network.now, children=True)
+    wait(0.4, renewed=2)
+    network.pass_time(20)
+    for one in network.hosts.values():
+        assert len(one.sas) == 1
+        assert one.engine.counters["child_sas_rekeyed"] == 2
+    assert_well(network)
+
+
+@pytest.mark.parametrize("who", ["gateway", "device"])
+def test_traffic_limit_of_a_child_sa_that_does_not_send_yet(who: str) -> None:
+    """The dataplane says it once."""
+    network = up(*site())
+    host = network.hosts[who]
+    old = child_of(host)
+    host.engine.child_expired(old.spi_in, False, network.now)
+    network.pass_time(0.4)
+    new = list(only_sa(host).children.values())[-1]
+    assert new is not old
+    assert not new.outbound_active
+    host.engine.child_expired(new.spi_in, False, network.now)
+    network.pass_time(2)
+    assert child_of(host) not in {old, new}
+    network.pass_time(20)
+    for one in network.hosts.values():
+        assert len(one.sas) == 1
+    assert_well(network)
+
+
 def test_no_packet_is_lost_when_rekeying() -> None:
     """At every moment what one side sends on, the other takes in."""
     network = up(*site())
