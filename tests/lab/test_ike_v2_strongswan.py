@@ -124,14 +124,17 @@ def test_we_initiate_and_strongswan_answers(lab: Lab, strongswan: StartStrongSwa
     address = plan.ACCESSES["access1"].device.ip
     with gateway(lab) as running:
         # Our first offer of a group is not the one that it takes: INVALID_KE_PAYLOAD comes first.
-        text = running.config.read_text().replace('pool = "road"\n', "")
         keys = {
             "remote_subnets": '["10.77.0.0/24"]',
             "remote": f'"{address}"',
             "local": f'"{plan.GATEWAY_OUTSIDE}"',
             "start": '"start"',
         }
-        running.write_text("\n".join([text, *(f"{key} = {keys[key]}" for key in keys), ""]))
+        # In the place of the pool, in the connection's table: others follow it.
+        lines = "".join(f"{key} = {value}\n" for key, value in keys.items())
+        text = running.config.read_text()
+        assert text.count('pool = "road"\n') == 1
+        running.write_text(text.replace('pool = "road"\n', lines))
         running.signal(signal.SIGHUP)
         wait_until(lambda: running.events("ike_sa_established"), 30, "the IKE SA")
         argv = ["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-W", "2", "10.77.0.1"]
