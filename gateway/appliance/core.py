@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ from gateway.appliance.privileges import (
 )
 from gateway.appliance.queries import Queries
 from gateway.appliance.reloading import Prepared, prepare
+from gateway.appliance.remote_access.composition import RemoteAccess
+from gateway.appliance.remote_access.part import Joint
 from gateway.appliance.systemd import ServiceManager
 from gateway.appliance.tcp_encapsulation import TcpEncapsulation, open_tcp
 from gateway.appliance.vpn_fa import VpnFaSessions
@@ -41,6 +44,7 @@ from gateway.control.object_operations import CutSession
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.domain.log import Log
+from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.socket_errors import TransportError
@@ -227,6 +231,9 @@ class Appliance:
         self._engine.mobility = self._login
         if self._nar is not None:
             self._engine.spi_taken = self._nar.spi_taken
+        self._access = RemoteAccess(self._joint)
+        self._stoppers_async.append(lambda: self._access.stop(keep=self._keep))
+        self._access.open()
         self._service = IkeService(
             self._engine,
             dataplane,
@@ -237,6 +244,7 @@ class Appliance:
             outside=self._backends,
             watcher=self._sessions,
             records=self._taken.records,
+            admission=self._access,
         )
         self._backends.join(self._engine, self._service.flush)
         self._stoppers += [self._unwatch_dataplane, self._service.stop]
@@ -252,13 +260,26 @@ class Appliance:
             failures=self._failures,
             agents=lambda: self._mobility,
             nar=lambda: self._nar,
-            administration=self._administration.handlers(),
+            administration={**self._administration.handlers(), **self._access.handlers()},
             **({} if self._tcp is None else {"named": self._tcp.names.in_view}),
         )
         self._events.record = self._failures
         self._events.publish = self._publish
         self._backends.resume(self._taken.of("accounting"))
         self._taken.ike_sas(self._engine, dataplane, self._service, loop.time())
+
+    def _joint(self, grants: Callable[[], Mapping[str, Grant]]) -> Joint:
+        return Joint(
+            config=lambda: self._config,
+            grants=grants,
+            engine=self._engine,
+            dataplane=self._dataplane,
+            emit=self._events,
+            clock=self._loop.time,
+            wall_clock=time.time,
+            call_at=self._loop.call_at,
+            taken_over=self._taken.possible,
+        )
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
@@ -298,6 +319,7 @@ class Appliance:
             self._mobility.start()
         if self._nar is not None:
             await self._nar.start()
+        await self._access.start()
         await self._administration.start()
         if self._control is not None:
             access = access_side(self._administration, self._token_file)
@@ -464,6 +486,8 @@ class Appliance:
         self._engine.mobility = prepared.login
         self._backends.reload(prepared.backends)
         pools = self._factory.pools(self._config)
+        # Before: sessions that come in with it find their rules.
+        await self._access.reconfigure(self._config)
         self._engine.reconfigure(prepared.connections, now, pools)
         self._open(prepared.connections)
         self._administration.configured(self._config)
@@ -545,6 +569,7 @@ class Appliance:
             "backends": self._backends.facts(),
             "failed_logins": self._failures.total,
             "taken_over": dict(self._taken.facts),
+            "remote_access": self._access.facts(),
             "broken": [f"{kind}/{name}" for kind, name in config.broken],
             **({"tcp": self._tcp.facts()} if self._tcp is not None else {}),
             **({"mobility": self._mobility.facts()} if self._mobility is not None else {}),

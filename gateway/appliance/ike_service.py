@@ -19,9 +19,12 @@ from gateway.dataplane.interface import (
 )
 from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint, Path
+from gateway.domain.remote_access import Grant
 from gateway.domain.session_records import SessionRecords
 from gateway.ike.first_line import Datagram, Sorted
 from gateway.ike.outputs import (
+    AccessEnded,
+    AccessGranted,
     ActivateOutbound,
     AskAboutUser,
     AskOcsp,
@@ -119,6 +122,19 @@ class ChildWatcher(Protocol):
         """One is about to be removed."""
 
 
+class Admission(Protocol):
+    """Who hears of grants: :class:`gateway.appliance.remote_access.composition.RemoteAccess`."""
+
+    def granted(self, grant: Grant) -> None:
+        """A session is in."""
+
+    def ended(self, session: str) -> None:
+        """A session is over."""
+
+    def commit(self) -> None:
+        """What was queued goes to the kernel."""
+
+
 class ClientListener(Protocol):
     """Who hears of the connections that we initiate: the mobile node's VPN."""
 
@@ -145,12 +161,14 @@ class IkeService:
         watcher: ChildWatcher | None = None,
         client: ClientListener | None = None,
         records: SessionRecords | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """Without ``outside``, questions stay unanswered: only for engines that ask none.
 
         Without ``records``, no SA outlives the process.
         """
         self._records = records
+        self._admission = admission
         self._outside = outside
         self._watcher = watcher
         self._client = client
@@ -299,6 +317,12 @@ class IkeService:
                 output.remote,
                 udp_encapsulation=output.udp_encapsulation,
             )
+        elif isinstance(output, AccessGranted):
+            if self._admission is not None:
+                self._admission.granted(output.grant)
+        elif isinstance(output, AccessEnded):
+            if self._admission is not None:
+                self._admission.ended(output.session)
         else:
             self._to_outside(output)
             return False
@@ -319,6 +343,8 @@ class IkeService:
 
     def _commit(self, now: float) -> None:
         self.counters["commits"] += 1
+        if self._admission is not None:
+            self._admission.commit()
         for refusal in self._dataplane.commit():
             self.counters["refusals"] += 1
             self._engine.child_refused(refusal.spi_in, refusal.reason, now)

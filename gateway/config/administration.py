@@ -17,6 +17,7 @@ from gateway.config.fields import (
     refused,
     text_of,
 )
+from gateway.config.remote_access import Bandwidth
 
 MAX_NOTE_CHARACTERS = 1000
 Platform = Literal[
@@ -90,5 +91,8 @@ class DeviceSection(Section):
     note: NoteText = ""
     blocked: Flag = False
     """Its logins are refused."""
+    bandwidth_up_kbit_s: Bandwidth | None = None
+    bandwidth_down_kbit_s: Bandwidth | None = None
+    """These two replace what its profile or connection says."""
     mobile_node: Name | None = None
     """The ``[mobile_nodes.NAME]`` that it is in Mobile IPv4."""

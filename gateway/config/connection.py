@@ -22,6 +22,7 @@ from gateway.config.fields import (
     UserName,
     Whole,
 )
+from gateway.config.remote_access import AccessFields
 
 RevocationWord = Literal["off", "when-known", "required"]
 UserMethodWord = Literal["eap-mschapv2", "eap-tls", "eap-gtc", "eap-radius", "xauth"]
@@ -61,7 +62,7 @@ def _by_name(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-class ConnectionSection(Section):
+class ConnectionSection(AccessFields):
     """One connection. Without ``remote`` we only answer, and many devices may match it."""
 
     ike_version: Annotated[Whole, Field(ge=1, le=2)] = 2
@@ -120,6 +121,8 @@ class ConnectionSection(Section):
     ppk_required: Flag = False
     """A post-quantum pre-shared key (RFC 8784)."""
     encapsulation: Literal["auto", "always"] = "auto"
+    mode: Literal["tunnel", "transport"] = "tunnel"
+    """``transport``: for L2TP (RFC 3193) and others who talk with the gateway itself; no pool."""
     mobike: Flag = True
     return_routability: Flag = True
     endpoint_update: FeatureWord = "allowed"
@@ -176,7 +179,7 @@ class ConnectionSection(Section):
         return self.ike_version == 2 and self.local_auth == "user" and named
 
 
-class ProfileSection(Section):
+class ProfileSection(AccessFields):
     """``[profiles.NAME]``: what the members of some groups get instead of the connection's."""
 
     groups: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(min_length=1)

@@ -18,6 +18,15 @@ from gateway.config.mobility import (
 from gateway.config.nar import NarServerSection, NarSettingsSection
 from gateway.config.problem import Problem
 from gateway.config.provisioning import ProvisioningSection
+from gateway.config.remote_access import (
+    BridgeSection,
+    FilteringSection,
+    NamesSection,
+    NaptSection,
+    RedirectSection,
+    RuleSection,
+    TranslationSection,
+)
 from gateway.config.sections import (
     ApiSection,
     ControlSection,
@@ -51,6 +60,13 @@ class Config(Section):
     foreign_agents: dict[Name, ForeignAgentSection] = Field(default_factory=dict)
     nar_settings: NarSettingsSection = NarSettingsSection()
     nar: dict[Name, NarServerSection] = Field(default_factory=dict)
+    napt: dict[Name, NaptSection] = Field(default_factory=dict)
+    redirects: dict[Name, RedirectSection] = Field(default_factory=dict)
+    translations: dict[Name, TranslationSection] = Field(default_factory=dict)
+    rules: dict[Name, RuleSection] = Field(default_factory=dict)
+    filtering: FilteringSection = FilteringSection()
+    bridges: dict[Name, BridgeSection] = Field(default_factory=dict)
+    names: NamesSection = NamesSection()
     devices: dict[Name, DeviceSection] = Field(default_factory=dict)
     store: StoreSection = StoreSection()
     provisioning: ProvisioningSection = ProvisioningSection()

@@ -16,6 +16,13 @@ from gateway.config.mobility import (
     MobileNodeSection,
 )
 from gateway.config.nar import NarServerSection
+from gateway.config.remote_access import (
+    BridgeSection,
+    NaptSection,
+    RedirectSection,
+    RuleSection,
+    TranslationSection,
+)
 from gateway.config.sections import PoolSection, RadiusSection
 
 Path = tuple[str, ...]
@@ -39,6 +46,10 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind("pools", "Address pools", PoolSection),
         Kind("radius", "RADIUS servers", RadiusSection),
+        Kind("napt", "Addresses of NAPT", NaptSection),
+        Kind("translations", "Networks under other addresses", TranslationSection),
+        Kind("rules", "Rules", RuleSection),
+        Kind("bridges", "Bridges for what is not IP", BridgeSection),
         Kind("profiles", "Profiles of user groups", ProfileSection),
         Kind("home_networks", "Home networks", HomeNetworkSection),
         Kind("home_agents", "Home agents", HomeAgentSection),
@@ -46,6 +57,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("foreign_agents", "Foreign agents", ForeignAgentSection),
         Kind("connections", "Connections", ConnectionSection),
         Kind("mobile_nodes", "Mobile nodes", MobileNodeSection),
+        Kind("redirects", "Port forwards", RedirectSection),
         Kind("devices", "Devices", DeviceSection, light=True),
         Kind("users", "Users", UserSection, light=True),
     )

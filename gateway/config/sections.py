@@ -22,6 +22,7 @@ from gateway.config.fields import (
     Url,
     Whole,
 )
+from gateway.config.remote_access import LeaseFields
 from gateway.domain.endpoint import Endpoint
 
 _LOOPBACK = IPv4Address("127.0.0.1")
@@ -85,7 +86,7 @@ class DataplaneSection(Section):
     """Turn IP forwarding on at start."""
 
 
-class PoolSection(Section):
+class PoolSection(LeaseFields):
     """``[pools.NAME]``: inner addresses for the devices."""
 
     network: Network

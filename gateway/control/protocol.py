@@ -58,6 +58,7 @@ from gateway.control.operation import (
     shorten,
 )
 from gateway.control.provisioning_operations import PROVISIONING_OPERATIONS
+from gateway.control.remote_access_operations import REMOTE_ACCESS_OPERATIONS
 from gateway.control.store_operations import STORE_OPERATIONS
 
 __all__ = [
@@ -250,6 +251,7 @@ OPERATIONS: dict[str, Operation] = {
         *PROVISIONING_OPERATIONS,
         *OBSERVATION_OPERATIONS,
         *STORE_OPERATIONS,
+        *REMOTE_ACCESS_OPERATIONS,
         Operation(
             "initiate",
             "Start a connection that has a remote address.",

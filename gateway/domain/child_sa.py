@@ -151,6 +151,9 @@ class ChildSa:
     hard_bytes: int | None = None
     soft_packets: int | None = None
     hard_packets: int | None = None
+    zone: int = 0
+    """Not 0: a device without an inner address (see :mod:`gateway.domain.remote_access`). Others
+    may have the same selectors; the zone says which SA a packet came by and has to leave by."""
     vpn_fa: bool = False
     """The peer is a mobile node with the VPN/FA feature (draft 001, appendix B): its selector is
     its home address, and only our foreign agent sends packets there."""

@@ -6,9 +6,12 @@ from gateway.domain.child_sa import ChildSa, IpNetwork
 from gateway.domain.endpoint import Endpoint, IpAddress, Path
 from gateway.domain.event import Event, Severity
 from gateway.domain.mobility_credential import MobilityCredential
+from gateway.domain.remote_access import Grant
 from gateway.domain.user_auth import Question, Session
 
 __all__ = [
+    "AccessEnded",
+    "AccessGranted",
     "ActivateOutbound",
     "AskAboutUser",
     "AskOcsp",
@@ -42,6 +45,20 @@ class TransmitKeepalive:
     """Send a NAT keepalive octet (RFC 3948 section 2.3)."""
 
     path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class AccessGranted:
+    """A session may send: told before its first child SA, and when the grant changes."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class AccessEnded:
+    """The session with this name is over: told after its last child SA was removed."""
+
+    session: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +199,8 @@ class ClientDown:
 
 Output = (
     Transmit
+    | AccessGranted
+    | AccessEnded
     | TransmitKeepalive
     | InstallChildSa
     | ActivateOutbound
