@@ -3,6 +3,7 @@
 import socket
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pytest
 
@@ -38,8 +39,8 @@ def test_without_outside_interfaces_nothing_is_blocked() -> None:
 def test_a_ruleset_that_lets_them_in_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     good = ruleset.render
 
-    def leaking(settings: MobilitySettings) -> str:
-        found = good(settings)
+    def leaking(settings: MobilitySettings, *rest: Any) -> str:
+        found = good(settings, *rest)
         assert "iifname @outside" in found
         return found.replace("iifname @outside goto", 'iifname "eth0" goto')
 
@@ -52,7 +53,7 @@ def test_a_ruleset_that_lets_them_in_is_noticed(monkeypatch: pytest.MonkeyPatch)
 def test_a_ruleset_that_lets_nobody_in_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     good = ruleset.render
     monkeypatch.setattr(
-        ruleset, "render", lambda s: good(s).replace("iifname @outside goto", "goto")
+        ruleset, "render", lambda *given: good(*given).replace("iifname @outside goto", "goto")
     )
     ours, theirs = try_from_outside(SETTINGS)
     assert (ours.leaks, ours.reachable) == ((), False)
@@ -67,7 +68,7 @@ def test_all_of_it_can_be_started_and_leaves_nothing() -> None:
 
 
 def test_what_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ruleset, "render", lambda _settings: "table ip x { chain }")
+    monkeypatch.setattr(ruleset, "render", lambda *_given: "table ip x { chain }")
     problem = try_start(SETTINGS)
     assert problem is not None
     assert "syntax error" in problem
