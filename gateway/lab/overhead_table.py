@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gateway.lab.mobility import profiles
 from gateway.lab.mobility.ciphers import as_in_the_draft
-from gateway.lab.mobility.stage import MODE_S, Stage, forget_flows, translated
+from gateway.lab.mobility.stage import MODE_S, Stage, translated
 
 PREFIX = "gwoct-"
 DRAFT_SUITE, OUR_SUITE = "3des-sha1", "aes256gcm16"
@@ -131,7 +131,6 @@ def _cells(
             # Anew each time: a move would bring the algorithms back, at one end before the other.
             stage.enter("home")
             stage.become("home", setting.profile())
-            forget_flows(stage.lab, *nats)
             stage.enter(link)
             stage.node.wait_for_mode(mode, timeout_s=MODE_S)
             yield cell, OUR_SUITE, stage.octets(link)

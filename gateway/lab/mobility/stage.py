@@ -22,7 +22,16 @@ table ip everywhere {{
         type nat hook postrouting priority srcnat; policy accept;
         ip saddr {network} oifname "{interface}" masquerade
     }}
+    chain back {{
+        type filter hook forward priority filter; policy accept;
+        iifname "{interface}" ip daddr {network} ct state new drop
+    }}
 }}
+"""
+"""As of any NAT, what is behind it cannot be reached from outside before it has spoken itself.
+
+A home agent that revokes a binding again and again would else make the path to the care-of
+address one without translation, for the device's next registration as well.
 """
 NO_NAT = "add table ip everywhere; delete table ip everywhere"
 BETWEEN = {
@@ -39,21 +48,17 @@ def translated(lab: MobilityLab, *hosts: str) -> Iterator[None]:
     for host in hosts:
         network, interface = BETWEEN[host]
         lab.nft(host, NAT.format(network=network, interface=interface))
-    forget_flows(lab, *hosts)
+    _forget_flows(lab, *hosts)
     try:
         yield
     finally:
         for host in hosts:
             lab.nft(host, NO_NAT)
-        forget_flows(lab, *hosts)
+        _forget_flows(lab, *hosts)
 
 
-def forget_flows(lab: MobilityLab, *hosts: str) -> None:
-    """Have the NATs begin anew: of a flow that a tracker knows it changes nothing.
-
-    One that began on the far side counts too: a home agent that revokes a binding makes the path
-    to the care-of address one without NAT, for the device's next registration as well.
-    """
+def _forget_flows(lab: MobilityLab, *hosts: str) -> None:
+    """Have the NATs begin anew: of a flow that a tracker knows it changes nothing."""
     for host in hosts:
         netns.flush_conntrack(lab.namespace(host))
 
