@@ -279,6 +279,7 @@ class Appliance:
             wall_clock=time.time,
             call_at=self._loop.call_at,
             taken_over=self._taken.possible,
+            taken=self._taken,
         )
 
     def _surroundings(self) -> Surroundings:

@@ -8,6 +8,7 @@ from gateway.domain.remote_access import Grant
 
 if TYPE_CHECKING:
     from gateway.appliance.factory import KernelSide, ManagedEngine
+    from gateway.appliance.session_takeover import TakenOver
     from gateway.config.document import Config
     from gateway.control.protocol import Request
     from gateway.ike.outputs import Event
@@ -34,6 +35,8 @@ class Joint:
     """As :meth:`asyncio.loop.call_at`."""
     taken_over: bool
     """A former process may have left sessions, whose kernel state goes on."""
+    taken: "TakenOver"
+    """Records that outlive the process: read before the end of :meth:`Part.start`."""
 
 
 class Part:
