@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from gateway.domain.pools import MAX_REMEMBERED, AddressPool, PoolExhausted
+from gateway.domain.pools import MAX_KEPT, AddressPool, PoolExhausted
 
 
 def pool(network: str = "10.9.0.0/29", *reserved: str) -> AddressPool:
@@ -77,8 +77,166 @@ def test_ipv6_pools_are_as_cheap_as_small_ones() -> None:
     assert one.size == 2**64 - 1
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_what_is_kept_is_bounded() -> None:
     one = pool("10.0.0.0/8")
-    for n in range(MAX_REMEMBERED + 100):
+    for n in range(MAX_KEPT + 100):
         one.release(one.lease(f"peer{n}"))
-    assert len(one._remembered) == MAX_REMEMBERED
+    assert one.kept == MAX_KEPT
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def kept_pool(
+    network: str = "10.9.0.0/29", lease_s: float = 60.0, **static: str
+) -> tuple[AddressPool, Clock]:
+    clock = Clock()
+    addresses = {who: ip_address(one) for who, one in static.items()}
+    return AddressPool(
+        "road", ip_network(network), static=addresses, lease_s=lease_s, clock=clock
+    ), clock
+
+
+def why(one: AddressPool) -> dict[str, tuple[str, str]]:
+    return {str(held.address): (held.why.value, held.identity) for held in one.held()}
+
+
+def test_an_address_is_kept_for_whoever_left_it_until_the_lease_is_over() -> None:
+    one, clock = kept_pool()
+    first = one.lease("ada")
+    one.release(first)
+    assert why(one) == {str(first): ("kept", "ada")}
+    assert one.lease("bob", first) != first
+    clock.now += 59.9
+    assert one.lease("ada") == first
+    one.release(first)
+    clock.now += 60.0
+    assert one.kept == 0
+    assert one.lease("eve", first) == first
+
+
+def test_when_all_others_are_taken_the_one_left_the_longest_ago_goes_to_somebody_else() -> None:
+    one, clock = kept_pool("10.9.0.0/30")
+    first, second = one.lease("ada"), one.lease("bob")
+    one.release(second)
+    clock.now += 1
+    one.release(first)
+    assert one.lease("eve") == second
+    assert one.lease("ada") == first
+    with pytest.raises(PoolExhausted):
+        one.lease("bob")
+
+
+def test_without_a_lease_time_nothing_is_kept() -> None:
+    one, _ = kept_pool(lease_s=0)
+    first = one.lease("ada")
+    one.release(first)
+    assert why(one) == {}
+    assert one.lease("bob", first) == first
+
+
+def test_two_devices_of_one_user_keep_both_addresses() -> None:
+    one, _ = kept_pool()
+    first, second = one.lease("ada"), one.lease("ada")
+    one.release(first)
+    one.release(second)
+    assert one.lease("ada", first) in {first, second}
+    assert one.lease("ada", first) in {first, second}
+
+
+def test_static_addresses_are_given_to_nobody_else() -> None:
+    one, _ = kept_pool("10.9.0.0/29", ada="10.9.0.1", printer="10.9.0.2")
+    assert str(one.lease("bob", ip_address("10.9.0.1"))) == "10.9.0.3"
+    assert str(one.lease("ada", ip_address("10.9.0.5"))) == "10.9.0.1"
+    assert str(one.lease("joe", device="printer")) == "10.9.0.2"
+    assert why(one)["10.9.0.1"] == ("in-use", "ada")
+    one.release(ip_address("10.9.0.1"))
+    assert why(one)["10.9.0.1"] == ("static", "ada")
+    assert [str(one.lease(f"peer{n}")) for n in range(3)] == ["10.9.0.4", "10.9.0.5", "10.9.0.6"]
+    with pytest.raises(PoolExhausted, match="2 belong to one identity"):
+        one.lease("late")
+    assert str(one.lease("ada")) == "10.9.0.1"
+
+
+def test_a_second_session_of_a_static_identity_gets_another_address() -> None:
+    one, _ = kept_pool(ada="10.9.0.4")
+    assert str(one.lease("ada")) == "10.9.0.4"
+    assert str(one.lease("ada")) == "10.9.0.1"
+
+
+def test_a_reserved_address_can_be_static() -> None:
+    one = AddressPool(
+        "road",
+        ip_network("10.9.0.0/29"),
+        [ip_address("10.9.0.5")],
+        static={"ada": ip_address("10.9.0.5"), "out": ip_address("192.0.2.1")},
+    )
+    assert str(one.lease("ada")) == "10.9.0.5"
+    one.release(ip_address("10.9.0.5"))
+    assert one.reclaim("ada", ip_address("10.9.0.5"))
+    assert one.owner(ip_address("192.0.2.1")) is None
+
+
+def test_other_terms_cut_nobody() -> None:
+    one, clock = kept_pool(old="10.9.0.1")
+    bob, eve = one.lease("bob"), one.lease("eve")
+    one.release(eve)
+    other, _ = kept_pool(lease_s=5.0, ada=str(bob), joe=str(eve))
+    assert one.same_addresses(other)
+    one.adopt(other)
+    assert one.holder(bob) == "bob"
+    assert one.is_anothers(bob, "bob")
+    assert not one.is_anothers(bob, "bob", "ada")
+    assert not one.is_anothers(ip_address("10.9.0.6"), "bob")
+    assert why(one) == {str(bob): ("in-use", "bob"), str(eve): ("static", "joe")}
+    assert one.lease("ada") != bob
+    one.release(bob)
+    assert one.lease("ada") == bob
+    assert one.lease("joe") == eve
+    left = one.lease("max")
+    one.release(left)
+    clock.now += 5
+    assert one.kept == 0
+
+
+def test_what_was_static_is_anybodys_again() -> None:
+    one, _ = kept_pool("10.9.0.0/30", ada="10.9.0.1")
+    assert str(one.lease("bob")) == "10.9.0.2"
+    one.adopt(kept_pool("10.9.0.0/30")[0])
+    assert str(one.lease("eve")) == "10.9.0.1"
+
+
+def test_reclaiming_takes_no_address_that_is_anothers() -> None:
+    one, _ = kept_pool(ada="10.9.0.1")
+    assert not one.reclaim("bob", ip_address("10.9.0.1"))
+    assert one.reclaim("bob", ip_address("10.9.0.1"), device="ada")
+    assert not one.reclaim("ada", ip_address("10.9.0.1"))
+    assert not one.reclaim("ada", ip_address("10.9.0.0"))
+    assert not one.reclaim("ada", ip_address("192.0.2.1"))
+
+
+def test_what_an_earlier_process_kept_is_kept() -> None:
+    one, clock = kept_pool(joe="10.9.0.5")
+    assert one.keep("ada", ip_address("10.9.0.3"), clock.now - 30)
+    assert not one.keep("bob", ip_address("10.9.0.4"), clock.now - 60)
+    assert not one.keep("bob", ip_address("10.9.0.3"), clock.now)
+    assert not one.keep("bob", ip_address("10.9.0.5"), clock.now)
+    assert not one.keep("bob", ip_address("192.0.2.1"), clock.now)
+    assert [str(one.lease(f"peer{n}")) for n in range(3)] == ["10.9.0.1", "10.9.0.2", "10.9.0.4"]
+    assert str(one.lease("ada")) == "10.9.0.3"
+
+
+def test_what_is_kept_can_be_forgotten() -> None:
+    one, _ = kept_pool()
+    first = one.lease("ada")
+    assert not one.forget(first)
+    one.release(first)
+    assert one.forget(first)
+    assert not one.forget(first)
+    assert not one.forget(ip_address("2001:db8::1"))
+    assert one.lease("bob", first) == first
