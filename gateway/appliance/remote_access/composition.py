@@ -27,7 +27,14 @@ class PartOf:
     needed: "Callable[[Config], bool]"
 
 
-PARTS: tuple[PartOf, ...] = ()
+PARTS: tuple[PartOf, ...] = (
+    PartOf(
+        "bridges",
+        "gateway.appliance.remote_access.bridges",
+        (),
+        lambda config: bool(config.bridges),
+    ),
+)
 """In the order in which they are opened and told; see the modules that they name."""
 
 
