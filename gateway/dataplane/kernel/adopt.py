@@ -58,7 +58,7 @@ def clear_xfrm(xfrm: NetlinkSocket) -> tuple[int, int]:
     """Delete our states and policies; returns how many of each."""
     policies = own_policies(xfrm)
     states = own_states(xfrm)
-    requests = [encode.delete_policy_index(p.direction, p.index, p.if_id) for p in policies]
+    requests = [encode.delete_policy_index(p.direction, p.index, p.if_id, p.mark) for p in policies]
     requests += [encode.delete_state(s.destination, s.spi) for s in states]
     if requests:
         xfrm.check("clearing leftovers", requests, errno.ESRCH, errno.ENOENT)

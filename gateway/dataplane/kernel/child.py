@@ -15,6 +15,7 @@ from gateway.dataplane.kernel.xfrm.constants import (
     REQID_WAITING,
 )
 from gateway.dataplane.kernel.xfrm.encode import Selector
+from gateway.dataplane.packet import marks
 from gateway.domain.child_sa import ChildSa, IpNetwork, Mode
 from gateway.domain.endpoint import Endpoint, IpAddress
 
@@ -138,6 +139,16 @@ class InstalledChild:
     def _mode(self) -> int:
         return MODE_TUNNEL if self.tunnel else MODE_TRANSPORT
 
+    @property
+    def mark_in(self) -> int:
+        """Fwmark of what comes out of the inbound state; 0 leaves that of the outer packet."""
+        return marks.FROM_DEVICE | self.sa.zone if self.sa.zone else 0
+
+    @property
+    def mark_out(self) -> int:
+        """Fwmark of what the outbound state is for; 0 is any."""
+        return marks.TO_DEVICE | self.sa.zone if self.sa.zone else 0
+
     def inbound_state(self, before: decode.State | None = None, *, update: bool = False) -> bytes:
         """NEWSA of the inbound half, with what ``before`` had."""
         sa = self.sa
@@ -157,6 +168,7 @@ class InstalledChild:
             replay=before.replay if before else None,
             consumed=before.consumed if before else None,
             update=update,
+            output_mark=self.mark_in or None,
         )
 
     def waiting_state(self) -> bytes:
@@ -185,7 +197,7 @@ class InstalledChild:
             replay=replay,
             consumed=before.consumed if before else None,
             update=update,
-            output_mark=self.output_mark,
+            output_mark=self.output_mark if self.output_mark or self.sa.zone else None,
         )
 
     def delete_inbound(self) -> bytes:

@@ -51,7 +51,7 @@ from gateway.dataplane.kernel.xfrm.constants import (
 from gateway.dataplane.kernel.xfrm.encode import Selector, Template
 from gateway.dataplane.packet.esp import EspCipher
 from gateway.dataplane.packet.replay import filled_hole
-from gateway.domain.child_sa import ChildSa, Mode
+from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint
 
 
@@ -153,8 +153,8 @@ class KernelDataplane:
                 sa.spi_in, sa.local, sa.remote, udp_encapsulation=sa.udp_encapsulation
             )
         for key in self._policies.contested():
-            direction, selector, if_id = key
-            there = int(direction), selector.octets, IF_ID if if_id else 0
+            direction, selector, if_id, mark = key
+            there = int(direction), selector.octets, IF_ID if if_id else 0, mark
             self._policies.prefer(key, takeover.owner_of(there))
         self._batch.requests.clear()
         self._batch.owners.clear()
@@ -261,13 +261,19 @@ class KernelDataplane:
                 selector.source.version,
             )
             for direction in directions:
-                self._claim(child.sa, direction, selector.reversed(), template)
+                self._claim(child, direction, selector.reversed(), template)
 
     def _claim(
-        self, sa: ChildSa, direction: Direction, selector: Selector, template: Template
+        self, child: InstalledChild, direction: Direction, selector: Selector, template: Template
     ) -> None:
+        sa = child.sa
         requests = self._policies.claim(
-            sa.reqid, direction, selector, template, if_id=sa.mode is Mode.TUNNEL
+            sa.reqid,
+            direction,
+            selector,
+            template,
+            if_id=child.tunnel,
+            mark=child.mark_out if direction is Direction.OUT else child.mark_in,
         )
         self._batch.extend(sa.spi_in, f"the {direction.name.lower()} policy", requests)
 
@@ -279,7 +285,7 @@ class KernelDataplane:
             MODE_TUNNEL if child.tunnel else MODE_TRANSPORT,
         )
         for selector in child.selectors:
-            self._claim(child.sa, Direction.OUT, selector, template)
+            self._claim(child, Direction.OUT, selector, template)
 
     def activate_outbound(self, spi_in: int) -> None:
         """See :meth:`Dataplane.activate_outbound`."""
@@ -316,7 +322,9 @@ class KernelDataplane:
                 self._events.forget_outbound(old)
 
     def _add_routes(self, child: InstalledChild) -> None:
-        if not self.settings.routes or not child.tunnel or child.routed or child.sa.vpn_fa:
+        if not self.settings.routes or not child.tunnel or child.routed or child.sa.zone:
+            return
+        if child.sa.vpn_fa:
             return  # a route to a home address would be the short cut that appendix B rules out
         with self._refusing(child):
             for network in child.networks_beyond(self.settings.inner_networks):

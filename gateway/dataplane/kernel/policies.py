@@ -16,7 +16,8 @@ from gateway.dataplane.kernel.xfrm.constants import (
 )
 from gateway.dataplane.kernel.xfrm.encode import Selector, Template
 
-Key = tuple[Direction, Selector, bool]
+Key = tuple[Direction, Selector, bool, int]
+"""With the xfrm interface's identifier or without, and the fwmark it asks for (0: none)."""
 
 
 @dataclass(slots=True)
@@ -43,9 +44,10 @@ class PolicyTable:
         template: Template,
         *,
         if_id: bool = True,
+        mark: int = 0,
     ) -> list[bytes]:
         """Make ``reqid`` the newest owner, or give its policy a new template."""
-        key = (direction, selector, if_id)
+        key = (direction, selector, if_id, mark)
         claims = self._claims.setdefault(key, [])
         for claim in claims:
             if claim.reqid != reqid:
@@ -55,15 +57,15 @@ class PolicyTable:
             claim.template = template
             if claim is not claims[-1]:
                 return []
-            return [encode.policy(direction, selector, template, if_id=if_id)]
+            return [encode.policy(direction, selector, template, if_id=if_id, mark=mark)]
         claims.append(_Claim(reqid, template))
         self._keys.setdefault(reqid, {})[key] = None
-        return [encode.policy(direction, selector, template, if_id=if_id)]
+        return [encode.policy(direction, selector, template, if_id=if_id, mark=mark)]
 
-    def newest(self) -> Iterator[tuple[Direction, Selector, Template, bool]]:
-        """Direction, selector and template of every policy, and whether it has our if_id."""
-        for (direction, selector, if_id), claims in self._claims.items():
-            yield direction, selector, claims[-1].template, if_id
+    def newest(self) -> Iterator[tuple[Key, Template]]:
+        """Every policy that there is, and what it asks for."""
+        for key, claims in self._claims.items():
+            yield key, claims[-1].template
 
     def prefer(self, key: Key, kernel_reqid: int) -> None:
         """Of several owners of a policy, take the one whose template asks for this reqid."""
@@ -87,13 +89,13 @@ class PolicyTable:
             claims = self._claims[key]
             newest = claims[-1].reqid == reqid
             claims[:] = [claim for claim in claims if claim.reqid != reqid]
-            direction, selector, if_id = key
+            direction, selector, if_id, mark = key
             if not claims:
                 del self._claims[key]
-                requests.append(encode.delete_policy(direction, selector, if_id=if_id))
+                requests.append(encode.delete_policy(direction, selector, if_id=if_id, mark=mark))
             elif newest:
                 requests.append(
-                    encode.policy(direction, selector, claims[-1].template, if_id=if_id)
+                    encode.policy(direction, selector, claims[-1].template, if_id=if_id, mark=mark)
                 )
         if not keys:
             self._keys.pop(reqid, None)

@@ -128,16 +128,16 @@ class Takeover:
         removed. Raises OSError.
         """
         missing, left = [], dict(self._policies)
-        for direction, selector, template, if_id in wanted.newest():
-            key = int(direction), selector.octets, IF_ID if if_id else 0
+        for (direction, selector, if_id, mark), template in wanted.newest():
+            key = int(direction), selector.octets, IF_ID if if_id else 0, mark
             there = left.pop(key, None)
             if there is None or there.template != template.packed():
-                missing.append(encode.policy(direction, selector, template, if_id=if_id))
+                missing.append(encode.policy(direction, selector, template, if_id=if_id, mark=mark))
         if missing:
             self._xfrm.check("policies", missing)
         foreign = list(self._nobodys())
         requests = [
-            encode.delete_policy_index(p.direction, p.index, p.if_id)
+            encode.delete_policy_index(p.direction, p.index, p.if_id, p.mark)
             for p in (one.policy for one in left.values())
         ]
         requests += [encode.delete_state(one.destination, one.spi) for one in foreign]

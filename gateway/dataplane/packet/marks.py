@@ -1,12 +1,20 @@
-"""The fwmarks of the mobility dataplane: what a packet is, told to routing and to the ruleset.
+"""The fwmarks of the dataplane: what a packet is, told to routing and to the ruleset.
 
 A mark that a packet gets before it is decapsulated stays with the inner packet.
 """
 
 from typing import Final
 
+FROM_DEVICE: Final = 0x4756_0000
+"""Plus a zone (:attr:`gateway.domain.child_sa.ChildSa.zone`): came out of the tunnel of that
+session. Its inbound SA sets it."""
+TO_DEVICE: Final = 0x4755_0000
+"""Plus a zone: has to leave by the tunnel of that session. Also what conntrack remembers of its
+connections, in both directions."""
+ZONES: Final = 0xFFFF_0000
+"""Mask of the two: what remains is the zone."""
 RANGE: Final = 0x4757_0000
-"""The upper half of all of them; no other program may use it."""
+"""The upper half of all those below, of the mobility dataplane; no other program may use it."""
 HOME: Final = 0x4757_0010
 """Came out of the tunnel of a binding of ours: routed by the main table."""
 HOME_OUTSIDE: Final = 0x4757_0015

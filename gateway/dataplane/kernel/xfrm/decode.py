@@ -54,6 +54,8 @@ class Policy:
     priority: int
     if_id: int
     reqids: tuple[int, ...]
+    mark: int = 0
+    """Fwmark of the packets it is for; 0 asks for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ def policy(body: bytes) -> Policy | None:
         priority=priority,
         if_id=_u32(found, XfrmAttribute.IF_ID),
         reqids=_template_reqids(found.get(XfrmAttribute.TMPL, b"")),
+        mark=_u32({XfrmAttribute.MARK: found.get(XfrmAttribute.MARK, b"")[:4]}, XfrmAttribute.MARK),
     )
 
 

@@ -51,6 +51,7 @@ _ALGORITHM = struct.Struct("=64sI")
 _ALGORITHM_ICV = struct.Struct("=64sII")
 _SPI = struct.Struct("!I")
 _U32 = struct.Struct("=I")
+_MARK = struct.Struct("=II")
 
 _NO_ADDRESS = bytes(16)
 ANY_SELECTOR = bytes(56)
@@ -231,13 +232,13 @@ def state(
     replay: ReplayState | None = None,
     consumed: Consumed | None = None,
     update: bool = False,
-    output_mark: int = 0,
+    output_mark: int | None = None,
 ) -> bytes:
     """NEWSA, or with ``update`` UPDSA.
 
     ``replay_window`` 0 means outbound; with ESN the kernel wants a window there too. ``replay``
     and ``consumed`` carry over what an SA that is being moved had. ``output_mark`` becomes the
-    fwmark of the ESP packets.
+    fwmark of what comes out of it, whatever it was before; 0 too.
     """
     flags = STATE_ESN if suite.esn else 0
     if selector is None and mode == MODE_TUNNEL:
@@ -285,7 +286,7 @@ def state(
         )
     if if_id:
         parts.append(_IF_ID)
-    if output_mark:
+    if output_mark is not None:
         parts.append(attribute(XfrmAttribute.SET_MARK, struct.pack("=I", output_mark)))
         parts.append(attribute(XfrmAttribute.SET_MARK_MASK, struct.pack("=I", 0xFFFFFFFF)))
     kind = XfrmMessage.UPDSA if update else XfrmMessage.NEWSA
@@ -336,6 +337,10 @@ class Template:
         )
 
 
+def _mark(mark: int) -> bytes:
+    return attribute(XfrmAttribute.MARK, _MARK.pack(mark, 0xFFFFFFFF)) if mark else b""
+
+
 def policy(
     direction: Direction,
     selector: Selector,
@@ -343,24 +348,30 @@ def policy(
     *,
     priority: int = POLICY_PRIORITY,
     if_id: bool = True,
+    mark: int = 0,
 ) -> bytes:
-    """UPDPOLICY: adds the policy or replaces the one with this selector, priority and if_id."""
+    """UPDPOLICY: adds the policy or replaces the one with this selector, priority and if_id.
+
+    With ``mark`` only packets with this fwmark match, and it is another policy than without.
+    """
     body = _POLICY.pack(selector.octets, NO_LIMITS, priority, 0, direction, 0, 0, 0)
-    body += attribute(XfrmAttribute.TMPL, template.packed())
+    body += attribute(XfrmAttribute.TMPL, template.packed()) + _mark(mark)
     return request(
         XfrmMessage.UPDPOLICY, NLM_F_CREATE | NLM_F_REPLACE, body + _IF_ID if if_id else body
     )
 
 
-def delete_policy(direction: Direction, selector: Selector, *, if_id: bool = True) -> bytes:
+def delete_policy(
+    direction: Direction, selector: Selector, *, if_id: bool = True, mark: int = 0
+) -> bytes:
     """DELPOLICY by selector."""
-    body = _POLICY_ID.pack(selector.octets, 0, direction)
+    body = _POLICY_ID.pack(selector.octets, 0, direction) + _mark(mark)
     return request(XfrmMessage.DELPOLICY, 0, body + _IF_ID if if_id else body)
 
 
-def delete_policy_index(direction: int, index: int, if_id: int) -> bytes:
+def delete_policy_index(direction: int, index: int, if_id: int, mark: int = 0) -> bytes:
     """DELPOLICY by the index of a dump."""
-    body = _POLICY_ID.pack(ANY_SELECTOR, index, direction)
+    body = _POLICY_ID.pack(ANY_SELECTOR, index, direction) + _mark(mark)
     if if_id:
         body += attribute(XfrmAttribute.IF_ID, _U32.pack(if_id))
     return request(XfrmMessage.DELPOLICY, 0, body)

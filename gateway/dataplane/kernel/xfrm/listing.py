@@ -92,8 +92,8 @@ def _ports(encapsulation: bytes) -> tuple[int, int] | None:
     return int.from_bytes(source, "big"), int.from_bytes(destination, "big")
 
 
-PolicyKey = tuple[int, bytes, int]
-"""Direction, selector in the kernel's layout, interface identifier."""
+PolicyKey = tuple[int, bytes, int, int]
+"""Direction, selector in the kernel's layout, interface identifier, fwmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ class KeyedPolicy:
     @property
     def key(self) -> PolicyKey:
         """What no two policies of one priority share."""
-        return self.policy.direction, self.selector, self.policy.if_id
+        policy = self.policy
+        return policy.direction, self.selector, policy.if_id, policy.mark
 
 
 def keyed_policy(body: bytes) -> KeyedPolicy | None:
