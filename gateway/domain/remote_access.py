@@ -2,16 +2,24 @@
 
 An IKE session is *granted* access once, before its first child SA is installed, and the grant ends
 with the session. Rekeying, moving and renewing the IKE SA change nothing of it; a new grant under
-the same ``session`` takes the place of the former.
+the same ``session`` takes the place of the former. An address or a zone is in one grant at a time:
+when a device logs in anew and keeps what it has, the former session's grant ends just before the
+new session's begins, though its child SAs may stay for some seconds.
 """
 
 import enum
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 
 from gateway.domain.endpoint import IpAddress
 
 LAST_ZONE = 65_535
 """Largest zone: conntrack's zones have 16 bits."""
+
+NOWHERE = IPv6Network("fd2b:41c7:9e05:dead::/64")
+"""Inner addresses of devices whose IPv6 is blocked (``ipv6 = "block"``): each gets one of its own,
+so that it sends its IPv6 traffic into the tunnel, where everything from here is dropped. They are
+not in a :class:`Grant`."""
 
 
 class Presence(enum.Enum):
@@ -38,7 +46,8 @@ class Grant:
     connection: str = ""
     profile: str = ""
     addresses: tuple[IpAddress, ...] = ()
-    """Of the device, inside the tunnel: one of each IP version at most."""
+    """Of the device, inside the tunnel: one of each IP version at most; none where the peer has
+    networks of its own."""
     presence: Presence = Presence.ADDRESS
     zone: int = 0
     """With NAPT: 1 to :data:`LAST_ZONE`, no other session's; tells same addresses apart."""

@@ -2,8 +2,16 @@
 
 from dataclasses import dataclass
 
-from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, ChildSa, EspKeys, EspSuite, TrafficSelector
-from gateway.ike import client, selectors
+from gateway.domain.child_sa import (
+    ANY_IPV4,
+    ANY_IPV6,
+    ChildSa,
+    EspKeys,
+    EspSuite,
+    Mode,
+    TrafficSelector,
+)
+from gateway.ike import access, client, selectors
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import InstallChildSa, Severity
 from gateway.ike.policy import ConnectionPolicy, Feature
@@ -26,6 +34,7 @@ class Agreed:
     remote_ts: tuple[TrafficSelector, ...]
     endpoint_update: bool = False
     vpn_fa: bool = False
+    mode: Mode = Mode.TUNNEL
 
 
 def allowed_selectors(
@@ -37,14 +46,19 @@ def allowed_selectors(
         return (TrafficSelector.of_address(home),), connection.remote_ts or (ANY_IPV4,)
     if connection.request_inner_address:
         mine: tuple[TrafficSelector, ...] = (
-            (TrafficSelector.of_address(sa.inner_address),)
-            if sa.inner_address is not None
+            tuple(map(TrafficSelector.of_address, sa.inner_addresses))
+            if sa.leases
             else (ANY_IPV4, ANY_IPV6)
         )
         return mine, connection.remote_ts or (ANY_IPV4, ANY_IPV6)
-    own = [one for one in (sa.inner_address, sa.home_address) if one is not None]
+    own = [*sa.inner_addresses, *sa.own_addresses]
+    if sa.home_address is not None:
+        own.append(sa.home_address)
     if own:
-        return connection.local_ts, tuple(map(TrafficSelector.of_address, own))
+        ours = connection.local_ts
+        if any(one.leads_nowhere for one in sa.leases):
+            ours = (*(one for one in ours if one.start.version == 4), ANY_IPV6)
+        return ours, tuple(map(TrafficSelector.of_address, own))
     if sa.session_initiator:
         mine = connection.local_ts or (TrafficSelector.of_address(sa.path.local.address),)
         return mine, connection.remote_ts or (ANY_IPV4, ANY_IPV6)
@@ -97,6 +111,8 @@ def install(  # noqa: PLR0917 - one fact each
     )
     child.endpoint_update = agreed.endpoint_update
     child.vpn_fa = agreed.vpn_fa
+    child.mode = agreed.mode
+    child.zone = sa.zone
     child.outbound_active = outbound
     core.add_child(sa, child)
     core.timers.cancel((TimerKind.CHILDLESS, sa.local_spi))
@@ -104,6 +120,7 @@ def install(  # noqa: PLR0917 - one fact each
     core.timers.set((TimerKind.REKEY_CHILD, child.spi_in), now + early)
     end = now + life.child_rekey_s + life.child_over_s
     core.timers.set((TimerKind.EXPIRE_CHILD, child.spi_in), end)
+    access.grant(core, sa)
     made = described(sa, child, keys_in, keys_out)
     core.outputs.append(InstallChildSa(made, outbound, sa.session_id, sa.peer_name))
     core.count("child_sas_installed")
@@ -152,6 +169,8 @@ def described(
         udp_encapsulation=child.udp_encapsulation,
         local_ts=child.local_ts,
         remote_ts=child.remote_ts,
+        mode=child.mode,
+        zone=child.zone,
         replay_window=connection.replay_window,
         follow_endpoint=follows(sa, connection, child) and not sa.local_natted,
         soft_bytes=life.child_soft_bytes,

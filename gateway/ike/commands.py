@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer
-from gateway.ike import client, moving, users
+from gateway.ike import access, client, moving, users
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
@@ -217,10 +217,12 @@ def reconfigure(
     for sa in list(core.sas.values()):
         if sa.connection is None or sa.closed:
             continue
-        lost_pool = sa.pool if sa.pool in replaced else None
+        lost_pool = next((one.pool for one in sa.leases if one.pool in replaced), None)
         if lost_pool is not None:
             # The lease was the former pool's: the new one may have given the address to another.
-            sa.pool = None
+            access.disown(sa, replaced)
+            if sa.granted is not None:
+                access.grant(core, sa)
         connection = still_due(sa, fresh.get(sa.connection.name))
         if connection is None:
             reason = f"connection {sa.connection.name} or its profile was removed or changed"
@@ -244,12 +246,15 @@ def ended_by(
         if sa.connection is None or sa.closed:
             continue
         connection = still_due(sa, fresh.get(sa.connection.name))
-        old = core.pools.get(sa.pool) if sa.pool is not None else None
-        new = pools.get(sa.pool) if sa.pool is not None else None
-        lost = old is not None and (new is None or not old.same_addresses(new))
+        lost = any(_is_lost(core, one.pool, pools) for one in sa.leases if one.pool is not None)
         if connection is None or not compatible(sa, connection) or lost:
             found.append(sa)
     return found
+
+
+def _is_lost(core: Core, name: str, pools: Mapping[str, AddressPool]) -> bool:
+    old, new = core.pools.get(name), pools.get(name)
+    return old is not None and (new is None or not old.same_addresses(new))
 
 
 def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> frozenset[str]:
@@ -302,6 +307,9 @@ def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
         old.local_ts,
         old.remote_ts,
         old.pool,
+        old.pool6,
+        old.presence,
+        old.mode,
         old.remote,
         old.force_encapsulation,
     ) == (
@@ -311,6 +319,9 @@ def compatible(sa: IkeSa, new: ConnectionPolicy) -> bool:
         new.local_ts,
         new.remote_ts,
         new.pool,
+        new.pool6,
+        new.presence,
+        new.mode,
         new.remote,
         new.force_encapsulation,
     )

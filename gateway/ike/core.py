@@ -13,6 +13,7 @@ from gateway.domain.pools import AddressPool
 from gateway.domain.timers import Timers
 from gateway.domain.user_auth import Question
 from gateway.eap.tls import TlsParty
+from gateway.ike import access
 from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.client import Client
@@ -115,6 +116,7 @@ class Core:
         self.failed_logins = FailedLogins(settings.failed_logins_per_minute)
         self.framed: dict[IpAddress, bytes] = {}
         """Our SPI of the IKE SA whose user got this address from RADIUS."""
+        self.zones = access.Zones()
         self.asked: dict[int, bytes] = {}
         """Our SPI of the IKE SA that each question waits for, by ticket."""
         self._last_ticket = 0
@@ -352,25 +354,12 @@ class Core:
         return int.from_bytes(self.random(2), "big") / 65535
 
     def release_address(self, sa: IkeSa) -> None:
-        """Give the inner address back to where it came from."""
-        if sa.inner_address is not None:
-            pool = self.pools.get(sa.pool) if sa.pool is not None else None
-            if pool is not None:
-                pool.release(sa.inner_address)
-            elif self.framed.get(sa.inner_address) == sa.local_spi:
-                del self.framed[sa.inner_address]
-        sa.inner_address = None
-        sa.pool = None
-        self.touch(sa)
+        """Give back the inner addresses, and whatever else the session had inside."""
+        access.release(self, sa)
 
     def hand_over_address(self, old: IkeSa, new: IkeSa) -> None:
-        """A successor takes the inner address."""
-        new.inner_address, new.pool = old.inner_address, old.pool
-        if old.inner_address is not None and self.framed.get(old.inner_address) == old.local_spi:
-            self.framed[old.inner_address] = new.local_spi
-        old.inner_address = old.pool = None
-        self.touch(old)
-        self.touch(new)
+        """A successor takes them, and the session's grant."""
+        access.hand_over(self, old, new)
 
 
 _IKE_TIMERS = (

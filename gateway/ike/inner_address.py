@@ -1,4 +1,4 @@
-"""The inner address of a peer: from its user's RADIUS answer, else from the connection's pool.
+"""The inner addresses of a peer: from its user's RADIUS answer, else from the connection's pools.
 
 Called only after the peer has proven who it is, by every version of IKE.
 """
@@ -6,9 +6,11 @@ Called only after the peer has proven who it is, by every version of IKE.
 from collections.abc import Collection
 
 from gateway.domain.endpoint import IpAddress
-from gateway.domain.pools import PoolExhausted
-from gateway.ike import users
+from gateway.domain.pools import AddressPool, PoolExhausted
+from gateway.domain.remote_access import NOWHERE, Presence
+from gateway.ike import access, users
 from gateway.ike.core import Core
+from gateway.ike.lease import Lease
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType
@@ -20,40 +22,43 @@ def assign(
     sa: IkeSa,
     connection: ConnectionPolicy,
     families: Collection[int],
-    wanted: IpAddress | None,
-) -> IpAddress | None:
-    """Give ``sa`` an inner address of one of the IP versions in ``families``.
+    wanted: Collection[IpAddress] = (),
+) -> tuple[IpAddress, ...]:
+    """Give ``sa`` an inner address of each IP version in ``families`` that there are any for it.
 
-    ``wanted`` is the address the peer asks for, if it names one. A peer with networks of its own
-    and no pool gets none. An SA that has an address already keeps it.
+    ``wanted`` are the addresses that the peer asks for, where it names some. A peer with networks
+    or addresses of its own and no pool gets none. An SA that has addresses already keeps them. The
+    first one is of IPv4, if any is.
 
     Raises:
-        Refused: INTERNAL_ADDRESS_FAILURE, with what to change.
+        Refused: INTERNAL_ADDRESS_FAILURE, with what to change; nothing is leased then.
     """
-    if sa.inner_address is not None:
-        return sa.inner_address
+    if sa.leases:
+        return sa.inner_addresses
     framed = sa.user.inner_address if sa.user is not None else None
-    older = _same_device(core, sa, framed or wanted)
-    if older is not None and framed is None and older.pool != connection.pool:
+    older = _same_device(core, sa, (framed,) if framed is not None else wanted)
+    pools = _pools(connection)
+    if older is not None and framed is None and any(one.pool not in pools for one in older.leases):
         older = None
     if older is not None:
-        core.hand_over_address(older, sa)
-        return sa.inner_address
-    if framed is not None:
-        return _of_user(core, sa, framed, families)
-    if connection.pool is None:
-        if connection.remote_ts:
-            return None
-        raise Refused(
-            NotifyType.INTERNAL_ADDRESS_FAILURE,
-            f"the peer asks for an inner address, connection {connection.name} has no pool",
-            f"set pool in connections.{connection.name}",
-        )
-    return _of_pool(core, sa, connection, families, wanted)
+        access.pass_on(core, older, sa)
+        return sa.inner_addresses
+    try:
+        sa.leases = _leased(core, sa, connection, families, wanted)
+    except Refused:
+        access.release(core, sa)
+        raise
+    return sa.inner_addresses
 
 
-def _same_device(core: Core, sa: IkeSa, wanted: IpAddress | None) -> IkeSa | None:
-    """The SA of the same device that has the wanted address: it logs in again and keeps it.
+def _pools(connection: ConnectionPolicy) -> tuple[str | None, ...]:
+    """None stands for what comes from no pool."""
+    nowhere = (None,) if connection.block_ipv6 else ()
+    return (*(one for one in (connection.pool, connection.pool6) if one is not None), *nowhere)
+
+
+def _same_device(core: Core, sa: IkeSa, wanted: Collection[IpAddress]) -> IkeSa | None:
+    """The SA of the same device that has the wanted addresses: it logs in again and keeps them.
 
     Same identity, same user, and the same socket: another device of the same user that once had
     the address gets another one.
@@ -61,8 +66,9 @@ def _same_device(core: Core, sa: IkeSa, wanted: IpAddress | None) -> IkeSa | Non
     for older in core.of_peer(sa):
         if (
             older is not sa
-            and wanted is not None
-            and older.inner_address == wanted
+            and wanted
+            and older.leases
+            and any(one in wanted for one in older.inner_addresses)
             and older.path.remote == sa.path.remote
             and users.of_same_login(older, sa)
         ):
@@ -70,31 +76,71 @@ def _same_device(core: Core, sa: IkeSa, wanted: IpAddress | None) -> IkeSa | Non
     return None
 
 
-def _of_pool(
+def _leased(
     core: Core,
     sa: IkeSa,
     connection: ConnectionPolicy,
     families: Collection[int],
-    wanted: IpAddress | None,
-) -> IpAddress:
-    pool = core.pools.get(connection.pool or "")
+    wanted: Collection[IpAddress],
+) -> tuple[Lease, ...]:
+    """One of each version, IPv4 first. What is leased before a refusal is in ``sa.leases``."""
+    framed = sa.user.inner_address if sa.user is not None else None
+    found = []
+    if framed is not None:
+        found.append(_of_user(core, sa, framed, families))
+        sa.leases = tuple(found)
+    pools = [_pool(core, connection, one) for one in _pools(connection) if one is not None]
+    for pool in pools:
+        version = pool.network.version
+        if version in families and all(version != one.address.version for one in found):
+            found.append(_of_pool(core, sa, pool, wanted))
+            sa.leases = tuple(found)
+    if not found:
+        _refuse(connection, families, pools)
+        return ()
+    if connection.block_ipv6 and 6 in families and all(one.address.version == 4 for one in found):
+        found.append(Lease(NOWHERE[int.from_bytes(b"\x01" + core.random(7), "big")]))
+    return tuple(sorted(found, key=lambda one: one.address.version))
+
+
+def _refuse(
+    connection: ConnectionPolicy, families: Collection[int], pools: list[AddressPool]
+) -> None:
+    """There is no address for the peer. Raises Refused, unless it is to use its own."""
+    name = connection.name
+    if pools:
+        asked, ours = min(families), pools[0].network.version
+        raise Refused(
+            NotifyType.INTERNAL_ADDRESS_FAILURE,
+            f"the peer asks for an IPv{asked} inner address, pool {pools[0].name} has"
+            f" IPv{ours} addresses only",
+            f"request an address of the pool's family, or set pool6 in connections.{name}",
+        )
+    if not connection.remote_ts and connection.presence is Presence.ADDRESS:
+        raise Refused(
+            NotifyType.INTERNAL_ADDRESS_FAILURE,
+            f"the peer asks for an inner address, connection {name} has no pool",
+            f"set pool in connections.{name}",
+        )
+
+
+def _pool(core: Core, connection: ConnectionPolicy, name: str) -> AddressPool:
+    pool = core.pools.get(name)
     if pool is None:
         raise Refused(
             NotifyType.INTERNAL_ADDRESS_FAILURE,
-            f"pool {connection.pool} of connection {connection.name} does not exist",
-            f"add [pools.{connection.pool}]",
+            f"pool {name} of connection {connection.name} does not exist",
+            f"add [pools.{name}]",
         )
-    version = pool.network.version
-    if version not in families:
-        raise Refused(
-            NotifyType.INTERNAL_ADDRESS_FAILURE,
-            f"the peer asks for an IPv{10 - version} inner address, pool {pool.name} has"
-            f" IPv{version} addresses only",
-            "request an address of the pool's family",
-        )
+    return pool
+
+
+def _of_pool(core: Core, sa: IkeSa, pool: AddressPool, wanted: Collection[IpAddress]) -> Lease:
     identity = sa.user.user if sa.user is not None else sa.peer_name
+    version = pool.network.version
+    asked = next((one for one in wanted if one.version == version), None)
     try:
-        address = pool.lease(identity, wanted)
+        address = pool.lease(identity, asked)
     except PoolExhausted as exhausted:
         core.count("pool_exhausted")
         raise Refused(
@@ -102,12 +148,10 @@ def _of_pool(
             str(exhausted),
             f"enlarge network of pools.{pool.name}",
         ) from None
-    sa.inner_address = address
-    sa.pool = pool.name
-    return address
+    return Lease(address, pool.name)
 
 
-def _of_user(core: Core, sa: IkeSa, framed: IpAddress, families: Collection[int]) -> IpAddress:
+def _of_user(core: Core, sa: IkeSa, framed: IpAddress, families: Collection[int]) -> Lease:
     """The address that the RADIUS server gives this user (Framed-IP-Address)."""
     who = sa.user.user if sa.user is not None else sa.peer_name
     if framed.version not in families:
@@ -132,5 +176,4 @@ def _of_user(core: Core, sa: IkeSa, framed: IpAddress, families: Collection[int]
             "disconnect that session first, or give each device an address of its own",
         )
     core.framed[framed] = sa.local_spi
-    sa.inner_address = framed
-    return framed
+    return Lease(framed)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from gateway.domain.child_sa import TrafficSelector
+from gateway.domain.child_sa import Mode, TrafficSelector
 from gateway.domain.endpoint import Endpoint
+from gateway.domain.remote_access import Presence
 from gateway.domain.user_auth import LOCAL, LocalUser
 from gateway.ike.auth.credentials import LocalCredential, PresharedKey, TrustAnchors
 from gateway.ike.auth.identity import Identity, IdentityPattern
@@ -119,6 +120,9 @@ class Profile:
     name: str
     groups: frozenset[str]
     pool: str | None = None
+    pool6: str | None = None
+    presence: Presence | None = None
+    block_ipv6: bool | None = None
     dns: tuple[IPv4Address | IPv6Address, ...] | None = None
     dns_domains: tuple[str, ...] | None = None
     subnets: tuple[IPv4Network | IPv6Network, ...] | None = None
@@ -159,6 +163,16 @@ class ConnectionPolicy:
     remote_ts: tuple[TrafficSelector, ...] = ()
     """Selectors of the peer's side; empty when it gets an inner address from ``pool``."""
     pool: str | None = None
+    pool6: str | None = None
+    """Another pool, of the other IP version: peers that ask for both get both."""
+    presence: Presence = Presence.ADDRESS
+    """With NAPT, a peer that gets no address from a pool has one of its own as its side: any, or
+    one that ``remote_ts`` allows."""
+    block_ipv6: bool = False
+    """A peer that asks for an IPv6 address, where there is none for it, gets one that leads
+    nowhere; see :data:`gateway.domain.remote_access.NOWHERE`."""
+    mode: Mode = Mode.TUNNEL
+    """Transport mode: the sides are the peer's address and ours, and nothing else will do."""
     dns: tuple[IPv4Address | IPv6Address, ...] = ()
     dns_domains: tuple[str, ...] = ()
     subnets: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -217,6 +231,11 @@ class ConnectionPolicy:
         """Whether the gateway is to lease us an inner address."""
         return self.request_inner_address and self.asked_home_address(peer_knows_vpn_fa) is None
 
+    @property
+    def gives_addresses(self) -> bool:
+        """Whether peers have to ask for an inner address."""
+        return self.pool is not None and self.presence is Presence.ADDRESS
+
     def with_profile(self, profile: Profile) -> "ConnectionPolicy":
         """The connection as the members of a profile's groups have it."""
         changed = {
@@ -227,6 +246,9 @@ class ConnectionPolicy:
 
 _OF_PROFILE = (
     "pool",
+    "pool6",
+    "presence",
+    "block_ipv6",
     "dns",
     "dns_domains",
     "subnets",

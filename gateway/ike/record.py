@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from gateway.domain.child_sa import Mode
+from gateway.domain.remote_access import LAST_ZONE
 from gateway.ike import record_login, record_policy
 from gateway.ike import record_values as values
 from gateway.ike.core import Core, TimerKey, TimerKind
@@ -175,6 +177,10 @@ def _child(core: Core, child: Child, connection: str) -> Record:
         "installed": child.installed_at,
         "timers": _timers(core, _CHILD_TIMERS.items(), child.spi_in),
     }
+    if child.mode is not Mode.TUNNEL:
+        record["mode"] = child.mode.value
+    if child.zone:
+        record["zone"] = child.zone
     if child.replaced_by is not None:
         record["successor"] = child.replaced_by
     if core.trap_reqids.get(connection) == child.reqid:
@@ -272,5 +278,7 @@ def _read_child(record: Json) -> Child:
     child.outbound_active = values.flag(outbound)
     child.endpoint_update = values.flag(endpoint_update)
     child.vpn_fa = values.flag(vpn_fa)
+    child.mode = Mode(record.get("mode", Mode.TUNNEL.value))
+    child.zone = values.number(record.get("zone", 0), 0, LAST_ZONE)
     child.replaced_by = values.maybe_child_spi(record.get("successor"))
     return child

@@ -1,18 +1,27 @@
 """What came of a login, in the record of an IKE SA: user, session, addresses, what we were told."""
 
 from gateway.domain.mobility_credential import MobilityCredential, MobilityGrant
+from gateway.domain.remote_access import LAST_ZONE
 from gateway.domain.user_auth import Accepted, Session
 from gateway.ike import record_values as values
 from gateway.ike.assigned import Assigned
 from gateway.ike.endpoint_update import Move
+from gateway.ike.lease import Lease
 from gateway.ike.record_values import Json, Record
 from gateway.ike.sa import IkeSa
+
+_INNER = ("inner", "inner6")
+"""Of the first and the second inner address."""
 
 
 def write(sa: IkeSa, record: Record) -> None:
     """Add it to the record of an SA."""
-    if sa.inner_address is not None:
-        record["inner"] = [values.address(sa.inner_address), sa.pool]
+    for key, one in zip(_INNER, sa.leases, strict=False):
+        record[key] = [values.address(one.address), one.pool]
+    if sa.own_addresses:
+        record["keeps"] = [values.address(one) for one in sa.own_addresses]
+    if sa.zone:
+        record["zone"] = sa.zone
     if sa.home_address is not None:
         record["home"] = values.address(sa.home_address)
     if sa.user is not None:
@@ -62,6 +71,8 @@ def _assigned(assigned: Assigned) -> Json:
         [values.address(one) for one in assigned.dns],
         [values.network(one) for one in assigned.subnets],
         list(assigned.domains),
+        values.maybe_address(assigned.address6),
+        assigned.mtu,
     ]
 
 
@@ -81,10 +92,12 @@ def _credential(one: MobilityCredential) -> Json:
 
 def read(sa: IkeSa, record: Record) -> None:
     """Put it back. Raises what ``record_values.UNREADABLE`` names."""
-    if "inner" in record:
-        inner, pool = values.items(record["inner"], 2)
-        sa.inner_address = values.read_address(inner)
-        sa.pool = None if pool is None else values.text(pool)
+    sa.leases = tuple(_read_lease(record[key]) for key in _INNER if key in record)
+    sa.own_addresses = tuple(map(values.read_address, values.items(record.get("keeps", []), 2)))
+    for addresses in (sa.inner_addresses, sa.own_addresses):
+        if len({one.version for one in addresses}) != len(addresses):
+            raise ValueError("two addresses of one IP version")
+    sa.zone = values.number(record.get("zone", 0), 0, LAST_ZONE)
     if "home" in record:
         sa.home_address = values.read_v4(record["home"])
     if "user" in record:
@@ -102,6 +115,11 @@ def read(sa: IkeSa, record: Record) -> None:
         sa.mobility_credentials = tuple(
             map(_read_credential, values.items(record["credentials"], 32))
         )
+
+
+def _read_lease(value: Json) -> Lease:
+    inner, pool = values.items(value, 2)
+    return Lease(values.read_address(inner), None if pool is None else values.text(pool))
 
 
 def _maybe_time(value: Json) -> float | None:
@@ -142,12 +160,16 @@ def _read_session(value: Json) -> Session:
 
 
 def _read_assigned(value: Json) -> Assigned:
-    inner, dns, subnets, domains = values.items(value, 4)
+    inner, dns, subnets, domains, *more = values.items(value, 6)
+    # The last two are new; records of an earlier version do not have them.
+    inner6, mtu = more or (None, None)
     return Assigned(
         values.read_maybe_address(inner),
         tuple(map(values.read_address, values.items(dns))),
         tuple(map(values.read_network, values.items(subnets))),
         tuple(values.text(one) for one in values.items(domains)),
+        values.read_maybe_address(inner6),
+        None if mtu is None else values.number(mtu, 0, 0xFFFF),
     )
 
 

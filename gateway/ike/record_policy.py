@@ -9,7 +9,8 @@ from hashlib import blake2b
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway.domain.child_sa import TrafficSelector
+from gateway.domain.child_sa import Mode, TrafficSelector
+from gateway.domain.remote_access import Presence
 from gateway.ike.auth.credentials import TrustAnchors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.policy import ConnectionPolicy, PeerAuth, UserAuth
@@ -41,10 +42,21 @@ def fingerprint(connection: ConnectionPolicy) -> bytes:
         repr(connection.pool),
         "" if remote is None else str(remote),
         str(connection.force_encapsulation),
+        *_inside(connection),
     )
     return blake2b(
         "\0".join(parts).encode("utf-8", "backslashreplace"), digest_size=FINGERPRINT_OCTETS
     ).digest()
+
+
+def _inside(connection: ConnectionPolicy) -> tuple[str, ...]:
+    """What is not as it was before there was anything else: records of then stay good."""
+    if (connection.pool6, connection.presence, connection.mode) == _ONCE:
+        return ()
+    return repr(connection.pool6), connection.presence.value, connection.mode.value
+
+
+_ONCE = (None, Presence.ADDRESS, Mode.TUNNEL)
 
 
 def _identity(identity: Identity) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from gateway.ike import child_sas, client, closing, commands, record, record_policy
+from gateway.ike import access, child_sas, client, closing, commands, record, record_policy
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import ForgetSa, InstallChildSa, SessionOpened, Severity
 from gateway.ike.policy import ConnectionPolicy
@@ -73,13 +73,15 @@ def restore(core: Core, records: Mapping[str, bytes], now: float) -> Restored:
         else:
             going.drop(family.key, wrong)
     ending = [(found, wrong) for found in going.kept if (wrong := _misfit(going, found))]
+    lost = {id(found) for found, _ in ending}
     for found in going.kept:
         _resume(core, found, now)
+        if id(found) not in lost and found.sa.children and not found.sa.replaced:
+            access.grant(core, found.sa)
     for found, wrong in ending:
         # Told as ever: the peer by a Delete, whoever accounts for the session by its end.
         going.dropped.append(DroppedRecord(record.key_of(found.sa.family), wrong))
         core.version_of(found.sa).delete_ike_sa(core, found.sa, wrong, now)
-    lost = {id(found) for found, _ in ending}
     alive = [found.sa for found in going.kept if id(found) not in lost]
     _report(core, len(alive), going.dropped)
     children = tuple(one for sa in alive if not sa.closed for one in _children(sa))
@@ -152,34 +154,37 @@ def _misfit(going: _Restoring, found: record.Found) -> str | None:
     connection, fingerprint = going.connection_of(found)
     base = core.connections.get(found.connection)
     sa.connection = connection or base
-    if connection is None or commands.still_due(sa, base) is None:
-        sa.pool = None
-        return f"connection {found.connection} or its profile was removed or changed"
-    sa.policy_mark = (connection, fingerprint)
-    if fingerprint != found.policy or connection.version != sa.version:
-        sa.pool = None
-        return f"connection {connection.name} was changed"
-    if sa.peer_id is not None and not connection.remote_id.matches(sa.peer_id):
-        sa.pool = None
-        return f"connection {connection.name} was changed"
+    wrong = _changed(found, connection, base, fingerprint)
+    if wrong is not None:
+        access.disown(sa)
+        return wrong
     return _reclaim(core, sa)
 
 
+def _changed(
+    found: record.Found,
+    connection: ConnectionPolicy | None,
+    base: ConnectionPolicy | None,
+    fingerprint: bytes,
+) -> str | None:
+    sa = found.sa
+    if connection is None or commands.still_due(sa, base) is None:
+        return f"connection {found.connection} or its profile was removed or changed"
+    sa.policy_mark = (connection, fingerprint)
+    changed = fingerprint != found.policy or connection.version != sa.version
+    if changed or (sa.peer_id is not None and not connection.remote_id.matches(sa.peer_id)):
+        return f"connection {connection.name} was changed"
+    return None
+
+
 def _reclaim(core: Core, sa: IkeSa) -> str | None:
-    """Lease the inner address again. Why not, or None."""
-    address = sa.inner_address
-    if address is None or sa.session_initiator:
+    """Take the inner addresses and the zone again. Why not, or None."""
+    if sa.session_initiator:
         return None
-    if sa.pool is None:
-        if core.framed.setdefault(address, sa.local_spi) == sa.local_spi:
-            return None
-        return f"the inner address {address} is another's"
-    name, pool = sa.pool, core.pools.get(sa.pool)
-    identity = sa.user.user if sa.user is not None else sa.peer_name
-    if pool is not None and pool.reclaim(identity, address):
-        return None
-    sa.pool = None
-    return f"pool {name} was changed"
+    wrong = access.reclaim(core, sa)
+    if wrong is not None:
+        access.disown(sa)
+    return wrong
 
 
 def _resume(core: Core, found: record.Found, now: float) -> None:

@@ -4,13 +4,15 @@ import enum
 from ipaddress import IPv4Address
 from typing import ClassVar
 
-from gateway.domain.child_sa import EspSuite, TrafficSelector
+from gateway.domain.child_sa import EspSuite, Mode, TrafficSelector
 from gateway.domain.endpoint import IpAddress, Path
 from gateway.domain.mobility_credential import MobilityCredential
+from gateway.domain.remote_access import Grant
 from gateway.domain.user_auth import Accepted, Session
 from gateway.ike.assigned import Assigned
 from gateway.ike.auth.identity import Identity
 from gateway.ike.endpoint_update import Move, MoveBudget
+from gateway.ike.lease import Lease
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.registry import DhGroup
 
@@ -35,6 +37,7 @@ class Child:
         "group",
         "installed_at",
         "local_ts",
+        "mode",
         "outbound_active",
         "remote_ts",
         "replaced_by",
@@ -45,6 +48,7 @@ class Child:
         "suite",
         "udp_encapsulation",
         "vpn_fa",
+        "zone",
     )
 
     def __init__(  # noqa: PLR0917 - one fact each
@@ -75,6 +79,9 @@ class Child:
         """Whether both sides agreed on SA endpoint update (draft 001, appendix C)."""
         self.vpn_fa = False
         """Whether both sides agreed on the foreign agent in the gateway (appendix B)."""
+        self.mode = Mode.TUNNEL
+        self.zone = 0
+        """See :attr:`gateway.domain.child_sa.ChildSa.zone`."""
 
 
 class IkeSa:
@@ -94,12 +101,13 @@ class IkeSa:
         "fa_advertisement",
         "family",
         "fragmentation",
+        "granted",
         "home_address",
         "initiator",
         "initiator_spi",
-        "inner_address",
         "last_inbound",
         "last_move",
+        "leases",
         "local_id",
         "local_natted",
         "local_spi",
@@ -107,12 +115,12 @@ class IkeSa:
         "mobility_credentials",
         "move_budget",
         "origin",
+        "own_addresses",
         "path",
         "peer_id",
         "peer_knows_endpoint_update",
         "peer_knows_vpn_fa",
         "policy_mark",
-        "pool",
         "profile",
         "remote_natted",
         "responder_spi",
@@ -121,6 +129,7 @@ class IkeSa:
         "session_initiator",
         "ticket",
         "user",
+        "zone",
     )
 
     def __init__(  # noqa: PLR0915 - one fact each
@@ -138,9 +147,14 @@ class IkeSa:
         """As the peer's profile has it, once its user is known."""
         self.peer_id: Identity | None = None
         self.local_id: Identity | None = None
-        self.inner_address: IpAddress | None = None
-        self.pool: str | None = None
-        """The pool ``inner_address`` is leased from; None when the peer leased it to us."""
+        self.leases: tuple[Lease, ...] = ()
+        """The inner addresses: the peer's, or, as the initiator, ours. IPv4 comes first."""
+        self.own_addresses: tuple[IpAddress, ...] = ()
+        """As the gateway, with presence by NAPT: what the device has and keeps in the tunnel."""
+        self.zone = 0
+        """With presence by NAPT: see :class:`gateway.domain.remote_access.Grant`."""
+        self.granted: Grant | None = None
+        """As the gateway: what was told of the session (see :mod:`gateway.ike.access`)."""
         self.assigned: Assigned | None = None
         """As the initiator: what the gateway told us about its network."""
         self.home_address: IPv4Address | None = None
@@ -191,6 +205,16 @@ class IkeSa:
                 return "(unknown)"
             self._peer_name = str(self.peer_id)
         return self._peer_name
+
+    @property
+    def inner_addresses(self) -> tuple[IpAddress, ...]:
+        """The addresses of ``leases``."""
+        return tuple(one.address for one in self.leases)
+
+    @property
+    def inner_address(self) -> IpAddress | None:
+        """The first of them: that of IPv4, where there is one."""
+        return self.leases[0].address if self.leases else None
 
     @property
     def connection_name(self) -> str:

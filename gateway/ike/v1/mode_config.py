@@ -4,7 +4,7 @@ draft-ietf-ipsec-isakmp-mode-cfg-05, with the attributes of Cisco's Unity where 
 them. Only the gateway gives and only the device takes; each message is taken in its own step.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.domain.endpoint import IpAddress
@@ -56,11 +56,11 @@ def asked(
     if types & set(_ADDRESSES.values()):
         families = {version for version, kind in _ADDRESSES.items() if kind in types}
         try:
-            address = inner_address.assign(core, sa, connection, families, _wanted(request))
+            addresses = inner_address.assign(core, sa, connection, families, _wanted(request))
         except Refused as no_address:
             refused = no_address
         else:
-            given += _of_address(address)
+            given += _of_addresses(addresses)
     given += _of_policy(sa, connection, types)
     transaction.answer(core, sa, arrival, request, given, now)
     if refused is not None:
@@ -77,23 +77,24 @@ def asked(
         )
 
 
-def _wanted(request: Configuration) -> IpAddress | None:
-    """The address the peer asks for; one of zeros asks for any."""
+def _wanted(request: Configuration) -> list[IpAddress]:
+    """The addresses the peer asks for; one of zeros asks for any."""
+    found: list[IpAddress] = []
     for one in request.attributes:
         value = one.octets
         if one.type == _ADDRESSES[4] and len(value) == 4 and any(value):
-            return IPv4Address(value)
+            found.append(IPv4Address(value))
         if one.type == _ADDRESSES[6] and len(value) >= 16 and any(value[:16]):
-            return IPv6Address(value[:16])
-    return None
+            found.append(IPv6Address(value[:16]))
+    return found
 
 
-def _of_address(address: IpAddress | None) -> list[Attribute]:
-    if address is None:
-        return []
-    found = [Attribute(_ADDRESSES[address.version], address.packed)]
-    if address.version == 4:
-        found.append(Attribute(CfgAttribute.INTERNAL_IP4_NETMASK, _HOST_MASK))
+def _of_addresses(addresses: Iterable[IpAddress]) -> list[Attribute]:
+    found = []
+    for address in addresses:
+        found.append(Attribute(_ADDRESSES[address.version], address.packed))
+        if address.version == 4:
+            found.append(Attribute(CfgAttribute.INTERNAL_IP4_NETMASK, _HOST_MASK))
     return found
 
 
@@ -144,7 +145,7 @@ def push(core: Core, sa: IkeSa, now: float) -> None:
     if connection is None:
         return
     try:
-        address = inner_address.assign(core, sa, connection, (4, 6), None)
+        addresses = inner_address.assign(core, sa, connection, (4, 6))
     except Refused as refused:
         core.count("configurations_refused")
         report_refusal(
@@ -159,7 +160,7 @@ def push(core: Core, sa: IkeSa, now: float) -> None:
         )
         core.version_of(sa).delete_ike_sa(core, sa, refused.reason, now)
         return
-    given = _of_address(address) + _of_policy(sa, connection, None)
+    given = _of_addresses(addresses) + _of_policy(sa, connection, None)
     Push(exchange.new_message_id(core, sa), initiator=True, now=now).start(
         core, sa, CfgType.SET, given, now
     )
@@ -237,7 +238,7 @@ def pushed(
         or not sa.session_initiator
         or not connection.request_inner_address
         or connection.v1_config_mode is not ConfigMode.PUSH
-        or sa.inner_address is not None
+        or sa.leases
     ):
         core.count("transactions_out_of_state")
         return
@@ -250,7 +251,7 @@ def _take(core: Core, sa: IkeSa, given: Configuration, now: float) -> None:
     assigned = read(given)
     connection = sa.connection
     needed = connection is not None and connection.asks_inner_address(sa.peer_knows_vpn_fa)
-    if needed and assigned.address is None:
+    if needed and not assigned.leases:
         refused = Refused(
             Reason.INTERNAL_ADDRESS_FAILURE,
             "the gateway assigned no inner address",
@@ -262,7 +263,7 @@ def _take(core: Core, sa: IkeSa, given: Configuration, now: float) -> None:
         core.version_of(sa).delete_ike_sa(core, sa, refused.reason, now)
         return
     if needed:
-        sa.inner_address = assigned.address
+        sa.leases = assigned.leases
     sa.assigned = assigned
     setup.start_quick_modes(core, sa, now)
 

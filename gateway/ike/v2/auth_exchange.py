@@ -211,11 +211,11 @@ class AuthExchange(exchange.Exchange):
         assigned = config_payload.read_reply(view.get(Configuration))
         sa.assigned = assigned
         if connection.asks_inner_address(sa.peer_knows_vpn_fa):
-            if assigned.address is None:
+            if not assigned.leases:
                 raise Refused(
                     NotifyType.INTERNAL_ADDRESS_FAILURE, "the peer assigned no inner address"
                 )
-            sa.inner_address = assigned.address
+            sa.leases = assigned.leases
 
     def _first_child(  # noqa: PLR0917 - one fact each
         self,

@@ -42,7 +42,7 @@ def answer(
     """
     asked = request is not None and request.type == CfgType.REQUEST
     if not asked or request is None:
-        if connection.pool is not None and sa.home_address is None:
+        if connection.gives_addresses and sa.home_address is None:
             raise Refused(
                 NotifyType.FAILED_CP_REQUIRED,
                 f"the peer asked for no inner address, connection {connection.name} gives one"
@@ -54,9 +54,8 @@ def answer(
     attributes: list[ConfigurationAttribute] = []
     if types & set(_ADDRESSES.values()) and sa.home_address is None:
         families = {version for version, kind in _ADDRESSES.items() if kind in types}
-        wanted = _wanted(request, 4) or _wanted(request, 6)
-        address = inner_address.assign(core, sa, connection, families, wanted)
-        if address is not None:
+        wanted = [one for one in (_wanted(request, 4), _wanted(request, 6)) if one is not None]
+        for address in inner_address.assign(core, sa, connection, families, wanted):
             value = address.packed + (b"\x80" if address.version == 6 else b"")
             attributes.append(ConfigurationAttribute(_ADDRESSES[address.version], value))
     attributes += _servers(connection, types)

@@ -232,7 +232,8 @@ class World:
                 assert child.spi_in == spi_in
                 mine[spi_in] = sa
                 assert _may_have_children(sa), (sa.state_name, sa.connection_name)
-            assert not (sa.closed and (sa.children or sa.inner_address or sa.session))
+            assert not (sa.closed and (sa.children or sa.leases or sa.session))
+            assert not (sa.closed and (sa.granted or sa.zone))
         assert mine == core.children
         assert set(party.installed) == set(core.children)
         assert {
@@ -274,15 +275,16 @@ class World:
         core = party.engine._core
         held: dict[str, list[int]] = defaultdict(list)
         for sa in core.sas.values():
-            if sa.pool is not None:
-                held[sa.pool].append(int(sa.inner_address))
+            for one in sa.leases:
+                if one.pool is not None:
+                    held[one.pool].append(int(one.address))
         for name, pool in core.pools.items():
             numbers = held.pop(name, [])
             assert len(set(numbers)) == len(numbers), "one address, two SAs"
             assert set(numbers) == set(pool._leased), "leases are not what the SAs have"
         assert not held
         for address, spi in core.framed.items():
-            assert core.sas[spi].inner_address == address
+            assert address in core.sas[spi].inner_addresses
 
     def _check_admitted(self) -> None:
         """Whoever is established at the gateway had the right to be."""
@@ -309,8 +311,8 @@ class World:
             got = sa.user.user if sa.user is not None else ""
             assert got == wanted.user, f"{name}: user {got!r}"
             assert (sa.profile == "staff") is bool(wanted.user and wanted.name != "tls")
-            if sa.pool is not None:
-                assert sa.pool == ("staff" if sa.profile else "road")
+            for one in sa.leases:
+                assert one.pool in (None, "staff" if sa.profile else "road")
 
     def policies_by_name(self, name: str) -> Kind:
         return next(

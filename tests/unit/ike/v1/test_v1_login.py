@@ -139,7 +139,7 @@ def test_pull() -> None:
     assert_up(network)
     ours, theirs = only_sa(network.gateway), only_sa(network.device)
     assert ours.inner_address == theirs.inner_address == ip_address("10.9.0.1")
-    assert ours.pool == "road"
+    assert ours.leases[0].pool == "road"
     (child,) = ours.children.values()
     assert child.remote_ts == (TrafficSelector.of_address(ip_address("10.9.0.1")),)
     assert isinstance(theirs.assigned, Assigned)

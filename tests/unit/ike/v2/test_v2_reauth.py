@@ -228,7 +228,7 @@ def test_h32_another_device_does_not_get_the_address_by_asking_for_it() -> None:
         newer = IkeSa(bytes(8), b"12345678", initiator=False, path=path, now=0.0)
         newer.peer_id, newer.local_id = older.peer_id, older.local_id
         newer.connection = older.connection
-        inner_address.assign(core, newer, older.connection, {4}, address)
+        inner_address.assign(core, newer, older.connection, {4}, [address])
         assert (newer.inner_address == address) is same
         assert (older.inner_address is None) is same
 
