@@ -31,6 +31,7 @@ from gateway.store.schema import (
     AUDIT,
     CERTIFICATES,
     HISTORY,
+    LEASE_HISTORY,
     NAR_AUDIT,
     OBJECTS,
     SETTINGS,
@@ -44,7 +45,7 @@ FORMAT: Final = "gateway-export"
 VERSION: Final = 1
 CONFIGURATION: Final = (OBJECTS, TOKENS, ADMINISTRATORS, CERTIFICATES, SETTINGS)
 """What an administrator stored."""
-RECORDS: Final = (USAGE, AUDIT, HISTORY, NAR_AUDIT)
+RECORDS: Final = (USAGE, AUDIT, HISTORY, NAR_AUDIT, LEASE_HISTORY)
 """What happened."""
 CHECK: Final = "export-check"
 """Context of something sealed, to know the passphrase by."""

@@ -152,6 +152,31 @@ Index(
     postgresql_where=NAR_AUDIT.c.closed_at.is_(None),
 )
 
+LEASE_HISTORY = Table(
+    "lease_history",
+    METADATA,
+    Column("id", _ROW, primary_key=True, autoincrement=True),
+    Column("pool", String(63), nullable=False),
+    Column("address", String(45), nullable=False),
+    Column("identity", String(256), nullable=False, index=True),
+    Column("user", String(253), nullable=False),
+    Column("session", String(63), nullable=False),
+    Column("connection", String(63), nullable=False),
+    Column("opened_at", Float, nullable=False, index=True),
+    Column("closed_at", Float, index=True),
+    Column("reason", String(63), nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Which session had which inner address when; ``pool`` is empty where another server gave it."""
+Index("lease_history_of_address", LEASE_HISTORY.c.address, LEASE_HISTORY.c.id)
+Index(
+    "lease_history_open",
+    LEASE_HISTORY.c.session,
+    LEASE_HISTORY.c.address,
+    sqlite_where=LEASE_HISTORY.c.closed_at.is_(None),
+    postgresql_where=LEASE_HISTORY.c.closed_at.is_(None),
+)
+
 USAGE = Table(
     "usage",
     METADATA,

@@ -14,6 +14,7 @@ from gateway.store.database import Store, StoreState
 from gateway.store.errors import StoreError
 from gateway.store.history import TRIM_ROWS, HistoryRepository
 from gateway.store.idempotency import IdempotencyRepository
+from gateway.store.lease_history import LeaseHistoryRepository
 from gateway.store.links import LinkRepository
 from gateway.store.opening import BACKUPS, backups_in
 from gateway.store.usage import UsageRepository
@@ -96,6 +97,9 @@ class Upkeep:
         )
         oldest = now - history_days * DAY_S
         while await run(lambda c: HistoryRepository(c).trim(oldest), durable=False) == TRIM_ROWS:
+            pass
+        leases = LeaseHistoryRepository
+        while await run(lambda c: leases(c).trim(oldest), durable=False) == TRIM_ROWS:
             pass
 
     async def back_up_daily(self) -> None:

@@ -13,7 +13,7 @@ from gateway.store.errors import SchemaError
 from gateway.store.schema import METADATA
 from gateway.store.triggers import AUDIT_V1
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 _FOLDER: Final = Path(__file__).parent
 _LOCK: Final = 0x6761746577617901
 _REVISION_TABLE: Final = (

@@ -19,6 +19,7 @@ from gateway.store.certificates import CertificateRepository, StoredCertificate
 from gateway.store.database import Store, StoreSettings
 from gateway.store.errors import ImportRefusedError, UnavailableError, WrongKeyError
 from gateway.store.export import AsTheyAre, Exported, Secrets, UnderPassphrase, export
+from gateway.store.migrations import HEAD
 from gateway.store.objects import ObjectRepository
 from gateway.store.schema import METADATA
 from gateway.store.sealing import Sealer
@@ -278,7 +279,7 @@ def head(**changes: Any) -> dict[str, Any]:
         "version": 1,
         "made_at": 1.0,
         "program": "1.0",
-        "schema": "0001",
+        "schema": HEAD,
         "secrets": {"how": "none"},
         **changes,
     }
