@@ -5,7 +5,7 @@ import gc
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.appliance.access.side import access_side
 from gateway.appliance.access.token_file import TokenFile, ensure_token
@@ -52,6 +52,8 @@ from gateway.ike.socket_errors import TransportError
 if TYPE_CHECKING:
     from gateway.appliance.mobility import Mobility
     from gateway.appliance.nar.composition import Nar
+    from gateway.appliance.observation.device import Device
+    from gateway.appliance.observation.side import Observation
 
 FAREWELL_S = 1.0
 """How long a clean stop waits for peers to confirm that their SAs are gone."""
@@ -275,12 +277,17 @@ class Appliance:
             engine=self._engine,
             dataplane=self._dataplane,
             emit=self._events,
+            find_device=self._find_device,
             clock=self._loop.time,
             wall_clock=time.time,
             call_at=self._loop.call_at,
             taken_over=self._taken.possible,
             taken=self._taken,
         )
+
+    def _find_device(self, name: str) -> "Device":
+        side = cast("Observation", self._administration.side("observation"))
+        return side.queries.find(name, "device")
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(

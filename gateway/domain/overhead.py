@@ -17,6 +17,9 @@ LINK_MTU: Final = 1500
 IPV4_OCTETS: Final = 20
 IPV6_OCTETS: Final = 40
 UDP_OCTETS: Final = 8
+TCP_OCTETS: Final = 20
+LEAST_MTU: Final = {4: 576, 6: 1280}
+"""What every host takes (RFC 1122 section 3.3.2, 8200 section 5), by IP version."""
 ESP_TRAILER: Final = 2
 """Pad length and next header."""
 
@@ -112,10 +115,13 @@ def esp_layer(
     udp: bool = False,
     tcp: bool = False,
 ) -> LayerCost:
-    """The VPN layer in tunnel mode."""
+    """The VPN layer.
+
+    In transport mode the outer IP header is the packet's own: what is left is for its payload.
+    """
     headers = [ip_header(outer)]
     if tcp:
-        headers += [HeaderCost("TCP", 20), HeaderCost("length (RFC 9329)", 2)]
+        headers += [HeaderCost("TCP", TCP_OCTETS), HeaderCost("length (RFC 9329)", 2)]
     elif udp:
         headers.append(HeaderCost("UDP", UDP_OCTETS))
     headers += [
@@ -156,9 +162,48 @@ def tunnel_layer(
     return LayerCost(name, tuple(headers), own_link=own_link)
 
 
+def l2tp_layer() -> LayerCost:
+    """L2TP in ESP of transport mode (RFC 3193): UDP, a header with length, PPP."""
+    headers = (HeaderCost("UDP", UDP_OCTETS), HeaderCost("L2TP", 8), HeaderCost("PPP", 4))
+    return LayerCost("l2tp", headers)
+
+
+def bridge_layer(inner: IpAddress | None = None) -> LayerCost:
+    """Frames in GRE inside the tunnel; what is left is the payload of a frame."""
+    headers = (ip_header(inner), HeaderCost("GRE", 4), HeaderCost("Ethernet", 14))
+    return LayerCost("bridge", headers)
+
+
+def tunnel_mtu(
+    suite: EspSuite,
+    outer: IpAddress | None,
+    *,
+    udp: bool = False,
+    tcp: bool = False,
+    link: int = LINK_MTU,
+) -> int:
+    """The largest packet inside a tunnel whose outer packets are ``link`` octets at most."""
+    return max(0, esp_layer(shape_of(suite), outer, udp=udp, tcp=tcp).largest_inside(link))
+
+
+def segment_octets(mtu: int, version: int) -> int:
+    """The largest TCP segment (MSS) in packets of ``mtu`` octets without options."""
+    return max(0, mtu - (IPV4_OCTETS if version == 4 else IPV6_OCTETS) - TCP_OCTETS)
+
+
 def overhead_octets(layers: Iterable[LayerCost]) -> int:
     """The most that a packet has beyond itself on the device's own link."""
     return sum(layer.octets for layer in layers if layer.own_link)
+
+
+@dataclass(frozen=True, slots=True)
+class MtuStep:
+    """What one header takes."""
+
+    what: str
+    octets: int
+    """Negative for what it gives back."""
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +213,16 @@ class MtuResult:
     link: int
     overhead: int
     inner: int
-    arithmetic: str
+    steps: tuple[MtuStep, ...]
+
+    @property
+    def arithmetic(self) -> str:
+        """``1500 - 20 (IPv4) - 8 (UDP) - ... = 1438``."""
+        words = [str(self.link)]
+        for step in self.steps:
+            sign = "-" if step.octets > 0 else "+"
+            words.append(f"{sign} {abs(step.octets)} ({step.what})")
+        return f"{' '.join(words)} = {self.inner}"
 
 
 def inner_mtu(layers: Sequence[LayerCost], link: int = LINK_MTU) -> MtuResult:
@@ -176,20 +230,21 @@ def inner_mtu(layers: Sequence[LayerCost], link: int = LINK_MTU) -> MtuResult:
 
     What a foreign agent adds counts too: the way from there to its home agent has the same MTU.
     """
-    left = link
-    words = [str(link)]
+    left = running = link
+    steps: list[MtuStep] = []
+
+    def step(what: str, octets: int) -> None:
+        nonlocal running
+        if octets:
+            running -= octets
+            steps.append(MtuStep(what, octets, running))
+
     for layer in layers:
         for header in layer.headers:
-            if not header.octets or header.name.startswith(("ESP: padding", "ESP: pad length")):
-                continue
-            sign = "-" if header.octets > 0 else "+"
-            words.append(f"{sign} {abs(header.octets)} ({header.name})")
-        before, left = left, layer.largest_inside(left)
+            if not header.name.startswith(("ESP: padding", "ESP: pad length")):
+                step(header.name, header.octets)
+        left = layer.largest_inside(left)
         if layer.align > 1:
-            body = before - (layer.octets - (layer.align - 1) - ESP_TRAILER)
-            if body != left + ESP_TRAILER:
-                words.append(f"- {body - left - ESP_TRAILER} (to a multiple of {layer.align})")
-            words.append(f"- {ESP_TRAILER} (pad length, next header)")
-    left = max(0, left)
-    total = sum(layer.octets for layer in layers)
-    return MtuResult(link, total, left, f"{' '.join(words)} = {left}")
+            step(f"to a multiple of {layer.align}", running - left - ESP_TRAILER)
+            step("pad length, next header", ESP_TRAILER)
+    return MtuResult(link, sum(layer.octets for layer in layers), max(0, left), tuple(steps))

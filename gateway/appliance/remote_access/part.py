@@ -8,6 +8,7 @@ from gateway.domain.remote_access import Grant
 
 if TYPE_CHECKING:
     from gateway.appliance.factory import KernelSide, ManagedEngine
+    from gateway.appliance.observation.device import Device
     from gateway.appliance.session_takeover import TakenOver
     from gateway.config.document import Config
     from gateway.control.protocol import Request
@@ -27,6 +28,8 @@ class Joint:
     engine: "ManagedEngine"
     dataplane: "KernelSide"
     emit: "Callable[[Event], None]"
+    find_device: "Callable[[str], Device]"
+    """By the name that ``devices`` lists, with its sessions. Raises ControlError NOT_FOUND."""
     clock: Callable[[], float]
     """Monotonic, in seconds."""
     wall_clock: Callable[[], float]

@@ -36,10 +36,12 @@ from gateway.dataplane.kernel.move import Move, queue_move
 from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.policies import PolicyTable
 from gateway.dataplane.kernel.ruleset import KNOWN_ESP, OUR_SPI, VPN_FA
+from gateway.dataplane.kernel.segment_sizes import SegmentSizes
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.kernel.slow_path import SlowPath, WatchedSa
 from gateway.dataplane.kernel.takeover import Takeover, soft_limits
+from gateway.dataplane.kernel.ways import Ways
 from gateway.dataplane.kernel.xfrm import decode, encode
 from gateway.dataplane.kernel.xfrm.constants import (
     IF_ID,
@@ -102,6 +104,8 @@ class KernelDataplane:
                 queue = Queue(settings.queue_number, settings.queue_length)
                 undo.callback(queue.close)
                 self._events = EventReader(self._children, self._clock)
+                undo.callback(self._events.close)
+                self._ways = Ways(settings.output_mark)
             except InterfaceTakenError as error:
                 raise DataplaneUnavailableError(error.errno, error.strerror) from error
             except OSError as error:
@@ -112,6 +116,7 @@ class KernelDataplane:
             undo.pop_all()
         self._slow_path = SlowPath(queue, self._highest, self._clock)
         self._xfrm, self._sets = self._foundation.xfrm, self._foundation.sets
+        self._segments = SegmentSizes(self._sets, self._ways, settings.mtu)
         self._started = True
 
     def reconfigure(self, settings: KernelSettings) -> None:
@@ -138,6 +143,7 @@ class KernelDataplane:
     def adopt(self, children: Sequence[tuple[ChildSa, bool]]) -> list[int]:
         """See :meth:`Dataplane.adopt`. Raises OSError. Limits reached meanwhile are events."""
         takeover = Takeover(self._xfrm, self.settings.output_mark)
+        self._segments.adopt()
         found = [(sa, outbound, takeover.find(sa)) for sa, outbound in children]
         sending = {one.child.sa.reqid for _, _, one in found if one and one.outbound}
         lost = []
@@ -169,6 +175,7 @@ class KernelDataplane:
         sa = child.sa
         self._children[sa.spi_in] = child
         self._siblings[sa.reqid][sa.spi_in] = child
+        self._segments.look_at(child)
         if child.watched:
             self._watch(child)
         if sa.vpn_fa:
@@ -204,6 +211,7 @@ class KernelDataplane:
             return
         self._children[sa.spi_in] = child
         self._siblings[sa.reqid][sa.spi_in] = child
+        self._segments.look_at(child)
         if child.watched:
             self._watch(child)
         if sa.vpn_fa:
@@ -350,6 +358,7 @@ class KernelDataplane:
         if child is None:
             return
         sa = child.sa
+        self._segments.forget(spi_in)
         self._moves = [move for move in self._moves if move.spi_in != spi_in]
         if child.watched:
             self._unwatch(child)
@@ -423,6 +432,7 @@ class KernelDataplane:
             # Half an SA is being taken back; what is already missing there is no news.
             self._batch.flush(self._xfrm, self._sets)
         self._slow_path.release()
+        self._segments.commit()
         return refusals
 
     def _move(self, moves: list[Move]) -> list[Refusal]:
@@ -448,6 +458,7 @@ class KernelDataplane:
             if refusal is not None:
                 refusals.append(refusal)
                 continue
+            self._segments.look_at(child)
             self._follow(child, old_known, old_ours, was_watched=was_watched)
         return refusals + self._batch.flush(self._xfrm, self._sets)
 
@@ -589,4 +600,5 @@ class KernelDataplane:
         self._children.clear()
         self._slow_path.close()
         self._events.close()
+        self._ways.close()
         self._foundation.close(keep=keep)
