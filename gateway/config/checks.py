@@ -12,6 +12,7 @@ from gateway.config.findings import Findings
 from gateway.config.mobility_checks import check_mobility
 from gateway.config.nar_checks import check_nar
 from gateway.config.nar_together_checks import check_nar_together
+from gateway.config.remote_access_checks import check_remote_access, needs_no_pool
 from gateway.config.sections import PoolSection
 from gateway.config.user_checks import check_login, check_users
 from gateway.config.vpn_agent import uses_vpn_fa
@@ -51,6 +52,7 @@ def check_text(config: Config, path: Path) -> Findings:
     check_mobility(config, findings)
     check_nar(config, findings)
     check_nar_together(config, findings)
+    check_remote_access(config, findings)
     if not (config.connections or config.has_mobility_agents or config.needs_nar):
         findings.warn("connections", None, "there is none, so nobody can connect")
     return findings
@@ -135,9 +137,11 @@ def _inner_addresses(
     if section.pool is not None and section.request_inner_address:
         why = "excludes pool: either we give an inner address or we ask for one"
         findings.refuse(f"{key}.request_inner_address", True, why)
-    if section.pool is None and not section.remote_subnets:
+    if section.pool is None and not section.remote_subnets and not needs_no_pool(config, section):
         why = 'is required: give pool = "NAME", or remote_subnets for a peer with its own networks'
         findings.refuse(f"{key}.pool", None, why)
+    if section.mode == "transport":
+        return  # both sides are the two ends of the tunnel
     if not section.local_subnets and not section.request_inner_address:
         why = 'is required: list the networks that the peer may reach, ["0.0.0.0/0"] for everything'
         findings.refuse(f"{key}.local_subnets", None, why)

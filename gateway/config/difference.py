@@ -11,6 +11,10 @@ from gateway.config.mobility_difference import TABLES, effect, kept_until_restar
 from gateway.config.nar_difference import effect as nar_effect
 from gateway.config.nar_difference import kept_until_restart as nar_kept_until_restart
 from gateway.config.problem import shown
+from gateway.config.remote_access_difference import ACCESS_KEYS, POOL_KEYS, section_effect
+from gateway.config.remote_access_difference import SECTIONS as ACCESS_SECTIONS
+from gateway.config.remote_access_difference import TABLES as ACCESS_TABLES
+from gateway.config.remote_access_difference import effect as access_effect
 
 APPLIED_LIVE = {
     "gateway.log_level": "from now on",
@@ -62,6 +66,10 @@ IDENTITY_KEYS = frozenset(
         "remote",
         "local",
         "request_inner_address",
+        "mode",
+        "pool6",
+        "presence",
+        "translations",
     }
 )
 """Keys of a connection that its established SAs depend on."""
@@ -111,6 +119,7 @@ def difference(running: Config, wanted: Config) -> list[Change]:
     if _nar_comes_or_goes(running, wanted):
         nar = [replace(one, effect=_RESTART, needs_restart=True) for one in nar]
     changes += nar
+    changes += _remote_access(running, wanted)
     changes += _devices(running, wanted)
     for section in ("store", "provisioning", "api", "control"):
         changes += _section(section, running, wanted)
@@ -195,6 +204,27 @@ def _nar(running: Config, wanted: Config) -> Iterator[Change]:
                 yield Change("changed", field, what, before, after)
 
 
+def _remote_access(running: Config, wanted: Config) -> Iterator[Change]:
+    for table in ACCESS_TABLES:
+        old: Mapping[str, BaseModel] = getattr(running, table)
+        new: Mapping[str, BaseModel] = getattr(wanted, table)
+        for name in _names(old, new):
+            key = f"{table}.{name}"
+            if name not in new:
+                yield Change("removed", key, access_effect(table, "removed"))
+            elif name not in old:
+                yield Change("added", key, access_effect(table, "added"))
+            elif old[name] is not new[name]:
+                for field, before, after in _fields(old[name], new[name], key):
+                    what = access_effect(table, "changed")
+                    yield Change("changed", field, what, before, after)
+    for section in ACCESS_SECTIONS:
+        for field, before, after in _fields(
+            getattr(running, section), getattr(wanted, section), section
+        ):
+            yield Change("changed", field, section_effect(field), before, after)
+
+
 def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return "(hidden)"
@@ -248,8 +278,10 @@ def _profiles(running: Config, wanted: Config) -> Iterator[Change]:
             yield Change("added", key, "connections can use it at once")
         else:
             for field, old, new in _fields(running.profiles[name], wanted.profiles[name], key):
-                closes = field.rpartition(".")[2] in {"pool", "subnets"}
+                what = field.rpartition(".")[2]
+                closes = what in {"pool", "subnets", "pool6", "presence", "translations"}
                 effect = closed if closes else "users that log in from now on get it"
+                effect = ACCESS_KEYS.get(what, effect)
                 yield Change("changed", field, effect, old, new)
 
 
@@ -291,10 +323,8 @@ def _pools(running: Config, wanted: Config) -> Iterator[Change]:
             yield Change("added", key, "connections can use it at once")
         else:
             for field, old, new in _fields(running.pools[name], wanted.pools[name], key):
-                if field.endswith(".dns"):
-                    yield Change("changed", field, "devices learn it when they reconnect", old, new)
-                else:
-                    yield Change("changed", field, _CLOSED, old, new)
+                what = POOL_KEYS.get(field.removeprefix(f"{key}.").partition(".")[0], _CLOSED)
+                yield Change("changed", field, what, old, new)
 
 
 def _connections(running: Config, wanted: Config) -> Iterator[Change]:
@@ -307,10 +337,10 @@ def _connections(running: Config, wanted: Config) -> Iterator[Change]:
         else:
             old_section, new_section = running.connections[name], wanted.connections[name]
             for field, old, new in _fields(old_section, new_section, key):
-                closes = field.removeprefix(f"{key}.") in IDENTITY_KEYS
+                name_of_field = field.removeprefix(f"{key}.")
                 effect = (
                     "its SAs are closed with a DELETE; devices reconnect"
-                    if closes
-                    else "established SAs stay, new ones use it"
+                    if name_of_field in IDENTITY_KEYS
+                    else ACCESS_KEYS.get(name_of_field, "established SAs stay, new ones use it")
                 )
                 yield Change("changed", field, effect, old, new)
