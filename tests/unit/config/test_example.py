@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ from gateway.config.mobility import (
     RelaySection,
 )
 from gateway.config.nar import NarRuleSection, NarServerSection
+from gateway.config.remote_access import (
+    BridgeSection,
+    ForwardSection,
+    NaptSection,
+    RedirectSection,
+    RegistrationSection,
+    RuleSection,
+    TranslationSection,
+)
 from gateway.config.sections import PoolSection, RadiusSection, RadiusServerSection
 
 ROOT = Path(__file__).parents[3]
@@ -57,6 +67,13 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "nar.soho": NarServerSection,
     "nar.soho.rules.staff": NarRuleSection,
     "devices.anns-laptop": DeviceSection,
+    "napt.office": NaptSection,
+    "redirects.camera": RedirectSection,
+    "translations.head-office": TranslationSection,
+    "rules.web-only": RuleSection,
+    "bridges.plant": BridgeSection,
+    "names.forward": ForwardSection,
+    "names.registration": RegistrationSection,
 }
 SERVER: dict[str, object] = {"address": "10.1.0.10", "secret_file": "radius.secret"}
 PEER: dict[str, object] = {"address": "10.3.0.1", "spi": 1000}
@@ -79,6 +96,16 @@ REQUIRED: dict[str, dict[str, object]] = {
     },
     "home_agents.office.foreign_agents.branch": PEER,
     "devices.anns-laptop": {"identity": "ann@example.com"},
+    "redirects.camera": {"ports": "8080", "device": "anns-laptop"},
+    "translations.head-office": {"network": "10.1.0.0/16", "shown_as": "10.201.0.0/16"},
+    "bridges.plant": {"interface": "eth1", "address": "10.1.0.1"},
+    "names.forward": {"domains": ["plant.example.com"], "servers": ["10.7.0.53"]},
+    "names.registration": {
+        "server": "10.1.0.53",
+        "zone": "devices.example.com",
+        "key_name": "gateway.example.com",
+        "secret_file": "tsig.key",
+    },
     "mobile_nodes.ann.keys": {"spi": 257},
     "foreign_agents.hall": {"care_of_address": "10.4.0.1"},
     "foreign_agents.hall.known_home_agents.office": PEER,
@@ -97,8 +124,12 @@ TABLES = {
     ("foreign_agents.hall", "known_home_agents"),
     ("foreign_agents.hall", "visitor_keys"),
     ("nar.soho", "rules"),
+    ("names", "forward"),
+    ("names", "registration"),
 }
 """Keys that have a section of their own."""
+OTHER_TABLES = ("#pool6", "#napt", "#rules", "#translations", "#bridge")
+"""Keys of a profile that name a table which is not in force."""
 
 
 def settings(text: str) -> Iterator[tuple[str, str, bool]]:
@@ -166,7 +197,7 @@ def test_every_commented_table_can_be_used(tmp_path: Path) -> None:
     """What begins with a commented header is right as a whole, with a connection that uses it."""
     text = example_text()
     for header in ("[radius.", "[profiles.", "[connections.staff.foreign"):
-        text = uncommented(text, header, ("#name = ", "#secret = "))
+        text = uncommented(text, header, ("#name = ", "#secret = ", *OTHER_TABLES))
     uses = 'vpn_fa = "allowed"\nremote_auth = "user"\nuser_auth = ["eap-radius"]\n'
     uses += 'user_backend = "office"\nprofiles = ["admins"]'
     text = text.replace("[connections.staff]\n", f"[connections.staff]\n{uses}\n")
@@ -180,7 +211,7 @@ def test_every_commented_table_can_be_used(tmp_path: Path) -> None:
 
 def test_every_commented_table_of_the_mobility_agents_can_be_used(tmp_path: Path) -> None:
     text = uncommented(example_text(), "[mobility]", ("#mobile_nodes_file",))
-    headers = ("[home_", "[mobile_nodes.", "[foreign_agents.", "[[")
+    headers = ("[home_", "[mobile_nodes.", "[foreign_agents.", "[[mob", "[[for")
     others = ("#key = ", "#interface", "#public_addresses", "#identity", "#nar_server")
     for header in headers:
         text = uncommented(text, header, others)
@@ -203,6 +234,22 @@ def test_every_commented_table_of_the_nar_server_can_be_used(tmp_path: Path) -> 
     config = load(path, with_files=False)
     assert config.warnings == ()
     assert list(config.nar["soho"].rules) == ["staff"]
+
+
+def test_every_commented_table_of_remote_access_can_be_used(tmp_path: Path) -> None:
+    text = example_text()
+    for header in ("[napt.", "[redirects.", "[translations.", "[rules.", "[names", "[[names"):
+        text = uncommented(text, header)
+    text = uncommented(text, "[devices.", ("#mobile_node",))
+    text = uncommented(text, "[pools.", ("#advertise", "#inside_interface"))
+    text = text.replace('dns = ["10.1.0.53"]', 'dns = ["10.1.0.1"]', 1)
+    uses = 'rules = ["web-only"]\ntranslations = ["head-office"]\nipv6 = "block"'
+    text = text.replace("[connections.staff]\n", f"[connections.staff]\n{uses}\n")
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    config = load(path, with_files=False)
+    assert [one.network for one in config.translations.values()] == [IPv4Network("10.1.0.0/16")]
+    assert config.names.registration is not None
 
 
 def test_the_commented_device_can_log_in_instead(tmp_path: Path) -> None:
