@@ -34,6 +34,12 @@ PARTS: tuple[PartOf, ...] = (
         (),
         lambda config: bool(config.bridges),
     ),
+    PartOf(
+        "paths",
+        "gateway.appliance.remote_access.paths",
+        ("mtu", "path-test"),
+        lambda _config: True,
+    ),
 )
 """In the order in which they are opened and told; see the modules that they name."""
 
