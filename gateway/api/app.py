@@ -24,6 +24,7 @@ from gateway.api.routes_mobility import mobility_routes
 from gateway.api.routes_nar import nar_routes
 from gateway.api.routes_observation import metrics_routes, observation_routes
 from gateway.api.routes_provisioning import provisioning_routes
+from gateway.api.routes_remote_access import remote_access_routes
 from gateway.api.routes_state import state_routes
 from gateway.api.static import Dashboard
 from gateway.control.async_client import Caller
@@ -75,6 +76,7 @@ def create_app(core: Subscribable, settings: SiteSettings) -> FastAPI:
         nar_routes(asking, authorized),
         observation_routes(asking, hub, authorized),
         device_routes(asking, authorized),
+        remote_access_routes(asking, authorized),
         config_routes(asking, authorized),
         provisioning_routes(asking, authorized),
         state_routes(asking, authorized),

@@ -15,6 +15,10 @@ from gateway.control.operation import (
 OBJECT_KINDS = (
     "pools",
     "radius",
+    "napt",
+    "translations",
+    "rules",
+    "bridges",
     "profiles",
     "home_networks",
     "home_agents",
@@ -22,6 +26,7 @@ OBJECT_KINDS = (
     "foreign_agents",
     "connections",
     "mobile_nodes",
+    "redirects",
     "devices",
     "users",
 )
