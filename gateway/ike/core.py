@@ -24,6 +24,7 @@ from gateway.ike.home_addresses import HomeAddresses
 from gateway.ike.outputs import ActivateOutbound, AskAboutUser, Event, Output, Severity, Transmit
 from gateway.ike.policy import ConnectionPolicy, EngineSettings, FindUser
 from gateway.ike.sa import Child, IkeSa
+from gateway.ike.transport_hosts import TransportHosts
 from gateway.ike.versions import Version
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Core:
         """The IKE SA of each child SA, by the child's inbound SPI."""
         self.home_addresses = HomeAddresses()
         """Of mobile nodes with VPN/FA."""
+        self.transport_hosts = TransportHosts()
         self.own_addresses: set[IpAddress] = set()
         """Addresses that datagrams were sent to; bounded by what the adapter binds."""
         self.by_peer: dict[Identity, set[bytes]] = {}
@@ -301,6 +303,7 @@ class Core:
         self._reqids[child.reqid] = self._reqids.get(child.reqid, 0) + 1
         if child.vpn_fa and not sa.session_initiator:
             self.home_addresses.take(child.remote_ts, sa.peer_id)
+        self.transport_hosts.take(child, sa.peer_id)
 
     def drop_child(self, sa: IkeSa, child: Child) -> None:
         """Take a child SA out of every table, with its timers."""
@@ -310,6 +313,7 @@ class Core:
         self.children.pop(child.spi_in, None)
         if child.vpn_fa and not sa.session_initiator:
             self.home_addresses.release(child.remote_ts)
+        self.transport_hosts.release(child)
         left = self._reqids[child.reqid] - 1
         if left:
             self._reqids[child.reqid] = left

@@ -129,7 +129,7 @@ def to_payload(
     life = connection.lifetimes
     life_s = int(life.child_rekey_s + life.child_over_s)
     meant = [
-        Meant(suite, group, modes(sa)[0], features)
+        Meant(suite, group, modes(sa, connection.mode)[0], features)
         for suite in mine
         for features in _variants(connection, asked)
     ]
@@ -192,7 +192,7 @@ def select(
             why,
             f"offer one of ours, or add one of theirs to esp_proposals of {connection.name}",
             theirs=describe(payload),
-            ours=f"{connection.esp_offer}, {mode_name(modes(sa)[0])}",
+            ours=f"{connection.esp_offer}, {mode_name(modes(sa, connection.mode)[0])}",
         )
     return best[1]
 
@@ -217,10 +217,11 @@ def _fits(
     if isinstance(understood, str):
         return understood
     meant, life_s = understood
-    if meant.mode not in modes(sa):
+    wanted = modes(sa, connection.mode)
+    if meant.mode not in wanted:
         return (
-            f"encapsulation mode {mode_name(meant.mode)} does not fit the path:"
-            f" {mode_name(modes(sa)[0])} is needed"
+            f"encapsulation mode {mode_name(meant.mode)} fits neither connection nor path:"
+            f" {mode_name(wanted[0])} is needed"
         )
     rank = _rank(connection.esp_offer, meant)
     if rank is None:

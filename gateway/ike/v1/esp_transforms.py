@@ -6,7 +6,7 @@ appendices B.3 and C.2.
 
 from dataclasses import dataclass
 
-from gateway.domain.child_sa import Encryption, EspSuite, Integrity
+from gateway.domain.child_sa import Encryption, EspSuite, Integrity, Mode
 from gateway.ike.crypto.offers import ESP_ENCRYPTION, ESP_INTEGRITY
 from gateway.ike.crypto.transforms import transform_name
 from gateway.ike.draft_features import Features
@@ -58,6 +58,14 @@ AEAD = frozenset({EncrId.AES_GCM_16})
 _KEY_BITS = (128, 192, 256)
 _TRANSFORM_NAMES = {1: "des-iv64", 2: "des", 3: "3des", 7: "blowfish", 11: "null", 13: "aesctr"}
 _AUTH_NAMES = {1: "md5", 2: "sha1", 9: "aesxcbc"}
+_PLAIN = {
+    Mode.TUNNEL: EncapsulationMode.TUNNEL,
+    Mode.TRANSPORT: EncapsulationMode.TRANSPORT,
+}
+_IN_UDP = {
+    Mode.TUNNEL: (EncapsulationMode.UDP_TUNNEL, EncapsulationMode.UDP_TUNNEL_DRAFT),
+    Mode.TRANSPORT: (EncapsulationMode.UDP_TRANSPORT, EncapsulationMode.UDP_TRANSPORT_DRAFT),
+}
 _MODE_NAMES = {
     EncapsulationMode.TUNNEL: "tunnel",
     EncapsulationMode.TRANSPORT: "transport",
@@ -89,13 +97,12 @@ class Meant:
     features: Features
 
 
-def modes(sa: IkeSa) -> tuple[int, ...]:
-    """Encapsulation modes that fit the path, the one that we offer first."""
+def modes(sa: IkeSa, mode: Mode) -> tuple[int, ...]:
+    """Encapsulation modes that fit policy and path, the one that we offer first."""
     if not sa.encapsulate:
-        return (EncapsulationMode.TUNNEL,)
-    if sa.peer.nat_traversal is NatTraversal.DRAFT_02:
-        return (EncapsulationMode.UDP_TUNNEL_DRAFT, EncapsulationMode.UDP_TUNNEL)
-    return (EncapsulationMode.UDP_TUNNEL, EncapsulationMode.UDP_TUNNEL_DRAFT)
+        return (_PLAIN[mode],)
+    found = _IN_UDP[mode]
+    return found[::-1] if sa.peer.nat_traversal is NatTraversal.DRAFT_02 else found
 
 
 # -- writing --------------------------------------------------------------------------------

@@ -26,11 +26,16 @@ _ADDRESSES = {4: CfgAttribute.INTERNAL_IP4_ADDRESS, 6: CfgAttribute.INTERNAL_IP6
 _HOST_MASK = b"\xff\xff\xff\xff"
 _SPLIT_OCTETS = 14
 """Of a network in UNITY_SPLIT_INCLUDE: address, mask, protocol and two ports, all unused here."""
-_ASKED = (
+_ASKED_OF_ADDRESSES = (
     CfgAttribute.INTERNAL_IP4_ADDRESS,
     CfgAttribute.INTERNAL_IP4_NETMASK,
+    CfgAttribute.INTERNAL_IP6_ADDRESS,
+)
+_ASKED = (
     CfgAttribute.INTERNAL_IP4_DNS,
     CfgAttribute.INTERNAL_IP4_SUBNET,
+    CfgAttribute.INTERNAL_IP6_DNS,
+    CfgAttribute.INTERNAL_IP6_SUBNET,
 )
 _ASKED_OF_UNITY = (
     CfgAttribute.UNITY_SPLIT_INCLUDE,
@@ -114,8 +119,8 @@ def _of_policy(
         if is_asked(kind):
             found.append(Attribute(kind, server.packed))
     networks = [one for one in connection.subnets if isinstance(one, IPv4Network)]
-    if types is not None and is_asked(CfgAttribute.INTERNAL_IP4_SUBNET):
-        found += [Attribute(CfgAttribute.INTERNAL_IP4_SUBNET, _with_mask(one)) for one in networks]
+    if types is not None:
+        found += [one for one in map(_of_network, connection.subnets) if is_asked(one.type)]
     if sa.peer.unity:
         found += [one for one in _of_unity(connection, networks) if is_asked(one.type)]
     return found
@@ -133,6 +138,13 @@ def _of_unity(connection: ConnectionPolicy, networks: list[IPv4Network]) -> list
         if networks:
             found.append(Attribute(CfgAttribute.UNITY_SPLITDNS_NAME, b",".join(domains)))
     return found
+
+
+def _of_network(network: IPv4Network | IPv6Network) -> Attribute:
+    if isinstance(network, IPv4Network):
+        return Attribute(CfgAttribute.INTERNAL_IP4_SUBNET, _with_mask(network))
+    value = network.network_address.packed + bytes([network.prefixlen])
+    return Attribute(CfgAttribute.INTERNAL_IP6_SUBNET, value)
 
 
 def _with_mask(network: IPv4Network) -> bytes:
@@ -205,9 +217,9 @@ def request(core: Core, sa: IkeSa, now: float) -> None:
     types: tuple[CfgAttribute, ...] = _ASKED
     if sa.peer.unity:
         types = (*_ASKED, *_ASKED_OF_UNITY)
-    if connection is None or not connection.asks_inner_address(sa.peer_knows_vpn_fa):
-        # An address of our own serves: what we want to know is the servers and networks.
-        types = types[2:]
+    # Where an address of our own serves, we want to know the servers and networks alone.
+    if connection is not None and connection.asks_inner_address(sa.peer_knows_vpn_fa):
+        types = (*_ASKED_OF_ADDRESSES, *types)
     Pull(exchange.new_message_id(core, sa), initiator=True, now=now).start(
         core, sa, CfgType.REQUEST, [Attribute(kind) for kind in types], now
     )
@@ -270,7 +282,8 @@ def _take(core: Core, sa: IkeSa, given: Configuration, now: float) -> None:
 
 def read(given: Configuration) -> Assigned:
     """What a reply or set assigns."""
-    address: IpAddress | None = None
+    address: IPv4Address | None = None
+    address6: IPv6Address | None = None
     dns: list[IpAddress] = []
     subnets: list[IPv4Network | IPv6Network] = []
     domains: list[str] = []
@@ -278,6 +291,13 @@ def read(given: Configuration) -> Assigned:
         value = one.octets
         if one.type == CfgAttribute.INTERNAL_IP4_ADDRESS and len(value) == 4 and any(value):
             address = address or IPv4Address(value)
+        elif one.type == CfgAttribute.INTERNAL_IP6_ADDRESS and len(value) >= 16 and any(value[:16]):
+            # Some say the length of its prefix, too.
+            address6 = address6 or IPv6Address(value[:16])
+        elif one.type == CfgAttribute.INTERNAL_IP6_DNS and len(value) == 16:
+            dns.append(IPv6Address(value))
+        elif one.type == CfgAttribute.INTERNAL_IP6_SUBNET and len(value) == 17:
+            subnets += _network6(value)
         elif one.type == CfgAttribute.INTERNAL_IP4_DNS and len(value) == 4:
             dns.append(IPv4Address(value))
         elif one.type == CfgAttribute.INTERNAL_IP4_SUBNET and len(value) == 8:
@@ -295,6 +315,7 @@ def read(given: Configuration) -> Assigned:
         tuple(dns[:MAX_ITEMS]),
         tuple(dict.fromkeys(subnets))[:MAX_ITEMS],
         tuple(usable)[:MAX_ITEMS],
+        address6,
     )
 
 
@@ -303,3 +324,7 @@ def _network(value: bytes) -> list[IPv4Network | IPv6Network]:
         return [IPv4Network((value[:4], str(IPv4Address(value[4:8]))), strict=False)]
     except ValueError:
         return []
+
+
+def _network6(value: bytes) -> list[IPv4Network | IPv6Network]:
+    return [IPv6Network((value[:16], value[16]), strict=False)] if value[16] <= 128 else []

@@ -5,9 +5,9 @@ IKEv1 does not narrow: what the initiator names is what the child SA gets, or it
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from gateway.domain.child_sa import TrafficSelector
+from gateway.domain.child_sa import Mode, TrafficSelector
 from gateway.domain.endpoint import IpAddress
-from gateway.ike import child_sas, selectors
+from gateway.ike import child_sas, selectors, transport_mode
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType
@@ -111,8 +111,8 @@ def allow(
     Raises:
         Refused: TS_UNACCEPTABLE, with theirs and ours.
     """
-    given = sa.inner_address is not None or sa.home_address is not None
-    if not sa.session_initiator and not given and connection.pool is not None:
+    given = sa.leases or sa.home_address is not None
+    if not sa.session_initiator and not given and connection.gives_addresses:
         raise Refused(
             NotifyType.TS_UNACCEPTABLE,
             f"the peer asked for no inner address, connection {connection.name} gives one from"
@@ -124,9 +124,10 @@ def allow(
     if inside:
         return
     remedy = f"IKEv1 does not narrow: let both sides name the same, here in {connection.name}"
-    if not sa.session_initiator and sa.inner_address is not None:
+    if not sa.session_initiator and sa.leases:
         if not selectors.covers_all(theirs, [remote]):
-            remedy = f"let the client name its inner address {sa.inner_address} as its side"
+            own = " or ".join(map(str, sa.inner_addresses))
+            remedy = f"let the client name its inner address {own} as its side"
         else:
             remedy = (
                 "let the client name one of our networks, or allow more in local_ts of"
@@ -151,6 +152,8 @@ def pairs(
     ``subnets`` are what the gateway told us to send through the tunnel; they count where our own
     configuration names nothing.
     """
+    if connection.mode is Mode.TRANSPORT:
+        return [transport_mode.hosts(sa)]
     local, remote = child_sas.allowed_selectors(sa, connection)
     if subnets and not connection.remote_ts and connection.request_inner_address:
         remote = tuple(TrafficSelector.of_network(subnet) for subnet in subnets)

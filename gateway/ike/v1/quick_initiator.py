@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
+from gateway.domain.child_sa import Mode
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
 from gateway.ike import closing, draft_features, selectors
@@ -18,7 +19,7 @@ from gateway.ike.record_values import Record
 from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType as Reason
 from gateway.ike.sa import Child, ChildState
-from gateway.ike.v1 import esp_offers, exchange, phase1, quick, quick_ids
+from gateway.ike.v1 import esp_offers, exchange, phase1, quick, quick_ids, transport_mode
 from gateway.ike.v1.codec import (
     ExchangeType,
     Identification,
@@ -101,6 +102,7 @@ class QuickInitiator(exchange.Phase2Exchange):
             (self.wanted.remote_ts,),
             features.endpoint_update,
             features.vpn_fa,
+            connection.mode,
         )
         keys_of = quick.child_keys(sa, made, self.nonce, nonce, shared)
         old = sa.children.get(self.wanted.old or 0)
@@ -280,7 +282,8 @@ def _start(core: Core, sa: IkeSa, asked_for: Wanted, now: float) -> None:
     local, remote = asked_for.local_ts, asked_for.remote_ts
     ids = [quick_ids.from_selector(local), quick_ids.from_selector(remote)]
     mine = QuickInitiator(exchange.new_message_id(core, sa), asked_for, now)
-    mine.asked = draft_features.wanted(sa, connection, (local,), (remote,))
+    if connection.mode is Mode.TUNNEL:
+        mine.asked = draft_features.wanted(sa, connection, (local,), (remote,))
     group = esp_offers.pfs_group(connection.esp_offer, preferred=asked_for.pfs)
     mine.spi_in = core.new_child_spi()
     offer, mine.offered = esp_offers.to_payload(sa, connection, mine.spi_in, group, mine.asked)
@@ -296,7 +299,8 @@ def _start(core: Core, sa: IkeSa, asked_for: Wanted, now: float) -> None:
     if group is not None:
         mine.key_pair = dh.generate(group)
         payloads.append(KeyExchange(mine.key_pair.public))
-    exchange.send(core, sa, mine, [*payloads, *ids], now)
+    originals = transport_mode.original_addresses(sa, connection, initiator=True)
+    exchange.send(core, sa, mine, [*payloads, *ids, *originals], now)
 
 
 def _conclude(core: Core, sa: IkeSa, wanted: Wanted, made: Child, now: float) -> None:

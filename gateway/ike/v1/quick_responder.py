@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Self
 
+from gateway.domain.child_sa import Mode
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
-from gateway.ike import child_sas, closing
+from gateway.ike import child_sas, closing, presence
 from gateway.ike import record_values as values
+from gateway.ike import transport_mode as hosts
 from gateway.ike.child_sas import Agreed
 from gateway.ike.core import Core
 from gateway.ike.crypto import dh
@@ -17,7 +19,7 @@ from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup
 from gateway.ike.registry import NotifyType as Reason
 from gateway.ike.sa import ChildState
-from gateway.ike.v1 import esp_offers, exchange, phase1, quick, quick_ids
+from gateway.ike.v1 import esp_offers, exchange, phase1, quick, quick_ids, transport_mode
 from gateway.ike.v1.codec import (
     Attribute,
     ExchangeType,
@@ -153,8 +155,13 @@ def _answer(
             f" at most {child_sas.MAX_CHILDREN} are allowed",
         )
     local, remote = quick_ids.proposed(sa, *(ids or (None, None)))
-    settle_home_address(core, sa, connection, (remote,))
-    quick_ids.allow(sa, connection, local, remote)
+    if connection.mode is Mode.TRANSPORT:
+        local, remote = transport_mode.as_seen_here(sa, local, remote)
+        hosts.refuse_held(core, sa, (local,), (remote,))
+    else:
+        settle_home_address(core, sa, connection, (remote,))
+        presence.settle(core, sa, connection, (remote,))
+        quick_ids.allow(sa, connection, local, remote)
     chosen = esp_offers.select(sa, connection, offered, (local,), (remote,))
     if chosen.meant.features.vpn_fa:
         refuse_held(core.home_addresses, sa, (remote,))
@@ -173,6 +180,7 @@ def _answer(
         (remote,),
         chosen.meant.features.endpoint_update,
         chosen.meant.features.vpn_fa,
+        connection.mode,
     )
     keys_of = quick.child_keys(sa, agreed, nonce, ours, shared)
     olds = quick.siblings(sa, local, remote)
@@ -192,6 +200,7 @@ def _answer(
     if public:
         reply.append(KeyExchange(public))
     reply += ids
+    reply += transport_mode.original_addresses(sa, connection, initiator=False)
     reply += _lifetime(
         connection.lifetimes.child_rekey_s + connection.lifetimes.child_over_s,
         chosen,

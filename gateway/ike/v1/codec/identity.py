@@ -87,7 +87,7 @@ class CertificateRequest(Payload):
 
 @dataclass(frozen=True, slots=True)
 class OriginalAddress(Payload):
-    """NAT-OA: an address as its owner sees it; for transport mode only, so we ignore it."""
+    """NAT-OA: an address as its sender sees it; for transport mode only."""
 
     TYPE: ClassVar[int] = PayloadType.NAT_OA
 
