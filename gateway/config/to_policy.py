@@ -1,15 +1,15 @@
 """From the validated file to what the IKE engine takes."""
 
 from dataclasses import fields
-from ipaddress import IPv4Network, IPv6Network
 
 from gateway.config.connection import ConnectionSection, ProfileSection
 from gateway.config.credential_reader import NO_DEVICE_PROOF, CredentialReader
 from gateway.config.document import Config
 from gateway.config.vpn_agent import advertisement
-from gateway.domain.child_sa import ANY_IPV4, TrafficSelector
+from gateway.domain.child_sa import ANY_IPV4, IpNetwork, Mode, TrafficSelector
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
+from gateway.domain.remote_access import Presence
 from gateway.ike.auth.credentials import LocalCredential, PresharedKey
 from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.crypto.proposals import SuiteOffer
@@ -29,7 +29,7 @@ from gateway.ike.policy import (
     V1Exchange,
 )
 
-Subnets = tuple[IPv4Network | IPv6Network, ...]
+Subnets = tuple[IpNetwork, ...]
 
 
 def connections(config: Config) -> tuple[ConnectionPolicy, ...]:
@@ -45,6 +45,7 @@ def connection(config: Config, name: str, reader: CredentialReader) -> Connectio
     """One of them. Raises :class:`ConfigError` as :func:`connections`."""
     section = config.connections[name]
     pool = config.pools[section.pool] if section.pool is not None else None
+    subnets = shown(config, section.local_subnets, section.translations)
     return ConnectionPolicy(
         name=name,
         version=section.ike_version,
@@ -54,12 +55,17 @@ def connection(config: Config, name: str, reader: CredentialReader) -> Connectio
         peer_auth=_peer_auth(name, section, reader),
         ike_offer=_offer("ike", section.ike_proposals),
         esp_offer=_offer("esp", section.esp_proposals),
-        local_ts=_selectors(section.local_subnets) or (ANY_IPV4,),
+        local_ts=_selectors(subnets) or (ANY_IPV4,),
         remote_ts=_selectors(section.remote_subnets),
         pool=section.pool,
+        pool6=section.pool6,
+        presence=Presence(section.presence or Presence.ADDRESS),
+        block_ipv6=section.ipv6 == "block",
+        mode=Mode(section.mode),
+        tunnel_mtu=config.dataplane.mtu,
         dns=section.dns or (pool.dns if pool else ()),
         dns_domains=section.domains,
-        subnets=_announced(section.local_subnets) if section.pool is not None else (),
+        subnets=_announced(subnets) if _is_for_devices(section) else (),
         lifetimes=_lifetimes(section),
         force_encapsulation=section.encapsulation == "always",
         mobike=section.mobike,
@@ -74,7 +80,7 @@ def connection(config: Config, name: str, reader: CredentialReader) -> Connectio
         childless=section.childless,
         reauthenticate=section.reauthenticate,
         ppk=_ppk(name, section, reader),
-        profiles=tuple(_profile(config, one) for one in section.profiles),
+        profiles=tuple(_profile(config, section, one) for one in section.profiles),
         profile_required=section.profile_required,
         v1_exchange=V1Exchange(section.exchange),
         v1_config_mode=ConfigMode(section.config_mode),
@@ -136,22 +142,62 @@ def _ppk(name: str, section: ConnectionSection, reader: CredentialReader) -> Ppk
     return PpkPolicy((Ppk(section.ppk_id.encode(), secret),), section.ppk_required)
 
 
-def _profile(config: Config, name: str) -> Profile:
+def _is_for_devices(section: ConnectionSection) -> bool:
+    return section.pool is not None or section.presence == "napt"
+
+
+def _profile(config: Config, connection: ConnectionSection, name: str) -> Profile:
     section: ProfileSection = config.profiles[name]
     pool = config.pools[section.pool] if section.pool is not None else None
     dns = section.dns if section.dns is not None or pool is None else pool.dns
-    subnets = section.subnets
+    subnets = None
+    if section.subnets is not None or section.translations is not None:
+        reached = connection.local_subnets if section.subnets is None else section.subnets
+        translations = (
+            connection.translations if section.translations is None else section.translations
+        )
+        subnets = shown(config, reached, translations)
     return Profile(
         name=name,
         groups=frozenset(section.groups),
         pool=section.pool,
+        pool6=section.pool6,
+        presence=Presence(section.presence) if section.presence else None,
+        block_ipv6=None if section.ipv6 is None else section.ipv6 == "block",
         dns=dns,
         dns_domains=section.domains,
-        subnets=None if subnets is None else _announced(subnets),
-        local_ts=None if subnets is None else _selectors(subnets),
+        subnets=None if not subnets else _announced(subnets),
+        local_ts=None if not subnets else _selectors(subnets),
         endpoint_update=Feature(section.endpoint_update) if section.endpoint_update else None,
         vpn_fa=Feature(section.vpn_fa) if section.vpn_fa else None,
     )
+
+
+def shown(config: Config, subnets: Subnets, translations: tuple[str, ...] | None) -> Subnets:
+    """The networks as devices address them: what is translated is there as ``shown_as``.
+
+    A network that lies within a translated one becomes its part of ``shown_as``; of one that
+    contains a translated one, devices reach the rest as before.
+    """
+    found = list(subnets)
+    for name in translations or ():
+        one = config.translations[name]
+        for at, subnet in enumerate(found):
+            if _within(subnet, one.network):
+                found[at] = _moved(subnet, one.network, one.shown_as)
+        outside = all(not _within(one.shown_as, subnet) for subnet in found)
+        if outside and any(_within(one.network, subnet) for subnet in subnets):
+            found.append(one.shown_as)
+    return tuple(dict.fromkeys(found))
+
+
+def _within(inner: IpNetwork, outer: IpNetwork) -> bool:
+    return inner.network_address in outer and inner.prefixlen >= outer.prefixlen
+
+
+def _moved(subnet: IpNetwork, network: IpNetwork, shown_as: IpNetwork) -> IpNetwork:
+    offset = int(subnet.network_address) - int(network.network_address)
+    return type(shown_as)((int(shown_as.network_address) + offset, subnet.prefixlen))
 
 
 def _selectors(subnets: Subnets) -> tuple[TrafficSelector, ...]:

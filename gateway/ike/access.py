@@ -174,7 +174,8 @@ def _pass(core: "Core", old: IkeSa, new: IkeSa) -> None:
     for one in old.leases:
         if core.framed.get(one.address) == old.local_spi:
             core.framed[one.address] = new.local_spi
-    new.leases, new.own_addresses, new.zone = old.leases, old.own_addresses, old.zone
+    new.leases = old.leases or new.leases
+    new.own_addresses, new.zone = old.own_addresses, old.zone
     old.leases, old.own_addresses, old.zone = (), (), 0
     core.touch(old)
     core.touch(new)
@@ -191,9 +192,16 @@ def disown(sa: IkeSa, pools: Collection[str] | None = None) -> None:
         sa.own_addresses, sa.zone = (), 0
 
 
+def lease_names(sa: IkeSa) -> tuple[str, str]:
+    """Whose a lease is: the user, else the device; and the device, where it has proven itself."""
+    auth = sa.connection.peer_auth if sa.connection is not None else None
+    proven = auth is not None and (auth.user is None or auth.device_too)
+    return sa.user.user if sa.user is not None else sa.peer_name, sa.peer_name if proven else ""
+
+
 def reclaim(core: "Core", sa: IkeSa) -> str | None:
     """Take what an SA of a former process had. Why that cannot be, or None; it has nothing then."""
-    identity = sa.user.user if sa.user is not None else sa.peer_name
+    identity, device = lease_names(sa)
     taken: list[Lease] = []
     for one in sa.leases:
         pool = core.pools.get(one.pool) if one.pool is not None else None
@@ -203,7 +211,7 @@ def reclaim(core: "Core", sa: IkeSa) -> str | None:
             )
             wrong = f"the inner address {one.address} is another's"
         else:
-            ours = pool is not None and pool.reclaim(identity, one.address)
+            ours = pool is not None and pool.reclaim(identity, one.address, device=device)
             wrong = f"pool {one.pool} was changed"
         if not ours:
             sa.leases = tuple(taken)

@@ -104,6 +104,8 @@ def _terms(sa: IkeSa, connection: "ConnectionPolicy") -> ClientUp | None:
         subnets=assigned.subnets if assigned is not None else (),
         suite=str(newest.suite),
         credentials=sa.mobility_credentials,
+        inner6=sa.inner_addresses[1] if len(sa.leases) > 1 else None,
+        mtu=assigned.mtu if assigned is not None else None,
     )
 
 

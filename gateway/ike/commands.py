@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from gateway.domain.endpoint import Endpoint
+from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer
 from gateway.ike import access, client, moving, users
@@ -224,11 +224,15 @@ def reconfigure(
             if sa.granted is not None:
                 access.grant(core, sa)
         connection = still_due(sa, fresh.get(sa.connection.name))
+        anothers = _anothers(sa, core.pools)
         if connection is None:
             reason = f"connection {sa.connection.name} or its profile was removed or changed"
             core.version_of(sa).delete_ike_sa(core, sa, reason, now)
         elif not compatible(sa, connection):
             reason = f"connection {connection.name} was changed"
+            core.version_of(sa).delete_ike_sa(core, sa, reason, now)
+        elif anothers is not None:
+            reason = f"the inner address {anothers} is somebody else's static one now"
             core.version_of(sa).delete_ike_sa(core, sa, reason, now)
         elif lost_pool is not None:
             core.version_of(sa).delete_ike_sa(core, sa, f"pool {lost_pool} was changed", now)
@@ -247,9 +251,19 @@ def ended_by(
             continue
         connection = still_due(sa, fresh.get(sa.connection.name))
         lost = any(_is_lost(core, one.pool, pools) for one in sa.leases if one.pool is not None)
+        lost = lost or _anothers(sa, pools) is not None
         if connection is None or not compatible(sa, connection) or lost:
             found.append(sa)
     return found
+
+
+def _anothers(sa: IkeSa, pools: Mapping[str, AddressPool]) -> IpAddress | None:
+    """An inner address that is somebody else's static one in these pools."""
+    for one in sa.leases:
+        pool = pools.get(one.pool) if one.pool is not None else None
+        if pool is not None and pool.is_anothers(one.address, *access.lease_names(sa)):
+            return one.address
+    return None
 
 
 def _is_lost(core: Core, name: str, pools: Mapping[str, AddressPool]) -> bool:
@@ -264,6 +278,8 @@ def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> frozenset[str]:
         for name, pool in pools.items()
         if (old := core.pools.get(name)) is not None and old.same_addresses(pool)
     }
+    for name, old in kept.items():
+        old.adopt(pools[name])
     replaced = frozenset(core.pools) - frozenset(kept)
     core.pools = {**pools, **kept}
     return replaced

@@ -136,11 +136,11 @@ def _pool(core: Core, connection: ConnectionPolicy, name: str) -> AddressPool:
 
 
 def _of_pool(core: Core, sa: IkeSa, pool: AddressPool, wanted: Collection[IpAddress]) -> Lease:
-    identity = sa.user.user if sa.user is not None else sa.peer_name
+    identity, device = access.lease_names(sa)
     version = pool.network.version
     asked = next((one for one in wanted if one.version == version), None)
     try:
-        address = pool.lease(identity, asked)
+        address = pool.lease(identity, asked, device=device)
     except PoolExhausted as exhausted:
         core.count("pool_exhausted")
         raise Refused(

@@ -178,6 +178,10 @@ class ClientUp:
     suite: str
     """Of ESP."""
     credentials: tuple[MobilityCredential, ...] = ()
+    inner6: IpAddress | None = None
+    """Another inner address, of IPv6, beside ``inner``."""
+    mtu: int | None = None
+    """What fits into the tunnel, if the gateway said so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,8 @@ class ConnectionPolicy:
     nowhere; see :data:`gateway.domain.remote_access.NOWHERE`."""
     mode: Mode = Mode.TUNNEL
     """Transport mode: the sides are the peer's address and ours, and nothing else will do."""
+    tunnel_mtu: int | None = None
+    """The MTU of our side of the tunnel, for devices of this project that ask."""
     dns: tuple[IPv4Address | IPv6Address, ...] = ()
     dns_domains: tuple[str, ...] = ()
     subnets: tuple[IPv4Network | IPv6Network, ...] = ()

@@ -206,6 +206,9 @@ class CfgAttribute(IntEnum):
     SUPPORTED_ATTRIBUTES = 14
     INTERNAL_IP6_SUBNET = 15
     INTERNAL_DNS_DOMAIN = 25
+    TUNNEL_MTU = 19_796
+    """Private use, between gateways and devices of this project: two octets, the largest packet
+    that fits into the tunnel without fragments."""
 
 
 class NotifyType(IntEnum):

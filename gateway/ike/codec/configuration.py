@@ -26,6 +26,7 @@ _SIZES: dict[int, tuple[int, ...]] = {
     CfgAttribute.INTERNAL_IP6_DNS: (0, 16),
     CfgAttribute.INTERNAL_IP4_SUBNET: (0, 8),
     CfgAttribute.INTERNAL_IP6_SUBNET: (0, 17),
+    CfgAttribute.TUNNEL_MTU: (0, 2),
 }
 
 

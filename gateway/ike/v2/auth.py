@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from gateway.ike import child_sas, closing, selectors, timing, users
+from gateway.ike import child_sas, closing, presence, selectors, timing, users
 from gateway.ike.auth.identity import Identity, escape
 from gateway.ike.codec import (
     Authentication,
@@ -266,7 +266,10 @@ def _first_child(
     spi_out = child.spi_of(offered, selection.proposal_number)
     theirs = view.need(TrafficSelectorsInitiator)
     settle_home_address(core, sa, connection, theirs.selectors)
-    configuration = config_payload.answer(core, sa, connection, view.get(Configuration))
+    configuration = config_payload.answer(
+        core, sa, connection, view.get(Configuration), selection.suite
+    )
+    presence.settle(core, sa, connection, theirs.selectors)
     ours = view.need(TrafficSelectorsResponder)
     local_ts, remote_ts = child.narrow(sa, connection, theirs.selectors, ours.selectors)
     suite = selection.suite

@@ -87,9 +87,8 @@ class AuthExchange(exchange.Exchange):
         if old is None:
             payloads.append(Notify(NotifyType.INITIAL_CONTACT))
         if connection.request_inner_address:
-            former = old.inner_address if old is not None else None
-            leased = connection.asks_inner_address(sa.peer_knows_vpn_fa)
-            payloads.append(config_payload.request(former, address=leased))
+            former = old.inner_addresses if old is not None else ()
+            payloads.append(config_payload.request(sa, connection, former))
         if connection.mobike:
             payloads.append(Notify(NotifyType.MOBIKE_SUPPORTED))
         payloads += mobility_login.ask(sa)

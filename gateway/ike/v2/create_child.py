@@ -6,7 +6,7 @@ RFC 7296 sections 1.3.1, 1.3.3 and 2.25.
 import struct
 
 from gateway.domain.wire import WireError
-from gateway.ike import child_sas
+from gateway.ike import child_sas, presence
 from gateway.ike.codec import (
     KeyExchange,
     Nonce,
@@ -91,6 +91,7 @@ def _answer_child(
     selection = child_sa.choose_esp(core, connection, offered, with_group=True)
     spi_out = child_sa.spi_of(offered, selection.proposal_number)
     settle_home_address(core, sa, connection, theirs.selectors)
+    presence.settle(core, sa, connection, theirs.selectors)
     local_ts, remote_ts = child_sa.narrow(sa, connection, theirs.selectors, ours.selectors)
     public, shared = _key_exchange(view, selection)
     ours_nonce = core.random(NONCE_OCTETS)

@@ -139,6 +139,7 @@ class World(Network):
         """A fresh engine takes over from records and kernel."""
         host = self.hosts[name]
         host.engine = host.recorded_by = self.fresh(name)
+        host.grants = {}
         restored = host.engine.restore(dict(host.records), self.now)
         self.restored.append(restored)
         for one in restored.children:

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 from gateway.domain.child_sa import ChildSa, TrafficSelector
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.pools import AddressPool
+from gateway.domain.remote_access import Grant
 from gateway.domain.user_auth import Answer
 from gateway.ike import record
 from gateway.ike.auth.credentials import PresharedKey
@@ -19,6 +20,8 @@ from gateway.ike.crypto.proposals import SuiteOffer
 from gateway.ike.engine import IkeEngine
 from gateway.ike.mobility_authority import MobilityAuthority
 from gateway.ike.outputs import (
+    AccessEnded,
+    AccessGranted,
     ActivateOutbound,
     AskAboutUser,
     AskOcsp,
@@ -110,6 +113,8 @@ class Host:
     questions: list[AskAboutUser] = field(default_factory=list)
     ocsp_questions: list[AskOcsp] = field(default_factory=list)
     sessions: list[SessionOpened | SessionClosed] = field(default_factory=list)
+    grants: dict[str, Grant] = field(default_factory=dict)
+    """Who is in, by session."""
     records: dict[str, bytes] = field(default_factory=dict)
     """By key, as the last ones were."""
     recorded_by: IkeEngine | None = None
@@ -148,6 +153,14 @@ def make_engine(
         mobility=mobility,
         recording=True,
     )
+
+
+def assert_granted(host: Host, output: InstallChildSa) -> None:
+    """As the gateway, nothing is installed for a session that is not in."""
+    owner = host.engine._core.children.get(output.sa.spi_in)
+    if owner is not None and not owner.session_initiator:
+        grant = host.grants[output.session_id]
+        assert grant.zone == output.sa.zone
 
 
 def assert_recorded(host: Host, outputs: Sequence[object]) -> None:
@@ -252,6 +265,7 @@ class Network:
             self.queue += self.impair(datagram)
         elif isinstance(output, InstallChildSa):
             assert output.sa.spi_in not in host.sas
+            assert_granted(host, output)
             host.sas[output.sa.spi_in] = output.sa
             host.sending[output.sa.spi_in] = output.outbound
         elif isinstance(output, ActivateOutbound):
@@ -274,6 +288,16 @@ class Network:
             host.ocsp_questions.append(output)
         elif isinstance(output, SessionOpened | SessionClosed):
             host.sessions.append(output)
+        elif isinstance(output, AccessGranted):
+            grant = output.grant
+            assert host.grants.get(grant.session) != grant, "granted twice"
+            host.grants[grant.session] = grant
+            for one in host.grants.values():
+                if one.session != grant.session:
+                    assert not one.zone or one.zone != grant.zone
+                    assert one.zone or not set(one.addresses) & set(grant.addresses)
+        elif isinstance(output, AccessEnded):
+            del host.grants[output.session]
         elif isinstance(output, RecordSa):
             host.records[output.key] = output.record
         elif isinstance(output, ForgetSa):
