@@ -32,10 +32,10 @@ class Account:
     gid: int
 
 
-def api_account(user: str, config: Path) -> Account | None:
+def api_account(user: str, config: Path, key: str = "api.user") -> Account | None:
     """The user of the API process, or None when we cannot become another one.
 
-    Raises :class:`ConfigError` for an unknown user.
+    ``key`` is where the configuration names it. Raises :class:`ConfigError` for an unknown user.
     """
     if not permitted() >= {CAP_SETUID, CAP_SETGID}:
         return None
@@ -43,7 +43,7 @@ def api_account(user: str, config: Path) -> Account | None:
         found = pwd.getpwnam(user)
     except KeyError:
         why = "no such user; create it, or name one that exists"
-        raise ConfigError([Problem(config, "api.user", why, user)]) from None
+        raise ConfigError([Problem(config, key, why, user)]) from None
     return Account(found.pw_uid, found.pw_gid) if found.pw_uid != os.geteuid() else None
 
 

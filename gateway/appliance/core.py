@@ -50,6 +50,8 @@ from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.socket_errors import TransportError
 
 if TYPE_CHECKING:
+    from gateway.appliance.administration.devices import Device as Configured
+    from gateway.appliance.administration.objects_side import ObjectsSide
     from gateway.appliance.mobility import Mobility
     from gateway.appliance.nar.composition import Nar
     from gateway.appliance.observation.device import Device
@@ -278,6 +280,7 @@ class Appliance:
             dataplane=self._dataplane,
             emit=self._events,
             find_device=self._find_device,
+            configured_device=self._configured_device,
             clock=self._loop.time,
             wall_clock=time.time,
             call_at=self._loop.call_at,
@@ -288,6 +291,13 @@ class Appliance:
     def _find_device(self, name: str) -> "Device":
         side = cast("Observation", self._administration.side("observation"))
         return side.queries.find(name, "device")
+
+    def _configured_device(self, identity: str) -> "Configured | None":
+        try:
+            side = cast("ObjectsSide", self._administration.side("objects"))
+        except Exception:  # noqa: BLE001 - its start tries again, and tells
+            return None
+        return side.devices.of_identity(identity)
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(

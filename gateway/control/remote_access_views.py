@@ -300,6 +300,8 @@ class NamesVerify(TypedDict):
     domain: str | None
     ok: bool
     items: list[PublicRecord]
+    advice: list[str]
+    """What to do before the records are of use, in words."""
 
 
 # -- MTU and paths: mtu, path-test

@@ -29,6 +29,20 @@ class PartOf:
 
 PARTS: tuple[PartOf, ...] = (
     PartOf(
+        "names",
+        "gateway.appliance.remote_access.names",
+        ("names", "names-verify"),
+        lambda config: bool(
+            config.names.listen or config.names.registration or config.names.published
+        ),
+    ),
+    PartOf(
+        "leases",
+        "gateway.appliance.remote_access.leases",
+        ("leases", "lease-history", "lease-release", "reachability"),
+        lambda _config: True,
+    ),
+    PartOf(
         "bridges",
         "gateway.appliance.remote_access.bridges",
         (),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.domain.remote_access import Grant
 
 if TYPE_CHECKING:
+    from gateway.appliance.administration.devices import Device as Configured
     from gateway.appliance.factory import KernelSide, ManagedEngine
     from gateway.appliance.observation.device import Device
     from gateway.appliance.session_takeover import TakenOver
@@ -30,6 +31,8 @@ class Joint:
     emit: "Callable[[Event], None]"
     find_device: "Callable[[str], Device]"
     """By the name that ``devices`` lists, with its sessions. Raises ControlError NOT_FOUND."""
+    configured_device: "Callable[[str], Configured | None]"
+    """The configured device, of the store or the file, that proves this identity."""
     clock: Callable[[], float]
     """Monotonic, in seconds."""
     wall_clock: Callable[[], float]
