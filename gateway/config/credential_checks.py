@@ -37,6 +37,7 @@ from gateway.ike.auth import crl
 from gateway.ike.auth.credentials import LocalCredential, TrustAnchors
 from gateway.ike.auth.identity import Identity
 from gateway.ike.v1.methods import method_of
+from gateway.names.settings import secret_of
 from gateway.users.document import UserFileError
 from gateway.users.store import UserBase
 
@@ -71,6 +72,7 @@ def check_files(config: Config, path: Path) -> Findings:
                 findings.warn(f"connections.{name}.{field}", None, why)
         _check_crls(config, name, section, checked, findings)
     _check_backends(config, findings)
+    _check_names_key(config, findings)
     check_mobility_files(config, findings)
     _check_tls_pairs(config, findings)
     if not findings.problems and not any(_makes(config, one) for one in config.connections):
@@ -159,6 +161,21 @@ def _check_backends(config: Config, findings: Findings) -> None:
             if server.secret_file is not None:
                 key = f"radius.{name}.servers.{one}.secret_file"
                 _check_secret_file(key, server.secret_file, findings)
+
+
+def _check_names_key(config: Config, findings: Findings) -> None:
+    """The key that devices' names are registered with."""
+    section = config.names.registration
+    if section is None:
+        return
+    file, key = section.secret_file, "names.registration.secret_file"
+    try:
+        secret_of(read_secret(file))
+    except (FileRefusedError, ValueError) as error:
+        findings.refuse(key, file, str(error))
+        return
+    if _readable_by_others(file):
+        findings.warn(key, file, f"readable by others; run: chmod 600 {file}")
 
 
 def _check_names(config: Config, users: UserBase, findings: Findings) -> None:
