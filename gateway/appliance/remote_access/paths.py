@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.appliance.remote_access.part import Joint, Part
 from gateway.control.protocol import ControlError, ErrorCode
+from gateway.dataplane.packet import marks
 
 if TYPE_CHECKING:
     from gateway.appliance.observation.device import Device
@@ -95,7 +96,7 @@ class Paths(Part):
             source=self._source(device, address),
             address=address,
             interface=section.xfrm_interface,
-            mark=grant.zone,
+            mark=marks.TO_DEVICE | grant.zone if grant.zone else 0,
             largest=section.mtu,
             expected=worked_out["effective"],
         )

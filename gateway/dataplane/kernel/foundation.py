@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.dataplane.kernel import adopt, ruleset
@@ -12,8 +13,10 @@ from gateway.dataplane.kernel.nft_elements import SetElements
 from gateway.dataplane.kernel.policies import constant_policies
 from gateway.dataplane.kernel.ruleset import TABLE
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.kernel.ways import Ways
 from gateway.dataplane.kernel.xfrm import decode, encode
 from gateway.domain.child_sa import IpNetwork
+from gateway.domain.endpoint import IpAddress
 
 _THRESHOLDS = [encode.thresholds(0, 32), encode.thresholds(0, 128, version=6)]
 _DEFAULT_THRESHOLDS = [encode.thresholds(32, 32), encode.thresholds(128, 128, version=6)]
@@ -41,7 +44,7 @@ class Foundation:
     def build(self, *, adopt_it: bool = False) -> None:
         """Clear leftovers and make everything; or keep what is there and make the rest."""
         self._adopting = adopt_it
-        settings = self._settings
+        settings = self._settings = _with_error_sources(self._settings)
         if adopt_it:
             self._find(settings)
         else:
@@ -106,6 +109,7 @@ class Foundation:
 
     def reconfigure(self, settings: KernelSettings) -> None:
         """Use other inner and protected networks; everything else of ``settings`` is as it was."""
+        settings = _with_error_sources(settings)
         before, after = self._settings.inner_networks, settings.inner_networks
         for network in after:
             if network not in before:
@@ -154,6 +158,20 @@ class Foundation:
         if self._peer_routes[network] <= 0:
             del self._peer_routes[network]
             self._links.delete_route(network, self._interface)
+
+
+def _with_error_sources(settings: KernelSettings) -> KernelSettings:
+    """An address of ours in the networks that devices reach, for what we tell them by ICMP."""
+    if settings.error_sources or not settings.protected_networks:
+        return settings
+    with contextlib.closing(Ways()) as ways:
+        own = sorted((one for _, one in ways.own_addresses()), key=int)
+    found: dict[int, IpAddress] = {}
+    for network in settings.protected_networks:
+        for address in own:
+            if address.version == network.version and address in network:
+                found.setdefault(network.version, address)
+    return replace(settings, error_sources=tuple(found.values()))
 
 
 def _turn_on_forwarding(networks: tuple[IpNetwork, ...]) -> None:

@@ -58,6 +58,8 @@ def _networks(settings: KernelSettings) -> dict[str, list[object]]:
         "protected4": [*_of_version(protected, 4)],
         "protected6": [*_of_version(protected, 6)],
         "outside": [f'"{name}"' for name in settings.outside_interfaces],
+        "error_source4": [f"ipv4 : {one}" for one in settings.error_sources if one.version == 4],
+        "error_source6": [f"ipv6 : {one}" for one in settings.error_sources if one.version == 6],
     }
 
 
@@ -123,7 +125,8 @@ def update(settings: KernelSettings) -> None:
     """
     lines = []
     for name, networks in _networks(settings).items():
-        lines.append(f"flush set inet {TABLE} {name}")
+        kind = "map" if name.startswith("error_source") else "set"
+        lines.append(f"flush {kind} inet {TABLE} {name}")
         if networks:
             listed = ", ".join(map(str, networks))
             lines.append(f"add element inet {TABLE} {name} {{ {listed} }}")

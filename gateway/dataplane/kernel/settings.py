@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.child_sa import IpNetwork
+from gateway.domain.endpoint import IpAddress
 
 DEFAULT_MTU: Final = 1400
 """Inner MTU. An outer path of 1500 octets, less the most that ESP adds over IPv6 with UDP:
@@ -23,6 +24,9 @@ class KernelSettings:
     protected_networks: tuple[IpNetwork, ...] = ()
     """Networks that ``outside_interfaces`` must not reach without a tunnel."""
     outside_interfaces: tuple[str, ...] = ()
+    error_sources: tuple[IpAddress, ...] = ()
+    """Whom ICMP errors to devices come from that would not fit their tunnels: an address of each
+    IP version at most. Empty: found at start among our addresses in protected networks."""
     queue_number: int = 4757
     queue_length: int = 1024
     """Packets that may wait for a verdict; the kernel drops what exceeds it."""
