@@ -24,6 +24,7 @@ from gateway.appliance.keeper import ApiCommand, Keeper
 from gateway.appliance.mobility_foresight import bindings_ended_by
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import Openings
+from gateway.appliance.pool_overlaps import refused_pools
 from gateway.appliance.privileges import (
     CORE_CAPABILITIES,
     drop_capabilities,
@@ -474,6 +475,9 @@ class Appliance:
         return [], [str(change) for change in changes]
 
     async def _prepare(self, wanted: Config) -> Prepared:
+        taken = await asyncio.to_thread(refused_pools, self._config, wanted)
+        if taken:
+            raise ConfigError(taken)
         prepared = await prepare(self._factory, wanted)
         self._require_crls(wanted, prepared.connections)
         return prepared

@@ -15,6 +15,7 @@ from gateway.cli.host_checks import (
     addresses_and_ports,
     api_user,
     forwarding,
+    pools_and_inside,
     pools_and_routes,
     privileges,
 )
@@ -25,7 +26,6 @@ from gateway.cli.mobility_host_checks import (
 )
 from gateway.cli.nar_host_checks import nar_kernel_verdicts, nar_verdicts
 from gateway.cli.output import console
-from gateway.cli.routes import routes_in_use
 from gateway.cli.store_checks import (
     api_verdicts,
     has_stored_connection,
@@ -36,6 +36,7 @@ from gateway.cli.verdict import State, Verdict
 from gateway.config import Config, ConfigError, Problem, load
 from gateway.control.client import ControlClient
 from gateway.control.protocol import ControlError
+from gateway.dataplane.kernel.routes_in_use import routes_in_use
 
 if TYPE_CHECKING:
     from gateway.dataplane.kernel.probe import Capability
@@ -100,6 +101,7 @@ def _configured(config: Config) -> Iterator[Verdict]:
     yield from nar_verdicts(config, routes, ours=runs)
     yield from forwarding(config)
     yield from pools_and_routes(config, routes)
+    yield from pools_and_inside(config, routes)
     yield from outside_verdicts(config)
     yield from kernel_verdicts(config)
     yield from nar_kernel_verdicts(config)

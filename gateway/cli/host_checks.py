@@ -2,16 +2,19 @@
 
 import errno
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from gateway.cli.routes import Route
+from gateway.appliance.pool_overlaps import overlaps
+from gateway.appliance.remote_access.reachability import not_on_link
+from gateway.appliance.remote_access.route_hints import route_hints
 from gateway.cli.sockets_in_use import holder, inodes_of_port
-from gateway.cli.verdict import Verdict
+from gateway.cli.verdict import State, Verdict
 from gateway.config import Config
-from gateway.domain.child_sa import IpNetwork
+from gateway.dataplane.kernel.routes_in_use import Route
 from gateway.domain.endpoint import Endpoint, IpAddress
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_NET_BIND_SERVICE": 10}
@@ -116,23 +119,43 @@ def forwarding(config: Config, sysctl: Path = Path("/proc/sys")) -> Iterator[Ver
             yield Verdict("network", name, "missing", f"{switch} = 0", remedy)
 
 
-def _overlaps(a: IpNetwork, b: IpNetwork) -> bool:
-    return a.version == b.version and int(a[0]) <= int(b[-1]) and int(b[0]) <= int(a[-1])
-
-
 def pools_and_routes(config: Config, routes: Iterable[Route]) -> Iterator[Verdict]:
     """Whether a pool takes addresses that a route of this host sends elsewhere."""
-    others = [r for r in routes if r.interface != config.dataplane.xfrm_interface]
+    found = list(overlaps(config, routes))
     for name, pool in config.pools.items():
         label = f"pool {name} {pool.network}"
-        taken = [r for r in others if _overlaps(pool.network, r.network)]
+        taken = [one for one in found if one.pool == name]
         if not taken:
             yield Verdict("network", label, "ok", "no route uses it")
-        for route in taken:
-            inside = route.network.prefixlen >= pool.network.prefixlen
-            detail = f"route {route.network} on {route.interface} overlaps it"
-            remedy = f"change pools.{name}.network, or remove the route"
-            yield Verdict("network", label, "missing" if inside else "warn", detail, remedy)
+        for one in taken:
+            state: State = "missing" if one.grave else "warn"
+            yield Verdict("network", label, state, one.detail, one.remedy)
+
+
+def pools_and_inside(config: Config, routes: Iterable[Route]) -> Iterator[Verdict]:
+    """Whether and how the inside learns where each pool is."""
+    routes = list(routes)
+    for name, pool in config.pools.items():
+        label = f"pool {name} advertise"
+        if pool.advertise == "proxy-arp":
+            interface = str(pool.inside_interface)
+            why = not_on_link(pool.network, interface, routes)
+            if why is None:
+                detail = f"ARP is answered on {interface}"
+                yield Verdict("network", label, "ok", detail)
+            else:
+                detail, _, remedy = why.partition("; ")
+                yield Verdict("network", label, "missing", detail, remedy)
+        elif pool.advertise == "frr":
+            if shutil.which("vtysh") is None:
+                remedy = "run: apt install frr, and turn a routing daemon of it on"
+                yield Verdict("network", label, "missing", "FRR is not installed", remedy)
+            else:
+                yield Verdict("network", label, "ok", "FRR is installed")
+        elif pool.advertise == "route-hint":
+            commands = "; ".join(one["command"] for one in route_hints(config, name))
+            detail = "inside routers need a route"
+            yield Verdict("network", label, "warn", detail, f"enter there: {commands}")
 
 
 def api_user(config: Config, lookup: Callable[[str], object]) -> Verdict | None:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from gateway.cli.interface_addresses import address_of
-from gateway.cli.routes import Route, routes_in_use
+from gateway.dataplane.kernel.routes_in_use import Route, routes_in_use
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?")
 

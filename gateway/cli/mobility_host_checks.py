@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli.host_checks import address_present, port_free
-from gateway.cli.routes import Route
 from gateway.cli.verdict import Verdict
 from gateway.config import Config
+from gateway.dataplane.kernel.routes_in_use import Route
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.mobility import MIP_PORT
 

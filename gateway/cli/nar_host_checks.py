@@ -10,13 +10,13 @@ from pathlib import Path
 from gateway.cli.host_checks import address_present, port_free
 from gateway.cli.interface_addresses import address_of, addresses_in_use
 from gateway.cli.nat_chains import nat_chains
-from gateway.cli.routes import Route
 from gateway.cli.sockets_in_use import holder, ports_in_use
 from gateway.cli.verdict import Verdict
 from gateway.config import Config
 from gateway.config.nar import NarServerSection
 from gateway.config.nar_fields import InterfaceAddress
 from gateway.config.problem import span_text
+from gateway.dataplane.kernel.routes_in_use import Route
 
 SHOWN_PORTS = 5
 SMALLEST_EPHEMERAL = 1024

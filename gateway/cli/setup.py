@@ -21,10 +21,10 @@ from gateway.cli.admin import make_code
 from gateway.cli.failure import complain
 from gateway.cli.host_facts import HOST_NAME, Host, look_around
 from gateway.cli.output import printable
-from gateway.cli.routes import Route
 from gateway.config.checks import HOME_NETWORKS
 from gateway.control.client import ControlClient
 from gateway.control.protocol import ControlError
+from gateway.dataplane.kernel.routes_in_use import Route
 
 STARTS_S = 30.0
 POLL_S = 0.3

@@ -9,6 +9,7 @@ from gateway.config.connection import ConnectionSection
 from gateway.config.document import Config
 from gateway.config.feature_checks import check_features
 from gateway.config.findings import Findings
+from gateway.config.lease_checks import check_leases
 from gateway.config.mobility_checks import check_mobility
 from gateway.config.nar_checks import check_nar
 from gateway.config.nar_together_checks import check_nar_together
@@ -44,6 +45,7 @@ def check_text(config: Config, path: Path) -> Findings:
     """Everything that the text alone can get wrong."""
     findings = Findings(path)
     _pools(config, findings)
+    check_leases(config, findings)
     check_users(config, findings)
     for name, connection in config.connections.items():
         _connection(config, f"connections.{name}", connection, findings)
@@ -146,7 +148,7 @@ def _inner_addresses(
         why = 'is required: list the networks that the peer may reach, ["0.0.0.0/0"] for everything'
         findings.refuse(f"{key}.local_subnets", None, why)
     if section.pool in config.pools:
-        _pool_and_subnets(key, section, config.pools[section.pool].network, findings)
+        _pool_and_subnets(key, section, config.pools[section.pool], findings)
     for remote in section.remote_subnets:
         if remote.prefixlen == 0 and section.remote is None:
             why = "a peer that connects to us would get all our traffic; name its networks"
@@ -161,15 +163,16 @@ def _inner_addresses(
 
 
 def _pool_and_subnets(
-    key: str, section: ConnectionSection, pool: IpNetwork, findings: Findings
+    key: str, section: ConnectionSection, given: PoolSection, findings: Findings
 ) -> None:
+    pool = given.network
     for local in section.local_subnets:
         if local.prefixlen == 0 or not _overlap(local, pool):
             continue
         if _covers(pool, local):
             why = f"lies in pool {pool}, whose addresses devices get; choose another pool network"
             findings.refuse(f"{key}.local_subnets", local, why)
-        else:
+        elif given.advertise == "none":
             why = (
                 f"contains pool {pool}: route {pool} to this gateway on the inside, "
                 "or its hosts look for the devices on their own network"

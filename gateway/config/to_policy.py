@@ -1,5 +1,6 @@
 """From the validated file to what the IKE engine takes."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 from gateway.config.connection import ConnectionSection, ProfileSection
@@ -7,7 +8,7 @@ from gateway.config.credential_reader import NO_DEVICE_PROOF, CredentialReader
 from gateway.config.document import Config
 from gateway.config.vpn_agent import advertisement
 from gateway.domain.child_sa import ANY_IPV4, IpNetwork, Mode, TrafficSelector
-from gateway.domain.endpoint import Endpoint
+from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.domain.pools import AddressPool
 from gateway.domain.remote_access import Presence
 from gateway.ike.auth.credentials import LocalCredential, PresharedKey
@@ -223,9 +224,26 @@ def _lifetimes(section: ConnectionSection) -> Lifetimes:
 def pools(config: Config) -> dict[str, AddressPool]:
     """The address pools by name."""
     return {
-        name: AddressPool(name, pool.network, [a for r in pool.reserved for a in r])
+        name: AddressPool(
+            name,
+            pool.network,
+            [a for r in pool.reserved for a in r],
+            static=_static(pool.static),
+            lease_s=pool.lease_s,
+        )
         for name, pool in config.pools.items()
     }
+
+
+def _static(addresses: Mapping[str, IpAddress]) -> dict[str, IpAddress]:
+    """As written, for users, and as identities are shown, for what devices prove."""
+    found = dict(addresses)
+    for text, address in addresses.items():
+        try:
+            found.setdefault(str(Identity.parse(text)), address)
+        except ValueError:
+            continue
+    return found
 
 
 def engine_settings(config: Config) -> EngineSettings:

@@ -27,7 +27,11 @@ from gateway.store.schema import LEASE_HISTORY
 MAX_ROWS: Final = 1_000_000
 TRIM_ROWS: Final = 20_000
 """Rows that go at a time, so that nobody waits long for the database."""
-LOST: Final = "did not outlast a restart"
+ENDED: Final = "ended"
+LOST: Final = "lost"
+"""Its session did not outlast a restart."""
+RELEASED: Final = "released"
+"""It ended, and an administrator gave the address free."""
 _COLUMNS: Final = LEASE_HISTORY.c
 _KEY: Final = ("session", "address")
 
@@ -85,12 +89,37 @@ class LeaseHistoryRepository:
             self._connection.execute(end.values(closed_at=now, reason=LOST), lost)
         return len(lost)
 
+    def open_since(self) -> dict[tuple[str, str], float]:
+        """Since when leases are held, by session and address."""
+        opened = select(_COLUMNS.session, _COLUMNS.address, _COLUMNS.opened_at).where(
+            _COLUMNS.closed_at.is_(None)
+        )
+        return {
+            (row.session, row.address): row.opened_at for row in self._connection.execute(opened)
+        }
+
+    def release(self, pool: str, address: str) -> None:
+        """The address is kept for its last device no longer; see :meth:`left_since`."""
+        last = (
+            select(func.max(_COLUMNS.id))
+            .where(_COLUMNS.address == address, _COLUMNS.pool == pool)
+            .scalar_subquery()
+        )
+        self._connection.execute(
+            update(LEASE_HISTORY)
+            .where(_COLUMNS.id == last, _COLUMNS.closed_at.is_not(None))
+            .values(reason=RELEASED)
+        )
+
     def left_since(self, since: float, limit: int) -> Iterator[LeaseRow]:
-        """The last lease of each address that ended after ``since``: the newest, oldest first."""
+        """The last lease of each address that ended after ``since``: the newest, oldest first.
+
+        Without those that were released.
+        """
         last = select(func.max(_COLUMNS.id)).group_by(_COLUMNS.address).scalar_subquery()
         wanted = (
             select(LEASE_HISTORY)
-            .where(_COLUMNS.closed_at > since, _COLUMNS.id.in_(last))
+            .where(_COLUMNS.closed_at > since, _COLUMNS.id.in_(last), _COLUMNS.reason != RELEASED)
             .order_by(_COLUMNS.closed_at.desc())
             .limit(limit)
         )

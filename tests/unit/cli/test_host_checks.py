@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli import routes
 from gateway.cli.host_checks import (
     address_present,
     api_user,
@@ -18,9 +17,10 @@ from gateway.cli.host_checks import (
     port_free,
     privileges,
 )
-from gateway.cli.routes import Route, parse_ipv4, parse_ipv6
 from gateway.cli.sockets_in_use import holder, inodes_of_port
 from gateway.config import Config
+from gateway.dataplane.kernel import routes_in_use as routes
+from gateway.dataplane.kernel.routes_in_use import Route, parse_ipv4, parse_ipv6
 from gateway.domain.endpoint import Endpoint
 
 LOOPBACK = ip_address("127.0.0.1")
@@ -97,7 +97,7 @@ def test_route_tables_of_the_kernel() -> None:
         """
     )
     assert parse_ipv4(ipv4) == [
-        Route(ip_network("0.0.0.0/0"), "eth0"),
+        Route(ip_network("0.0.0.0/0"), "eth0", connected=False),
         Route(ip_network("10.83.112.0/22"), "eth0"),
     ]
     zero = "0" * 32

@@ -17,11 +17,11 @@ from gateway.cli.mobility_host_checks import (
     reverse_path,
     tcp_loose,
 )
-from gateway.cli.routes import Route
 from gateway.cli.verdict import Verdict
 from gateway.config import Config
 from gateway.dataplane.kernel.mobility import outside_trial, start_trial
 from gateway.dataplane.kernel.mobility.outside_trial import OutsideTrial
+from gateway.dataplane.kernel.routes_in_use import Route
 from gateway.dataplane.kernel.scratch import TrialFailedError, in_scratch_namespace
 
 AGENT = {"address": "127.0.0.1", "placement": "inside", "home_networks": ["roaming"]}

@@ -12,12 +12,12 @@ from gateway.cli.host_checks import forwarding
 from gateway.cli.interface_addresses import address_of, addresses_in_use
 from gateway.cli.nar_host_checks import HostView, nar_kernel_verdicts, nar_verdicts
 from gateway.cli.nat_chains import foreign_chains, nat_chains
-from gateway.cli.routes import Route
 from gateway.cli.verdict import Verdict
 from gateway.config import Config
 from gateway.dataplane.kernel.nar import start_trial
 from gateway.dataplane.kernel.nar.constants import TABLE
 from gateway.dataplane.kernel.nar.start_trial import NarTrial
+from gateway.dataplane.kernel.routes_in_use import Route
 from gateway.dataplane.kernel.scratch import TrialFailedError
 
 NB = IPv4Address("203.0.113.5")

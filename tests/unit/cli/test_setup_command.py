@@ -8,10 +8,10 @@ import pytest
 from gateway.appliance.administration.networks import free_network, networks_in_use
 from gateway.cli.host_facts import Host, look_around
 from gateway.cli.objects import document_of
-from gateway.cli.routes import Route
 from gateway.cli.setup import SetupError, Wishes, answered, checked_pool, configuration
 from gateway.config import load
 from gateway.control.protocol import ControlError
+from gateway.dataplane.kernel.routes_in_use import Route
 
 ROUTES = (
     Route(IPv4Network("203.0.113.0/24"), "eth0"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.store.database import Store
-from gateway.store.lease_history import LOST, LeaseHistoryRepository, LeaseRow
+from gateway.store.lease_history import LOST, RELEASED, LeaseHistoryRepository, LeaseRow
 
 ROW = LeaseRow("staff", "10.9.0.5", "ada@example.com", "ada", "a1_b2", "road", 100.0)
 
@@ -82,3 +82,19 @@ def test_trimming_spares_what_is_held(store: Store) -> None:
     assert [one[0] for one in found(store)] == ["s8", "s7", "s6", "s5", "s4", "s1"]
     assert store.do(lambda c: LeaseHistoryRepository(c).trim(0.0, rows=3)) == 2
     assert [one[0] for one in found(store)] == ["s8", "s7", "s6", "s1"]
+
+
+def test_what_was_released_is_kept_for_nobody(store: Store) -> None:
+    write(store, other(1), other(2), replace(other(1), closed_at=110.0))
+
+    def release(address: str) -> None:
+        store.do(lambda c: LeaseHistoryRepository(c).release("staff", address))
+
+    assert len(store.do(lambda c: list(LeaseHistoryRepository(c).left_since(0, 10)))) == 1
+    release("10.9.0.1")
+    release("10.9.0.2")
+    assert store.do(lambda c: list(LeaseHistoryRepository(c).left_since(0, 10))) == []
+    rows = store.do(lambda c: LeaseHistoryRepository(c).find())
+    assert [(one.session, one.reason) for one in rows] == [("s2", ""), ("s1", RELEASED)]
+    since = store.do(lambda c: LeaseHistoryRepository(c).open_since())
+    assert since == {("s2", "10.9.0.2"): 102.0}

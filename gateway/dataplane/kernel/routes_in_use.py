@@ -17,6 +17,8 @@ class Route:
 
     network: IpNetwork
     interface: str
+    connected: bool = True
+    """The network is on the interface's link; False: it is behind a router."""
 
 
 def parse_ipv4(table: str) -> list[Route]:
@@ -28,7 +30,8 @@ def parse_ipv4(table: str) -> list[Route]:
             continue
         address = IPv4Address(bytes.fromhex(columns[1])[::-1])
         prefix = int(columns[7], 16).bit_count()
-        routes.append(Route(IPv4Network((address, prefix), strict=False), columns[0]))
+        network = IPv4Network((address, prefix), strict=False)
+        routes.append(Route(network, columns[0], columns[2] == "00000000"))
     return routes
 
 
@@ -41,7 +44,7 @@ def parse_ipv6(table: str) -> list[Route]:
             continue
         address = IPv6Address(bytes.fromhex(columns[0]))
         network = IPv6Network((address, int(columns[1], 16)), strict=False)
-        routes.append(Route(network, columns[9]))
+        routes.append(Route(network, columns[9], not columns[4].strip("0")))
     return routes
 
 
