@@ -11,7 +11,6 @@ from gateway.control.protocol import ControlError, ErrorCode, Page, Request
 from gateway.domain.pools import Held, Hold
 
 if TYPE_CHECKING:
-    from gateway.appliance.remote_access.device_names import DeviceNames
     from gateway.config.document import Config
     from gateway.control.remote_access_views import Lease, LeaseRecord
     from gateway.domain.child_sa import IpNetwork
@@ -33,7 +32,8 @@ class Holders:
     """Whose sessions have addresses."""
     since: Mapping[tuple[str, str], float]
     """Wall-clock time, by session and address."""
-    names: "DeviceNames"
+    name_of: Callable[[str], str]
+    """What ``devices`` calls who proves an identity."""
     to_wall: Callable[[float], float]
     """From a pool's clock."""
 
@@ -84,7 +84,7 @@ class LeaseListing:
         words = [one.held.identity, str(one.held.address)]
         grant = self._grant(one.held)
         if grant is not None:
-            words += [grant.peer, grant.user, grant.session, self._holders.names.of(grant.peer)]
+            words += [grant.peer, grant.user, grant.session, self._holders.name_of(grant.peer)]
         return any(wanted in word.casefold() for word in words)
 
     def _grant(self, held: Held) -> "Grant | None":
@@ -97,7 +97,7 @@ class LeaseListing:
         grant, address = self._grant(held), str(held.address)
         view = _view(one.pool, address, held.why.value, "")
         view["identity"] = held.identity if grant is None else grant.peer
-        view["device"] = self._holders.names.of(str(view["identity"]))
+        view["device"] = self._holders.name_of(str(view["identity"]))
         match held.why:
             case Hold.STATIC:
                 view["why"] = f"nobody but {held.identity} gets it; away"
@@ -154,14 +154,14 @@ def _position(cursor: str | None) -> int:
     return int(cursor, 16)
 
 
-def record(row: "LeaseRow", names: "DeviceNames") -> "LeaseRecord":
+def record(row: "LeaseRow", name_of: Callable[[str], str]) -> "LeaseRecord":
     """A row of the history."""
     return {
         "pool": row.pool,
         "address": row.address,
         "identity": row.identity,
         "user": row.user or None,
-        "device": names.of(row.identity),
+        "device": name_of(row.identity),
         "session": row.session or None,
         "first_at": str(time_text(row.opened_at)),
         "last_at": time_text(row.closed_at),

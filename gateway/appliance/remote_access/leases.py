@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from gateway.appliance.remote_access.device_names import DeviceNames
+from gateway.appliance.observation.device import seen_name
 from gateway.appliance.remote_access.lease_journal import LeaseJournal
 from gateway.appliance.remote_access.lease_views import Holders, LeaseListing, record
 from gateway.appliance.remote_access.part import Joint, Part
@@ -36,7 +36,6 @@ class Leases(Part):
     def __init__(self, joint: Joint, reach: Reachability | None = None) -> None:
         self._joint = joint
         self._config = joint.config()
-        self._names = DeviceNames(self._config)
         self._journal = LeaseJournal(joint.taken.database, joint.emit)
         self._reach = reach or Reachability(self._config, joint.emit)
         self._held: dict[str, Mapping[IpAddress, str]] = {}
@@ -73,28 +72,33 @@ class Leases(Part):
 
     def granted(self, grant: Grant) -> None:
         """See :meth:`Part.granted`."""
-        with_address = grant.presence is Presence.ADDRESS
-        addresses = grant.addresses if with_address else ()
         before = self._held.get(grant.session, {})
-        self._end(grant, [one for one in before if one not in addresses])
-        if not addresses:
+        held = {one: before.get(one) or self._pool_of(grant, one) for one in grant.addresses}
+        if grant.presence is Presence.NAPT:
+            # Its own address, that others may have too, unless a pool of ours gave it.
+            held = {one: pool for one, pool in held.items() if pool}
+        self._end(grant, [one for one in before if one not in held])
+        if not held:
             self._held.pop(grant.session, None)
             return
         now = self._joint.wall_clock()
-        held = {one: before.get(one) or self._pool_of(one) for one in addresses}
         self._held[grant.session] = held
         for address, pool in held.items():
             self._grants[address] = grant
             if address in before:
                 continue
             self._since[grant.session, str(address)] = now
-            self._reach.add(address)
+            if grant.presence is Presence.ADDRESS:
+                self._reach.add(address)
             self._note(grant, address, pool, now)
 
-    def _pool_of(self, address: "IpAddress") -> str:
-        """Empty where a RADIUS server gave it."""
+    def _pool_of(self, grant: Grant, address: "IpAddress") -> str:
+        """Empty where a RADIUS server gave it, or it is the device's own."""
         for name, pool in self._joint.engine.pools.items():
-            if address in pool.network and pool.holder(address) is not None:
+            if address in pool.network and pool.holder(address) in (
+                grant.user or grant.peer,
+                grant.peer,
+            ):
                 return name
         return ""
 
@@ -147,7 +151,6 @@ class Leases(Part):
     def reconfigure(self, config: "Config") -> None:
         """See :meth:`Part.reconfigure`."""
         self._config = config
-        self._names = DeviceNames(config)
         self._reach.configure(config)
 
     async def stop(self, *, keep: bool) -> None:
@@ -166,9 +169,13 @@ class Leases(Part):
             "reachability": self._reachability,
         }
 
+    def _name_of(self, identity: str) -> str:
+        found = self._joint.configured_device(identity)
+        return seen_name(identity) if found is None else found.name
+
     async def _leases(self, request: Request) -> object:
         offset = self._joint.wall_clock() - self._joint.clock()
-        holders = Holders(self._grants, self._since, self._names, lambda at: at + offset)
+        holders = Holders(self._grants, self._since, self._name_of, lambda at: at + offset)
         return LeaseListing(self._config, self._joint.engine.pools, holders).page(request)
 
     async def _history(self, request: Request) -> object:
@@ -193,7 +200,7 @@ class Leases(Part):
         except StoreError as error:
             raise ControlError(ErrorCode.BUSY, f"the history cannot be read: {error}") from None
         page: Page = {
-            "items": [dict(record(row, self._names)) for row in rows[:limit]],
+            "items": [dict(record(row, self._name_of)) for row in rows[:limit]],
             "next": f"{rows[limit - 1].id:x}" if len(rows) > limit else None,
             "total": total,
         }
