@@ -312,6 +312,7 @@ def _add_groups() -> None:
         mobility_commands,
         object_commands,
         observation_commands,
+        remote_access_commands,
         store_commands,
     )
     from gateway.cli.admin_commands import admin
@@ -325,6 +326,7 @@ def _add_groups() -> None:
     mobility_commands.add_to(app)
     store_commands.add_to(app)
     observation_commands.add_to(app)
+    remote_access_commands.add_to(app)
     app.add_typer(mn, name="mn")
     app.add_typer(nar, name="nar")
     app.add_typer(lab, name="lab")
