@@ -158,6 +158,10 @@ class Forwarder:
             self.counters["dropped"] += 1  # answering answers would never end
             return
         self.counters["queries"] += 1
+        if wire[2] >> 3 & 15 != dns.opcode.QUERY:
+            self.counters["refused"] += 1
+            self._outputs.append(Reply(client, _header_only(wire, dns.rcode.NOTIMP)))
+            return
         try:
             if len(wire) > MAX_QUERY_OCTETS:
                 raise dns.exception.FormError
@@ -322,8 +326,6 @@ def _question(query: dns.message.Message) -> Question:
 
 def _refusal(query: dns.message.Message) -> dns.rcode.Rcode | None:
     """Why a message is not forwarded; None: it is."""
-    if query.opcode() != dns.opcode.QUERY:
-        return dns.rcode.NOTIMP
     if len(query.question) != 1 or query.answer or query.authority:
         return dns.rcode.FORMERR
     if query.edns > 0:
@@ -337,7 +339,6 @@ def _refusal(query: dns.message.Message) -> dns.rcode.Rcode | None:
 def _reply_to(query: dns.message.Message) -> dns.message.Message:
     reply = dns.message.Message(id=query.id)
     reply.flags = dns.flags.QR | dns.flags.RA | (query.flags & (dns.flags.RD | dns.flags.CD))
-    reply.set_opcode(query.opcode())
     reply.question = list(query.question)
     if query.edns >= 0:
         reply.use_edns(0, query.ednsflags & dns.flags.DO, UDP_PAYLOAD)
