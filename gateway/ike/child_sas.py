@@ -11,7 +11,7 @@ from gateway.domain.child_sa import (
     Mode,
     TrafficSelector,
 )
-from gateway.ike import access, client, selectors
+from gateway.ike import access, client, selectors, transport_mode
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.outputs import InstallChildSa, Severity
 from gateway.ike.policy import ConnectionPolicy, Feature
@@ -41,6 +41,9 @@ def allowed_selectors(
     sa: IkeSa, connection: ConnectionPolicy
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """(local, remote) selectors that the policy allows on this SA."""
+    if connection.mode is Mode.TRANSPORT:
+        host, peer = transport_mode.hosts(sa)
+        return (host,), (peer,)
     home = connection.asked_home_address(sa.peer_knows_vpn_fa) if sa.session_initiator else None
     if home is not None:
         return (TrafficSelector.of_address(home),), connection.remote_ts or (ANY_IPV4,)

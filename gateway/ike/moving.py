@@ -1,6 +1,6 @@
 """Endpoint moves of one IKE SA and its children, by policy (see ``endpoint_update``)."""
 
-from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, IpNetwork
+from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, IpNetwork, Mode
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike import child_sas, endpoint_update
 from gateway.ike.core import Core, TimerKind
@@ -16,7 +16,11 @@ def policy(core: Core, sa: IkeSa, *, allowed: bool) -> MovePolicy:
     """What moves are allowed for this SA."""
     inner: list[IpNetwork] = [pool.network for pool in core.pools.values()]
     for child in sa.children.values():
+        if child.mode is Mode.TRANSPORT:
+            continue
         for selector in child.remote_ts:
+            if selector.start in sa.own_addresses and selector.start == selector.end:
+                continue  # Its address in the tunnel is the one that it has outside as well.
             if (selector.start, selector.end) not in {(s.start, s.end) for s in _EVERYTHING}:
                 inner += selector.networks()
     return MovePolicy(allowed, core.own_addresses, inner, core.settings.max_moves_per_minute)
@@ -28,6 +32,10 @@ def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> b
         return False
     if remote == sa.path.remote:
         return False
+    if remote.address != sa.path.remote.address and _is_bound(sa):
+        wrong = "in transport mode the address is the peer's side"
+        refused(core, sa, remote, wrong, proof, now)
+        return False
     return _move_if_allowed(
         core,
         sa,
@@ -37,6 +45,10 @@ def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> b
         # A new TCP connection of the peer's has a new address in any case (RFC 9329 section 6.1).
         policy(core, sa, allowed=remote.stands_for_tcp or _follows(sa, sa.connection)),
     )
+
+
+def _is_bound(sa: IkeSa) -> bool:
+    return any(child.mode is Mode.TRANSPORT for child in sa.children.values())
 
 
 def _follows(sa: IkeSa, connection: ConnectionPolicy) -> bool:

@@ -35,6 +35,7 @@ from gateway.ike.v2 import (
     ppk,
     proof,
     reauthentication,
+    transport_mode,
 )
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads, Request
@@ -271,7 +272,9 @@ def _first_child(
     )
     presence.settle(core, sa, connection, theirs.selectors)
     ours = view.need(TrafficSelectorsResponder)
-    local_ts, remote_ts = child.narrow(sa, connection, theirs.selectors, ours.selectors)
+    transport_mode.need(connection, view)
+    sides = transport_mode.Sides(sa, connection, theirs.selectors, ours.selectors)
+    local_ts, remote_ts = child.narrow(core, sa, connection, sides)
     suite = selection.suite
     of_peer, of_us = child.keys(sa, suite, handshake.nonce_i, handshake.nonce_r, b"")
     features = granted(sa, connection, draft_notifies.asked_in(view), local_ts, remote_ts)
@@ -286,13 +289,15 @@ def _first_child(
         remote_ts,
         features.endpoint_update,
         features.vpn_fa,
+        connection.mode,
     )
     made = child_sas.install(core, sa, agreed, of_peer, of_us, now)
     payloads: list[Payload] = [] if configuration is None else [configuration]
     payloads += [
         child.answer_payload(selection, made.spi_in),
-        TrafficSelectorsInitiator(remote_ts),
-        TrafficSelectorsResponder(local_ts),
+        TrafficSelectorsInitiator(sides.told(remote_ts)),
+        TrafficSelectorsResponder(sides.told(local_ts)),
+        *transport_mode.notifies(connection),
         *draft_notifies.notifies(features),
         *draft_notifies.advertise(sa, connection),
     ]

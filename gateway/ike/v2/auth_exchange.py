@@ -43,6 +43,7 @@ from gateway.ike.v2 import (
     ppk,
     proof,
     reauthentication,
+    transport_mode,
 )
 from gateway.ike.v2.sa import Evidence, IkeSa, State, transition
 from gateway.ike.v2.view import Payloads
@@ -89,7 +90,7 @@ class AuthExchange(exchange.Exchange):
         if connection.request_inner_address:
             former = old.inner_addresses if old is not None else ()
             payloads.append(config_payload.request(sa, connection, former))
-        if connection.mobike:
+        if mobike.is_wanted(connection):
             payloads.append(Notify(NotifyType.MOBIKE_SUPPORTED))
         payloads += mobility_login.ask(sa)
         if handshake.peer_is_childless:
@@ -106,6 +107,7 @@ class AuthExchange(exchange.Exchange):
             ),
             TrafficSelectorsInitiator(local),
             TrafficSelectorsResponder(remote),
+            *transport_mode.notifies(connection),
             *draft_notifies.notifies(self._asked),
         ]
         return payloads
@@ -298,6 +300,8 @@ def read_agreed(  # noqa: PLR0917 - one fact each
         Refused: it chose what we did not offer.
         WireError: a payload is missing.
     """
+    transport_mode.need(connection, view)
+    transport_mode.refuse_tunnel_wish(connection, view)
     answered = view.need(SecurityAssociation)
     try:
         selection = check_selected(connection.esp_offer, answered, with_group=with_group)
@@ -325,4 +329,5 @@ def read_agreed(  # noqa: PLR0917 - one fact each
         remote_ts,
         features.endpoint_update,
         features.vpn_fa,
+        connection.mode,
     )

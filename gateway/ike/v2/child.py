@@ -1,7 +1,7 @@
 """Child SAs of IKEv2: proposals, keys, selectors. Shared by every exchange that makes one."""
 
-from gateway.domain.child_sa import EspKeys, EspSuite, TrafficSelector
-from gateway.ike import child_sas, selectors
+from gateway.domain.child_sa import EspKeys, EspSuite, Mode, TrafficSelector
+from gateway.ike import child_sas, selectors, transport_mode
 from gateway.ike.codec import Proposal, SecurityAssociation, UnknownSelector
 from gateway.ike.core import Core
 from gateway.ike.crypto import keymat
@@ -10,6 +10,7 @@ from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType, ProtocolId
 from gateway.ike.v2.sa import IkeSa
+from gateway.ike.v2.transport_mode import Sides
 
 
 def known(
@@ -58,10 +59,7 @@ def spi_of(offered: SecurityAssociation, number: int) -> int:
 
 
 def narrow(
-    sa: IkeSa,
-    connection: ConnectionPolicy,
-    theirs: tuple[TrafficSelector | UnknownSelector, ...],
-    ours: tuple[TrafficSelector | UnknownSelector, ...],
+    core: Core, sa: IkeSa, connection: ConnectionPolicy, sides: Sides
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """(local, remote) selectors: what was offered for each side and is allowed.
 
@@ -69,17 +67,20 @@ def narrow(
         Refused: TS_UNACCEPTABLE, with theirs and ours.
     """
     local, remote = child_sas.allowed_selectors(sa, connection)
-    local_ts = selectors.narrow(known(ours), local)
-    remote_ts = selectors.narrow(known(theirs), remote)
+    theirs, ours = known(sides.theirs), known(sides.ours)
+    local_ts = selectors.narrow(ours, local)
+    remote_ts = selectors.narrow(theirs, remote)
     versions = {one.start.version for one in local_ts} & {one.start.version for one in remote_ts}
     if not versions:
         raise Refused(
             NotifyType.TS_UNACCEPTABLE,
             "the traffic selectors have nothing in common",
             f"check local_ts and remote_ts of {connection.name} and of the peer",
-            theirs=f"{selectors.describe(known(theirs))} === {selectors.describe(known(ours))}",
+            theirs=f"{selectors.describe(theirs)} === {selectors.describe(ours)}",
             ours=f"{selectors.describe(remote)} === {selectors.describe(local)}",
         )
+    if connection.mode is Mode.TRANSPORT:
+        transport_mode.refuse_held(core, sa, local_ts, remote_ts)
     return (
         tuple(one for one in local_ts if one.start.version in versions),
         tuple(one for one in remote_ts if one.start.version in versions),

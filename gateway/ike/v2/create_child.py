@@ -24,7 +24,15 @@ from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
-from gateway.ike.v2 import draft_notifies, exchange, followup, rekey, rekey_ike, rekey_ike_answer
+from gateway.ike.v2 import (
+    draft_notifies,
+    exchange,
+    followup,
+    rekey,
+    rekey_ike,
+    rekey_ike_answer,
+    transport_mode,
+)
 from gateway.ike.v2.init import NONCE_OCTETS
 from gateway.ike.v2.sa import IkeSa, State
 from gateway.ike.v2.view import Payloads, Request
@@ -92,7 +100,9 @@ def _answer_child(
     spi_out = child_sa.spi_of(offered, selection.proposal_number)
     settle_home_address(core, sa, connection, theirs.selectors)
     presence.settle(core, sa, connection, theirs.selectors)
-    local_ts, remote_ts = child_sa.narrow(sa, connection, theirs.selectors, ours.selectors)
+    transport_mode.need(connection, view)
+    sides = transport_mode.Sides(sa, connection, theirs.selectors, ours.selectors)
+    local_ts, remote_ts = child_sa.narrow(core, sa, connection, sides)
     public, shared = _key_exchange(view, selection)
     ours_nonce = core.random(NONCE_OCTETS)
     of_peer, of_us = child_sa.keys(sa, selection.suite, nonce, ours_nonce, shared)
@@ -108,6 +118,7 @@ def _answer_child(
         remote_ts,
         features.endpoint_update,
         features.vpn_fa,
+        connection.mode,
     )
     made = child_sas.install(
         core,
@@ -125,8 +136,9 @@ def _answer_child(
     if public:
         payloads.append(KeyExchange(int(selection.group or 0), public))
     payloads += [
-        TrafficSelectorsInitiator(remote_ts),
-        TrafficSelectorsResponder(local_ts),
+        TrafficSelectorsInitiator(sides.told(remote_ts)),
+        TrafficSelectorsResponder(sides.told(local_ts)),
+        *transport_mode.notifies(connection),
         *draft_notifies.notifies(features),
     ]
     return payloads

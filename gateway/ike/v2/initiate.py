@@ -27,6 +27,7 @@ from gateway.ike.v2 import (
     init,
     intermediate,
     keys,
+    mobike,
     nat,
     ppk,
 )
@@ -233,7 +234,7 @@ def _accept(  # noqa: PLR0917 - one fact each
     )
     if (
         handshake.nat_t
-        and (sa.encapsulate or connection.mobike)
+        and (sa.encapsulate or mobike.is_wanted(connection))
         and not sa.path.remote.stands_for_tcp
     ):
         port = core.settings.nat_port

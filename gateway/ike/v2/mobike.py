@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from gateway.domain.child_sa import Mode
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.ike import moving
 from gateway.ike import record_values as values
 from gateway.ike.codec import Notify, Payload
 from gateway.ike.core import Core, TimerKind
+from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.record_values import Record
 from gateway.ike.registry import ExchangeType, NotifyType
 from gateway.ike.v2 import deleting, exchange, nat
@@ -39,12 +41,17 @@ class MobikeState:
     """Initiator: the hash of our address as the peer last saw it."""
 
 
+def is_wanted(connection: ConnectionPolicy) -> bool:
+    """Whether policy has it; it is for tunnel mode only (RFC 4555 section 1.2)."""
+    return connection.mobike and connection.mode is Mode.TUNNEL
+
+
 def note_support(core: Core, sa: IkeSa, view: Payloads) -> None:
     """Use MOBIKE when both sides want it."""
     connection = sa.connection
     sa.mobike = (
         connection is not None
-        and connection.mobike
+        and is_wanted(connection)
         and view.notify(NotifyType.MOBIKE_SUPPORTED) is not None
     )
     if sa.mobike:

@@ -28,7 +28,7 @@ from gateway.ike.refusal import Refused, report_refusal
 from gateway.ike.registry import DhGroup, ExchangeType, NotifyType, ProtocolId
 from gateway.ike.sa import Child, ChildState
 from gateway.ike.v2 import child as child_sa
-from gateway.ike.v2 import deleting, draft_notifies, exchange
+from gateway.ike.v2 import deleting, draft_notifies, exchange, transport_mode
 from gateway.ike.v2.auth_exchange import read_agreed
 from gateway.ike.v2.init import NONCE_OCTETS
 from gateway.ike.v2.sa import IkeSa, State
@@ -128,6 +128,7 @@ class CreateChild(exchange.Exchange):
         payloads += [
             TrafficSelectorsInitiator(local),
             TrafficSelectorsResponder(remote),
+            *transport_mode.notifies(connection),
             *draft_notifies.notifies(self._asked),
         ]
         return payloads

@@ -64,7 +64,10 @@ class World(Network):
     def fresh(self, name: str) -> IkeEngine:
         engine = make_engine(
             [self.policies[name]],
-            pools={"road": AddressPool("road", ip_network("10.9.0.0/24"))},
+            pools={
+                "road": AddressPool("road", ip_network("10.9.0.0/24")),
+                "road6": AddressPool("road6", ip_network("fd00:9::/64")),
+            },
             find_user=self.find_user,
         )
         engine._core.trace = True

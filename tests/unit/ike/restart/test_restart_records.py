@@ -25,12 +25,15 @@ from users_v2 import device_of_user, find_user, gateway_of_users
 
 from gateway.domain.endpoint import Endpoint, Path
 from gateway.domain.pools import AddressPool
+from gateway.domain.remote_access import Presence
 from gateway.ike import record
 from gateway.ike.auth.credentials import PresharedKey
 from gateway.ike.auth.identity import IdentityPattern
 from gateway.ike.core import TimerKind
 from gateway.ike.engine import IkeEngine
 from gateway.ike.outputs import (
+    AccessEnded,
+    AccessGranted,
     ClientUp,
     Event,
     ForgetSa,
@@ -100,6 +103,57 @@ def test_the_inner_address_stays_leased_to_its_owner() -> None:
     address = only_sa(world).inner_address
     assert pool.holder(address) == "ada@example.com"
     assert pool.lease("somebody else", address) != address
+
+
+@VERSIONS
+def test_who_was_in_is_granted_again(version: int) -> None:
+    world = up(version)
+    before = dict(world.gateway.grants)
+    assert before
+    world.restart("gateway")
+    world.run()
+    assert world.gateway.grants == before
+    world.device.engine.close_all(world.now)
+    world.run()
+    assert not world.gateway.grants
+
+
+def test_both_inner_addresses_stay_leased() -> None:
+    lans = (network_selector("10.1.0.0/16"), network_selector("2001:db8:1::/48"))
+    world = connect(World(gateway_policy(pool6="road6", local_ts=lans), device_policy()))
+    both = only_sa(world).inner_addresses
+    assert len(both) == 2
+    world.restart("gateway")
+    world.restart("device")
+    world.run()
+    assert only_sa(world).inner_addresses == only_sa(world, "device").inner_addresses == both
+    pools = world.gateway.engine._core.pools
+    for name, address in zip(("road", "road6"), both, strict=True):
+        assert pools[name].holder(address) == "ada@example.com"
+
+
+def test_a_zone_stays_with_its_session() -> None:
+    gateway = gateway_policy(pool=None, presence=Presence.NAPT)
+    world = connect(World(gateway, device_policy(request_inner_address=False)))
+    before = dict(world.gateway.grants)
+    (child,) = world.gateway.sas.values()
+    assert child.zone == 1
+    restored = world.restart("gateway")
+    assert restored.children[0].sa.zone == 1
+    world.run()
+    assert world.gateway.grants == before
+    assert world.gateway.engine._core.zones.take() == 2
+    world.pass_time(4000)
+    assert {one.zone for one in world.gateway.sas.values()} == {1}
+    world.check()
+
+
+def test_a_session_whose_connection_was_changed_is_not_granted_again() -> None:
+    world = up()
+    engine = make_engine([gateway_policy(local_ts=(network_selector("10.2.0.0/16"),))])
+    restored = engine.restore(dict(world.gateway.records), world.now)
+    assert restored.dropped
+    assert not any(isinstance(one, AccessGranted | AccessEnded) for one in engine.take_outputs())
 
 
 def test_a_user_s_session_is_resumed_and_ends_as_ever() -> None:
