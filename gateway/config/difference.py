@@ -94,14 +94,6 @@ class Change:
 
 _TRUST_KEYS = frozenset({"ca_certificates"})
 _RESTART = "needs a restart: systemctl restart gateway"
-POOL_EFFECTS = {
-    "dns": "devices learn it when they reconnect",
-    "lease_s": "from now on, also for addresses that are kept",
-    "static": "from now on; who has somebody else's address is disconnected",
-    "advertise": "the inside learns it at once",
-    "inside_interface": "addresses are answered for there at once",
-}
-"""What a reload does about keys of a pool, of which no SA depends on these."""
 _CLOSED = "SAs with an address of it are closed with a DELETE; devices reconnect"
 
 

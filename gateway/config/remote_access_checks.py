@@ -33,8 +33,6 @@ _GIVEN_TO_DEVICES = ("presence", "ipv6", "bridge")
 
 def check_remote_access(config: Config, findings: Findings) -> None:
     """Everything of it, apart from what connections give devices."""
-    for name in config.pools:
-        _leases(config, name, findings)
     _napt(config, findings)
     check_translations(config, findings)
     check_rules(config, findings)
@@ -144,45 +142,12 @@ def _pair(
             return
 
 
-def _leases(config: Config, name: str, findings: Findings) -> None:
-    """What a pool says of its leases."""
-    pool, key = config.pools[name], f"pools.{name}"
-    owners: dict[IpAddress, str] = {}
-    for who, address in pool.static.items():
-        if address not in pool.network:
-            why = f"not part of the pool's network {pool.network}"
-            findings.refuse(f"{key}.static.{who}", address, why)
-        elif address in owners:
-            why = f"is {owners[address]}'s as well: only one of them at a time gets it"
-            findings.warn(f"{key}.static.{who}", address, why)
-        owners.setdefault(address, who)
-    if pool.advertise == "proxy-arp" and pool.inside_interface is None:
-        why = 'is required with advertise = "proxy-arp"; name the interface of the inside hosts'
-        findings.refuse(f"{key}.inside_interface", None, why)
-    if pool.inside_interface is None:
-        return
-    if pool.advertise != "proxy-arp":
-        why = 'is only for advertise = "proxy-arp"; remove it, or change advertise'
-        findings.refuse(f"{key}.inside_interface", pool.inside_interface, why)
-    _inside(config, f"{key}.inside_interface", pool.inside_interface, findings)
-
-
 def _napt(config: Config, findings: Findings) -> None:
     for name, section in config.napt.items():
         for first, last in section.addresses:
             where, text = f"napt.{name}.addresses", _range(first, last)
             if first.is_multicast or first.is_loopback or first.is_unspecified:
                 findings.refuse(where, text, "not addresses that a packet can come from")
-            for pool_name, pool in config.pools.items():
-                network = pool.network
-                if network.version == first.version and not (
-                    int(last) < int(network[0]) or int(first) > int(network[-1])
-                ):
-                    why = (
-                        f"overlaps pools.{pool_name}.network {network}, whose addresses devices "
-                        "have; give addresses of the gateway"
-                    )
-                    findings.refuse(where, text, why)
 
 
 def _bridges(config: Config, findings: Findings) -> None:
@@ -192,10 +157,6 @@ def _bridges(config: Config, findings: Findings) -> None:
         _inside(config, f"{key}.interface", section.interface, findings)
         if section.address.is_multicast or section.address.is_unspecified:
             findings.refuse(f"{key}.address", section.address, "not an address of a host")
-        for pool_name, pool in config.pools.items():
-            if section.address in pool.network:
-                why = f"lies in pools.{pool_name}; give an address of the gateway itself"
-                findings.refuse(f"{key}.address", section.address, why)
         if name not in users:
             why = f'is never used; set bridge = "{name}" in a connection or profile'
             findings.warn(key, None, why)

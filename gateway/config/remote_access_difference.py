@@ -63,9 +63,9 @@ ACCESS_KEYS = {
 """Of connections and profiles: sessions that are there have them at once."""
 POOL_KEYS = {
     "dns": "devices learn it when they reconnect",
-    "lease_s": "from now on; sessions stay",
-    "static": "the next logins use it; sessions stay",
-    "advertise": "from now on; sessions stay",
-    "inside_interface": "from now on; sessions stay",
+    "lease_s": "from now on, also for addresses that are kept",
+    "static": "from now on; who has somebody else's address is disconnected",
+    "advertise": "the inside learns it at once",
+    "inside_interface": "addresses are answered for there at once",
 }
 """Of pools: sessions stay. With all others, sessions with an address of the pool end."""

@@ -51,10 +51,6 @@ def _translation(config: Config, key: str, section: TranslationSection, findings
     if _overlap(network, shown):
         why = f"overlaps network {network}, which it is to stand for; choose another network"
         findings.refuse(f"{key}.shown_as", shown, why)
-    for name, pool in config.pools.items():
-        if _overlap(pool.network, shown):
-            why = f"overlaps pools.{name}.network {pool.network}; choose another network"
-            findings.refuse(f"{key}.shown_as", shown, why)
     for listen in config.ike.listen:
         if listen in shown:
             why = f"contains our own address {listen} of ike.listen; choose another network"
