@@ -13,7 +13,6 @@ from gateway.domain.pools import Held, Hold
 if TYPE_CHECKING:
     from gateway.config.document import Config
     from gateway.control.remote_access_views import Lease, LeaseRecord
-    from gateway.domain.child_sa import IpNetwork
     from gateway.domain.endpoint import IpAddress
     from gateway.domain.pools import AddressPool
     from gateway.domain.remote_access import Grant
@@ -73,14 +72,15 @@ class LeaseListing:
                 continue
             section = self._config.pools.get(name)
             for network in section.reserved if section is not None else ():
-                yield _place(place, int(network[0]), _RESERVED), _Entry(name, network=network)
+                shown = str(network[0] if network.num_addresses == 1 else network)
+                yield _place(place, int(network[0]), _RESERVED), _Entry(name, reserved=shown)
             for held in one.held():
                 lease_s = one.lease_s
                 yield _place(place, int(held.address), _HELD), _Entry(name, held, lease_s)
 
     def _fits(self, one: "_Entry", wanted: str) -> bool:
         if one.held is None:
-            return wanted in str(one.network)
+            return wanted in one.reserved
         words = [one.held.identity, str(one.held.address)]
         grant = self._grant(one.held)
         if grant is not None:
@@ -93,7 +93,7 @@ class LeaseListing:
     def _view(self, one: "_Entry") -> "Lease":
         held = one.held
         if held is None:
-            return _view(one.pool, str(one.network), "reserved", f"reserved in pools.{one.pool}")
+            return _view(one.pool, one.reserved, "reserved", f"reserved in pools.{one.pool}")
         grant, address = self._grant(held), str(held.address)
         view = _view(one.pool, address, held.why.value, "")
         view["identity"] = held.identity if grant is None else grant.peer
@@ -122,7 +122,8 @@ class _Entry:
     pool: str
     held: Held | None = None
     lease_s: float = math.inf
-    network: "IpNetwork | None" = None
+    reserved: str = ""
+    """An address or a network, where nobody can hold it."""
 
 
 def _view(pool: str, address: str, state: str, why: str) -> "Lease":
