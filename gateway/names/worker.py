@@ -50,7 +50,7 @@ class Worker:
 
     async def run(self) -> None:
         """Until the core ends the channel."""
-        self._tell({"what": "hello"})
+        self._tell({"what": "hello", "pid": os.getpid()})
         await self._ended.wait()
         await self._serving.stop_listening()
         if self._registrar is not None:

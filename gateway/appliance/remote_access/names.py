@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -54,6 +55,8 @@ class Names(Part):
         self._account: Account | None = None
         self._registration = Registration(joint, self._tell)
         self._state, self._detail = "off", ""
+        self._worker: object = None
+        """Number of the process that reads DNS messages."""
         self._pause_s = FIRST_PAUSE_S
         self._stopping = False
 
@@ -118,7 +121,11 @@ class Names(Part):
 
     def facts(self) -> dict[str, object]:
         """See :meth:`Part.facts`."""
-        return {"forwarder": self._state, "names": len(self._registration)}
+        return {
+            "forwarder": self._state,
+            "names": len(self._registration),
+            "worker": self._worker,
+        }
 
     def handlers(self) -> "Mapping[str, Handler]":
         """See :meth:`Part.handlers`."""
@@ -135,7 +142,7 @@ class Names(Part):
         account = api_account(config.names.user, config.path, "names.user")
         if account is None:
             return None
-        barred = out_of_reach([_PROGRAM], account)
+        barred = out_of_reach([Path(sys.executable), _PROGRAM], account)
         if barred is None:
             return account
         text = (
@@ -211,6 +218,7 @@ class Names(Part):
     def _heard(self, message: dict[str, object]) -> None:
         match message.get("what"):
             case "hello":
+                self._worker = message.get("pid")
                 self._tell({"op": "forwarder", **to_names.forwarder(self._config).to_json()})
                 self._tell({"op": "listen"}, [one.fileno() for one in self._sockets])
                 self._registration.connected()
