@@ -6,6 +6,7 @@ from gateway.config.document import Config
 from gateway.config.findings import Findings
 from gateway.config.remote_access import RuleSection
 from gateway.config.remote_access_fields import PROTOCOLS
+from gateway.config.to_filtering import check_rule_sizes
 
 WITH_PORTS = frozenset(PROTOCOLS[name] for name in ("tcp", "udp", "dccp", "sctp"))
 HELPER_PROTOCOLS = {
@@ -21,6 +22,7 @@ HELPER_PROTOCOLS = {
 
 def check_rules(config: Config, findings: Findings) -> None:
     """Each by itself, and whether it applies to anybody."""
+    check_rule_sizes(config, findings)
     sections = chain(config.connections.values(), config.profiles.values())
     used = {name for section in sections for name in section.rules or ()}
     for name, section in config.rules.items():

@@ -29,6 +29,12 @@ class PartOf:
 
 PARTS: tuple[PartOf, ...] = (
     PartOf(
+        "filtering",
+        "gateway.appliance.remote_access.filtering",
+        ("rules-of", "rule-counters", "rule-test"),
+        lambda config: bool(config.connections),
+    ),
+    PartOf(
         "names",
         "gateway.appliance.remote_access.names",
         ("names", "names-verify"),

@@ -29,7 +29,7 @@ _DELSETELEM = _NFT << 8 | 14
 NFPROTO_INET, NFPROTO_IPV4 = 1, 2
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEM = 1
-_ELEM_KEY, _ELEM_DATA, _ELEM_TIMEOUT = 1, 2, 4
+_ELEM_KEY, _ELEM_DATA, _ELEM_TIMEOUT, _ELEM_EXPRESSION, _ELEM_KEY_END = 1, 2, 4, 7, 10
 _DATA_VALUE = 1
 _GENERIC = struct.Struct("!BBH")
 _U64 = struct.Struct("!Q")
@@ -53,11 +53,19 @@ class ElementChange:
     timeout_ms: int = 0
     """After this the element is gone; 0: it stays. An element that is there keeps its own: remove
     it in the same transaction."""
+    key_end: bytes | None = None
+    """In a set of intervals of concatenations: the last value of each part."""
+    expression: bytes = b""
+    """The element's own expression (a limit), as attributes, where the set has such ones."""
 
 
 def encode_change(table: str, change: ElementChange, family: int = NFPROTO_INET) -> bytes:
     """One NEWSETELEM or DELSETELEM request."""
     element = nested(_ELEM_KEY, attribute(_DATA_VALUE, change.key))
+    if change.key_end is not None:
+        element += nested(_ELEM_KEY_END, attribute(_DATA_VALUE, change.key_end))
+    if change.expression and change.add:
+        element += nested(_ELEM_EXPRESSION, change.expression)
     if change.data is not None and change.add:
         element += nested(_ELEM_DATA, attribute(_DATA_VALUE, change.data))
     if change.timeout_ms and change.add:

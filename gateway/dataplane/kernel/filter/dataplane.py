@@ -1,0 +1,229 @@
+"""Rules in the kernel of this namespace: see :class:`gateway.dataplane.filter.FilterDataplane`.
+
+At a start, what an earlier process left goes on until everybody who was in has been placed again.
+"""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from gateway.dataplane.filter import Count, DeviceUsage, GatewayServices, RefusedPacket
+from gateway.dataplane.kernel.filter import elements, ruleset
+from gateway.dataplane.kernel.filter.elements import Element, Place
+from gateway.dataplane.kernel.filter.refusal_log import RefusalLog
+from gateway.dataplane.kernel.filter.ruleset import HELPERS, LOG_GROUP, TABLE, Variant
+from gateway.dataplane.kernel.filter.table import Table
+from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
+from gateway.domain.filtering import Box, Placement, RuleSet
+
+_NOTHING: Final = RuleSet()
+
+
+class KernelFilter:
+    """See the module. The constructor and :meth:`open` raise OSError."""
+
+    def __init__(self, interface: str) -> None:
+        self._wanted = Variant(interface)
+        self._table = Table()
+        self._log: RefusalLog | None = None
+        self.log_trouble = ""
+        """Why refused packets cannot be logged; empty when they can."""
+        self._sets: dict[int, RuleSet] = {}
+        self._placements: dict[str, list[Element]] = {}
+        self._holders: Counter[Place] = Counter()
+        self._services: list[Element] = []
+        self._waiting = False
+        """The table of another version stays in force until :meth:`settle`."""
+        self._missing: set[str] = set()
+        """Helpers that the kernel does not have."""
+
+    def open(self) -> None:
+        """Adopt or make the table, after :meth:`configure`. Raises OSError."""
+        try:
+            self._log = RefusalLog(LOG_GROUP)
+        except OSError as error:
+            self.log_trouble = error.strerror or str(error)
+        if self._table.adopt(self._wanted):
+            return
+        self._waiting = self._table.exists
+        if not self._waiting:
+            self._build()
+
+    def _build(self) -> list[str]:
+        try:
+            return self._table.build(self._wanted)
+        except RulesetRefusedError:
+            if not self._wanted.helpers:
+                raise
+        # A helper that the kernel lacks must not cost everybody the rules.
+        trouble = [self._try_helper(name) for name in sorted(self._wanted.helpers)]
+        helpers = self._wanted.helpers - self._missing
+        self._wanted = replace(self._wanted, helpers=helpers)
+        return [one for one in trouble if one] + self._table.build(self._wanted)
+
+    def _try_helper(self, name: str) -> str:
+        kernel_name, protocol = HELPERS[name]
+        trial = f"{TABLE}_trial"
+        what = f'ct helper t {{ type "{kernel_name}" protocol {protocol}; }}'
+        try:
+            run_nft(f"add table inet {trial}\ndelete table inet {trial}")
+            run_nft(f"table inet {trial} {{\n{what}\n}}")
+        except RulesetRefusedError as error:
+            self._missing.add(name)
+            return f"the kernel has no helper for {name}: {error}"
+        finally:
+            with contextlib.suppress(RulesetRefusedError):
+                run_nft(f"delete table inet {trial}")
+        return ""
+
+    # -- verbs -------------------------------------------------------------------------------
+
+    def configure(
+        self,
+        services: GatewayServices,
+        *,
+        isolate: bool,
+        rules: bool,
+        helpers: frozenset[str] = frozenset(),
+    ) -> None:
+        """See :meth:`FilterDataplane.configure`.
+
+        Rules or helpers that come build the table anew; those that go wait for the next start.
+        """
+        before = {element.place: element for element in self._services}
+        interface = self._wanted.interface
+        self._services = [*elements.of_services(services, interface, isolate=isolate)]
+        for place in before.keys() - {element.place for element in self._services}:
+            self._table.unwant(place)
+        for element in self._services:
+            self._table.want(element)
+        helpers = (self._wanted.helpers | helpers) - self._missing
+        self._wanted = Variant(interface, self._wanted.rules or rules, helpers)
+
+    def define(self, number: int, rule_set: RuleSet) -> None:
+        """See :meth:`FilterDataplane.define`. What refuses comes before what allows."""
+        before = self._entries(number, self._sets.get(number, _NOTHING))
+        self._sets[number] = rule_set
+        after = self._entries(number, rule_set)
+        ordered = sorted(after - before, key=lambda place: place[0].startswith("allow"))
+        for place in sorted(before - after):
+            self._table.unwant(place)
+        for place in ordered:
+            self._table.want(Element(place))
+
+    def _entries(self, number: int, rule_set: RuleSet) -> set[Place]:
+        if self._missing:
+            known = {k: v for k, v in rule_set.helpers.items() if k not in self._missing}
+            rule_set = replace(rule_set, helpers=known)
+        found = set(elements.of_rule_set(number, rule_set))
+        return found | {elements.closed(number)} if rule_set.closed else found
+
+    def undefine(self, number: int) -> None:
+        """See :meth:`FilterDataplane.undefine`."""
+        self.define(number, _NOTHING)
+        del self._sets[number]
+
+    def place(self, session: str, placement: Placement) -> None:
+        """See :meth:`FilterDataplane.place`."""
+        before = self._placements.get(session, [])
+        after = self._placements[session] = [*elements.of_placement(placement)]
+        for element in after:
+            self._holders[element.place] += 1
+            self._table.want(element)
+        self._release(before)
+
+    def displace(self, session: str) -> None:
+        """See :meth:`FilterDataplane.displace`."""
+        self._release(self._placements.pop(session, []))
+
+    def _release(self, held: list[Element]) -> None:
+        """An address may be another session's already."""
+        for element in held:
+            self._holders[element.place] -= 1
+            if self._holders[element.place] <= 0:
+                del self._holders[element.place]
+                self._table.unwant(element.place)
+
+    def commit(self) -> list[str]:
+        """See :meth:`FilterDataplane.commit`."""
+        if self._waiting:
+            return []
+        if self._table.variant == self._wanted or self._only_less():
+            return self._table.commit()
+        try:
+            return self._build()
+        except RulesetRefusedError as error:
+            return [str(error)]
+
+    def _only_less(self) -> bool:
+        """The kernel's table can all that is wanted."""
+        there, wanted = self._table.variant, self._wanted
+        return there is not None and there.rules >= wanted.rules and there.helpers >= wanted.helpers
+
+    def settle(self) -> list[str]:
+        """See :meth:`FilterDataplane.settle`."""
+        self._waiting = False
+        self._table.forget_unclaimed()
+        return self.commit()
+
+    # -- what was counted --------------------------------------------------------------------
+
+    def counts(self) -> Mapping[tuple[int, Box], Count]:
+        """See :meth:`FilterDataplane.counts`."""
+        if self._table.variant is None:
+            return {}
+        names = ruleset.rule_sets(self._table.variant)
+        found: dict[tuple[int, Box], Count] = {}
+        for one in self._table.read(name for name in names if not name.startswith("helper")):
+            with contextlib.suppress(ValueError):
+                at = elements.box_at(one.element.place)
+                found[at] = found.get(at, Count()) + one.count
+        return found
+
+    def usage(self, placement: Placement) -> DeviceUsage:
+        """See :meth:`FilterDataplane.usage`."""
+        up, down, refused = elements.usage_places(placement)
+        return DeviceUsage(self._sum(up), self._sum(down), self._sum(refused).packets)
+
+    def _sum(self, places: list[Place]) -> Count:
+        total = Count()
+        for found in self._table.read_some(places):
+            total += found.count
+        return total
+
+    def refused(self) -> list[RefusedPacket]:
+        """See :meth:`FilterDataplane.refused`."""
+        return [] if self._log is None else self._log.read()
+
+    def fileno(self) -> int:
+        """See :meth:`FilterDataplane.fileno`; -1 where there is no log."""
+        return -1 if self._log is None else self._log.fileno()
+
+    def counters(self) -> Mapping[str, int]:
+        """See :meth:`FilterDataplane.counters`."""
+        counts: Counter[str] = Counter()
+        for chain in ("refused_to_inside", "refused_from_inside", "refused_between",
+                      "refused_to_gateway", "bandwidth_up", "bandwidth_down", "from_device",
+                      "to_gateway"):  # fmt: skip
+            try:
+                answer = json.loads(run_nft(f"list chain inet {TABLE} {chain}", as_json=True))
+            except RulesetRefusedError:
+                return {}
+            for item in answer["nftables"]:
+                rule = item.get("rule", {})
+                for expression in rule.get("expr", ()):
+                    if rule.get("comment") and "counter" in expression:
+                        counts[rule["comment"]] += expression["counter"]["packets"]
+        return dict(counts)
+
+    def close(self, *, keep: bool) -> None:
+        """See :meth:`FilterDataplane.close`."""
+        if not keep:
+            with contextlib.suppress(OSError):
+                self._table.remove()
+        self._table.close()
+        if self._log is not None:
+            self._log.close()

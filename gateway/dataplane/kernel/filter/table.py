@@ -1,0 +1,170 @@
+"""The table in the kernel, and what we know to be in it: changes are differences."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from gateway.dataplane.kernel.filter import ruleset
+from gateway.dataplane.kernel.filter.elements import Element, Found, Place, found_elements
+from gateway.dataplane.kernel.filter.ruleset import TABLE, Variant
+from gateway.dataplane.kernel.netlink import (
+    NETLINK_NETFILTER,
+    NetlinkSocket,
+    attribute,
+    attributes,
+    request,
+)
+from gateway.dataplane.kernel.nft_elements import (
+    CHUNK,
+    NFPROTO_INET,
+    ElementChange,
+    SetElements,
+)
+from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
+from gateway.dataplane.kernel.ruleset_version import has_chain
+
+_GETSETELEM: Final = 10 << 8 | 13
+_NEWSETELEM: Final = 10 << 8 | 12
+_DUMPED: Final = 3
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_BATCH: Final = bytes((0, 0, 0, 10))
+
+
+def _place_of_set(name: str) -> bytes:
+    return (
+        bytes((NFPROTO_INET, 0, 0, 0))
+        + attribute(1, TABLE.encode() + b"\0")
+        + attribute(2, name.encode() + b"\0")
+    )
+
+
+def read(netfilter: NetlinkSocket, name: str) -> Iterator[Found]:
+    """The elements of a set, as they are. Raises OSError."""
+    for kind, body in netfilter.dump(_GETSETELEM, _place_of_set(name)):
+        if kind == _NEWSETELEM:
+            yield from found_elements(name, attributes(body, 4).get(_DUMPED, b""))
+
+
+class Table:
+    """Elements that shall be in the kernel. Raises OSError."""
+
+    def __init__(self) -> None:
+        self._sets = SetElements(TABLE)
+        self._netfilter = NetlinkSocket(NETLINK_NETFILTER)
+        self.variant: Variant | None = None
+        """What the kernel has; None before there is anything of this version."""
+        self._live: dict[Place, Element] = {}
+        """In the kernel, or queued."""
+        self._unclaimed: dict[Place, Element] = {}
+        """An earlier process left them, and nobody has asked for them yet."""
+        self._queue: list[ElementChange] = []
+
+    def close(self) -> None:
+        """Close the sockets; the table stays."""
+        self._sets.close()
+        self._netfilter.close()
+
+    def adopt(self, variant: Variant) -> bool:
+        """Take what an earlier process left, when it is of this version and variant."""
+        if not has_chain(self._netfilter, TABLE, ruleset.version(variant)):
+            return False
+        for name in ruleset.all_sets(variant):
+            for found in read(self._netfilter, name):
+                self._unclaimed[found.element.place] = found.element
+        self.variant = variant
+        return True
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a table of any version."""
+        with contextlib.suppress(RulesetRefusedError):
+            return bool(run_nft(f"list chains inet {TABLE}") or True)
+        return False
+
+    def build(self, variant: Variant) -> list[str]:
+        """Make the table anew, closed until everything is in it; returns what was refused.
+
+        Raises :class:`RulesetRefusedError`.
+        """
+        run_nft(ruleset.render(variant))
+        refused = self._load_rules(variant)
+        self.variant, self._unclaimed = variant, {}
+        self._queue = [element.change() for element in self._live.values()]
+        refused += self.commit()
+        run_nft(ruleset.opened(variant))
+        return refused
+
+    def _load_rules(self, variant: Variant) -> list[str]:
+        rules = ruleset.ruled(variant)
+        if not rules:
+            return []
+        requests = [request(_BATCH_BEGIN, 0, _BATCH), *rules, request(_BATCH_END, 0, _BATCH)]
+        refusals, _ = self._netfilter.transact(requests, acknowledge=-2)
+        if refusals:
+            raise RulesetRefusedError(f"nftables refused a rule: {refusals[0]}")
+        return []
+
+    def want(self, element: Element) -> None:
+        """There shall be this element; another with its key goes."""
+        place = element.place
+        there = self._live.get(place) or self._unclaimed.pop(place, None)
+        self._live[place] = element
+        if there == element:
+            return
+        if there is not None:
+            self._queue.append(there.change(add=False))
+        self._queue.append(element.change())
+
+    def unwant(self, place: Place) -> None:
+        """There shall be no such element."""
+        there = self._live.pop(place, None)
+        if there is not None:
+            self._queue.append(there.change(add=False))
+
+    def forget_unclaimed(self) -> None:
+        """Queue the removal of what an earlier process left and nobody has asked for."""
+        unclaimed, self._unclaimed = self._unclaimed, {}
+        self._queue += [element.change(add=False) for element in unclaimed.values()]
+
+    def commit(self) -> list[str]:
+        """Carry out what is queued; returns what the kernel refused."""
+        queue, self._queue = self._queue, []
+        refused: list[str] = []
+        while queue:
+            refusal = self._sets.apply(queue)
+            if refusal is None:
+                return refused
+            refused.append(f"nftables refused an element: {refusal}")
+            if refusal.index < 0 or len(refused) > _PATIENCE:
+                return refused
+            bad = queue.pop(refusal.index)
+            self._live.pop((bad.name, bad.key, bad.key_end), None)
+            # Transactions before this one are done.
+            queue = queue[refusal.index // CHUNK * CHUNK :]
+        return refused
+
+    def read(self, names: Iterable[str]) -> Iterator[Found]:
+        """The elements of these sets by a socket of its own: for threads. Raises OSError."""
+        with contextlib.closing(NetlinkSocket(NETLINK_NETFILTER)) as netfilter:
+            for name in names:
+                yield from read(netfilter, name)
+
+    def read_some(self, places: Iterable[Place]) -> Iterator[Found]:
+        """These elements, as they are."""
+        requests = []
+        for name, key, _ in places:
+            listed = attribute(1 | 0x8000, attribute(1 | 0x8000, attribute(1, key)))
+            body = _place_of_set(name) + attribute(3 | 0x8000, listed[4:])
+            requests.append((name, request(_GETSETELEM, 0, body)))
+        _, answers = self._netfilter.transact([one for _, one in requests])
+        for index, kind, body in answers:
+            if kind == _NEWSETELEM:
+                yield from found_elements(requests[index][0], attributes(body, 4).get(_DUMPED, b""))
+
+    def remove(self) -> None:
+        """Delete the table. Raises :class:`RulesetRefusedError`."""
+        run_nft(f"add table inet {TABLE}\ndelete table inet {TABLE}")
+
+
+_PATIENCE: Final = 16
+"""Refused elements after which the rest is given up."""

@@ -1,0 +1,286 @@
+"""Which rule sets there are, and who is under which: grants, rules and time in, changes out.
+
+Sessions under the same rules share a rule set, and what a rule says changes in its rule sets, not
+at each session. Rule sets are numbered after the names of their rules, so that the next process
+finds what the last one left.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.domain.endpoint import IpAddress
+from gateway.domain.filtering import Box, Direction, Placement, RuleSet
+from gateway.domain.remote_access import Grant
+from gateway.filtering.book import Book
+from gateway.filtering.disjoint import disjoint
+from gateway.filtering.rule import Action, Rule, boxes
+
+MAX_TOGETHER: Final = 65_536
+"""Entries of a rule set."""
+_Key = tuple[Direction, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Define:
+    """There is a rule set of this number, or it says something else now."""
+
+    number: int
+    rule_set: RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Undefine:
+    """Nobody is under it any more."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A session is in, or is under other rule sets now."""
+
+    session: str
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Displace:
+    """It is over."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something could not be done; it was refused to be safe."""
+
+    text: str
+
+
+Output = Define | Undefine | Place | Displace | Trouble
+
+
+@dataclass(slots=True)
+class _Defined:
+    number: int
+    rule_set: RuleSet
+    rules: dict[Box, str]
+    """Whose each box is; of both actions, by box."""
+
+
+class Filtering:
+    """The engine."""
+
+    def __init__(self, book: Book, day: int = 0, minute: int = 0) -> None:
+        """``day`` 0 is Monday; ``minute`` is of the day, in the gateway's time zone."""
+        self.book = book
+        self._time = day, minute
+        self._timed = _timed(book)
+        self._sessions: dict[str, tuple[Grant, tuple[_Key, ...]]] = {}
+        self._by_address: dict[IpAddress, str] = {}
+        self._by_zone: dict[int, str] = {}
+        self._sets: dict[_Key, _Defined] = {}
+        self._numbers: dict[int, _Key] = {}
+        self._using: Counter[_Key] = Counter()
+        self._rule_keys: defaultdict[str, set[_Key]] = defaultdict(set)
+        self._boxes: dict[str, tuple[Rule, list[Box]]] = {}
+        self._outputs: list[Output] = []
+
+    def take_outputs(self) -> list[Output]:
+        """What has to be done, in order."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    # -- sessions ----------------------------------------------------------------------------
+
+    def granted(self, grant: Grant) -> None:
+        """A session is in, or its grant is another one now."""
+        former = self._sessions.get(grant.session)
+        if former is not None:
+            self._forget_addresses(former[0])
+        keys = self._keys(grant)
+        for key in keys:
+            self._use(key)
+        self._sessions[grant.session] = grant, keys
+        if grant.zone:
+            self._by_zone[grant.zone] = grant.session
+        else:
+            self._by_address.update(dict.fromkeys(grant.addresses, grant.session))
+        self._outputs.append(Place(grant.session, self._placement(grant, keys)))
+        if former is not None:
+            self._leave(former[1])
+
+    def ended(self, session: str) -> None:
+        """It is over."""
+        grant, keys = self._sessions.pop(session, (None, ()))
+        if grant is None:
+            return
+        self._forget_addresses(grant)
+        self._outputs.append(Displace(session))
+        self._leave(keys)
+
+    def _forget_addresses(self, grant: Grant) -> None:
+        for address in grant.addresses:
+            if self._by_address.get(address) == grant.session:
+                del self._by_address[address]
+        if self._by_zone.get(grant.zone) == grant.session:
+            del self._by_zone[grant.zone]
+
+    def _keys(self, grant: Grant) -> tuple[_Key, ...]:
+        names: defaultdict[Direction, list[str]] = defaultdict(list)
+        for name in self.book.rules_of(grant):
+            names[self.book.rules[name].direction].append(name)
+        return tuple((direction, tuple(sorted(found))) for direction, found in names.items())
+
+    def _placement(self, grant: Grant, keys: Iterable[_Key]) -> Placement:
+        numbers = {key[0]: self._sets[key].number for key in keys}
+        return Placement(grant.addresses, grant.zone, numbers, *self.book.bandwidth_of(grant))
+
+    # -- rule sets ---------------------------------------------------------------------------
+
+    def _use(self, key: _Key) -> None:
+        self._using[key] += 1
+        if key not in self._sets:
+            defined = self._sets[key] = self._compiled(key, self._number(key))
+            for name in key[1]:
+                self._rule_keys[name].add(key)
+            self._outputs.append(Define(defined.number, defined.rule_set))
+
+    def _leave(self, keys: Iterable[_Key]) -> None:
+        for key in keys:
+            self._using[key] -= 1
+            if self._using[key] > 0:
+                continue
+            del self._using[key]
+            number = self._sets.pop(key).number
+            del self._numbers[number]
+            for name in key[1]:
+                self._rule_keys[name].discard(key)
+            self._outputs.append(Undefine(number))
+
+    def _number(self, key: _Key) -> int:
+        text = " ".join((key[0].value, *key[1]))
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        while not number or number in self._numbers:
+            number = (number + 1) & 0xFFFF_FFFF
+        self._numbers[number] = key
+        return number
+
+    def _compiled(self, key: _Key, number: int) -> _Defined:
+        direction, names = key
+        rules = [self.book.rules[name] for name in names if name in self.book.rules]
+        closed = any(rule.action is Action.ALLOW for rule in rules)
+        if direction is Direction.BETWEEN_DEVICES:
+            closed = closed or self.book.isolate_devices
+        now = [rule for rule in rules if rule.in_force(*self._time)]
+        try:
+            refuse = self._disjoint(rule for rule in now if rule.action is Action.REFUSE)
+            allow = self._disjoint(rule for rule in now if rule.action is Action.ALLOW)
+            helpers = {
+                helper: frozenset(
+                    self._disjoint(
+                        rule
+                        for rule in now
+                        if rule.helper == helper and rule.action is Action.ALLOW
+                    )
+                )
+                for helper in sorted({rule.helper for rule in now if rule.helper})
+            }
+        except ValueError as error:
+            # What checks of the configuration have let through must not open anything.
+            self._outputs.append(Trouble(f"rules {', '.join(names)}: {error}; all is refused"))
+            return _Defined(number, RuleSet(closed=True), {})
+        rule_set = RuleSet(frozenset(refuse), frozenset(allow), closed, helpers)
+        return _Defined(number, rule_set, allow | refuse)
+
+    def _disjoint(self, rules: Iterable[Rule]) -> dict[Box, str]:
+        return disjoint(
+            ((rule.name, box) for rule in rules for box in self._boxes_of(rule)), MAX_TOGETHER
+        )
+
+    def _boxes_of(self, rule: Rule) -> list[Box]:
+        known = self._boxes.get(rule.name)
+        if known is None or known[0] != rule:
+            known = self._boxes[rule.name] = rule, boxes(rule)
+        return known[1]
+
+    def _compile_again(self, keys: Iterable[_Key]) -> None:
+        for key in keys:
+            before = self._sets[key]
+            after = self._sets[key] = self._compiled(key, before.number)
+            if after.rule_set != before.rule_set:
+                self._outputs.append(Define(after.number, after.rule_set))
+
+    # -- changes -----------------------------------------------------------------------------
+
+    def time(self, day: int, minute: int) -> None:
+        """It is this time now; call it every minute when :attr:`timed`."""
+        before, self._time = self._time, (day, minute)
+        changed = {
+            rule.name
+            for rule in self._timed
+            if rule.in_force(*before) != rule.in_force(day, minute)
+        }
+        self._compile_again({key for name in changed for key in self._rule_keys.get(name, ())})
+
+    @property
+    def timed(self) -> bool:
+        """Whether anything depends on the time."""
+        return bool(self._timed)
+
+    def change(self, book: Book) -> None:
+        """Other rules are in force. Who is under the same ones notices nothing."""
+        before, self.book = self.book, book
+        self._timed = _timed(book)
+        self._boxes = {name: known for name, known in self._boxes.items() if name in book.rules}
+        changed = {
+            name
+            for name in before.rules.keys() | book.rules.keys()
+            if before.rules.get(name) != book.rules.get(name)
+        }
+        again = {key for name in changed for key in self._rule_keys.get(name, ())}
+        if before.isolate_devices != book.isolate_devices:
+            again |= {key for key in self._sets if key[0] is Direction.BETWEEN_DEVICES}
+        self._compile_again(again)
+        if before.same_people(book):
+            return
+        for session, (grant, keys) in list(self._sessions.items()):
+            now = self._keys(grant)
+            if now != keys or before.bandwidth_of(grant) != book.bandwidth_of(grant):
+                self.granted(self._sessions[session][0])
+
+    # -- questions ---------------------------------------------------------------------------
+
+    def session_at(self, address: IpAddress, zone: int = 0) -> str | None:
+        """Whose packets have this address, or are in this zone."""
+        return self._by_zone.get(zone) if zone else self._by_address.get(address)
+
+    def grant_of(self, session: str) -> Grant | None:
+        """Its grant; None when it is not in."""
+        found = self._sessions.get(session)
+        return None if found is None else found[0]
+
+    def sessions_under(self, rule: str) -> int:
+        """To how many sessions a rule applies."""
+        return sum(self._using[key] for key in self._rule_keys.get(rule, ()))
+
+    def rule_of(self, number: int, box: Box) -> str | None:
+        """Whose entry of a rule set a box is."""
+        key = self._numbers.get(number)
+        return None if key is None else self._sets[key].rules.get(box)
+
+    def in_force(self, rule: Rule) -> bool:
+        """Whether a rule is in force now."""
+        return rule.in_force(*self._time)
+
+    def counted(self) -> Mapping[str, int]:
+        """How many sessions, rule sets and entries there are."""
+        entries = sum(len(one.rules) for one in self._sets.values())
+        return {"sessions": len(self._sessions), "rule_sets": len(self._sets), "entries": entries}
+
+
+def _timed(book: Book) -> list[Rule]:
+    return [rule for rule in book.rules.values() if rule.times]
