@@ -276,6 +276,8 @@ def test_it_starts_answers_and_stops_cleanly(bed: Bed) -> None:
 class FakeSessions:
     """A session store that has a little."""
 
+    database = None
+
     def __init__(self, records: Any = None) -> None:
         self.found = Restored(records or {})
         self.log: list[str] = []
