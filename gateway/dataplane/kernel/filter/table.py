@@ -12,6 +12,7 @@ from gateway.dataplane.kernel.netlink import (
     NetlinkSocket,
     attribute,
     attributes,
+    nested,
     request,
 )
 from gateway.dataplane.kernel.nft_elements import (
@@ -153,8 +154,8 @@ class Table:
         """These elements, as they are."""
         requests = []
         for name, key, _ in places:
-            listed = attribute(1 | 0x8000, attribute(1 | 0x8000, attribute(1, key)))
-            body = _place_of_set(name) + attribute(3 | 0x8000, listed[4:])
+            element = nested(1, nested(1, attribute(1, key)))
+            body = _place_of_set(name) + nested(_DUMPED, element)
             requests.append((name, request(_GETSETELEM, 0, body)))
         _, answers = self._netfilter.transact([one for _, one in requests])
         for index, kind, body in answers:
