@@ -33,7 +33,7 @@ class Account:
 def write(account: Account) -> bytes:
     """The record."""
     session, ended = account.session, account.ended
-    inner = session.inner_address
+    inner, inner6 = session.inner_address, session.inner_address6
     document = {
         "id": session.session_id,
         "backend": session.backend,
@@ -42,6 +42,7 @@ def write(account: Account) -> bytes:
         "local": [str(session.local.address), session.local.port],
         "remote": [str(session.remote.address), session.remote.port],
         "inner": None if inner is None else str(inner),
+        "inner6": None if inner6 is None else str(inner6),
         "class": [one.hex() for one in session.radius_class],
         "interim_s": session.interim_interval_s,
         "opened": account.opened_wall_s,
@@ -57,6 +58,7 @@ def read(octets: bytes) -> Account:
     try:
         found: dict[str, Any] = json.loads(octets[1:])
         interim_s = found["interim_s"]
+        inner6 = found.get("inner6")
         session = Session(
             str(found["id"]),
             str(found["backend"]),
@@ -67,6 +69,7 @@ def read(octets: bytes) -> Account:
             None if found["inner"] is None else ip_address(found["inner"]),
             tuple(bytes.fromhex(one) for one in found["class"]),
             None if interim_s is None else float(interim_s),
+            None if inner6 is None else ip_address(inner6),
         )
         return Account(session, float(found["opened"]), Traffic(*map(int, found["ended"])))
     except (ValueError, TypeError, KeyError, RecursionError) as error:

@@ -30,7 +30,7 @@ def ike_sa_view(sa: IkeSaSnapshot) -> dict[str, object]:
         "age_s": sa.age_s,
         "idle_s": sa.idle_s,
         "rekey_in_s": sa.rekey_in_s,
-        "inner_addresses": [] if sa.inner_address is None else [sa.inner_address],
+        "inner_addresses": list(sa.inner_addresses),
         "mobike": sa.mobike,
         "fragmentation": sa.fragmentation,
         "knows": {

@@ -67,6 +67,14 @@ class Accepted:
     """Class attributes, to be repeated in every accounting request."""
     session_timeout_s: float | None = None
     interim_interval_s: float | None = None
+    inner_address6: IpAddress | None = None
+    """Framed-IPv6-Address, beside ``inner_address``."""
+
+    @property
+    def inner_addresses(self) -> tuple[IpAddress, ...]:
+        """Both."""
+        both = (self.inner_address, self.inner_address6)
+        return tuple(one for one in both if one is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,8 @@ class Session:
     inner_address: IpAddress | None
     radius_class: tuple[bytes, ...] = ()
     interim_interval_s: float | None = None
+    inner_address6: IpAddress | None = None
+    """A second one, of IPv6."""
 
 
 @dataclass(frozen=True, slots=True)

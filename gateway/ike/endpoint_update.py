@@ -86,14 +86,14 @@ class MovePolicy:
     per_minute: int
 
 
-def objection(peer: MovingPeer, remote: Endpoint, policy: MovePolicy, now: float) -> str | None:
-    """Why a peer must not move to ``remote``, or None. Uses up the peer's budget when it may."""
+def objection(peer: MovingPeer, path: Path, policy: MovePolicy, now: float) -> str | None:
+    """Why a peer must not move to this path, or None. Uses up the peer's budget when it may."""
     if not policy.allowed:
         return "endpoint_update is off for this connection"
     if peer.local_natted:
         # Whatever address we see then may be our own NAT's doing (RFC 7296 section 2.23).
         return "we are behind a NAT ourselves"
-    wrong = wrong_address(remote, peer.path.local, policy)
+    wrong = wrong_address(path.remote, path.local, policy)
     if wrong is not None:
         return wrong
     if peer.move_budget is None:

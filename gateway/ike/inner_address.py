@@ -35,10 +35,10 @@ def assign(
     """
     if sa.leases:
         return sa.inner_addresses
-    framed = sa.user.inner_address if sa.user is not None else None
-    older = _same_device(core, sa, (framed,) if framed is not None else wanted)
+    framed = sa.user.inner_addresses if sa.user is not None else ()
+    older = _same_device(core, sa, framed or wanted)
     pools = _pools(connection)
-    if older is not None and framed is None and any(one.pool not in pools for one in older.leases):
+    if older is not None and not framed and any(one.pool not in pools for one in older.leases):
         older = None
     if older is not None:
         access.pass_on(core, older, sa)
@@ -84,11 +84,12 @@ def _leased(
     wanted: Collection[IpAddress],
 ) -> tuple[Lease, ...]:
     """One of each version, IPv4 first. What is leased before a refusal is in ``sa.leases``."""
-    framed = sa.user.inner_address if sa.user is not None else None
-    found = []
-    if framed is not None:
-        found.append(_of_user(core, sa, framed, families))
-        sa.leases = tuple(found)
+    framed = sa.user.inner_addresses if sa.user is not None else ()
+    found: list[Lease] = []
+    for one in framed:
+        if len(framed) == 1 or one.version in families:
+            found.append(_of_user(core, sa, one, families))
+            sa.leases = tuple(found)
     pools = [_pool(core, connection, one) for one in _pools(connection) if one is not None]
     for pool in pools:
         version = pool.network.version

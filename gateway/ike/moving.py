@@ -26,8 +26,18 @@ def policy(core: Core, sa: IkeSa, *, allowed: bool) -> MovePolicy:
     return MovePolicy(allowed, core.own_addresses, inner, core.settings.max_moves_per_minute)
 
 
-def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> bool:
-    """Move the peer to where an authenticated packet came from, if policy allows it."""
+def follow(  # noqa: PLR0917 - one fact each
+    core: Core,
+    sa: IkeSa,
+    remote: Endpoint,
+    proof: str,
+    now: float,
+    local: Endpoint | None = None,
+) -> bool:
+    """Move the peer to where an authenticated packet came from, if policy allows it.
+
+    ``local`` is where that packet came to: our end moves there when the IP version is another.
+    """
     if sa.connection is None or not sa.movable:
         return False
     if remote == sa.path.remote:
@@ -36,10 +46,13 @@ def follow(core: Core, sa: IkeSa, remote: Endpoint, proof: str, now: float) -> b
         wrong = "in transport mode the address is the peer's side"
         refused(core, sa, remote, wrong, proof, now)
         return False
+    here = sa.path.local
+    if local is not None and remote.address.version != here.address.version:
+        here = local
     return _move_if_allowed(
         core,
         sa,
-        Path(sa.path.local, remote),
+        Path(here, remote),
         proof,
         now,
         # A new TCP connection of the peer's has a new address in any case (RFC 9329 section 6.1).
@@ -76,7 +89,7 @@ def move_on_request(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -
 def _move_if_allowed(  # noqa: PLR0917 - one fact each
     core: Core, sa: IkeSa, path: Path, proof: str, now: float, rules: MovePolicy
 ) -> bool:
-    wrong = endpoint_update.objection(sa, path.remote, rules, now)
+    wrong = endpoint_update.objection(sa, path, rules, now)
     if wrong is not None:
         refused(core, sa, path.remote, wrong, proof, now)
         return False

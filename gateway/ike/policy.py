@@ -287,6 +287,8 @@ class EngineSettings:
     nat_keepalive_s: float = 20.0
     nat_port: int = 4500
     """Our own UDP port for IKE and ESP through NATs, and the one we expect of a responder."""
+    listen: tuple[IPv4Address | IPv6Address, ...] = (IPv4Address(0),)
+    """Our addresses; MOBIKE tells peers of those that they do not use (RFC 4555 section 3.4)."""
 
 
 FindUser = Callable[[str], LocalUser | None]

@@ -1,5 +1,6 @@
 """What came of a login, in the record of an IKE SA: user, session, addresses, what we were told."""
 
+from gateway.domain.endpoint import IpAddress
 from gateway.domain.mobility_credential import MobilityCredential, MobilityGrant
 from gateway.domain.remote_access import LAST_ZONE
 from gateway.domain.user_auth import Accepted, Session
@@ -48,6 +49,7 @@ def _user(user: Accepted) -> Json:
         [values.octets(one) for one in user.radius_class],
         user.session_timeout_s,
         user.interim_interval_s,
+        values.maybe_address(user.inner_address6),
     ]
 
 
@@ -62,6 +64,7 @@ def _session(session: Session) -> Json:
         values.maybe_address(session.inner_address),
         [values.octets(one) for one in session.radius_class],
         session.interim_interval_s,
+        values.maybe_address(session.inner_address6),
     ]
 
 
@@ -130,8 +133,13 @@ def _class(value: Json) -> tuple[bytes, ...]:
     return tuple(values.read_octets(one) for one in values.items(value))
 
 
+def _last(value: list[Json]) -> IpAddress | None:
+    """A second address; records of an earlier version end before it."""
+    return values.read_maybe_address(value[0]) if value else None
+
+
 def _read_user(value: Json) -> Accepted:
-    user, groups, inner, radius_class, timeout, interim = values.items(value, 6)
+    user, groups, inner, radius_class, timeout, interim, *inner6 = values.items(value, 7)
     return Accepted(
         values.text(user),
         tuple(values.text(group) for group in values.items(groups, 1024)),
@@ -139,13 +147,13 @@ def _read_user(value: Json) -> Accepted:
         radius_class=_class(radius_class),
         session_timeout_s=_maybe_time(timeout),
         interim_interval_s=_maybe_time(interim),
+        inner_address6=_last(inner6),
     )
 
 
 def _read_session(value: Json) -> Session:
-    name, backend, user, connection, local, remote, inner, radius_class, interim = values.items(
-        value, 9
-    )
+    name, backend, user, connection, local, remote, inner, *more = values.items(value, 10)
+    radius_class, interim, *inner6 = more
     return Session(
         values.text(name),
         values.text(backend),
@@ -156,6 +164,7 @@ def _read_session(value: Json) -> Session:
         values.read_maybe_address(inner),
         _class(radius_class),
         _maybe_time(interim),
+        _last(inner6),
     )
 
 

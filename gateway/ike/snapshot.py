@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway.domain.endpoint import IpAddress
 from gateway.ike.sa import Child, IkeSa
 from gateway.ike.selectors import text
 
@@ -52,6 +53,8 @@ class IkeSaSnapshot:
     """The correlation id of its events, which stays through rekeyings."""
     rtt_s: float | None = None
     """From our last request to its answer; None before one was answered at once."""
+    inner_addresses: tuple[str, ...] = ()
+    """Of the device, in the tunnel: leased, or its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,10 @@ def _last_move(sa: IkeSa, now: float) -> dict[str, object] | None:
     return {"age_s": age_s, "old": move.old, "new": move.new, "proof": move.proof}
 
 
+def _inside(sa: IkeSa) -> list[IpAddress]:
+    return [*(one.address for one in sa.leases if not one.leads_nowhere), *sa.own_addresses]
+
+
 def of_ike_sa(sa: IkeSa, now: float, rekey_at: float | None = None) -> IkeSaSnapshot:
     """Describe an IKE SA; ``rekey_at`` is when its rekeying is due."""
     return IkeSaSnapshot(
@@ -121,6 +128,7 @@ def of_ike_sa(sa: IkeSa, now: float, rekey_at: float | None = None) -> IkeSaSnap
         last_move=_last_move(sa, now),
         session=sa.session_id,
         rtt_s=sa.rtt_s,
+        inner_addresses=tuple(map(str, _inside(sa))),
     )
 
 

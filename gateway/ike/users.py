@@ -133,6 +133,7 @@ def open_session(core: Core, sa: IkeSa, now: float) -> None:
     auth = connection.peer_auth.user if connection is not None else None
     if connection is None or auth is None or user is None or sa.session is not None:
         return
+    first, second, *_ = (*(one.address for one in sa.leases if not one.leads_nowhere), None, None)
     sa.session = Session(
         session_id=sa.spis,
         backend=auth.backend,
@@ -140,7 +141,8 @@ def open_session(core: Core, sa: IkeSa, now: float) -> None:
         connection=connection.name,
         local=sa.path.local,
         remote=sa.path.remote,
-        inner_address=sa.inner_address,
+        inner_address=first,
+        inner_address6=second,
         radius_class=user.radius_class,
         interim_interval_s=user.interim_interval_s,
     )

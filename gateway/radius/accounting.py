@@ -86,8 +86,9 @@ def _of_session(session: Session) -> Attributes:
     found += questions.session(session.local, session.remote, session.session_id)
     found.append((A.SERVICE_TYPE, questions.number(ServiceType.FRAMED)))
     found.append((A.ACCT_AUTHENTIC, questions.number(ACCT_AUTHENTIC_RADIUS)))
-    address = session.inner_address
-    if address is not None:
+    for address in (session.inner_address, session.inner_address6):
+        if address is None:
+            continue
         is_v4 = isinstance(address, IPv4Address)
         kind = A.FRAMED_IP_ADDRESS if is_v4 else A.FRAMED_IPV6_ADDRESS
         found.append((kind, address.packed))

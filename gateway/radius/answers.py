@@ -53,12 +53,14 @@ def _accept(
             return Rejected("the RADIUS server accepts the user without EAP-Success")
     elif eap:
         return Rejected("the RADIUS server answers a password with EAP")
+    first, second = _inner_address(packet), _inner_address6(packet)
     return Accepted(
         user=_user(packet) or question.user,
         groups=_groups(settings, packet),
         eap=eap,
         msk=mppe.msk(packet, proof, secret),
-        inner_address=_inner_address(packet),
+        inner_address=first or second,
+        inner_address6=second if first is not None else None,
         radius_class=tuple(value for value in packet.all(A.CLASS) if value)[:MAX_CLASSES],
         session_timeout_s=packet.number(A.SESSION_TIMEOUT) or None,
         interim_interval_s=_interim(packet),
@@ -127,6 +129,10 @@ def _inner_address(packet: Packet) -> IpAddress | None:
         address = IPv4Address(value)
         if address not in _NO_ADDRESS:
             return _unicast(address)
+    return None
+
+
+def _inner_address6(packet: Packet) -> IpAddress | None:
     value = next(packet.all(A.FRAMED_IPV6_ADDRESS), None)
     if value is None:
         return None

@@ -74,7 +74,7 @@ def asked(core: Core, sa: IkeSa, notify: Notify, path: Path, now: float) -> None
         return
     mine.last_theirs = sequence
     sa.last_inbound = now
-    moving.follow(core, sa, path.remote, "dead peer detection", now)
+    moving.follow(core, sa, path.remote, "dead peer detection", now, path.local)
     _send(core, sa, NotifyType.R_U_THERE_ACK, sequence)
 
 
@@ -91,7 +91,7 @@ def answered(core: Core, sa: IkeSa, notify: Notify, path: Path, now: float) -> N
     mine.tries = 0
     sa.last_inbound = now
     # Nobody else knows the number of our question, so this is where the peer is now.
-    moving.follow(core, sa, path.remote, "answer to dead peer detection", now)
+    moving.follow(core, sa, path.remote, "answer to dead peer detection", now, path.local)
     _come_back(core, sa, now)
 
 

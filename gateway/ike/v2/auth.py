@@ -367,9 +367,10 @@ def _announce(core: Core, sa: IkeSa, first: Child | None) -> None:
         fields["profile"] = sa.profile
         parts.append(f"profile {sa.profile}")
     parts.append(sa.auth)
-    if sa.inner_address is not None:
-        fields["inner_address"] = str(sa.inner_address)
-        parts.append(f"inner address {sa.inner_address}")
+    if sa.leases:
+        inside = ", ".join(map(str, sa.inner_addresses))
+        fields["inner_address"] = inside
+        parts.append(f"inner address {inside}")
     parts.append(str(sa.suite))
     if first is None:
         parts.append("no child SA")

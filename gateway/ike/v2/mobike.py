@@ -8,6 +8,7 @@ datagram, so the device's traffic follows at once, and then ask at the new addre
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Self
 
 from gateway.domain.child_sa import Mode
@@ -41,6 +42,14 @@ class MobikeState:
     """Initiator: the hash of our address as the peer last saw it."""
 
 
+_ADDITIONAL = {
+    4: NotifyType.ADDITIONAL_IP4_ADDRESS,
+    6: NotifyType.ADDITIONAL_IP6_ADDRESS,
+}
+MAX_OWN_ADDRESSES = 8
+"""Of ours, beside the one in use, that a peer is told of."""
+
+
 def is_wanted(connection: ConnectionPolicy) -> bool:
     """Whether policy has it; it is for tunnel mode only (RFC 4555 section 1.2)."""
     return connection.mobike and connection.mode is Mode.TUNNEL
@@ -62,8 +71,23 @@ def note_support(core: Core, sa: IkeSa, view: Payloads) -> None:
 
 def announce(core: Core, sa: IkeSa) -> list[Payload]:
     """What an IKE_AUTH response says about MOBIKE."""
-    del core
-    return [Notify(NotifyType.MOBIKE_SUPPORTED)] if sa.mobike else []
+    if not sa.mobike:
+        return []
+    return [Notify(NotifyType.MOBIKE_SUPPORTED), *_other_addresses(core, sa)]
+
+
+def _other_addresses(core: Core, sa: IkeSa) -> list[Payload]:
+    """Where else we are: a device that gets to a network of the other IP version needs it."""
+    local = sa.path.local.address
+    found = [
+        one
+        for one in core.settings.listen
+        if one != local
+        and not (one.is_unspecified or one.is_loopback or one.is_link_local)
+        # Behind a NAT our own address is of no use to anybody.
+        and not (sa.local_natted and one.version == local.version)
+    ]
+    return [Notify(_ADDITIONAL[one.version], one.packed) for one in found[:MAX_OWN_ADDRESSES]]
 
 
 def _note_addresses(sa: IkeSa, view: Payloads) -> None:
@@ -304,6 +328,21 @@ class UpdateAddresses(exchange.Exchange):
         return update
 
 
+def _remote_of_version(sa: IkeSa, version: int) -> Endpoint | None:
+    """Where the peer is to be reached by this IP version, as far as we know."""
+    remote = sa.path.remote
+    if remote.address.version == version:
+        return remote
+    configured = sa.connection.remote if sa.connection is not None else None
+    if configured is not None and configured.address.version == version:
+        return Endpoint(configured.address, remote.port)
+    for octets in sa.mobike_state.additional if sa.mobike_state is not None else ():
+        address = ip_address(octets)
+        if address.version == version:
+            return Endpoint(address, remote.port)
+    return None
+
+
 def local_address_changed(core: Core, sa: IkeSa, local: Endpoint, now: float) -> None:
     """Our own address is another one now; tell the peer, if it is ours to tell.
 
@@ -312,8 +351,12 @@ def local_address_changed(core: Core, sa: IkeSa, local: Endpoint, now: float) ->
     if sa.state is not State.ESTABLISHED or not sa.session_initiator or not sa.mobike:
         core.count("address_changes_ignored")
         return
-    if local != sa.path.local:
-        moving.perform(core, sa, Path(local, sa.path.remote), "our own address", now)
+    remote = _remote_of_version(sa, local.address.version)
+    if remote is None:
+        core.count("address_changes_ignored")
+        return
+    if (local, remote) != (sa.path.local, sa.path.remote):
+        moving.perform(core, sa, Path(local, remote), "our own address", now)
     outstanding = sa.window.outstanding
     if outstanding is not None:
         # Nothing else may be sent before it is answered, so send it from where we are now.

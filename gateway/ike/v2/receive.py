@@ -129,6 +129,7 @@ def _receive_request(  # noqa: PLR0917 - one fact each
     if opened is None:
         return
     moved = path.remote != sa.path.remote and sa.state not in LOGIN_STATES
+    proof = f"IKE request {header.message_id}"
     request = Request(_NOTHING, header.exchange, opened.digest, path, now)
     try:
         view = Payloads(opened.payloads())
@@ -139,7 +140,7 @@ def _receive_request(  # noqa: PLR0917 - one fact each
             # Before the answer: it leaves by the connection that the request came by, and an SA
             # that the request makes begins there.
             moved = False
-            moving.follow(core, sa, path.remote, f"IKE request {header.message_id}", now)
+            moving.follow(core, sa, path.remote, proof, now, path.local)
         handler(core, sa, request)
     except UnsupportedCriticalPayload as unsupported:
         _unsupported(core, sa, unsupported, request)
@@ -148,7 +149,7 @@ def _receive_request(  # noqa: PLR0917 - one fact each
         _malformed(core, sa, error, request)
         return
     if moved and not sa.mobike:
-        moving.follow(core, sa, path.remote, f"IKE request {header.message_id}", now)
+        moving.follow(core, sa, path.remote, proof, now, path.local)
 
 
 def _open(core: Core, sa: IkeSa, message: bytes, parsed: Message) -> Opened | None:

@@ -11,8 +11,9 @@ from gateway.config import ConfigError, load
 from gateway.config.connection import LifetimesSection
 from gateway.config.sections import IkeSection
 from gateway.config.to_policy import connections, engine_settings, pools
-from gateway.domain.child_sa import ANY_IPV4, TrafficSelector
+from gateway.domain.child_sa import ANY_IPV4, Mode, TrafficSelector
 from gateway.domain.endpoint import Endpoint
+from gateway.domain.remote_access import Presence
 from gateway.ike.auth.credentials import LocalCredential, PresharedKey
 from gateway.ike.auth.identity import Identity
 from gateway.ike.crypto.proposals import SuiteOffer
@@ -43,6 +44,51 @@ start = "start"
 ike_rekey_s = 600
 child_hard_packets = 1000
 """
+
+
+def test_what_devices_get_inside(workshop: Workshop) -> None:
+    text = workshop.added(
+        "connections.staff",
+        'pool6 = "six"\ntranslations = ["lan"]\nipv6 = "block"\nprofiles = ["guests"]\n'
+        'user_auth = ["eap-tls"]',
+    )
+    text += """
+[pools.six]
+network = "fd00:9::/64"
+
+[translations.lan]
+network = "10.1.2.0/24"
+shown_as = "100.64.2.0/24"
+
+[profiles.guests]
+groups = ["guests"]
+presence = "napt"
+ipv6 = "pass"
+subnets = ["10.1.2.128/25", "10.7.0.0/16"]
+"""
+    (policy,) = connections(workshop.load(text))
+    assert (policy.pool, policy.pool6, policy.block_ipv6) == ("staff", "six", True)
+    assert policy.presence is Presence.ADDRESS
+    assert policy.subnets == (ip_network("10.1.0.0/16"), ip_network("100.64.2.0/24"))
+    assert policy.local_ts == tuple(map(TrafficSelector.of_network, policy.subnets))
+    (guests,) = policy.profiles
+    assert (guests.presence, guests.block_ipv6, guests.pool6) == (Presence.NAPT, False, None)
+    assert guests.subnets == (ip_network("100.64.2.128/25"), ip_network("10.7.0.0/16"))
+    theirs = policy.with_profile(guests)
+    assert theirs.pool6 == "six"
+    assert theirs.local_ts == tuple(map(TrafficSelector.of_network, guests.subnets))
+
+
+def test_transport_mode_and_napt_need_no_pool(workshop: Workshop) -> None:
+    text = MINIMAL.replace('pool = "staff"\n', "")
+    (hosts,) = connections(
+        workshop.load(text.replace('local_subnets = ["10.1.0.0/16"]', 'mode = "transport"'))
+    )
+    assert hosts.mode is Mode.TRANSPORT
+    assert not hosts.gives_addresses
+    (napt,) = connections(workshop.load(text + 'presence = "napt"\n'))
+    assert napt.presence is Presence.NAPT
+    assert napt.subnets == (ip_network("10.1.0.0/16"),)
 
 
 def test_minimum(workshop: Workshop) -> None:

@@ -145,6 +145,16 @@ def test_an_accept_with_everything() -> None:
     assert bench.client.next_timer() is None
 
 
+def test_an_address_of_each_ip_version() -> None:
+    both = ip_address("10.9.0.4"), ip_address("fd00:9::4")
+    for sent_ones in (both, both[1:]):
+        bench = Bench(SETTINGS)
+        (sent,) = bench.ask(1, PASSWORD)
+        kinds = {4: 8, 6: 168}
+        bench.accept(sent, b"".join(attribute(kinds[a.version], a.packed) for a in sent_ones))
+        assert bench.answers[1].inner_addresses == sent_ones
+
+
 def test_which_attributes_are_groups_is_a_setting() -> None:
     bench = Bench(replace(SETTINGS, groups_from=(GroupAttribute.CLASS,)))
     (sent,) = bench.ask(1, PASSWORD)

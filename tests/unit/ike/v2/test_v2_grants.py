@@ -142,6 +142,42 @@ def test_the_wanted_name_is_a_label_or_nothing(identity: str, name: str) -> None
     assert wanted_name(Identity.parse(identity)) == name
 
 
+def test_a_changed_pool_takes_the_address_out_of_the_grant_before_the_session_ends() -> None:
+    network = connected()
+    engine = network.gateway.engine
+    network.impair = lambda datagram: []
+    other = {"road": AddressPool("road", ip_network("10.10.0.0/24"))}
+    engine.reconfigure([gateway_policy()], network.now, other)
+    network.run()
+    (grant,) = network.gateway.grants.values()
+    assert grant.addresses == ()
+    network.pass_time(600)
+    assert not network.gateway.grants
+
+
+def test_an_address_that_became_somebody_else_s_ends_the_session() -> None:
+    network = connected()
+    engine = network.gateway.engine
+    taken = {"bob@example.com": ip_address("10.9.0.1")}
+    pool = AddressPool("road", ip_network("10.9.0.0/24"), static=taken)
+    assert [peer for _, peer in engine.ended_by([gateway_policy()], {"road": pool})] == [
+        "ada@example.com"
+    ]
+    engine.reconfigure([gateway_policy()], network.now, {"road": pool})
+    network.run()
+    assert not network.gateway.grants
+    connect(network)
+    assert sa_of(network.gateway).inner_address == ip_address("10.9.0.2")
+
+
+def test_the_gateway_of_this_project_tells_the_mtu_of_its_tunnel() -> None:
+    network = connected(gateway_policy(tunnel_mtu=1400))
+    assert sa_of(network.device).assigned.mtu == 1400
+    network = connected(gateway_policy(tunnel_mtu=9000))
+    assert 1400 < sa_of(network.device).assigned.mtu < 1500
+    assert sa_of(connected().device).assigned.mtu is None
+
+
 # -- both IP versions -------------------------------------------------------------------------
 
 
