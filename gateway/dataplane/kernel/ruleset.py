@@ -93,7 +93,7 @@ def is_loaded(netfilter: NetlinkSocket, settings: KernelSettings) -> bool:
     return has_chain(netfilter, TABLE, render(settings).split()[-1])
 
 
-def run_nft(command: str, *, as_json: bool = False) -> str:
+def run_nft(command: str, *, as_json: bool = False, terse: bool = True) -> str:
     """Run one libnftables command in the current network namespace; what it printed.
 
     Raises :class:`RulesetRefusedError`.
@@ -105,8 +105,8 @@ def run_nft(command: str, *, as_json: bool = False) -> str:
     except OSError as error:
         raise RulesetRefusedError(f"libnftables: {error}") from error
     nft.set_json_output(as_json)
-    # Nobody wants the elements: there is one for each peer.
-    nft.set_terse_output(True)
+    # Who wants the elements? There is one for each peer.
+    nft.set_terse_output(terse)
     code, output, problem = nft.cmd(command)
     if code:
         raise RulesetRefusedError(problem.strip() or f"libnftables returned {code}")

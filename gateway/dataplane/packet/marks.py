@@ -11,8 +11,11 @@ session. Its inbound SA sets it."""
 TO_DEVICE: Final = 0x4755_0000
 """Plus a zone: has to leave by the tunnel of that session. Also what conntrack remembers of its
 connections, in both directions."""
+ANSWER: Final = 0x4754_0000
+"""As :data:`TO_DEVICE`, for a UDP answer that comes from another address than was asked; it
+becomes that on its way out. Conntrack calls it new, and does not know the mark."""
 ZONES: Final = 0xFFFF_0000
-"""Mask of the two: what remains is the zone."""
+"""Mask of these three: what remains is the zone."""
 RANGE: Final = 0x4757_0000
 """The upper half of all those below, of the mobility dataplane; no other program may use it."""
 HOME: Final = 0x4757_0010

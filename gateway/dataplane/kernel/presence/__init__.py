@@ -1,0 +1,1 @@
+"""Inside presence in the Linux kernel: NAPT, translations and redirects by conntrack."""
