@@ -77,8 +77,12 @@ def answer(
             kind = _ADDRESSES[address.version]
             attributes.append(ConfigurationAttribute(kind, _packed(address)))
     attributes += _servers(connection, types)
+    split = connection.subnets and CfgAttribute.INTERNAL_IP6_SUBNET in types
+    if split and any(one.leads_nowhere for one in sa.leases):
+        attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP6_SUBNET, bytes(17)))
     if CfgAttribute.TUNNEL_MTU in types and suite is not None and connection.tunnel_mtu:
-        fits = tunnel_mtu(suite, sa.path.remote.address, udp=sa.encapsulate)
+        outer = sa.path.remote
+        fits = tunnel_mtu(suite, outer.address, udp=sa.encapsulate, tcp=outer.stands_for_tcp)
         value = min(connection.tunnel_mtu, fits).to_bytes(2, "big")
         attributes.append(ConfigurationAttribute(CfgAttribute.TUNNEL_MTU, value))
     return Configuration(CfgType.REPLY, tuple(attributes))

@@ -231,6 +231,7 @@ def test_blocked_ipv6_is_caught_by_an_address_that_leads_nowhere() -> None:
     assert child.remote_ts == tuple(map(TrafficSelector.of_address, (first, second)))
     (grant,) = network.gateway.grants.values()
     assert grant.addresses == (first,)
+    assert ip_network("::/0") in sa_of(network.device).assigned.subnets
     network.pass_time(4000)
     assert_consistent(network)
 
