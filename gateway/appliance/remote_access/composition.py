@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gateway.appliance.remote_access.part import Joint, Part
+from gateway.appliance.remote_access.presence_plan import needed as presence_needed
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
@@ -28,6 +29,12 @@ class PartOf:
 
 
 PARTS: tuple[PartOf, ...] = (
+    PartOf(
+        "presence",
+        "gateway.appliance.remote_access.presence",
+        ("napt-sessions", "redirects"),
+        presence_needed,
+    ),
     PartOf(
         "filtering",
         "gateway.appliance.remote_access.filtering",
@@ -115,6 +122,11 @@ class RemoteAccess:
         self._dirty = True
         for part in reversed(list(self._parts.values())):
             part.ended(grant)
+
+    def device_changed(self, name: str, identity: str | None) -> None:
+        """A configured device came, changed or went; ``identity`` is what it proves now."""
+        for part in self._parts.values():
+            part.device_changed(name, identity)
 
     def commit(self) -> None:
         """What was queued goes to the kernel."""
