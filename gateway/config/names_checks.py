@@ -40,6 +40,12 @@ def _addresses(config: Config, findings: Findings) -> None:
             if address in pool.network:
                 why = f"lies in pools.{name}, whose addresses devices get; choose another"
                 findings.refuse("names.listen", address, why)
+        if address.is_global:
+            why = (
+                "an address of the Internet, where the forwarder would answer everybody; choose an"
+                " inside one"
+            )
+            findings.warn("names.listen", address, why)
     for address in sorted({one for one in listen if listen.count(one) > 1}, key=str):
         findings.refuse("names.listen", address, "is listed twice")
 

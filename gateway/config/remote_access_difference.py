@@ -37,8 +37,8 @@ _SECTIONS = {
     "names.port": "the forwarder starts anew; sessions stay",
     "names.servers": "the next questions use it",
     "names.forward": "the next questions use it",
-    "names.cache_entries": "the forwarder starts anew; sessions stay",
-    "names.user": "the forwarder starts anew; sessions stay",
+    "names.cache_entries": "from now on, with an empty cache",
+    "names.user": "used from the next start",
     "names.registration": "names are registered anew; sessions stay",
     "names.published": "names-verify uses it",
 }
