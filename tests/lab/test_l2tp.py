@@ -4,6 +4,7 @@ Draft 000 section 1.1 compares with it; it is the bridge for old devices.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -93,6 +94,15 @@ class Bed:
     server_side: Xl2tpd
     client_side: Xl2tpd
 
+    def speak(self, version: int) -> None:
+        """Let the gateway's connection be one of this version of IKE."""
+        before = self.gateway.config.read_text()
+        configure(self.gateway, version)
+        if self.gateway.config.read_text() != before:
+            done = len(self.gateway.events("reloaded"))
+            self.gateway.signal(signal.SIGHUP)
+            wait_until(lambda: len(self.gateway.events("reloaded")) > done, 10, "the reload")
+
     def connect(self, *, version: int = 1) -> None:
         self.device.load(
             DEVICE.format(
@@ -165,24 +175,25 @@ def configure(gateway: RunningGateway, version: int) -> None:
     )
 
 
-@pytest.mark.parametrize("access", ["access1", "nat"])
+@pytest.mark.parametrize(("version", "access"), [(1, "access1"), (1, "nat"), (2, "nat")])
 def test_a_stock_client_reaches_the_inside_and_nothing_is_in_the_clear(
-    bed: Bed, access: str
+    bed: Bed, version: int, access: str
 ) -> None:
+    bed.speak(version)
     if bed.lab.access() != [access]:
         bed.lab.move(access)
     wire = bed.lab.capture(
-        "gw", "outside", f"wire-{access}", "udp port 1701 or esp or udp port 4500"
+        "gw", "outside", f"wire-{version}-{access}", "udp port 1701 or esp or udp port 4500"
     )
-    bed.connect()
+    bed.connect(version=version)
     try:
         assert bed.client_side.address().startswith("10.8.0.1")
         assert bed.reaches()
         assert all(one.startswith("transport") for one in bed.mode())
         assert all(("espinudp" in one) is (access == "nat") for one in bed.mode())
+        recorded = wire.stop()
     finally:
         bed.disconnect()
-    recorded = wire.stop()
     assert not dissect(recorded, "udp.port == 1701 and not esp", ["frame.number"])
     assert dissect(recorded, "esp", ["frame.number"])
 
@@ -204,6 +215,7 @@ def test_without_ipsec_xl2tpd_is_not_heard(bed: Bed) -> None:
 
 
 def test_the_next_process_keeps_the_session(bed: Bed) -> None:
+    bed.speak(1)
     bed.connect()
     try:
         (before,) = bed.gateway.call("child-sas")["items"]
