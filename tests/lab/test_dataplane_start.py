@@ -77,6 +77,7 @@ def test_a_start_clears_what_a_crash_has_left_and_nothing_else(bed: Bed) -> None
     for part in (
         crashed._slow_path,
         crashed._events,
+        crashed._ways,
         foundation.sets,
         foundation.xfrm,
         foundation._links,

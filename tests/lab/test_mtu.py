@@ -81,7 +81,7 @@ def mtu(bed: Bed, identity: str = "device@example.com") -> dict[str, object]:
 
 def path_test(bed: Bed, identity: str = "device@example.com") -> dict[str, object]:
     with bed.gateway.client() as client:
-        client._timeout_s = 30.0  # noqa: SLF001
+        client._timeout_s = 30.0
         return client.call("path-test", device=device_name(bed, identity))
 
 
@@ -131,7 +131,7 @@ def test_a_narrow_path_outside_is_learned(bed: Bed, identity: str, layers: int) 
 
 
 def test_a_narrow_network_inside_is_learned_by_the_device(bed: Bed) -> None:
-    """The gateway's ICMP goes through the tunnel, from an address that the tunnel's selectors have."""
+    """The gateway's ICMP goes through the tunnel, from an address that its selectors have."""
     bed.connect(configuration=device_file())
     bed.lab.run("gw", ["ip", "link", "set", "inside", "mtu", str(NARROW)])
     assert learned(bed, "device", plan.SERVER, 1400) == NARROW
