@@ -9,7 +9,7 @@ from cryptography import x509
 
 from gateway.appliance.provisioning.choosing import Choice, Wish
 from gateway.appliance.provisioning.peers import peer_name
-from gateway.config.connection import ConnectionSection
+from gateway.config.connection import ConnectionSection, ProfileSection
 from gateway.config.credential_files import (
     FileRefusedError,
     credential_keys,
@@ -22,6 +22,7 @@ from gateway.config.document import Config
 from gateway.config.mobility import MobileNodeSection
 from gateway.config.mobility_logins import reached_at
 from gateway.config.mobility_nodes import agents_serving, all_nodes, node_keys
+from gateway.config.to_policy import shown
 from gateway.ike.auth.identity import Identity
 from gateway.ike.crypto.offers import ProposalSpec, SuiteOffer
 from gateway.ike.crypto.transforms import transform_name
@@ -32,6 +33,7 @@ from gateway.provisioning.problem import ProvisioningRefusedError
 from gateway.provisioning.setup import HomeAgent, Platform, Proof, Setup, Suite, require
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_EVERY_IPV6 = IPv6Network("::/0")
 _PROOFS = {"certificate": Proof.CERTIFICATE, "psk": Proof.PSK}
 
 Subnets = tuple[IPv4Network | IPv6Network, ...]
@@ -90,7 +92,7 @@ def setup_of(
         esp=_suites("esp", section.esp_proposals),
         own_proposals=bool(section.ike_proposals or section.esp_proposals),
         subnets=_reached(config, section),
-        inner_versions=() if pool is None else (pool.network.version,),
+        inner_versions=_inner_versions(config, section),
         dns=section.dns or (pool.dns if pool is not None else ()),
         domains=section.domains,
         authorities=tuple(map(ca.certificate_pem, authorities)),
@@ -133,16 +135,34 @@ def _address(config: Config) -> str:
     raise ProvisioningRefusedError("provisioning.address", why)
 
 
+def _inner_versions(config: Config, section: ConnectionSection) -> tuple[int, ...]:
+    """IP versions that any of its users may get inner addresses of."""
+    users: list[ConnectionSection | ProfileSection] = [section]
+    users += (config.profiles[name] for name in section.profiles)
+    pools = [one for user in users for one in (user.pool, user.pool6) if one is not None]
+    versions = {config.pools[one].network.version for one in pools}
+    if versions and _blocks_ipv6(config, section):
+        versions.add(6)
+    return tuple(sorted(versions))
+
+
+def _blocks_ipv6(config: Config, section: ConnectionSection) -> bool:
+    """Whether any of its users is to send IPv6 into the tunnel, where it ends."""
+    return "block" in (section.ipv6, *(config.profiles[name].ipv6 for name in section.profiles))
+
+
 def _reached(config: Config, section: ConnectionSection) -> Subnets:
     """All that any of its users may reach; the gateway narrows it. Empty for everything."""
-    offers = [section.local_subnets]
-    for profile in section.profiles:
-        subnets = config.profiles[profile].subnets
-        if subnets is not None:
-            offers.append(subnets)
+    offers = [shown(config, section.local_subnets, section.translations)]
+    for name in section.profiles:
+        profile = config.profiles[name]
+        subnets = section.local_subnets if profile.subnets is None else profile.subnets
+        own = section.translations if profile.translations is None else profile.translations
+        offers.append(shown(config, subnets, own))
     if any(not offer or any(not one.prefixlen for one in offer) for offer in offers):
         return ()
-    return tuple(dict.fromkeys(one for offer in offers for one in offer))
+    nowhere = (_EVERY_IPV6,) if _blocks_ipv6(config, section) else ()
+    return (*dict.fromkeys(one for offer in offers for one in offer), *nowhere)
 
 
 # -- proposals -----------------------------------------------------------------------------

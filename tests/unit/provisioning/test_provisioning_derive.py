@@ -272,6 +272,20 @@ def test_a_gateway_whose_ca_is_unknown_is_refused_with_the_remedy(tmp_path: Path
         derive(config)
 
 
+def test_what_a_device_asks_for_inside(tmp_path: Path) -> None:
+    six = '[pools.six]\nnetwork = "fd00:9::/64"\n'
+    block, napt = STAFF + 'ipv6 = "block"\n', STAFF.replace('pool = "road"', 'presence = "napt"')
+    found = derive(config_of(tmp_path, STAFF + 'pool6 = "six"\n' + six))
+    assert found.inner_versions == (4, 6)
+    found = derive(config_of(tmp_path, block))
+    assert found.inner_versions == (4, 6)
+    assert [str(one) for one in found.subnets] == ["10.1.0.0/16", "::/0"]
+    assert derive(config_of(tmp_path, napt)).inner_versions == ()
+    table = '[translations.lan]\nnetwork = "10.1.0.0/16"\nshown_as = "100.64.0.0/16"\n'
+    found = derive(config_of(tmp_path, STAFF + 'translations = ["lan"]\n' + table))
+    assert [str(one) for one in found.subnets] == ["100.64.0.0/16"]
+
+
 def test_a_connection_that_we_open_is_for_no_device(tmp_path: Path) -> None:
     text = STAFF.replace("*@example.com", "peer.example.com").replace('pool = "road"\n', "")
     config = config_of(
