@@ -254,6 +254,7 @@ class Appliance:
         self._backends.join(self._engine, self._service.flush)
         self._stoppers += [self._unwatch_dataplane, self._service.stop]
         self._administration.join(self._surroundings())
+        self._administration.watch_devices = self._device_changed
         self._stoppers_async.append(self._administration.stop)
         self._queries = Queries(
             self._engine,
@@ -299,6 +300,11 @@ class Appliance:
         except Exception:  # noqa: BLE001 - its start tries again, and tells
             return None
         return side.devices.of_identity(identity)
+
+    def _device_changed(self, name: str) -> None:
+        side = cast("ObjectsSide", self._administration.side("objects"))
+        device = side.devices.get(name)
+        self._access.device_changed(name, None if device is None else device.identity)
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(

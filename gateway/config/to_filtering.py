@@ -3,12 +3,14 @@
 from functools import lru_cache
 from typing import Final
 
+from gateway.config.administration import DeviceSection
+from gateway.config.administration_checks import comparable_identity
 from gateway.config.document import Config
 from gateway.config.findings import Findings
 from gateway.config.remote_access import RuleSection
 from gateway.dataplane.filter import GatewayServices
 from gateway.domain.filtering import Direction, Span
-from gateway.filtering.book import Book, Terms
+from gateway.filtering.book import Book, KnownDevice, Terms
 from gateway.filtering.rule import Action, Rule, boxes
 
 _ICMP, _IPIP, _TCP, _UDP, _GRE, _MINIMAL, _ICMPV6, _L2TP = 1, 4, 6, 17, 47, 55, 58, 115
@@ -20,7 +22,6 @@ _L2TP_PORT: Final = (1701, 1701)
 def book(config: Config) -> Book:
     """All rules of the configuration, and who they are for."""
     filtering = config.filtering
-    identities = {name: device.identity for name, device in config.devices.items()}
     return Book(
         rules={name: _rule(name, section) for name, section in config.rules.items()},
         connections={
@@ -31,16 +32,11 @@ def book(config: Config) -> Book:
             name: Terms(one.rules, one.bandwidth_up_kbit_s, one.bandwidth_down_kbit_s)
             for name, one in config.profiles.items()
         },
-        devices={
-            one.identity: Terms(None, one.bandwidth_up_kbit_s, one.bandwidth_down_kbit_s)
-            for one in config.devices.values()
-            if one.bandwidth_up_kbit_s is not None or one.bandwidth_down_kbit_s is not None
-        },
-        device_names={identity: name for name, identity in identities.items()},
         isolate_devices=filtering.isolate_devices,
         to_gateway=filtering.to_gateway,
         log_refusals=filtering.log_refusals,
         log_refusals_per_minute=filtering.log_refusals_per_minute,
+        comparable=comparable_identity,
     )
 
 
@@ -55,10 +51,17 @@ def _rule(name: str, section: RuleSection) -> Rule:
         section.times,
         section.helper,
         section.log,
-        frozenset(section.users),
+        frozenset(map(comparable_identity, section.users)),
         frozenset(section.groups),
-        frozenset(section.devices),
+        # Names of devices, or identities in any spelling.
+        frozenset({*section.devices, *map(comparable_identity, section.devices)}),
     )
+
+
+def known_device(name: str, section: DeviceSection) -> KnownDevice:
+    """What rules have to know of a configured device."""
+    terms = Terms(None, section.bandwidth_up_kbit_s, section.bandwidth_down_kbit_s)
+    return KnownDevice(name, terms)
 
 
 def helpers(config: Config) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """All rules, and who they are for."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +18,16 @@ class Terms:
     down_kbit_s: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A configured device."""
+
+    name: str
+    terms: Terms = Terms()
+
+
+FindDevice = Callable[[str], KnownDevice | None]
+"""By the identity that a session has proven."""
 _NOTHING = Terms()
 
 
@@ -29,14 +39,12 @@ class Book:
     """By name."""
     connections: Mapping[str, Terms] = field(default_factory=dict)
     profiles: Mapping[str, Terms] = field(default_factory=dict)
-    devices: Mapping[str, Terms] = field(default_factory=dict)
-    """By identity."""
-    device_names: Mapping[str, str] = field(default_factory=dict)
-    """By identity."""
     isolate_devices: bool = True
     to_gateway: str = "services"
     log_refusals: bool = True
     log_refusals_per_minute: int = 30
+    comparable: Callable[[str], str] = str
+    """One text for all spellings of a user or identity that count as the same; rules have it."""
 
     @cached_property
     def _named(self) -> dict[tuple[str, str], list[str]]:
@@ -48,7 +56,7 @@ class Book:
                     found[kind, who].append(rule.name)
         return dict(found)
 
-    def rules_of(self, grant: Grant) -> dict[str, str]:
+    def rules_of(self, grant: Grant, device: KnownDevice | None = None) -> dict[str, str]:
         """The names of the rules that apply to a session, and why each one does."""
         found: dict[str, str] = {}
         profile = self.profiles.get(grant.profile, _NOTHING)
@@ -57,25 +65,27 @@ class Book:
         else:
             listed = self.connections.get(grant.connection, _NOTHING).rules or ()
             found.update(dict.fromkeys(listed, f"connection {grant.connection}"))
-        for kind, who in self._whos(grant):
+        for kind, who, shown in self._whos(grant, device):
             for name in self._named.get((kind, who), ()):
-                found.setdefault(name, f"{kind} {who}")
+                found.setdefault(name, f"{kind} {shown}")
         return {name: why for name, why in found.items() if name in self.rules}
 
-    def _whos(self, grant: Grant) -> Iterator[tuple[str, str]]:
+    def _whos(self, grant: Grant, device: KnownDevice | None) -> Iterator[tuple[str, str, str]]:
+        """Kind, what rules call them, and for people."""
         if grant.user:
-            yield "user", grant.user
+            yield "user", self.comparable(grant.user), grant.user
         for group in sorted(grant.groups):
-            yield "group", group
-        yield "device", grant.peer
-        name = self.device_names.get(grant.peer)
-        if name is not None and name != grant.peer:
-            yield "device", name
+            yield "group", group, group
+        yield "device", self.comparable(grant.peer), grant.peer
+        if device is not None:
+            yield "device", device.name, device.name
 
-    def bandwidth_of(self, grant: Grant) -> tuple[int | None, int | None]:
+    def bandwidth_of(
+        self, grant: Grant, device: KnownDevice | None = None
+    ) -> tuple[int | None, int | None]:
         """From and to the device, in kilobits per second."""
         terms = (
-            self.devices.get(grant.peer, _NOTHING),
+            _NOTHING if device is None else device.terms,
             self.profiles.get(grant.profile, _NOTHING),
             self.connections.get(grant.connection, _NOTHING),
         )
@@ -91,7 +101,6 @@ class Book:
                 (one.name, one.direction, one.users, one.groups, one.devices)
                 for one in book.rules.values()
             ]
-            lists = book.connections, book.profiles, book.devices, book.device_names
-            return named, lists, book.isolate_devices
+            return named, book.connections, book.profiles
 
         return people(self) == people(other)

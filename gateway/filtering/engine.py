@@ -14,7 +14,7 @@ from typing import Final
 from gateway.domain.endpoint import IpAddress
 from gateway.domain.filtering import Box, Direction, Placement, RuleSet
 from gateway.domain.remote_access import Grant
-from gateway.filtering.book import Book
+from gateway.filtering.book import Book, FindDevice, KnownDevice
 from gateway.filtering.disjoint import disjoint
 from gateway.filtering.rule import Action, Rule, boxes
 
@@ -63,6 +63,13 @@ class Trouble:
 Output = Define | Undefine | Place | Displace | Trouble
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    grant: Grant
+    device: KnownDevice | None
+    keys: tuple[_Key, ...]
+
+
 @dataclass(slots=True)
 class _Defined:
     number: int
@@ -74,12 +81,21 @@ class _Defined:
 class Filtering:
     """The engine."""
 
-    def __init__(self, book: Book, day: int = 0, minute: int = 0) -> None:
+    def __init__(
+        self,
+        book: Book,
+        day: int = 0,
+        minute: int = 0,
+        find_device: FindDevice = lambda _identity: None,
+    ) -> None:
         """``day`` 0 is Monday; ``minute`` is of the day, in the gateway's time zone."""
         self.book = book
+        self._find_device = find_device
         self._time = day, minute
         self._timed = _timed(book)
-        self._sessions: dict[str, tuple[Grant, tuple[_Key, ...]]] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._of_device: defaultdict[str, set[str]] = defaultdict(set)
+        """Sessions by names of configured devices, and by identities."""
         self._by_address: dict[IpAddress, str] = {}
         self._by_zone: dict[int, str] = {}
         self._sets: dict[_Key, _Defined] = {}
@@ -98,46 +114,63 @@ class Filtering:
 
     def granted(self, grant: Grant) -> None:
         """A session is in, or its grant is another one now."""
+        device = self._find_device(grant.peer)
         former = self._sessions.get(grant.session)
         if former is not None:
-            self._forget_addresses(former[0])
-        keys = self._keys(grant)
+            self._forget(former)
+        keys = self._keys(grant, device)
         for key in keys:
             self._use(key)
-        self._sessions[grant.session] = grant, keys
+        self._sessions[grant.session] = _Session(grant, device, keys)
+        for who in _names(grant, device):
+            self._of_device[who].add(grant.session)
         if grant.zone:
             self._by_zone[grant.zone] = grant.session
         else:
             self._by_address.update(dict.fromkeys(grant.addresses, grant.session))
-        self._outputs.append(Place(grant.session, self._placement(grant, keys)))
+        self._outputs.append(Place(grant.session, self._placement(grant, device, keys)))
         if former is not None:
-            self._leave(former[1])
+            self._leave(former.keys)
 
     def ended(self, session: str) -> None:
         """It is over."""
-        grant, keys = self._sessions.pop(session, (None, ()))
-        if grant is None:
+        found = self._sessions.pop(session, None)
+        if found is None:
             return
-        self._forget_addresses(grant)
+        self._forget(found)
         self._outputs.append(Displace(session))
-        self._leave(keys)
+        self._leave(found.keys)
 
-    def _forget_addresses(self, grant: Grant) -> None:
+    def device_changed(self, name: str, identity: str | None) -> None:
+        """A configured device came, changed or went; ``identity`` is what it proves now."""
+        sessions = {*self._of_device.get(name, ()), *self._of_device.get(identity or "", ())}
+        for session in sessions:
+            self.granted(self._sessions[session].grant)
+
+    def _forget(self, former: "_Session") -> None:
+        grant = former.grant
         for address in grant.addresses:
             if self._by_address.get(address) == grant.session:
                 del self._by_address[address]
         if self._by_zone.get(grant.zone) == grant.session:
             del self._by_zone[grant.zone]
+        for who in _names(grant, former.device):
+            self._of_device[who].discard(grant.session)
+            if not self._of_device[who]:
+                del self._of_device[who]
 
-    def _keys(self, grant: Grant) -> tuple[_Key, ...]:
+    def _keys(self, grant: Grant, device: KnownDevice | None) -> tuple[_Key, ...]:
         names: defaultdict[Direction, list[str]] = defaultdict(list)
-        for name in self.book.rules_of(grant):
+        for name in self.book.rules_of(grant, device):
             names[self.book.rules[name].direction].append(name)
         return tuple((direction, tuple(sorted(found))) for direction, found in names.items())
 
-    def _placement(self, grant: Grant, keys: Iterable[_Key]) -> Placement:
+    def _placement(
+        self, grant: Grant, device: KnownDevice | None, keys: Iterable[_Key]
+    ) -> Placement:
         numbers = {key[0]: self._sets[key].number for key in keys}
-        return Placement(grant.addresses, grant.zone, numbers, *self.book.bandwidth_of(grant))
+        bandwidth = self.book.bandwidth_of(grant, device)
+        return Placement(grant.addresses, grant.zone, numbers, *bandwidth)
 
     # -- rule sets ---------------------------------------------------------------------------
 
@@ -247,10 +280,13 @@ class Filtering:
         self._compile_again(again)
         if before.same_people(book):
             return
-        for session, (grant, keys) in list(self._sessions.items()):
-            now = self._keys(grant)
-            if now != keys or before.bandwidth_of(grant) != book.bandwidth_of(grant):
-                self.granted(self._sessions[session][0])
+        for one in list(self._sessions.values()):
+            bandwidth = before.bandwidth_of(one.grant, one.device)
+            if (
+                self._keys(one.grant, one.device) != one.keys
+                or book.bandwidth_of(one.grant, one.device) != bandwidth
+            ):
+                self.granted(one.grant)
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -261,7 +297,15 @@ class Filtering:
     def grant_of(self, session: str) -> Grant | None:
         """Its grant; None when it is not in."""
         found = self._sessions.get(session)
-        return None if found is None else found[0]
+        return None if found is None else found.grant
+
+    def rules_of(self, grant: Grant) -> dict[str, str]:
+        """The rules that apply to a session, or would, and why."""
+        return self.book.rules_of(grant, self._find_device(grant.peer))
+
+    def bandwidth_of(self, grant: Grant) -> tuple[int | None, int | None]:
+        """From and to the device, in kilobits per second."""
+        return self.book.bandwidth_of(grant, self._find_device(grant.peer))
 
     def sessions_under(self, rule: str) -> int:
         """To how many sessions a rule applies."""
@@ -284,3 +328,7 @@ class Filtering:
 
 def _timed(book: Book) -> list[Rule]:
     return [rule for rule in book.rules.values() if rule.times]
+
+
+def _names(grant: Grant, device: KnownDevice | None) -> set[str]:
+    return {grant.peer} if device is None else {grant.peer, device.name}

@@ -1,12 +1,11 @@
 """What becomes of one flow, and which rule says so: for people who ask, and for the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.endpoint import IpAddress
 from gateway.domain.filtering import Direction
-from gateway.domain.remote_access import Grant
 from gateway.filtering.book import Book
 from gateway.filtering.rule import Action, Rule, boxes
 
@@ -51,16 +50,16 @@ def _fits(rule: Rule, flow: Flow) -> bool:
 
 def judge(
     book: Book,
-    grant: Grant,
+    names: Iterable[str],
     flow: Flow,
     in_force: Callable[[Rule], bool],
     is_service: Callable[[int, int], bool],
 ) -> Judgement:
-    """What becomes of a flow of a session.
+    """What becomes of a flow of a session to which the rules of these names apply.
 
     ``is_service`` tells whether a protocol and port of the gateway are a service of its roles.
     """
-    rules = [book.rules[name] for name in book.rules_of(grant)]
+    rules = [book.rules[name] for name in names]
     rules = [rule for rule in rules if rule.direction is flow.direction]
     now = [rule for rule in rules if in_force(rule)]
     for action in (Action.REFUSE, Action.ALLOW):
@@ -97,9 +96,9 @@ def _without_rules(book: Book, flow: Flow, is_service: Callable[[int, int], bool
     return Judgement(True, None, "allowed: no rule says otherwise")
 
 
-def otherwise(book: Book, grant: Grant) -> dict[str, str]:
+def otherwise(book: Book, names: Iterable[str]) -> dict[str, str]:
     """What holds for flows that no rule names, in words, by direction."""
-    rules = [book.rules[name] for name in book.rules_of(grant)]
+    rules = [book.rules[name] for name in names]
     closed = {rule.direction for rule in rules if rule.action is Action.ALLOW}
     between = "refused" if book.isolate_devices else "allowed"
     words = {

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,8 @@ class Administration:
         self._surroundings: Surroundings | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._early: list[Event] = []
+        self.watch_devices: Callable[[str], None] = _nobody
+        """Told the name of each configured device that came, changed or went."""
 
     # -- before the event loop runs --------------------------------------------------------
 
@@ -223,6 +225,7 @@ class Administration:
         """Tell the sides of a configured device that came, changed or went."""
         for side in self._built.values():
             side.device_changed(name)
+        self.watch_devices(name)
 
     async def device_gone(self, name: str) -> None:
         """A device was deleted: what was issued for it ends too."""
@@ -244,3 +247,7 @@ class Administration:
         """Tell the sides of an event."""
         for side in self._built.values():
             side.hear(event, debug=debug)
+
+
+def _nobody(_name: str) -> None:
+    pass

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.control.remote_access_views import RulesOfDevice, RuleTest
     from gateway.domain.filtering import Box, Placement
     from gateway.domain.remote_access import Grant
+    from gateway.filtering.book import KnownDevice
 
     Handler = Callable[[Request], Awaitable[object]]
 
@@ -51,7 +52,8 @@ class FilteringPart(Part):
     def __init__(self, joint: Joint, dataplane: FilterDataplane | None) -> None:
         self._joint = joint
         self._dataplane = dataplane
-        self._engine = Filtering(to_filtering.book(joint.config()), *self._now())
+        book = to_filtering.book(joint.config())
+        self._engine = Filtering(book, *self._now(), find_device=self._known_device)
         self._services = to_filtering.gateway_services(joint.config())
         self._placements: dict[str, Placement] = {}
         self._refusals = Refusals(joint, self._engine, self.is_service)
@@ -111,6 +113,15 @@ class FilteringPart(Part):
     def ended(self, grant: "Grant") -> None:
         """See :meth:`Part.ended`."""
         self._engine.ended(grant.session)
+
+    def device_changed(self, name: str, identity: str | None) -> None:
+        """See :meth:`Part.device_changed`."""
+        self._engine.device_changed(name, identity)
+        self.commit()
+
+    def _known_device(self, identity: str) -> "KnownDevice | None":
+        found = self._joint.configured_device(identity)
+        return None if found is None else to_filtering.known_device(found.name, found.section)
 
     def commit(self) -> None:
         """See :meth:`Part.commit`."""
@@ -226,7 +237,13 @@ class FilteringPart(Part):
         grants, name = self._grants_of(request)
         flow = _flow(request)
         found = [
-            judge(self._engine.book, grant, flow, self._engine.in_force, self.is_service)
+            judge(
+                self._engine.book,
+                self._engine.rules_of(grant),
+                flow,
+                self._engine.in_force,
+                self.is_service,
+            )
             for grant, _ in grants
         ]
         connected = sum(connected for _, connected in grants)
@@ -238,7 +255,9 @@ class FilteringPart(Part):
         grants = self._joint.grants()
         names = [one.id for one in device.sessions.values()]
         found = [(grants[name], True) for name in names if name in grants]
-        return found or [(would_be(device, self._joint.config()), False)], device.name
+        return found or [
+            (would_be(device, self._joint.configured_device(device.identity)), False)
+        ], device.name
 
     def facts(self) -> dict[str, object]:
         """See :meth:`Part.facts`."""

@@ -17,20 +17,18 @@ from gateway.filtering.rule import Rule
 from gateway.filtering.words import in_words
 
 if TYPE_CHECKING:
+    from gateway.appliance.administration.devices import Device as Configured
     from gateway.appliance.observation.device import Device
-    from gateway.config.document import Config
 
 
-def would_be(device: "Device", config: "Config") -> Grant:
+def would_be(device: "Device", configured: "Configured | None") -> Grant:
     """The session that a device would have, as far as it is known."""
-    configured = next(
-        (one for one in config.devices.values() if one.identity == device.identity), None
-    )
+    section = None if configured is None else configured.section
     return Grant(
         session="",
         peer=device.identity,
-        user=(configured.user or "") if configured else "",
-        connection=(configured.connection or "") if configured else "",
+        user=(section.user or "") if section else "",
+        connection=(section.connection or "") if section else "",
     )
 
 
@@ -44,7 +42,7 @@ def device_view(
     """``rules-of``."""
     rules: dict[str, RuleOfDevice] = {}
     for grant, _ in grants:
-        for rule, why in engine.book.rules_of(grant).items():
+        for rule, why in engine.rules_of(grant).items():
             found = engine.book.rules[rule]
             count = counts.get(rule, Count())
             rules[rule] = {
@@ -57,13 +55,13 @@ def device_view(
                 "packets": count.packets,
                 "bytes": count.octets,
             }
-    up, down = engine.book.bandwidth_of(grants[0][0])
+    up, down = engine.bandwidth_of(grants[0][0])
     return {
         "device": name,
         "connected": any(connected for _, connected in grants),
         "addresses": [str(one) for grant, _ in grants for one in grant.addresses],
         "rules": list(rules.values()),
-        "otherwise": otherwise(engine.book, grants[0][0]),
+        "otherwise": otherwise(engine.book, rules),
         "bandwidth_up_kbit_s": up,
         "bandwidth_down_kbit_s": down,
         "usage": _usage(usages),

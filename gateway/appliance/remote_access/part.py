@@ -70,6 +70,9 @@ class Part:
     def commit(self) -> None:
         """Do in the kernel what was queued; log what it refuses."""
 
+    def device_changed(self, name: str, identity: str | None) -> None:
+        """A configured device came, changed or went; ``identity`` is what it proves now."""
+
     def reconfigure(self, config: "Config") -> None:
         """Another configuration is in force. Sessions that it does not touch notice nothing."""
 

@@ -46,7 +46,8 @@ class Refusals:
         if grant is None:
             return
         flow = Flow(packet.direction, other, packet.protocol, packet.port)
-        found = judge(book, grant, flow, self._engine.in_force, self._is_service)
+        names = self._engine.rules_of(grant)
+        found = judge(book, names, flow, self._engine.in_force, self._is_service)
         if not (book.log_refusals or found.log):
             return
         self._bucket.rate = book.log_refusals_per_minute / _MINUTE_S

@@ -71,7 +71,8 @@ class Table:
             return False
         for name in ruleset.all_sets(variant):
             for found in read(self._netfilter, name):
-                self._unclaimed[found.element.place] = found.element
+                if found.element.place not in self._live:
+                    self._unclaimed[found.element.place] = found.element
         self.variant = variant
         return True
 
