@@ -4,8 +4,9 @@
 
     core --(socket pair)-- keeper -- worker
 
-Neither has privileges. The keeper waits, and starts another worker when one dies; the worker says
-``hello`` and is told everything anew. It ends when the core ends its end of the socket pair.
+Neither has privileges, and the worker opens no files but the program's. The keeper waits, and
+starts another worker when one dies; the worker says ``hello`` and is told everything anew. It ends
+when the core ends its end of the socket pair.
 """
 
 import os
@@ -13,9 +14,12 @@ import resource
 import signal
 import socket
 import sys
+import sysconfig
 import time
+from pathlib import Path
 from typing import Final
 
+from gateway.appliance.landlock import only_read
 from gateway.appliance.privileges import (
     die_with_parent,
     drop_capabilities,
@@ -64,11 +68,21 @@ def _worker(channel: int) -> int:
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(MAX_FILES, hard), hard))
+        only_read(_program_folders())
         asyncio.run(work(socket.socket(fileno=os.dup(channel))))
     except BaseException:  # noqa: BLE001 - whatever it is, the keeper starts another worker
         traceback.print_exc(limit=5)
         return 1
     return 0
+
+
+def _program_folders() -> set[Path]:
+    """Where modules are found that are loaded later, such as those of seldom record types."""
+    import dns  # noqa: PLC0415
+
+    paths = sysconfig.get_paths()
+    found = {paths["stdlib"], paths["platstdlib"], str(Path(dns.__file__).parents[1])}
+    return {Path(one) for one in found} | {Path(__file__).parents[2]}
 
 
 if __name__ == "__main__":

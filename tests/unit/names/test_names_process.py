@@ -27,7 +27,13 @@ from gateway.names.settings import ForwarderSettings, Route
 pytestmark = pytest.mark.skipif(not bind.NAMED.exists(), reason="needs bind9")
 
 TEXT = " ".join(f'"{"x" * 200}"' for _ in range(10))
-ZONES = (bind.Zone("corp.test", f"www IN A 198.51.100.7\nlong IN TXT {TEXT}\n"),)
+RECORDS = f"""www IN A 198.51.100.7
+long IN TXT {TEXT}
+svc IN SVCB 1 www alpn=h2
+place IN LOC 52 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000m 10m
+@ IN MX 10 www
+"""
+ZONES = (bind.Zone("corp.test", RECORDS),)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +96,13 @@ def test_it_answers_by_udp_and_tcp(upstream: int) -> None:
                 assert [str(one) for one in reply.answer[0]] == ["198.51.100.7"]
             long = await core.ask("long.corp.test", "TXT", tcp=True)
             assert len(long.answer[0][0].to_text()) > 2000
+            for name, rdtype in (("svc", "SVCB"), ("place", "LOC"), ("corp.test", "MX")):
+                query = name if "." in name else f"{name}.corp.test"
+                assert (await core.ask(query, rdtype)).answer, rdtype
             assert (await core.ask("elsewhere.test")).rcode() == dns.rcode.REFUSED
             facts = await core.process.facts()
             assert facts is not None
-            assert facts["cached"] == 2
+            assert facts["cached"] == 5
             assert facts["counters"]["from_cache"] == 1  # type: ignore[index]
 
     asyncio.run(run())
