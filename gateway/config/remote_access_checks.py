@@ -144,6 +144,10 @@ def _pair(
 
 def _napt(config: Config, findings: Findings) -> None:
     for name, section in config.napt.items():
+        for network in section.any_source:
+            if network.version != 4:
+                why = "only IPv4 networks; IPv6 servers answer from the address they were asked at"
+                findings.refuse(f"napt.{name}.any_source", network, why)
         for first, last in section.addresses:
             where, text = f"napt.{name}.addresses", _range(first, last)
             if first.is_multicast or first.is_loopback or first.is_unspecified:
@@ -157,12 +161,16 @@ def _bridges(config: Config, findings: Findings) -> None:
         _inside(config, f"{key}.interface", section.interface, findings)
         if section.address.is_multicast or section.address.is_unspecified:
             findings.refuse(f"{key}.address", section.address, "not an address of a host")
+        elif section.address.version != 4:
+            why = "not an IPv4 address; what is not IP passes by GRE over IPv4"
+            findings.refuse(f"{key}.address", section.address, why)
         if name not in users:
             why = f'is never used; set bridge = "{name}" in a connection or profile'
             findings.warn(key, None, why)
     for name, connection in config.connections.items():
         bridge = config.bridges.get(connection.bridge or "")
-        if bridge is None or any(bridge.address in one for one in connection.local_subnets):
+        reached = connection.local_subnets
+        if bridge is None or not reached or any(bridge.address in one for one in reached):
             continue
         why = (
             f"is {bridge.address}, which local_subnets do not hold: "

@@ -48,6 +48,11 @@ WRONG = [
     (staff('translations = ["x"]'), "connections.staff.translations", "add [translations.x]"),
     (staff('bridge = "x"'), "connections.staff.bridge", "add [bridges.x]"),
     (
+        staff('bridge = "b"', '[bridges.b]\ninterface = "eth1"\naddress = "fd00::1"'),
+        "bridges.b.address",
+        "not an IPv4 address",
+    ),
+    (
         staff('bridge = "b"', '[bridges.b]\ninterface = "eth1"\naddress = "10.2.0.1"'),
         "connections.staff.bridge",
         'add "10.2.0.1"',
@@ -105,6 +110,12 @@ WRONG = [
         MINIMAL + '[bridges.b]\ninterface = "eth1"\naddress = "10.83.112.1"',
         "pools.staff.network",
         "contains 10.83.112.1 of bridges.b",
+    ),
+    (MINIMAL + '[napt.x]\nany_source = ["fd00::/8"]', "napt.x.any_source", "only IPv4"),
+    (
+        MINIMAL + PORT.replace("8080", '"2000-3024"') + "to_port = 5000",
+        "redirects.cam.to_port",
+        "at most 1024",
     ),
     # translations
     (
