@@ -32,6 +32,7 @@ EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
 MAX_PEM_OCTETS = 64 * 1024
 IKE_INTERMEDIATE = ObjectIdentifier("1.3.6.1.5.5.8.2.2")
 _MAX_COMMON_NAME = 64
+"""Octets of UTF-8."""
 _MIN_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
@@ -171,8 +172,9 @@ def create(
 ) -> Authority:
     """A new CA. Raises :class:`ProvisioningRefusedError` for a name that is none."""
     text = name.strip()
-    if not 1 <= len(text) <= _MAX_COMMON_NAME or not text.isprintable():
-        why = f"give a name of 1 to {_MAX_COMMON_NAME} printable characters"
+    # Printable text has no surrogates, so it has octets.
+    if not text.isprintable() or not 1 <= len(text.encode()) <= _MAX_COMMON_NAME:
+        why = f"give a name of 1 to {_MAX_COMMON_NAME} printable characters (octets of UTF-8)"
         raise ProvisioningRefusedError("name", why)
     if now < EARLIEST:
         raise ProvisioningRefusedError("name", _clock(now))
@@ -317,6 +319,7 @@ def _subject(name: PeerName, common_name: str) -> x509.Name:
         ]
         return x509.Name(attributes)
     text = one_line(common_name, _MAX_COMMON_NAME)
+    text = text.encode("utf-8", "replace")[:_MAX_COMMON_NAME].decode("utf-8", "ignore")
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
