@@ -8,6 +8,9 @@ from gateway.config.remote_access import RedirectSection
 from gateway.domain.endpoint import IpAddress
 from gateway.ike.auth.identity import Identity
 
+MAX_MOVED_PORTS = 1024
+"""Of one redirect, where the device has others: each is an element of a map."""
+
 _Own = tuple[str, IpAddress | None, int, str]
 """Protocol, address (None: any), port, key of the configuration."""
 
@@ -37,6 +40,12 @@ def _redirect(key: str, section: RedirectSection, findings: Findings) -> None:
     first, last = section.ports
     if section.to_port is not None and section.to_port + last - first > 65_535:
         why = f"too high for {last - first + 1} ports; give at most {65_535 - (last - first)}"
+        findings.refuse(f"{key}.to_port", section.to_port, why)
+    if section.to_port not in {None, first} and last - first >= MAX_MOVED_PORTS:
+        why = (
+            f"moves {last - first + 1} ports, at most {MAX_MOVED_PORTS} can be; "
+            "give fewer ports, or the same ones on the device"
+        )
         findings.refuse(f"{key}.to_port", section.to_port, why)
     address = section.address
     if address is None:

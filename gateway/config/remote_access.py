@@ -33,7 +33,7 @@ class NaptSection(Section):
     addresses: tuple[AddressRange, ...] = Field(default=(), max_length=64)
     """G_i: what their packets have as source; without it, the address of the interface that they
     leave by."""
-    ports: PortRange = (1024, 65_535)
+    ports: PortRange = Field(default=(1024, 65_535), json_schema_extra={"default": "1024-65535"})
     """Used where the device's own port is taken."""
     any_source: tuple[Network, ...] = Field(default=(), max_length=256)
     """UDP answers may come from any address of these networks: servers with several addresses

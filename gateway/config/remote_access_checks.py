@@ -146,7 +146,7 @@ def _napt(config: Config, findings: Findings) -> None:
     for name, section in config.napt.items():
         for network in section.any_source:
             if network.version != 4:
-                why = "only IPv4 networks; IPv6 servers answer from the address they were asked at"
+                why = "only IPv4 networks can be named here; remove it"
                 findings.refuse(f"napt.{name}.any_source", network, why)
         for first, last in section.addresses:
             where, text = f"napt.{name}.addresses", _range(first, last)

@@ -31,8 +31,14 @@ class _Schemas(GenerateJsonSchema):
 def schema_of(model: type[BaseModel]) -> dict[str, object]:
     """The JSON schema (draft 2020-12) of what a section takes, its fields explained."""
     schema = model.model_json_schema(schema_generator=_Schemas)
+    inherited: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, BaseModel):
+            file = inspect.getsourcefile(base) or ""
+            inherited |= _explanations(file).get(base.__name__, {})
     for name, properties in _objects(schema):
         said = _explanations(inspect.getsourcefile(model) or "").get(name, {})
+        said = inherited | said if name == model.__name__ else said
         for field, text in said.items():
             if isinstance(properties.get(field), dict):
                 properties[field].setdefault("description", text)

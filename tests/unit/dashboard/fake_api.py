@@ -17,6 +17,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import fake_data as data
+import fake_remote_access as access
 
 DASHBOARD = Path(__file__).resolve().parents[3] / "gateway" / "api" / "dashboard"
 POLICY = (
@@ -623,6 +624,12 @@ def _denied(world: World) -> list[Document]:
     ]
 
 
+def _names(_self: Handler, world: World, *_: object) -> Document:
+    if not world.objects:
+        raise FaultError(404, "names: nothing is configured that needs it")
+    return access.names(world.devices)
+
+
 ROUTES: list[tuple[str, Callable[..., Any]]] = [
     (r"GET /session", _session),
     (r"POST /session", _login),
@@ -676,6 +683,19 @@ ROUTES: list[tuple[str, Callable[..., Any]]] = [
         r"GET /nar/audit",
         _listed(lambda w: [data.nar_lease(i) for i in range(min(3, len(w.devices)))]),
     ),
+    (r"GET /leases", _listed(lambda w: access.leases(w.devices))),
+    (r"GET /leases/history", _listed(lambda w: access.lease_history(w.devices))),
+    (r"DELETE /leases/[^/]+/[^/]+", _said({})),
+    (r"GET /reachability", lambda _s, w, *_: access.reachability(bool(w.objects))),
+    (r"GET /napt-sessions", _listed(lambda w: access.napt(w.devices))),
+    (r"GET /redirects", _listed(lambda w: access.redirects(w.devices))),
+    (r"GET /rules", _listed(lambda w: access.rules(w.devices))),
+    (r"GET /devices/([^/]+)/rules", lambda _s, _w, _q, _b, name: access.rules_of(name)),
+    (r"GET /devices/([^/]+)/rule-test", lambda _s, _w, query, *_: access.rule_test(query)),
+    (r"GET /devices/([^/]+)/mtu", lambda _s, _w, _q, _b, name: access.mtu(name)),
+    (r"POST /devices/([^/]+)/path-test", lambda _s, _w, _q, _b, name: access.path_test(name)),
+    (r"GET /names", _names),
+    (r"GET /names/verify", _said(access.VERIFY)),
     (r"GET /ike-failures", _listed(lambda w: w.failures)),
     (r"GET /registration-failures", _listed(_denied)),
     (r"GET /tokens", _listed(lambda w: w.tokens)),

@@ -395,6 +395,7 @@ def kinds() -> list[Document]:
     from gateway.config.connection import ConnectionSection, ProfileSection
     from gateway.config.mobility import HomeAgentSection, HomeNetworkSection
     from gateway.config.nar import NarServerSection
+    from gateway.config.remote_access import NaptSection, RedirectSection, RuleSection
     from gateway.config.sections import PoolSection, RadiusSection
 
     sections = {
@@ -405,6 +406,9 @@ def kinds() -> list[Document]:
         "home_agents": HomeAgentSection,
         "nar": NarServerSection,
         "connections": ConnectionSection,
+        "napt": NaptSection,
+        "rules": RuleSection,
+        "redirects": RedirectSection,
     }
     text = {"type": "string"}
     perhaps = {"anyOf": [text, {"type": "null"}], "default": None}

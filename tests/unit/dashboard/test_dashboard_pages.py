@@ -23,6 +23,15 @@ PAGES = {
     "#/nar/mappings": "Address reuse",
     "#/nar/audit": "Address reuse",
     "#/pools": "Address pools",
+    "#/pools/leases": "Address pools",
+    "#/pools/history": "Address pools",
+    "#/rules": "Rules",
+    "#/rules/test": "Rules",
+    "#/rules/forwards": "Rules",
+    "#/rules/napt": "Rules",
+    "#/names": "Names",
+    "#/config/rules?new=1": "New: Rules",
+    "#/config/redirects?new=1": "New: Redirects",
     "#/failures": "Why can't this device connect?",
     "#/failures/registrations": "Why can't this device connect?",
     "#/config": "Configuration",
@@ -79,7 +88,21 @@ def test_axe_on_what_opens(look: Look) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["#/", "#/devices", "#/users", "#/sas", "#/mobility", "#/nar", "#/pools", "#/failures"],
+    [
+        "#/",
+        "#/devices",
+        "#/users",
+        "#/sas",
+        "#/mobility",
+        "#/nar",
+        "#/pools",
+        "#/pools/leases",
+        "#/pools/history",
+        "#/rules",
+        "#/rules/forwards",
+        "#/rules/napt",
+        "#/failures",
+    ],
 )
 def test_what_is_empty_says_what_to_do(look: Look, address: str) -> None:
     world = fake_api.World()
@@ -110,7 +133,15 @@ def test_read_only_sees_no_buttons_that_are_refused(look: Look) -> None:
     visit = look(world)
     page = visit.go("#/device/grace-laptop-6")
     page.get_by_text("Layers and MTU").wait_for()
-    for verb in ("Disconnect", "Block", "Revoke", "New bundle", "Rotate secret", "Rekey"):
+    for verb in (
+        "Disconnect",
+        "Block",
+        "Revoke",
+        "New bundle",
+        "Rotate secret",
+        "Rekey",
+        "Test the path",
+    ):
         assert page.get_by_role("button", name=verb, exact=True).count() == 0
     page = visit.go("#/config/pools/staff")
     assert page.get_by_role("button", name="Check and save").count() == 0

@@ -15,6 +15,8 @@ const PAGES = {
   mobility: "mobility",
   nar: "nar",
   pools: "pools",
+  rules: "rules",
+  names: "names",
   failures: "failures",
   config: "config",
   audit: "audit",

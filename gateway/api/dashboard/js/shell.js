@@ -19,6 +19,8 @@ const SECTIONS = [
       ["mobility", "Bindings and visitors", "mobility"],
       ["nar", "Address reuse", "nar"],
       ["pools", "Address pools", "pools"],
+      ["rules", "Rules", "rules"],
+      ["names", "Names", "names"],
     ],
   ],
   [

@@ -115,6 +115,11 @@ export class WindowedList {
 
   failed(error) {
     if (error?.name === "AbortError") return;
+    if (error?.status === 404) {
+      this.put(0, { items: [], total: 0, next: null }); // nothing is configured that has such a list
+      this.paint();
+      return;
+    }
     if (error?.status === 409) {
       this.scroller.hidden = true; // it is switched off: no fault, and the words say what to do
       show(this.status, h("div", { class: "empty" }, h("p", { class: "soft" }, error.message)));

@@ -3,6 +3,7 @@ import { badge, button, h, put, show, toast } from "../dom.js";
 import { confirm, errorBox, field, formDialog } from "../dialog.js";
 import { trafficChart } from "../chart.js";
 import { count, duration, octets, plain, rate, since, until, when } from "../format.js";
+import { deviceMtu, deviceRules } from "../device_access.js";
 import { layersPicture } from "../layers.js";
 import { keepFresh } from "../live.js";
 import { card, empty, facts, pageHead, setTitle } from "../shell.js";
@@ -23,7 +24,7 @@ export default async function device({ root, rest, signal, session }) {
   const may = rank(session);
   const head = h("div");
   const trouble = h("div");
-  const parts = { state: h("div", { class: "stack" }), layers: h("div"), traffic: h("div"), moves: h("div"), failures: h("div", { class: "cards" }), sessions: h("div", { class: "stack" }), certificates: h("div"), captures: h("div") };
+  const parts = { state: h("div", { class: "stack" }), layers: h("div"), mtu: h("div", { class: "stack" }), rules: h("div", { class: "stack" }), traffic: h("div"), moves: h("div"), failures: h("div", { class: "cards" }), sessions: h("div", { class: "stack" }), certificates: h("div"), captures: h("div") };
   let span = "1h";
   let now = null;
   const loadTraffic = async () => show(parts.traffic, trafficChart(await get(`${path}/traffic`, { span }, signal)));
@@ -38,7 +39,8 @@ export default async function device({ root, rest, signal, session }) {
     head,
     trouble,
     card("Now", parts.state),
-    card("Layers and MTU", parts.layers),
+    card("Layers and MTU", parts.layers, parts.mtu),
+    card("What it may reach", parts.rules),
     h("div", { class: "columns" },
       card("Traffic", choice("Span", [["1h", "Last hour"], ["24h", "Last day"], ["30d", "Last month"]], span, (value) => {
         span = value;
@@ -55,7 +57,7 @@ export default async function device({ root, rest, signal, session }) {
     now = await get(path, null, signal);
     setTitle(now.source === "seen" ? now.identity : now.name);
     paint(now);
-    await Promise.all([loadTraffic(), certificates(), may >= 3 && captures()]);
+    await Promise.all([loadTraffic(), certificates(), deviceMtu(parts.mtu, name, signal, may >= 2), deviceRules(parts.rules, name, signal), may >= 3 && captures()]);
   }, signal, (error) => show(trouble, error && (error instanceof Problem && error.status === 404 ? empty("There is no such device", "It may have been deleted, or its name is another one.", h("a", { href: "#/devices" }, "Look at all devices")) : errorBox(error))));
 
   async function act(verb, words, { method = "POST", body, danger = false, then = null, text = null } = {}) {

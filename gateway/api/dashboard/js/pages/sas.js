@@ -7,7 +7,7 @@ import { WindowedList } from "../table.js";
 
 export const title = "Security associations";
 
-const mono = (text) => h("span", { class: "mono" }, text);
+export const mono = (text) => h("span", { class: "mono" }, text);
 
 /** Everything that is known of one thing, as names and values. */
 export function details(heading, item, actions = null) {
