@@ -84,7 +84,7 @@ def _usable(core: Core, sa: IkeSa, connection: ConnectionPolicy, address: IpAddr
         or address.is_link_local
         or address == sa.path.local.address
         or address in core.own_addresses
-        or (address.version == 4 and int(address) == 0xFFFFFFFF)
+        or address.is_reserved
     )
     if odd:
         return False
