@@ -140,6 +140,10 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/api/v1/administrators/{name}"): {"role": "operator"},
 }
 
+QUERIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("GET", "/api/v1/devices/{name}/rule-test"): {"address": "10.1.0.1", "protocol": 6},
+}
+
 
 def routes() -> list[tuple[str, str]]:
     return [
@@ -177,6 +181,7 @@ def ask(live: Live, route: tuple[str, str], token: str | None) -> httpx.Response
         path = path.replace("{" + name + "}", value)
     headers = {} if method in {"GET", "POST"} else {"If-Match": '"1"'}
     given: dict[str, Any] = {"json": BODIES[route]} if route in BODIES else {}
+    given |= {"params": QUERIES[route]} if route in QUERIES else {}
     if route == ("POST", "/api/v1/import"):
         given = {"content": b"no export"}
     with (
