@@ -61,6 +61,8 @@ class PresenceSettings:
     translations: tuple[tuple[Translation, ...], ...] = ()
     """Those that belong to a session, for each different set of them."""
     redirects: tuple[Redirect, ...] = ()
+    helpers: tuple[str, ...] = ()
+    """Protocols whose payload NAPT has to change."""
 
 
 @dataclass(frozen=True, slots=True)

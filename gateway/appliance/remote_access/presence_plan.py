@@ -79,6 +79,7 @@ class Plan:
                 )
                 for one in config.redirects.values()
             ),
+            helpers=tuple(sorted({one.helper for one in config.rules.values() if one.helper})),
         )
         return cls(settings, napts, groups, tuple(config.redirects), by_device, config)
 

@@ -32,6 +32,7 @@ from gateway.dataplane.kernel.netlink import (
     request,
 )
 from gateway.dataplane.kernel.nfqueue import Queue
+from gateway.dataplane.kernel.presence import probe as presence
 from gateway.dataplane.kernel.xfrm import encode
 from gateway.dataplane.kernel.xfrm.constants import (
     MODE_TUNNEL,
@@ -85,6 +86,9 @@ def _kernel(option: str) -> str:
 
 
 _PLAIN = (IPv4Address("192.0.2.1"), IPv4Address("198.51.100.1"))
+_GCM = EspSuite(Encryption.AES_GCM_16, 128, Integrity.NONE, esn=True)
+_CBC = EspSuite(Encryption.AES_CBC, 128, Integrity.HMAC_SHA2_256_128, esn=False)
+_CHACHA = EspSuite(Encryption.CHACHA20_POLY1305, 256, Integrity.NONE, esn=True)
 
 
 def _child(suite: EspSuite, *, encapsulated: bool = False) -> InstalledChild:
@@ -106,11 +110,6 @@ def _child(suite: EspSuite, *, encapsulated: bool = False) -> InstalledChild:
             remote_ts=(TrafficSelector.of_address(remote.address),),
         )
     )
-
-
-_GCM = EspSuite(Encryption.AES_GCM_16, 128, Integrity.NONE, esn=True)
-_CBC = EspSuite(Encryption.AES_CBC, 128, Integrity.HMAC_SHA2_256_128, esn=False)
-_CHACHA = EspSuite(Encryption.CHACHA20_POLY1305, 256, Integrity.NONE, esn=True)
 
 
 def _try_xfrm(*requests: bytes) -> None:
@@ -380,7 +379,8 @@ def _try_all() -> list[Capability]:
     if not allowed:
         return [first]
     _loopback_up()
-    return [first, *(_attempt(trial) for trial in _TRIALS)]
+    more = (_Trial(one[0], False, *one[1:]) for one in presence.trials())
+    return [first, *(_attempt(trial) for trial in (*_TRIALS, *more))]
 
 
 def _loopback_up() -> None:

@@ -10,6 +10,7 @@ from gateway.dataplane.kernel.nft_elements import ElementChange, SetElements
 from gateway.dataplane.kernel.presence import ruleset
 from gateway.dataplane.kernel.presence.conntrack import Connections
 from gateway.dataplane.kernel.presence.constants import TABLE
+from gateway.dataplane.kernel.presence.probe import load_nat_helpers
 from gateway.dataplane.kernel.presence.routes import Routes
 from gateway.dataplane.kernel.presence.ruleset import CARRIED, Key
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
@@ -42,6 +43,7 @@ class KernelPresence:
             undo.callback(self._connections.close)
             self._sets = SetElements(TABLE)
             undo.callback(self._sets.close)
+            load_nat_helpers(self._settings.helpers)
             self._load(adopt=adopt)
             self._routes.build(self._settings.tunnel)
             self._routes.set_local(ruleset.local_networks(self._settings))
@@ -149,6 +151,8 @@ class KernelPresence:
         leads: Sequence[Member | None],
     ) -> None:
         """See :meth:`PresenceDataplane.reconfigure`."""
+        if settings.helpers != self._settings.helpers:
+            load_nat_helpers(settings.helpers)
         if ruleset.version(settings) == ruleset.version(self._settings):
             for session in [one for one in self._members if one not in members]:
                 self.put(session, None)
