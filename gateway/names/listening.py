@@ -10,6 +10,42 @@ _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 
 
+class Doors:
+    """The sockets that the forwarder answers on."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[tuple[IpAddress, int], list[socket.socket]] = {}
+
+    def open(self, addresses: tuple[IpAddress, ...], port: int) -> bool:
+        """Listen there and nowhere else; whether that is another place than before.
+
+        Sockets of places that stay are the same ones. Raises OSError that names the address, with
+        everything as it was.
+        """
+        wanted = {(address, port) for address in addresses}
+        fresh: dict[tuple[IpAddress, int], list[socket.socket]] = {}
+        try:
+            for place in wanted - self._sockets.keys():
+                fresh[place] = listening_sockets((place[0],), port)
+        except OSError:
+            for sockets in fresh.values():
+                _close(sockets)
+            raise
+        gone = self._sockets.keys() - wanted
+        for place in gone:
+            _close(self._sockets.pop(place))
+        self._sockets |= fresh
+        return bool(gone or fresh)
+
+    def descriptors(self) -> list[int]:
+        """For the process that answers."""
+        return [one.fileno() for sockets in self._sockets.values() for one in sockets]
+
+    def close(self) -> None:
+        """Close all."""
+        self.open((), 0)
+
+
 def listening_sockets(addresses: tuple[IpAddress, ...], port: int) -> list[socket.socket]:
     """A UDP and a TCP socket for each address; it need not be on an interface yet.
 
@@ -30,10 +66,14 @@ def listening_sockets(addresses: tuple[IpAddress, ...], port: int) -> list[socke
                 if kind == socket.SOCK_STREAM:
                     sock.listen(64)
     except OSError:
-        for sock in found:
-            sock.close()
+        _close(found)
         raise
     return found
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def _prepare(sock: socket.socket, family: socket.AddressFamily) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.appliance.remote_access.part import Joint, Part
 from gateway.appliance.remote_access.presence_plan import needed as presence_needed
+from gateway.config.problem import ConfigError
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
@@ -153,7 +154,7 @@ class RemoteAccess:
                     part.commit()
                     if self._started:
                         await part.start()
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, ConfigError) as error:
                 text = f"reload: {one.name}: {error}"
                 self._joint.emit(Event("reload_failed", text, Severity.WARNING, {"part": one.name}))
 

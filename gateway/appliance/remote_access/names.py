@@ -5,9 +5,7 @@ what to do and knows what became of it.
 """
 
 import asyncio
-import contextlib
 import os
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -24,7 +22,7 @@ from gateway.config.problem import ConfigError, Problem, shown
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
-from gateway.names.listening import listening_sockets
+from gateway.names.listening import Doors
 
 if TYPE_CHECKING:
     from gateway.config.document import Config
@@ -50,12 +48,12 @@ class Names(Part):
     def __init__(self, joint: Joint) -> None:
         self._joint = joint
         self._config = joint.config()
-        self._sockets: list[socket.socket] = []
+        self._doors = Doors()
         self._process: NamesProcess | None = None
         self._account: Account | None = None
         self._registration = Registration(joint, self._tell)
         self._state, self._detail = "off", ""
-        self._worker: object = None
+        self._worker: int | None = None
         """Number of the process that reads DNS messages."""
         self._pause_s = FIRST_PAUSE_S
         self._stopping = False
@@ -64,16 +62,14 @@ class Names(Part):
 
     def open(self) -> None:
         """Bind the forwarder's sockets and start its process, as another user where we can."""
-        names = self._config.names
         self._registration.open(to_names.registrar(self._config))
         if self._wanted(self._config):
             self._account = self._find_account()
-        if names.listen:
-            self._sockets = self._bind(self._config)
+        self._listen(self._config)
         try:
             self._begin()
         except OSError:
-            self._close_sockets()
+            self._doors.close()
             raise
 
     async def start(self) -> None:
@@ -94,18 +90,19 @@ class Names(Part):
 
     def reconfigure(self, config: "Config") -> None:
         """Apply what changed. Raises OSError and ConfigError with the former one in force."""
-        before, now = self._config.names, config.names
         settings = to_names.registrar(config)
-        if (now.listen, now.port) != (before.listen, before.port):
-            fresh = self._bind(config, keep=self._sockets)
-            self._sockets = fresh
+        moved = self._listen(config)
+        forwarder = to_names.forwarder(config)
+        asks_others = forwarder != to_names.forwarder(self._config)
         self._config = config
         if self._process is None:
             self._begin()
         else:
-            self._tell({"op": "listen"}, [one.fileno() for one in self._sockets])
-            self._tell({"op": "forwarder", **to_names.forwarder(config).to_json()})
-        if not now.listen:
+            if moved:
+                self._tell({"op": "listen"}, self._doors.descriptors())
+            if asks_others:
+                self._tell({"op": "forwarder", **forwarder.to_json()})
+        if not config.names.listen:
             self._state, self._detail = "off", ""
         self._registration.reconfigure(settings)
 
@@ -117,7 +114,7 @@ class Names(Part):
         if self._process is not None:
             await self._process.stop()
             self._process = None
-        self._close_sockets()
+        self._doors.close()
 
     def facts(self) -> dict[str, object]:
         """See :meth:`Part.facts`."""
@@ -153,32 +150,15 @@ class Names(Part):
         self._joint.emit(Event("names_user_barred", text, Severity.WARNING))
         return None
 
-    def _bind(
-        self, config: "Config", keep: list[socket.socket] | None = None
-    ) -> list[socket.socket]:
-        """New sockets; those to ``keep`` stay open if that fails."""
+    def _listen(self, config: "Config") -> bool:
+        """Whether the sockets are other ones now. Raises ConfigError, with everything as it was."""
         names = config.names
-        # The same address at another port, or an address more: what stays the same is closed first.
-        self._close_sockets()
         try:
-            return listening_sockets(names.listen, names.port)
+            return self._doors.open(names.listen, names.port)
         except OSError as error:
-            if keep is not None:
-                before = self._config.names
-                with contextlib.suppress(OSError):
-                    self._sockets = listening_sockets(before.listen, before.port)
-            why = (
-                f"{error.strerror}; stop what answers names there, or choose another address"
-                if error.errno
-                else str(error)
-            )
+            why = f"{error.strerror}; stop what answers names there, or choose another address"
             problem = Problem(config.path, "names.listen", why, shown(names.listen))
             raise ConfigError([problem]) from None
-
-    def _close_sockets(self) -> None:
-        for one in self._sockets:
-            one.close()
-        self._sockets = []
 
     def _begin(self) -> None:
         if not self._wanted(self._config):
@@ -218,9 +198,10 @@ class Names(Part):
     def _heard(self, message: dict[str, object]) -> None:
         match message.get("what"):
             case "hello":
-                self._worker = message.get("pid")
+                pid = message.get("pid")
+                self._worker = pid if isinstance(pid, int) else None
                 self._tell({"op": "forwarder", **to_names.forwarder(self._config).to_json()})
-                self._tell({"op": "listen"}, [one.fileno() for one in self._sockets])
+                self._tell({"op": "listen"}, self._doors.descriptors())
                 self._registration.connected()
             case "listening":
                 self._pause_s = FIRST_PAUSE_S

@@ -83,8 +83,11 @@ class NamesProcess:
         return self._process.pid
 
     def tell(self, message: Message, sockets: Sequence[int] = ()) -> bool:
-        """Whether it could be queued."""
-        return self._channel.send(message, sockets)
+        """Whether it could be queued; a process that does not listen is ended."""
+        queued = self._channel.send(message, sockets)
+        if not queued:
+            self._process.kill()
+        return queued
 
     async def facts(self) -> Message | None:
         """What it counted; None when it does not answer."""

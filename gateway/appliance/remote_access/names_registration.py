@@ -195,7 +195,10 @@ class Registration:
         for name, record in self._joint.taken.of(KIND).items():
             with contextlib.suppress(ValueError, TypeError):
                 identity, addresses = json.loads(record)
-                if name.endswith(f".{zone}"):
+                if not name.endswith(f".{zone}"):
+                    # It stays in a zone that we know no key for any more.
+                    self._joint.taken.records.forget(KIND, name)
+                else:
                     texts = tuple(ip_address(one) for one in addresses)
                     found.append(Registered(name, str(identity), texts))
         return found

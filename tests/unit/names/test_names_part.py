@@ -231,11 +231,16 @@ def test_the_forwarder_moves_with_a_reload(tmp_path: Path) -> None:
         bed.configure(listen=[ADDRESS], port=second, servers=["127.0.0.99"])
         part.reconfigure(bed.config)
         await until(lambda: refused(second) and not bind.answers("x.test", "A", ADDRESS, second))
+        more = bed.configure(listen=[ADDRESS, "127.0.0.5"], port=second, servers=["127.0.0.99"])
+        part.reconfigure(more)
+        await until(lambda: bind.answers("x.test", "A", "127.0.0.5", second) == [])
+        assert refused(second), "an address more leaves the first one alone"
         taken = free_port()
         server = await asyncio.start_server(lambda _r, _w: None, ADDRESS, taken)
         with pytest.raises(ConfigError, match=r"names.listen.*in use"):
             part.reconfigure(bed.configure(listen=[ADDRESS], port=taken, servers=["127.0.0.99"]))
         server.close()
+        assert refused(second), "everything is as it was"
         await part.stop(keep=True)
 
     asyncio.run(run())
