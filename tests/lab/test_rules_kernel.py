@@ -277,7 +277,7 @@ def test_another_process_takes_over_and_nothing_opens_meanwhile(bed: FilterBed) 
     assert refused(A, INTRANET, TCP, 22)
     with entered(GATEWAY):
         assert table.settle() == []
-    assert "ct helper ftp" in bed.nft("list", "table", "inet", "gateway_filter")
+    assert "ct helper ftp_tcp" in bed.nft("list", "table", "inet", "gateway_filter")
     assert refused(A, INTRANET, TCP, 22)
     assert reaches(A, INTRANET, TCP, 80)
 

@@ -52,7 +52,8 @@ class FilteringPart(Part):
     def __init__(self, joint: Joint, dataplane: FilterDataplane | None) -> None:
         self._joint = joint
         self._dataplane = dataplane
-        book = to_filtering.book(joint.config())
+        self._known: to_filtering.Known = {}
+        book = to_filtering.book(joint.config(), self._known)
         self._engine = Filtering(book, *self._now(), find_device=self._known_device)
         self._services = to_filtering.gateway_services(joint.config())
         self._placements: dict[str, Placement] = {}
@@ -100,7 +101,7 @@ class FilteringPart(Part):
     def reconfigure(self, config: "Config") -> None:
         """See :meth:`Part.reconfigure`."""
         self._configure(config)
-        self._engine.change(to_filtering.book(config))
+        self._engine.change(to_filtering.book(config, self._known))
         self._engine.time(*self._now())
         self.commit()
 

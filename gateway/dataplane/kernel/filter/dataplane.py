@@ -14,7 +14,7 @@ from gateway.dataplane.filter import Count, DeviceUsage, GatewayServices, Refuse
 from gateway.dataplane.kernel.filter import elements, ruleset
 from gateway.dataplane.kernel.filter.elements import Element, Place
 from gateway.dataplane.kernel.filter.refusal_log import RefusalLog
-from gateway.dataplane.kernel.filter.ruleset import HELPERS, LOG_GROUP, TABLE, Variant
+from gateway.dataplane.kernel.filter.ruleset import LOG_GROUP, TABLE, Variant
 from gateway.dataplane.kernel.filter.table import Table
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
 from gateway.domain.filtering import Box, Placement, RuleSet
@@ -65,9 +65,8 @@ class KernelFilter:
         return [one for one in trouble if one] + self._table.build(self._wanted)
 
     def _try_helper(self, name: str) -> str:
-        kernel_name, protocol = HELPERS[name]
         trial = f"{TABLE}_trial"
-        what = f'ct helper t {{ type "{kernel_name}" protocol {protocol}; }}'
+        what = "\n".join(ruleset.helper_objects([name]))
         try:
             run_nft(f"add table inet {trial}\ndelete table inet {trial}")
             run_nft(f"table inet {trial} {{\n{what}\n}}")

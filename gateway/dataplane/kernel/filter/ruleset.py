@@ -5,7 +5,7 @@ this direction; number, other side, protocol and port together are looked up amo
 then among what is allowed. No rule of the table stands for a device or for a rule.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
@@ -22,14 +22,14 @@ KEYS: Final = ("4", "6", "z")
 """Of sets of devices: by address, or by mark."""
 _KEY_TYPES: Final = {"4": "ipv4_addr", "6": "ipv6_addr", "z": "mark"}
 HELPERS: Final = {
-    "ftp": ("ftp", "tcp"),
-    "sip": ("sip", "udp"),
-    "h323": ("Q.931", "tcp"),
-    "irc": ("irc", "tcp"),
-    "pptp": ("pptp", "tcp"),
-    "tftp": ("tftp", "udp"),
+    "ftp": ("ftp", ("tcp",)),
+    "sip": ("sip", ("udp", "tcp")),
+    "h323": ("Q.931", ("tcp",)),
+    "irc": ("irc", ("tcp",)),
+    "pptp": ("pptp", ("tcp",)),
+    "tftp": ("tftp", ("udp",)),
 }
-"""The kernel's name and protocol of each."""
+"""The kernel's name, and over what."""
 SHORT: Final = {
     Direction.TO_INSIDE: "up",
     Direction.FROM_INSIDE: "down",
@@ -122,10 +122,13 @@ def _chain_name(direction: Direction, key: str, version: int) -> str:
     return f"ruled_{SHORT[direction]}{key}{version if key == 'z' else ''}"
 
 
-def _objects(variant: Variant) -> Iterator[str]:
-    for name in sorted(variant.helpers):
-        kernel_name, protocol = HELPERS[name]
-        yield f'ct helper {name} {{\n\t\ttype "{kernel_name}" protocol {protocol}\n\t}}'
+def helper_objects(helpers: Iterable[str]) -> Iterator[str]:
+    """The objects of helpers. Each fits connections of its own protocol only."""
+    for name in sorted(helpers):
+        kernel_name, protocols = HELPERS[name]
+        for protocol in protocols:
+            what = f'type "{kernel_name}" protocol {protocol}'
+            yield f"ct helper {name}_{protocol} {{\n\t\t{what}\n\t}}"
 
 
 def render(variant: Variant) -> str:
@@ -141,7 +144,7 @@ def render(variant: Variant) -> str:
         GROUP=LOG_GROUP,
         NOWHERE=NOWHERE,
         SETS="\n\t".join(_sets(variant)),
-        HELPER_OBJECTS="\n\t".join(_objects(variant)),
+        HELPER_OBJECTS="\n\t".join(helper_objects(variant.helpers)),
         RULED_CHAINS="\n\t".join(chains),
         ANSWERS=answers if variant.rules else "",
         REFUSED_SOURCE=refused.format("saddr", "up"),
@@ -236,7 +239,8 @@ def _ruled(variant: Variant, direction: Direction, key: str, version_: int) -> I
 
     yield among("refuse", ex.verdict(refused))
     for helper in sorted(variant.helpers):
-        yield among(f"helper_{helper}_", ex.set_helper(helper))
+        for protocol in HELPERS[helper][1]:
+            yield among(f"helper_{helper}_", ex.set_helper(f"{helper}_{protocol}"))
     yield among("allow", ex.verdict(None))
     numbered = ex.zeros(first, 8) + _numbered(direction, key, version_, first + 1)
     yield ex.rule(TABLE, chain, numbered, ex.lookup(first, "closed"), ex.verdict(refused))
