@@ -19,11 +19,18 @@ _MOBILE_IP: Final = (434, 434)
 _L2TP_PORT: Final = (1701, 1701)
 
 
-def book(config: Config) -> Book:
-    """All rules of the configuration, and who they are for."""
+Known = dict[str, tuple[RuleSection, Rule]]
+"""Rules that were made, with what they were made from."""
+
+
+def book(config: Config, known: Known | None = None) -> Book:
+    """All rules of the configuration, and who they are for.
+
+    Sections in ``known`` are not looked at again; it is brought up to date.
+    """
     filtering = config.filtering
     return Book(
-        rules={name: _rule(name, section) for name, section in config.rules.items()},
+        rules=_rules(config, {} if known is None else known),
         connections={
             name: Terms(one.rules, one.bandwidth_up_kbit_s, one.bandwidth_down_kbit_s)
             for name, one in config.connections.items()
@@ -38,6 +45,16 @@ def book(config: Config) -> Book:
         log_refusals_per_minute=filtering.log_refusals_per_minute,
         comparable=comparable_identity,
     )
+
+
+def _rules(config: Config, known: Known) -> dict[str, Rule]:
+    for name, section in config.rules.items():
+        there = known.get(name)
+        if there is None or (there[0] is not section and there[0] != section):
+            known[name] = section, _rule(name, section)
+    for name in known.keys() - config.rules.keys():
+        del known[name]
+    return {name: known[name][1] for name in config.rules}
 
 
 def _rule(name: str, section: RuleSection) -> Rule:

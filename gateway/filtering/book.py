@@ -1,7 +1,7 @@
 """All rules, and who they are for."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -51,9 +51,8 @@ class Book:
         """Rules by kind and name of whom they name."""
         found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for rule in self.rules.values():
-            for kind in ("user", "group", "device"):
-                for who in getattr(rule, f"{kind}s"):
-                    found[kind, who].append(rule.name)
+            for who in _people(rule):
+                found[who].append(rule.name)
         return dict(found)
 
     def rules_of(self, grant: Grant, device: KnownDevice | None = None) -> dict[str, str]:
@@ -65,13 +64,13 @@ class Book:
         else:
             listed = self.connections.get(grant.connection, _NOTHING).rules or ()
             found.update(dict.fromkeys(listed, f"connection {grant.connection}"))
-        for kind, who, shown in self._whos(grant, device):
+        for kind, who, shown in self.whos(grant, device):
             for name in self._named.get((kind, who), ()):
                 found.setdefault(name, f"{kind} {shown}")
         return {name: why for name, why in found.items() if name in self.rules}
 
-    def _whos(self, grant: Grant, device: KnownDevice | None) -> Iterator[tuple[str, str, str]]:
-        """Kind, what rules call them, and for people."""
+    def whos(self, grant: Grant, device: KnownDevice | None) -> Iterator[tuple[str, str, str]]:
+        """Whom a session stands for: kind, what rules call them, and for people."""
         if grant.user:
             yield "user", self.comparable(grant.user), grant.user
         for group in sorted(grant.groups):
@@ -93,14 +92,36 @@ class Book:
         down = next((one.down_kbit_s for one in terms if one.down_kbit_s is not None), None)
         return up, down
 
-    def same_people(self, other: "Book") -> bool:
-        """Whether the same rules apply to everybody, whatever these say."""
+    def touched(self, other: "Book", changed: Iterable[str]) -> "Touched":
+        """Who may be under other rules in the other book, whose ``changed`` rules differ."""
+        names = set(changed)
+        people = set()
+        for book in (self, other):
+            for name in names & book.rules.keys():
+                people |= set(_people(book.rules[name]))
 
-        def people(book: Book) -> object:
-            named = [
-                (one.name, one.direction, one.users, one.groups, one.devices)
-                for one in book.rules.values()
-            ]
-            return named, book.connections, book.profiles
+        def differing(before: Mapping[str, Terms], after: Mapping[str, Terms]) -> set[str]:
+            return {
+                name
+                for name in before.keys() | after.keys()
+                if before.get(name) != after.get(name)
+                or not names.isdisjoint(after.get(name, _NOTHING).rules or ())
+            }
 
-        return people(self) == people(other)
+        connections = differing(self.connections, other.connections)
+        return Touched(people, connections, differing(self.profiles, other.profiles))
+
+
+def _people(rule: Rule) -> Iterator[tuple[str, str]]:
+    for kind, names in (("user", rule.users), ("group", rule.groups), ("device", rule.devices)):
+        for who in names:
+            yield kind, who
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Kinds and names of people, connections and profiles."""
+
+    people: set[tuple[str, str]]
+    connections: set[str]
+    profiles: set[str]

@@ -68,6 +68,8 @@ class _Session:
     grant: Grant
     device: KnownDevice | None
     keys: tuple[_Key, ...]
+    whos: frozenset[tuple[str, str]]
+    """What rules may call it."""
 
 
 @dataclass(slots=True)
@@ -121,7 +123,8 @@ class Filtering:
         keys = self._keys(grant, device)
         for key in keys:
             self._use(key)
-        self._sessions[grant.session] = _Session(grant, device, keys)
+        whos = frozenset((kind, who) for kind, who, _ in self.book.whos(grant, device))
+        self._sessions[grant.session] = _Session(grant, device, keys, whos)
         for who in _names(grant, device):
             self._of_device[who].add(grant.session)
         if grant.zone:
@@ -268,25 +271,30 @@ class Filtering:
         """Other rules are in force. Who is under the same ones notices nothing."""
         before, self.book = self.book, book
         self._timed = _timed(book)
-        self._boxes = {name: known for name, known in self._boxes.items() if name in book.rules}
-        changed = {
-            name
-            for name in before.rules.keys() | book.rules.keys()
-            if before.rules.get(name) != book.rules.get(name)
-        }
+        changed = _changed(before.rules, book.rules)
+        for name in changed:
+            self._boxes.pop(name, None)
         again = {key for name in changed for key in self._rule_keys.get(name, ())}
         if before.isolate_devices != book.isolate_devices:
             again |= {key for key in self._sets if key[0] is Direction.BETWEEN_DEVICES}
         self._compile_again(again)
-        if before.same_people(book):
-            return
+        touched = before.touched(book, changed)
         for one in list(self._sessions.values()):
-            bandwidth = before.bandwidth_of(one.grant, one.device)
+            grant = one.grant
             if (
-                self._keys(one.grant, one.device) != one.keys
-                or book.bandwidth_of(one.grant, one.device) != bandwidth
+                grant.connection in touched.connections
+                or grant.profile in touched.profiles
+                or not one.whos.isdisjoint(touched.people)
             ):
-                self.granted(one.grant)
+                self._look_again(one, before)
+
+    def _look_again(self, one: "_Session", before: Book) -> None:
+        bandwidth = before.bandwidth_of(one.grant, one.device)
+        if (
+            self._keys(one.grant, one.device) != one.keys
+            or self.book.bandwidth_of(one.grant, one.device) != bandwidth
+        ):
+            self.granted(one.grant)
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -332,3 +340,13 @@ def _timed(book: Book) -> list[Rule]:
 
 def _names(grant: Grant, device: KnownDevice | None) -> set[str]:
     return {grant.peer} if device is None else {grant.peer, device.name}
+
+
+def _changed(before: Mapping[str, Rule], after: Mapping[str, Rule]) -> set[str]:
+    """Names of rules that came, went or say something else."""
+    found = before.keys() ^ after.keys()
+    for name in before.keys() & after.keys():
+        one, other = before[name], after[name]
+        if one is not other and one != other:
+            found.add(name)
+    return found
