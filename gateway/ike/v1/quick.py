@@ -215,13 +215,15 @@ def responder_lifetime(payloads: list[Payload]) -> int | None:
 # -- succession -----------------------------------------------------------------------------
 
 
-def siblings(sa: IkeSa, local_ts: TrafficSelector, remote_ts: TrafficSelector) -> list[Child]:
+def siblings(
+    sa: IkeSa, local_ts: tuple[TrafficSelector, ...], remote_ts: tuple[TrafficSelector, ...]
+) -> list[Child]:
     """Child SAs with these selectors that are in use, the oldest first."""
     return [
         child
         for child in sa.children.values()
-        if child.local_ts == (local_ts,)
-        and child.remote_ts == (remote_ts,)
+        if child.local_ts == local_ts
+        and child.remote_ts == remote_ts
         and child.state in (ChildState.INSTALLED, ChildState.REKEYING)
         and child.outbound_active
     ]

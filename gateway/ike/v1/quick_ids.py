@@ -5,7 +5,7 @@ IKEv1 does not narrow: what the initiator names is what the child SA gets, or it
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from gateway.domain.child_sa import Mode, TrafficSelector
+from gateway.domain.child_sa import ANY_IPV4, Mode, TrafficSelector
 from gateway.domain.endpoint import IpAddress
 from gateway.ike import child_sas, selectors, transport_mode
 from gateway.ike.policy import ConnectionPolicy
@@ -120,8 +120,8 @@ def allow(
             "set the client to request a virtual address (mode configuration)",
         )
     ours, theirs = child_sas.allowed_selectors(sa, connection)
-    inside = selectors.covers_all(ours, [local]) and selectors.covers_all(theirs, [remote])
-    if inside:
+    mine = installed(sa, connection, local)
+    if selectors.covers_all(ours, mine) and selectors.covers_all(theirs, [remote]):
         return
     remedy = f"IKEv1 does not narrow: let both sides name the same, here in {connection.name}"
     if not sa.session_initiator and sa.leases:
@@ -140,6 +140,22 @@ def allow(
         theirs=f"{selectors.text(remote)} === {selectors.text(local)}",
         ours=f"{selectors.describe(theirs)} === {selectors.describe(ours)}",
     )
+
+
+def installed(
+    sa: IkeSa, connection: ConnectionPolicy, local: TrafficSelector
+) -> tuple[TrafficSelector, ...]:
+    """Our side of a child SA for which ``local`` was named.
+
+    Clients with Unity name everything and narrow it by themselves to UNITY_SPLIT_INCLUDE. What
+    they name is answered as it came, as they expect; the child SA has what policy allows.
+    """
+    if local == ANY_IPV4 and sa.peer.unity and sa.leases and not sa.session_initiator:
+        ours, _ = child_sas.allowed_selectors(sa, connection)
+        allowed = tuple(one for one in ours if one.start.version == 4)
+        if allowed and not selectors.covers_all(allowed, [local]):
+            return allowed
+    return (local,)
 
 
 def pairs(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
-from gateway.domain.child_sa import Mode
+from gateway.domain.child_sa import ANY_IPV4, Mode
 from gateway.domain.endpoint import Path
 from gateway.domain.wire import WireError
 from gateway.ike import closing, draft_features, selectors
@@ -77,7 +77,7 @@ class QuickInitiator(exchange.Phase2Exchange):
             self._fail(core, sa, refused, now, tell=True)
             return
         exchange.finish(core, sa, self, now)
-        _conclude(core, sa, self.wanted, made, now)
+        _conclude(core, sa, made, now)
         start_waiting(core, sa, now)
 
     def _install(self, core: Core, sa: IkeSa, payloads: list[Payload], now: float) -> Child:
@@ -98,7 +98,7 @@ class QuickInitiator(exchange.Phase2Exchange):
             chosen.spi_out,
             chosen.meant.suite,
             chosen.meant.group,
-            (self.wanted.local_ts,),
+            quick_ids.installed(sa, connection, self.wanted.local_ts),
             (self.wanted.remote_ts,),
             features.endpoint_update,
             features.vpn_fa,
@@ -109,7 +109,7 @@ class QuickInitiator(exchange.Phase2Exchange):
         reqid = old.reqid if old is not None else self.wanted.reqid
         life_s = min(lives) if lives else None
         # Some responders take packets on the new child SA only once they have message 3.
-        fresh = not quick.siblings(sa, self.wanted.local_ts, self.wanted.remote_ts)
+        fresh = not quick.siblings(sa, made.local_ts, made.remote_ts)
         child = quick.install(core, sa, made, keys_of, life_s, now, reqid=reqid, outbound=fresh)
         if not fresh:
             core.timers.set((TimerKind.ACTIVATE, child.spi_in), now + quick.ACTIVATE_S)
@@ -303,10 +303,9 @@ def _start(core: Core, sa: IkeSa, asked_for: Wanted, now: float) -> None:
     exchange.send(core, sa, mine, [*payloads, *ids, *originals], now)
 
 
-def _conclude(core: Core, sa: IkeSa, wanted: Wanted, made: Child, now: float) -> None:
+def _conclude(core: Core, sa: IkeSa, made: Child, now: float) -> None:
     """The child SA is in use: whatever had its selectors goes."""
-    olds = quick.siblings(sa, wanted.local_ts, wanted.remote_ts)
-    olds = [one for one in olds if one is not made]
+    olds = [one for one in quick.siblings(sa, made.local_ts, made.remote_ts) if one is not made]
     quick.succeed(core, olds, made, quick.RETIRE_S, now)
     quick.announce(core, sa, made, now)
 
@@ -355,7 +354,9 @@ def rekey(core: Core, sa: IkeSa, child: Child, now: float) -> None:
         # The peer's own rekeying is not over; if it comes to nothing, ours follows.
         _rekey_at(core, sa, child, now + CROSSED_S)
         return
-    begin(core, sa, Wanted(child.local_ts[0], child.remote_ts[0], old=child.spi_in), now)
+    # Several selectors are what a client with Unity got where it named everything.
+    local = child.local_ts[0] if len(child.local_ts) == 1 else ANY_IPV4
+    begin(core, sa, Wanted(local, child.remote_ts[0], old=child.spi_in), now)
 
 
 def _rekey_at(core: Core, sa: IkeSa, child: Child, at: float) -> None:

@@ -73,7 +73,7 @@ class QuickResponder(exchange.Phase2Exchange):
         exchange.finish(core, sa, self, now)
         if child is None or child.state is not ChildState.INSTALLED:
             return
-        olds = quick.siblings(sa, child.local_ts[0], child.remote_ts[0])
+        olds = quick.siblings(sa, child.local_ts, child.remote_ts)
         core.activate(child)
         quick.succeed(core, olds, child, quick.LEFT_BEHIND_S, now)
         quick.announce(core, sa, child, now)
@@ -176,14 +176,14 @@ def _answer(
         chosen.spi_out,
         chosen.meant.suite,
         chosen.meant.group,
-        (local,),
+        quick_ids.installed(sa, connection, local),
         (remote,),
         chosen.meant.features.endpoint_update,
         chosen.meant.features.vpn_fa,
         connection.mode,
     )
     keys_of = quick.child_keys(sa, agreed, nonce, ours, shared)
-    olds = quick.siblings(sa, local, remote)
+    olds = quick.siblings(sa, agreed.local_ts, agreed.remote_ts)
     # Inbound before message 2 goes out: the initiator may send right after message 3.
     quick.install(
         core,

@@ -15,9 +15,10 @@ from gateway.domain.pools import AddressPool
 from gateway.domain.remote_access import NOWHERE, Presence
 from gateway.domain.wire import Reader, WireError
 from gateway.ike.policy import ConfigMode, ConnectionPolicy, Lifetimes
-from gateway.ike.v1 import mode_config
+from gateway.ike.v1 import mode_config, quick_initiator
 from gateway.ike.v1.codec import Attribute, Configuration
 from gateway.ike.v1.codec.registry import CfgAttribute, CfgType
+from gateway.ike.v1.quick import Wanted
 from gateway.ike.v1.sa import State
 
 LANS = (network_selector("10.1.0.0/16"), network_selector("2001:db8:1::/48"))
@@ -187,6 +188,57 @@ def test_clients_that_know_unity_hear_of_split_networks_and_names() -> None:
 def test_with_everything_in_the_tunnel_every_name_is_asked_inside() -> None:
     network = connect(pair(gateway_v1(subnets=(), local_ts=(ANY_IPV4,)), device_v1()))
     assert given_to(network, *UNITY) == {CfgAttribute.UNITY_DEF_DOMAIN: [b"example.com"]}
+
+
+TWO = (network_selector("10.1.0.0/16"), network_selector("10.3.0.0/24"))
+
+
+def everything(**changes: object) -> Network:
+    """A client as Cisco's: it names 0.0.0.0/0, whatever it will send."""
+    gateway = gateway_v1(
+        local_ts=TWO, subnets=(ip_network("10.1.0.0/16"), ip_network("10.3.0.0/24")), **changes
+    )
+    return connect(pair(gateway, device_v1(remote_ts=(ANY_IPV4,))))
+
+
+def quick_mode(network: Network, host: Host, old: int | None = None) -> None:
+    (child,) = only_sa(network.device).children.values()
+    wanted = Wanted(child.local_ts[0], child.remote_ts[0], old=old)
+    quick_initiator.begin(host.engine._core, only_sa(host), wanted, network.now)
+    network.pass_time(10)
+
+
+def test_a_client_with_unity_that_names_everything_gets_what_policy_allows() -> None:
+    network = everything()
+    (sa,) = network.gateway.sas.values()
+    assert sa.local_ts == TWO, said(network)
+    assert sa.remote_ts == (TrafficSelector.of_address(ip_address("10.9.0.1")),)
+    (theirs,) = network.device.sas.values()
+    assert theirs.remote_ts == (ANY_IPV4,)
+
+
+def test_it_is_rekeyed_by_either_side() -> None:
+    network = everything(lifetimes=Lifetimes(child_rekey_s=100, child_over_s=40, jitter=0))
+    (first,) = network.gateway.sas.values()
+    network.pass_time(130)
+    (second,) = network.gateway.sas.values()
+    assert (second.local_ts, second.reqid) == (TWO, first.reqid)
+    assert second.spi_in != first.spi_in
+    (spi_in,) = network.device.sas
+    quick_mode(network, network.device, spi_in)
+    network.pass_time(40)
+    (third,) = network.gateway.sas.values()
+    assert (third.local_ts, third.reqid) == (TWO, first.reqid)
+    assert third.spi_in != second.spi_in
+
+
+def test_h20_a_client_without_unity_that_names_everything_is_refused() -> None:
+    network = everything()
+    before = dict(network.gateway.sas)
+    only_sa(network.gateway).peer.unity = False
+    quick_mode(network, network.device)
+    assert network.gateway.sas == before
+    assert network.gateway.engine.counters["quick_modes_refused"] == 1
 
 
 # -- devices that keep their own addresses ---------------------------------------------------
