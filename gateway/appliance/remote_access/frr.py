@@ -161,7 +161,7 @@ def vtysh(lines: Sequence[str], command: str | None = None) -> str:
     refused = next((one for one in text.splitlines() if one.startswith("% ")), None)
     if done.returncode or refused is not None:
         last = refused or (text.strip().splitlines() or ["no answer"])[-1]
-        hint = "; is FRR running, and the gateway's user in the group frrvty?"
+        hint = "; start FRR, then restart the gateway: it enters the group frrvty at its start"
         raise FrrError(f"vtysh: {last[:200]}{hint if 'connect' in last else ''}")
     return text
 

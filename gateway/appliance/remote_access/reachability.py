@@ -254,8 +254,10 @@ class Reachability:
         return "ok", f"answers on {interface} for {count} leased addresses", count
 
     def _of_frr(self, pool: "PoolSection") -> tuple[str, str]:
+        if self._frr_trouble is not None:
+            return "failed", self._frr_trouble
         if self._frr is None:
-            return "failed", self._frr_trouble or "FRR was not asked yet"
+            return "unknown", "FRR has not answered yet"
         by = frr.announces(self._frr, pool.network.version)
         if by:
             return "ok", f"FRR announces it by: {', '.join(by)}"
