@@ -37,6 +37,16 @@ class Agreed:
     mode: Mode = Mode.TUNNEL
 
 
+def reqid_after(old: Child | None, agreed: Agreed) -> int | None:
+    """That of the child SA that is replaced; None, for a fresh one, if there is none.
+
+    Or if the device has another address now: with the reqid goes the kernel's policy.
+    """
+    if old is None or (old.zone and old.remote_ts != agreed.remote_ts):
+        return None
+    return old.reqid
+
+
 def allowed_selectors(
     sa: IkeSa, connection: ConnectionPolicy
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:

@@ -2,7 +2,7 @@
 
 from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, IpNetwork, Mode
 from gateway.domain.endpoint import Endpoint, Path
-from gateway.ike import child_sas, endpoint_update
+from gateway.ike import child_sas, endpoint_update, presence
 from gateway.ike.core import Core, TimerKind
 from gateway.ike.endpoint_update import MovePolicy
 from gateway.ike.outputs import Severity, TransmitKeepalive
@@ -103,6 +103,8 @@ def perform(core: Core, sa: IkeSa, path: Path, proof: str, now: float) -> None:
     for child in sa.children.values():
         child.udp_encapsulation = sa.encapsulate
     core.count("endpoint_moves")
+    if path.remote.address != sa.path.remote.address:
+        presence.moved(core, sa, now)
     endpoint_update.move(sa, path, proof, now, core.outputs)
 
 

@@ -1,25 +1,38 @@
 """Devices that keep their own addresses in the tunnel (draft 000, appendix A)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from gateway.domain.child_sa import TrafficSelector
+from gateway.domain.child_sa import ANY_IPV4, ANY_IPV6, TrafficSelector
 from gateway.domain.endpoint import IpAddress
 from gateway.domain.remote_access import Presence
-from gateway.ike import access, users
-from gateway.ike.core import Core
+from gateway.ike import access, selectors, users
+from gateway.ike.child_sas import Agreed
+from gateway.ike.core import Core, TimerKind
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.refusal import Refused
 from gateway.ike.registry import NotifyType
-from gateway.ike.sa import IkeSa
+from gateway.ike.sa import Child, ChildState, IkeSa
+
+STAYS_S = 2.0
+"""A device that moves on within this time is not asked for its address in between."""
+_IN_USE = frozenset({ChildState.INSTALLED, ChildState.REKEYING})
 
 
-def settle(core: Core, sa: IkeSa, connection: ConnectionPolicy, device: Sequence[object]) -> None:
+def settle(
+    core: Core,
+    sa: IkeSa,
+    connection: ConnectionPolicy,
+    device: Sequence[object],
+    replacing: Child | None = None,
+) -> None:
     """As the gateway, before selectors are narrowed: the addresses that a device keeps, its zone.
 
     ``device`` are the selectors that it names for its side; only single addresses can be its own.
     Where it names a range, its address is the one that its packets come from, if no NAT is in
-    between. An address that it has a child SA with stays; a device that leased one keeps none of
-    that IP version. Does nothing where presence is by address.
+    between. An address that it has a child SA with stays, unless that is the one that is being
+    replaced: clients that moved name the address that they have now. A device that leased one
+    keeps none of that IP version. Does nothing where presence is by address.
 
     Raises:
         Refused: TS_UNACCEPTABLE; it names no address that can be its own.
@@ -30,7 +43,7 @@ def settle(core: Core, sa: IkeSa, connection: ConnectionPolicy, device: Sequence
     kept = tuple(
         address
         for version in (4, 6)
-        if (address := _own(core, sa, connection, offered, version)) is not None
+        if (address := _own(core, sa, connection, offered, version, replacing)) is not None
     )
     if not kept and not sa.leases:
         raise Refused(
@@ -48,28 +61,78 @@ def settle(core: Core, sa: IkeSa, connection: ConnectionPolicy, device: Sequence
         _take_zone(core, sa)
 
 
-def _own(
+def _own(  # noqa: PLR0917 - one fact each
     core: Core,
     sa: IkeSa,
     connection: ConnectionPolicy,
     offered: Sequence[TrafficSelector],
     version: int,
+    replacing: Child | None,
 ) -> IpAddress | None:
     if any(one.version == version for one in sa.inner_addresses):
         return None
     known = next((one for one in sa.own_addresses if one.version == version), None)
     if known is not None and any(
-        known == selector.start for child in sa.children.values() for selector in child.remote_ts
+        known == selector.start
+        for child in sa.children.values()
+        if child is not replacing and child.state in _IN_USE
+        for selector in child.remote_ts
     ):
         return known
     singles = [one.start for one in offered if one.start == one.end]
     seen = sa.path.remote.address
     if not sa.remote_natted and any(_contains(one, seen) for one in offered):
         singles.append(seen)
+    if known in singles:
+        return known
     for address in singles:
         if address.version == version and _usable(core, sa, connection, address):
             return address
     return known
+
+
+def wanted(sa: IkeSa, connection: ConnectionPolicy, child: Child) -> tuple[TrafficSelector, ...]:
+    """The device's side when we replace a child SA: it knows which address it has by now."""
+    if not sa.own_addresses or sa.session_initiator:
+        return child.remote_ts
+    versions = {one.version for one in sa.own_addresses}
+    allowed = connection.remote_ts or (ANY_IPV4, ANY_IPV6)
+    return tuple(one for one in allowed if one.start.version in versions)
+
+
+def take(
+    core: Core, sa: IkeSa, connection: ConnectionPolicy, agreed: Agreed, replacing: Child | None
+) -> Agreed:
+    """As the gateway that began the exchange: what the device answered, as far as it is its own.
+
+    Raises:
+        Refused: TS_UNACCEPTABLE; it is not.
+    """
+    if not sa.own_addresses or sa.session_initiator:
+        return agreed
+    settle(core, sa, connection, agreed.remote_ts, replacing)
+    own = tuple(map(TrafficSelector.of_address, sa.own_addresses))
+    remote_ts = selectors.narrow(agreed.remote_ts, own)
+    if not remote_ts:
+        raise Refused(
+            NotifyType.TS_UNACCEPTABLE,
+            "the peer answered with another address than its own",
+            theirs=selectors.describe(agreed.remote_ts),
+            ours=selectors.describe(own),
+        )
+    return replace(agreed, remote_ts=remote_ts)
+
+
+def moved(core: Core, sa: IkeSa, now: float) -> None:
+    """The device is elsewhere: most likely it has another address of its own there.
+
+    Its child SA is replaced as soon as it stays, and it tells which.
+    """
+    if not sa.own_addresses or sa.session_initiator or sa.version == 1:
+        return
+    for child in sa.children.values():
+        if child.state is ChildState.INSTALLED:
+            core.timers.set((TimerKind.REKEY_CHILD, child.spi_in), now + STAYS_S)
 
 
 def _contains(selector: TrafficSelector, address: IpAddress) -> bool:

@@ -99,7 +99,7 @@ def _answer_child(
     selection = child_sa.choose_esp(core, connection, offered, with_group=True)
     spi_out = child_sa.spi_of(offered, selection.proposal_number)
     settle_home_address(core, sa, connection, theirs.selectors)
-    presence.settle(core, sa, connection, theirs.selectors)
+    presence.settle(core, sa, connection, theirs.selectors, old)
     transport_mode.need(connection, view)
     sides = transport_mode.Sides(sa, connection, theirs.selectors, ours.selectors)
     local_ts, remote_ts = child_sa.narrow(core, sa, connection, sides)
@@ -127,7 +127,7 @@ def _answer_child(
         of_peer,
         of_us,
         request.now,
-        reqid=old.reqid if old is not None else None,
+        reqid=child_sas.reqid_after(old, agreed),
         outbound=old is None,
     )
     if old is not None:

@@ -9,7 +9,7 @@ from typing import Self
 
 from gateway.domain.child_sa import TrafficSelector
 from gateway.domain.wire import WireError
-from gateway.ike import child_sas, closing
+from gateway.ike import child_sas, closing, presence
 from gateway.ike import record_values as values
 from gateway.ike.codec import (
     KeyExchange,
@@ -159,6 +159,7 @@ class CreateChild(exchange.Exchange):
         if connection is None:
             raise Refused(NotifyType.NO_ADDITIONAL_SAS, "the connection is gone")
         agreed = read_agreed(connection, view, self._spi, *self._ts, self._asked, with_group=True)
+        agreed = presence.take(core, sa, connection, agreed, old)
         nonce = view.need(Nonce).data
         shared = b""
         if agreed.group:
@@ -171,7 +172,7 @@ class CreateChild(exchange.Exchange):
                 raise WireError(f"key exchange value refused: {invalid}") from None
         of_us, of_peer = child_sa.keys(sa, agreed.suite, self._nonce, nonce, shared)
         low = min(self._nonce, nonce)
-        reqid = old.reqid if old is not None else self._reqid
+        reqid = self._reqid if old is None else child_sas.reqid_after(old, agreed)
         loses = self._loses(sa, low)
         made = child_sas.install(
             core, sa, agreed, of_peer, of_us, now, reqid=reqid, outbound=not loses
@@ -356,9 +357,9 @@ def successor_of(sa: IkeSa, child: Child) -> Child | None:
 def rekey_child(core: Core, sa: IkeSa, child: Child, now: float) -> None:
     """Replace a child SA, unless that is under way."""
     if child.state is ChildState.INSTALLED and sa.state is State.ESTABLISHED:
-        exchange.begin(
-            core, sa, CreateChild(child.local_ts, child.remote_ts, old=child.spi_in), now
-        )
+        connection = sa.connection
+        theirs = child.remote_ts if connection is None else presence.wanted(sa, connection, child)
+        exchange.begin(core, sa, CreateChild(child.local_ts, theirs, old=child.spi_in), now)
 
 
 def create(core: Core, sa: IkeSa, now: float, *, reqid: int | None = None) -> None:

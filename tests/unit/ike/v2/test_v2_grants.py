@@ -310,6 +310,38 @@ def test_another_address_is_not_to_be_had_beside_the_own_one() -> None:
     assert next(iter(network.gateway.grants.values())).addresses == (DEVICE.address,)
 
 
+@pytest.mark.parametrize("natted", [False, True])
+def test_a_device_that_moved_tells_its_new_address(natted: bool) -> None:
+    """Nothing in MOBIKE changes selectors; without this its packets would be dropped."""
+    network = behind_nat(napt(), keeps()) if natted else connected(napt(), keeps())
+    elsewhere = Endpoint(ip_address("203.0.113.77"), 4500)
+    network.where[elsewhere.address] = "device"
+    sa = sa_of(network.device)
+    network.device.engine.local_address_changed(sa.local_spi, elsewhere, network.now)
+    network.run()
+    assert sa_of(network.gateway).path.remote == elsewhere
+    network.pass_time(10)
+    (grant,) = network.gateway.grants.values()
+    assert (grant.addresses, grant.zone) == ((elsewhere.address,), 1)
+    (child,) = network.gateway.sas.values()
+    assert child.remote_ts == (TrafficSelector.of_address(elsewhere.address),)
+    assert child.zone == 1
+    assert_consistent(network)
+    network.pass_time(8000)
+    assert_consistent(network)
+    assert network.gateway.grants == {grant.session: grant}
+
+
+def test_when_the_gateway_rekeys_the_device_may_keep_its_address() -> None:
+    network = connected(napt(lifetimes=Lifetimes(child_rekey_s=100, jitter=0)), keeps())
+    (before,) = network.gateway.sas.values()
+    network.pass_time(150)
+    (after,) = network.gateway.sas.values()
+    assert after.spi_in != before.spi_in
+    assert (after.remote_ts, after.reqid) == (before.remote_ts, before.reqid)
+    assert turns(network.gateway).count(AccessGranted) == 1
+
+
 def test_the_zone_lives_through_rekeying_and_is_free_in_the_end() -> None:
     network = connected(napt(lifetimes=SHORT), keeps())
     network.pass_time(1000)
@@ -352,3 +384,19 @@ def test_zones_come_again_late() -> None:
         zones.take()
     zones.release(7)
     assert zones.take() == 7
+
+
+def test_a_pool_that_grows_ends_no_session() -> None:
+    network = connected()
+    engine = network.gateway.engine
+    before = dict(network.gateway.grants)
+    larger = {"road": AddressPool("road", ip_network("10.9.0.0/16"))}
+    assert not engine.ended_by([gateway_policy()], larger)
+    engine.reconfigure([gateway_policy()], network.now, larger)
+    network.run()
+    assert network.gateway.grants == before
+    assert engine.pools["road"].holder(ip_address("10.9.0.1")) == "ada@example.com"
+    network.pass_time(60)
+    engine.close_all(network.now)
+    network.run()
+    assert engine.pools["road"].in_use == 0
