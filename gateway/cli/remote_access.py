@@ -253,8 +253,9 @@ def _protocol(text: str) -> int | None:
 def _verdict(found: Item) -> RenderableType:
     word = "allowed" if found.get("allowed") is True else "refused"
     rule = f" by rules.{printable(found['rule'])}" if found.get("rule") else ""
-    note = "" if found.get("sessions") else " (not connected: as if it connected now)"
-    return Text(f"{word}{rule}: {printable(found.get('why'))}{note}")
+    why = printable(found.get("why")).removeprefix(f"{word}: ")
+    note = "" if found.get("sessions") else " (as if it connected now)"
+    return Text(f"{word}{rule}: {why}{note}")
 
 
 # -- names

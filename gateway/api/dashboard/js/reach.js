@@ -43,7 +43,7 @@ export function reachTester(device, signal) {
     const found = await get(`/devices/${part(name)}/rule-test`, query, signal);
     show(
       answer,
-      h("p", null, badge(found.allowed ? "allowed" : "refused", found.allowed ? "good" : "bad"), found.rule && [" by ", h("a", { href: `#/config/rules/${part(found.rule)}` }, found.rule)], `: ${found.why ?? ""}`),
+      h("p", null, badge(found.allowed ? "allowed" : "refused", found.allowed ? "good" : "bad"), found.rule && [" by ", h("a", { href: `#/config/rules/${part(found.rule)}` }, found.rule)], `: ${(found.why ?? "").replace(/^(allowed|refused): /, "")}`),
       found.sessions === 0 && h("p", { class: "hint" }, "The device is not connected: this is as if it connected now."),
     );
   });
