@@ -153,6 +153,10 @@ class Roster:
         holder = self._holders.get(identity)
         return None if holder is None else f"{holder.label}.{self.zone}"
 
+    def identity_of(self, label: str) -> str | None:
+        """Who has a label."""
+        return self._owner.get(label)
+
     def entries(self) -> Iterable[Registered]:
         """All that are in."""
         for identity, holder in self._holders.items():
@@ -173,11 +177,34 @@ class Roster:
             owner = self._owner.get(label)
             self._orders[name] = Register(entry) if owner == entry.identity else Withdraw(entry)
 
-    def _new_holder(self, grant: Grant) -> _Holder | None:
+    def reconsider(self, identity: str) -> None:
+        """An administrator calls the device differently: it gets that name, if nobody has it."""
+        holder = self._holders.get(identity)
+        if holder is None:
+            return
+        grant = next(reversed(holder.sessions.values()))
+        wanted = self._candidates(grant)
+        found = next((n for n, one in enumerate(wanted) if self._is_free(one, identity)), None)
+        if found is None or wanted[found] == holder.label:
+            return
+        before = f"{holder.label}.{self.zone}"
+        self._withdraw(self._there.get(before) or Registered(before, identity, holder.addresses))
+        del self._owner[holder.label]
+        holder.label, holder.left = wanted[found], wanted[found + 1 : found + 1 + MAX_TRIES]
+        self._owner[holder.label] = identity
+        self._register(identity, holder)
+
+    def _is_free(self, label: str, identity: str) -> bool:
+        return self._owner.get(label, identity) == identity
+
+    def _candidates(self, grant: Grant) -> list[str]:
         configured = self._configured(grant.peer)
-        wanted = list(
+        return list(
             candidates(configured=configured, wanted=grant.wanted_name, identity=grant.peer)
         )
+
+    def _new_holder(self, grant: Grant) -> _Holder | None:
+        wanted = self._candidates(grant)
         while wanted and wanted[0] in self._owner:
             wanted.pop(0)
         if not wanted:

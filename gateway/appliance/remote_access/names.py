@@ -88,6 +88,10 @@ class Names(Part):
         """See :meth:`Part.commit`."""
         self._registration.commit()
 
+    def device_changed(self, name: str, identity: str | None) -> None:
+        """See :meth:`Part.device_changed`."""
+        self._registration.device_changed(name, identity)
+
     def reconfigure(self, config: "Config") -> None:
         """Apply what changed. Raises OSError and ConfigError with the former one in force."""
         settings = to_names.registrar(config)

@@ -18,6 +18,7 @@ from gateway.appliance.observation.device import seen_name
 from gateway.appliance.remote_access.part import Joint
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
+from gateway.names.labels import label_of
 from gateway.names.roster import Register, Registered, Roster
 from gateway.names.settings import RegistrarSettings
 
@@ -83,6 +84,14 @@ class Registration:
         """It is over."""
         if self._roster is not None:
             self._roster.ended(grant)
+
+    def device_changed(self, name: str, identity: str | None) -> None:
+        """An administrator calls a device so from now on, or no longer."""
+        if self._roster is None:
+            return
+        for one in {identity, self._roster.identity_of(label_of(name))} - {None}:
+            self._roster.reconsider(str(one))
+        self.commit()
 
     def connected(self) -> None:
         """The process begins, or begins anew: it is told everything."""

@@ -29,7 +29,7 @@ def entry(label: str, peer: str, last: int = 2) -> Registered:
 
 def roster(configured: dict[str, str] | None = None) -> Roster:
     """An empty one."""
-    known = configured or {}
+    known = {} if configured is None else configured
     return Roster(ZONE, lambda identity: known.get(identity, ""))
 
 
@@ -86,6 +86,27 @@ def test_a_device_gets_the_administrators_name_for_it() -> None:
     assert bed.take_orders() == [Register(entry("anns-laptop", "ann@example.com"))]
     assert bed.name_of("ann@example.com") == f"anns-laptop.{ZONE}"
     assert not bed.take_orders()
+
+
+def test_a_device_that_is_renamed_gets_its_new_name() -> None:
+    known: dict[str, str] = {}
+    bed = roster(known)
+    bed.granted(grant("1"))
+    bed.granted(grant("2", "bob@example.com", 3))
+    bed.take_orders()
+    known["ann@example.com"] = "anns-phone"
+    bed.reconsider("ann@example.com")
+    bed.reconsider("nobody@example.com")
+    assert bed.take_orders() == [
+        Withdraw(entry("ann", "ann@example.com")),
+        Register(entry("anns-phone", "ann@example.com")),
+    ]
+    known["bob@example.com"] = "anns-phone"
+    bed.reconsider("bob@example.com")
+    assert not bed.take_orders(), "a name that somebody has is not taken away"
+    known.clear()
+    bed.reconsider(str(bed.identity_of("anns-phone")))
+    assert bed.take_orders()[1] == Register(entry("ann", "ann@example.com"))
 
 
 def test_a_name_goes_with_the_last_session() -> None:
