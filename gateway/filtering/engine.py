@@ -89,8 +89,17 @@ class Filtering:
         day: int = 0,
         minute: int = 0,
         find_device: FindDevice = lambda _identity: None,
+        max_idle: int = 0,
     ) -> None:
-        """``day`` 0 is Monday; ``minute`` is of the day, in the gateway's time zone."""
+        """``day`` 0 is Monday; ``minute`` is of the day, in the gateway's time zone.
+
+        Rule sets that nobody is under stay while they have no more than ``max_idle`` entries
+        together: a large set of the kernel's is slow to change.
+        """
+        self._max_idle = max_idle
+        self._idle: dict[_Key, int] = {}
+        """By their entries; who was left the longest ago is the first."""
+        self._idle_entries = 0
         self.book = book
         self._find_device = find_device
         self._time = day, minute
@@ -179,6 +188,7 @@ class Filtering:
 
     def _use(self, key: _Key) -> None:
         self._using[key] += 1
+        self._idle_entries -= self._idle.pop(key, 0)
         if key not in self._sets:
             defined = self._sets[key] = self._compiled(key, self._number(key))
             for name in key[1]:
@@ -188,9 +198,16 @@ class Filtering:
     def _leave(self, keys: Iterable[_Key]) -> None:
         for key in keys:
             self._using[key] -= 1
-            if self._using[key] > 0:
-                continue
-            del self._using[key]
+            if self._using[key] <= 0:
+                del self._using[key]
+                self._idle[key] = 1 + len(self._sets[key].rules)
+                self._idle_entries += self._idle[key]
+        self._drop_idle(self._max_idle)
+
+    def _drop_idle(self, most: int) -> None:
+        while self._idle_entries > most:
+            key = next(iter(self._idle))
+            self._idle_entries -= self._idle.pop(key)
             number = self._sets.pop(key).number
             del self._numbers[number]
             for name in key[1]:
@@ -277,6 +294,9 @@ class Filtering:
         again = {key for name in changed for key in self._rule_keys.get(name, ())}
         if before.isolate_devices != book.isolate_devices:
             again |= {key for key in self._sets if key[0] is Direction.BETWEEN_DEVICES}
+        if changed:
+            self._drop_idle(0)
+            again &= self._sets.keys()
         self._compile_again(again)
         touched = before.touched(book, changed)
         for one in list(self._sessions.values()):

@@ -54,7 +54,9 @@ class FilteringPart(Part):
         self._dataplane = dataplane
         self._known: to_filtering.Known = {}
         book = to_filtering.book(joint.config(), self._known)
-        self._engine = Filtering(book, *self._now(), find_device=self._known_device)
+        self._engine = Filtering(
+            book, *self._now(), find_device=self._known_device, max_idle=_MAX_IDLE
+        )
         self._services = to_filtering.gateway_services(joint.config())
         self._placements: dict[str, Placement] = {}
         self._refusals = Refusals(joint, self._engine, self.is_service)
@@ -266,6 +268,7 @@ class FilteringPart(Part):
         return {**self._engine.counted(), "counters": {**counters, **self._refusals.counters}}
 
 
+_MAX_IDLE: Final = 16_384
 _REPORTED: Final = 3
 _LATER_S: Final = 0.05
 

@@ -324,3 +324,19 @@ def test_the_kernel_and_the_judge_agree(
         flow = Flow(Direction.TO_INSIDE, address, protocol, port)
         found = judge(engine.book, names, flow, engine.in_force, lambda *_: False)
         assert passes(define.rule_set, flow) == found.allowed, found
+
+
+def test_rule_sets_that_nobody_is_under_stay_a_while() -> None:
+    rules = [web(f"r{n}", users=frozenset({f"u{n}"})) for n in range(4)]
+    engine = Filtering(book(*rules, listed=()), max_idle=4)
+    for number in range(4):
+        engine.granted(grant(f"s{number + 1}", user=f"u{number}"))
+    numbers = [one.number for one in engine.take_outputs() if isinstance(one, Define)]
+    for number in range(4):
+        engine.ended(f"s{number + 1}")
+    gone = [one.number for one in engine.take_outputs() if isinstance(one, Undefine)]
+    assert gone == numbers[:2]
+    engine.granted(grant("s4", user="u3"))
+    assert [type(one) for one in engine.take_outputs()] == [Place]
+    engine.change(book(*rules[2:], web("other"), listed=()))
+    assert engine.take_outputs() == [Undefine(numbers[2])]
