@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from gateway.domain.child_sa import (
     Integrity,
     TrafficSelector,
 )
-from gateway.domain.endpoint import Endpoint
+from gateway.domain.endpoint import Endpoint, IpAddress
 
 GATEWAY, DEVICE, INTRANET = "dpt-gw", "dpt-dev", "dpt-in"
 NAMES = (GATEWAY, DEVICE, INTRANET)
@@ -221,13 +221,16 @@ class Bed:
                      "-s", size, INTRANET_HOST, check=False)  # fmt: skip
         return f"{count} received" in out
 
-    def send_outer(self, esp: bytes, source: IPv4Address) -> None:
+    def send_outer(
+        self, esp: bytes, source: IpAddress, destination: IpAddress = GATEWAY_OUTER
+    ) -> None:
         """Raw ESP from the device's namespace."""
+        family = socket.AF_INET if source.version == 4 else socket.AF_INET6
         with entered(DEVICE):
-            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 50)
+            raw = socket.socket(family, socket.SOCK_RAW, 50)
         with raw:
             raw.bind((str(source), 0))
-            raw.sendto(esp, (str(GATEWAY_OUTER), 0))
+            raw.sendto(esp, (str(destination), 0))
 
     def counters(self) -> dict[str, int]:
         assert self.dataplane is not None

@@ -100,6 +100,31 @@ def test_a_fresh_packet_from_a_new_address_moves_the_sa(bed: Bed, suite: EspSuit
     assert bed.counters()["esp_unknown_source"] == 1
 
 
+def test_over_ipv6_it_moves_as_well(bed: Bed) -> None:
+    home, away, ours = map(ip_address, ("2001:db8::10", "2001:db8::11", "2001:db8::1"))
+    bed.up()
+    inside(GATEWAY, "ip", "address", "add", f"{ours}/64", "dev", "out1", "nodad")
+    for address in (home, away):
+        inside(DEVICE, "ip", "address", "add", f"{address}/64", "dev", "out0", "nodad")
+    sa = ready(bed, GCM_ESN, local=Endpoint(ours, 4500), remote=Endpoint(home, 4500))
+    bed.send_outer(esp_packet(sa, 1), home, ours)
+    wait_for(lambda: packets_in(bed, sa) == 1, "first packet")
+    bed.send_outer(esp_packet(sa, 2)[:-1] + b"?", away, ours)
+    (rejected,) = bed.events()
+    assert isinstance(rejected, EndpointRejected)
+    bed.send_outer(esp_packet(sa, 3), away, ours)
+    (event,) = bed.events()
+    assert event == EndpointSeen(sa.spi_in, Endpoint(away, 4500), "esp icv, sequence 3")
+    follow(bed, event)
+    wait_for(lambda: packets_in(bed, sa) == 2, "the packet that proved the move")
+    bed.send_outer(esp_packet(sa, 4), away, ours)
+    wait_for(lambda: packets_in(bed, sa) == 3, "the next packet, past the queue")
+    assert bed.events(0.1) == []
+    known = inside(GATEWAY, "nft", "list", "set", "inet", "gateway", "known_esp6")
+    assert "2001:db8::11" in known
+    assert "2001:db8::10" not in known
+
+
 def test_h45_h46_replayed_older_and_forged_packets_move_nothing(bed: Bed) -> None:
     sa = ready(bed)
     for sequence in (1, 5):

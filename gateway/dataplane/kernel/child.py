@@ -93,22 +93,21 @@ class InstalledChild:
     @property
     def watched(self) -> bool:
         """Whether plain ESP from an unknown source goes through the evidence check."""
-        return (
-            self.sa.follow_endpoint
-            and self.keys_known
-            and not self.udp_encapsulation
-            and self.local.address.version == 4
-        )
+        return self.sa.follow_endpoint and self.keys_known and not self.udp_encapsulation
 
     @property
-    def nft_known(self) -> bytes:
-        """The element of ``known_esp``."""
-        return self.remote.address.packed + self.sa.spi_in.to_bytes(4, "big")
+    def nft_known(self) -> tuple[str, bytes]:
+        """From where it comes: the set of its IP version, and the element."""
+        remote = self.remote.address
+        name = "known_esp" if remote.version == 4 else "known_esp6"
+        return name, remote.packed + self.sa.spi_in.to_bytes(4, "big")
 
     @property
-    def nft_ours(self) -> bytes:
-        """The element of ``our_spi``."""
-        return self.local.address.packed + self.sa.spi_in.to_bytes(4, "big")
+    def nft_ours(self) -> tuple[str, bytes]:
+        """That it is one that may move: the set of its IP version, and the element."""
+        local = self.local.address
+        name = "our_spi" if local.version == 4 else "our_spi6"
+        return name, local.packed + self.sa.spi_in.to_bytes(4, "big")
 
     @property
     def home_addresses(self) -> list[bytes]:

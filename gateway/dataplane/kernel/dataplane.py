@@ -35,7 +35,7 @@ from gateway.dataplane.kernel.foundation import Foundation
 from gateway.dataplane.kernel.move import Move, queue_move
 from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.policies import PolicyTable
-from gateway.dataplane.kernel.ruleset import KNOWN_ESP, OUR_SPI, VPN_FA
+from gateway.dataplane.kernel.ruleset import VPN_FA
 from gateway.dataplane.kernel.segment_sizes import SegmentSizes
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
@@ -234,15 +234,15 @@ class KernelDataplane:
 
     def _watch(self, child: InstalledChild) -> None:
         sa = child.sa
-        self._batch.element(sa.spi_in, KNOWN_ESP, child.nft_known)
-        self._batch.element(sa.spi_in, OUR_SPI, child.nft_ours)
+        self._batch.element(sa.spi_in, *child.nft_known)
+        self._batch.element(sa.spi_in, *child.nft_ours)
         cipher = EspCipher(sa.suite, sa.keys_in)
         self._slow_path.watch(WatchedSa(sa.spi_in, cipher, sa.suite.esn, child.remote))
 
     def _unwatch(self, child: InstalledChild) -> None:
         spi_in = child.sa.spi_in
-        self._batch.element(spi_in, KNOWN_ESP, child.nft_known, add=False)
-        self._batch.element(spi_in, OUR_SPI, child.nft_ours, add=False)
+        self._batch.element(spi_in, *child.nft_known, add=False)
+        self._batch.element(spi_in, *child.nft_ours, add=False)
         self._slow_path.unwatch(spi_in)
 
     def _guard(self, child: InstalledChild) -> None:
@@ -487,25 +487,27 @@ class KernelDataplane:
         return [(found.get(2 * place), found.get(2 * place + 1)) for place in range(len(children))]
 
     def _follow(
-        self, child: InstalledChild, old_known: bytes, old_ours: bytes, *, was_watched: bool
+        self,
+        child: InstalledChild,
+        old_known: tuple[str, bytes],
+        old_ours: tuple[str, bytes],
+        *,
+        was_watched: bool,
     ) -> None:
         spi_in = child.sa.spi_in
         if child.watched and not was_watched:
             self._watch(child)
             return
         if was_watched and not child.watched:
-            self._batch.element(spi_in, KNOWN_ESP, old_known, add=False)
-            self._batch.element(spi_in, OUR_SPI, old_ours, add=False)
+            self._batch.element(spi_in, *old_known, add=False)
+            self._batch.element(spi_in, *old_ours, add=False)
             self._slow_path.unwatch(spi_in)
             return
         if child.watched:
-            for name, old, new in (
-                (KNOWN_ESP, old_known, child.nft_known),
-                (OUR_SPI, old_ours, child.nft_ours),
-            ):
+            for old, new in ((old_known, child.nft_known), (old_ours, child.nft_ours)):
                 if old != new:
-                    self._batch.element(spi_in, name, new)
-                    self._batch.element(spi_in, name, old, add=False)
+                    self._batch.element(spi_in, *new)
+                    self._batch.element(spi_in, *old, add=False)
             self._slow_path.moved(spi_in, child.remote)
 
     # -- events and counters -----------------------------------------------------------------

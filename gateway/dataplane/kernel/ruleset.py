@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from string import Template
 from typing import Any, Final
 
@@ -20,10 +20,8 @@ from gateway.dataplane.packet import marks
 from gateway.domain.child_sa import IpNetwork
 
 TABLE: Final = "gateway"
-KNOWN_ESP: Final = "known_esp"
-OUR_SPI: Final = "our_spi"
 VPN_FA: Final = "vpn_fa"
-PEERS: Final = (KNOWN_ESP, OUR_SPI, VPN_FA)
+PEERS: Final = ("known_esp", "known_esp6", "our_spi", "our_spi6", VPN_FA)
 """The sets whose elements are peers."""
 Peers = Mapping[str, Iterable[bytes]]
 """Keys of elements by set."""
@@ -81,11 +79,13 @@ def render(settings: KernelSettings, peers: Peers | None = None) -> str:
 
 def _peers(name: str, peers: Peers) -> Iterable[str]:
     """Elements in the words of nft; keys of another width are another version's."""
-    width = 4 if name == VPN_FA else 8
+    octets = 16 if name.endswith("6") else 4
+    width = octets if name == VPN_FA else octets + 4
     for key in peers.get(name, ()):
         if len(key) == width:
-            address = str(IPv4Address(key[:4]))
-            yield address if width == 4 else f"{address} . {int.from_bytes(key[4:], 'big'):#x}"
+            address = str(ip_address(key[:octets]))
+            spi = int.from_bytes(key[octets:], "big")
+            yield address if width == octets else f"{address} . {spi:#x}"
 
 
 def is_loaded(netfilter: NetlinkSocket, settings: KernelSettings) -> bool:

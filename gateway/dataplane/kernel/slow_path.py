@@ -9,7 +9,6 @@ have failed before share a smaller allowance than new ones.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 from typing import Final
 
 from gateway.dataplane.interface import EndpointRejected, EndpointSeen
@@ -17,7 +16,7 @@ from gateway.dataplane.kernel.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from gateway.dataplane.packet import esp_evidence
 from gateway.dataplane.packet.esp import EspCipher
 from gateway.dataplane.packet.esp_evidence import OuterEsp, Proven
-from gateway.domain.endpoint import Endpoint
+from gateway.domain.endpoint import Endpoint, IpAddress
 from gateway.domain.token_bucket import TokenBucket
 from gateway.domain.wire import WireError
 
@@ -46,18 +45,18 @@ class WatchedSa:
     highest: int = 0
     """Highest sequence number known of; the kernel's may be higher by now."""
     highest_at: float = float("-inf")
-    claimed: IPv4Address | None = None
+    claimed: IpAddress | None = None
     """The source proven since the last release."""
     checks: TokenBucket = field(default_factory=lambda: TokenBucket(CHECKS_PER_S, CHECKS_BURST))
     suspect_checks: TokenBucket = field(
         default_factory=lambda: TokenBucket(SUSPECT_CHECKS_PER_S, SUSPECT_BURST)
     )
-    suspects: dict[IPv4Address, None] = field(default_factory=dict)
+    suspects: dict[IpAddress, None] = field(default_factory=dict)
     rejections: TokenBucket = field(
         default_factory=lambda: TokenBucket(REJECTIONS_PER_S, REJECTIONS_PER_S)
     )
 
-    def suspect(self, source: IPv4Address) -> None:
+    def suspect(self, source: IpAddress) -> None:
         """Remember a source of forgeries, forgetting the oldest beyond the bound."""
         self.suspects.pop(source, None)
         self.suspects[source] = None
@@ -106,7 +105,7 @@ class SlowPath:
         sa = self._watched.get(spi_in)
         if sa is not None:
             sa.remote = remote
-            sa.suspects.pop(remote.address, None)  # type: ignore[arg-type]
+            sa.suspects.pop(remote.address, None)
 
     def release(self) -> None:
         """Let the held packets into the kernel: call when what they proved has been acted on."""

@@ -6,14 +6,16 @@ kernel has seen: an old packet, replayed or merely late, says nothing about wher
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address
 from typing import Final
 
 from gateway.dataplane.packet import esp, ipv4
 from gateway.dataplane.packet.esp import EspCipher, IntegrityCheckError
+from gateway.domain.endpoint import IpAddress
 from gateway.domain.wire import WireError
 
 IPPROTO_ESP: Final = 50
+_IPV6_HEADER: Final = 40
 _HALF = 1 << 31
 _END = 1 << 64
 
@@ -38,17 +40,22 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class OuterEsp:
-    """An IPv4 packet with ESP in it, cut up."""
+    """An IP packet with ESP in it, cut up."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: IpAddress
+    destination: IpAddress
     spi: int
     sequence_low: int
     esp: bytes
 
 
 def parse(packet: bytes) -> OuterEsp:
-    """Cut up an IPv4 packet. Raises :class:`WireError` for what is no whole ESP packet."""
+    """Cut up an IP packet. Raises :class:`WireError` for what is no whole ESP packet.
+
+    In IPv6, ESP has to follow the header itself: fragments and routing headers prove nothing.
+    """
+    if packet[:1] and packet[0] >> 4 == 6:
+        return _parse6(packet)
     header = ipv4.parse_header(packet)
     if header.is_fragment:
         raise WireError("a fragment")
@@ -57,6 +64,21 @@ def parse(packet: bytes) -> OuterEsp:
     content = packet[header.header_length : header.total_length]
     spi, sequence = esp.parse_header(content)
     return OuterEsp(header.source, header.destination, spi, sequence, content)
+
+
+def _parse6(packet: bytes) -> OuterEsp:
+    """RFC 8200 section 3."""
+    if len(packet) < _IPV6_HEADER:
+        raise WireError(f"IPv6 header cut short: {len(packet)} octets")
+    if packet[6] != IPPROTO_ESP:
+        raise WireError(f"next header {packet[6]}, not ESP")
+    end = _IPV6_HEADER + int.from_bytes(packet[4:6], "big")
+    if len(packet) < end:
+        raise WireError(f"IPv6 packet of {end} octets, {len(packet)} there")
+    content = packet[_IPV6_HEADER:end]
+    spi, sequence = esp.parse_header(content)
+    source, destination = IPv6Address(packet[8:24]), IPv6Address(packet[24:40])
+    return OuterEsp(source, destination, spi, sequence, content)
 
 
 def full_sequence(low: int, highest: int, *, esn: bool) -> int | None:

@@ -1,7 +1,7 @@
 """ESP packets against published vectors, and what broken ones do."""
 
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 from hypothesis import given
@@ -195,6 +195,32 @@ def test_full_sequence_is_above_the_highest_and_ends_in_low(low: int, highest: i
     ],
 )
 def test_h03_what_is_no_whole_esp_packet_is_a_wire_error(packet: bytes) -> None:
+    with pytest.raises(WireError):
+        esp_evidence.parse(packet)
+
+
+def outer6(content: bytes, next_header: int = 50) -> bytes:
+    addresses = ip_address("2001:db8::7").packed + ip_address("2001:db8::1").packed
+    length = len(content).to_bytes(2, "big")
+    return bytes((0x60, 0, 0, 0)) + length + bytes((next_header, 64)) + addresses + content
+
+
+def test_over_ipv6_a_packet_proves_as_much() -> None:
+    packet = esp_evidence.parse(outer6(sealed(GCM, 42)) + b"ethernet padding")
+    assert packet.source == ip_address("2001:db8::7")
+    assert examine(packet, cipher_for(GCM), 41, esn=False) == Proven(42)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        outer6(sealed(GCM, 1))[:39],
+        outer6(sealed(GCM, 1))[:-1],
+        outer6(sealed(GCM, 1), next_header=44),
+        outer6(b"1234567"),
+    ],
+)
+def test_h03_what_is_no_whole_esp_packet_over_ipv6_is_a_wire_error(packet: bytes) -> None:
     with pytest.raises(WireError):
         esp_evidence.parse(packet)
 
