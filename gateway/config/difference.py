@@ -94,6 +94,7 @@ class Change:
 
 _TRUST_KEYS = frozenset({"ca_certificates"})
 _RESTART = "needs a restart: systemctl restart gateway"
+_LOST = "SAs with an address that it no longer has are closed with a DELETE; devices reconnect"
 _CLOSED = "SAs with an address of it are closed with a DELETE; devices reconnect"
 
 
@@ -323,7 +324,7 @@ def _pools(running: Config, wanted: Config) -> Iterator[Change]:
             yield Change("added", key, "connections can use it at once")
         else:
             for field, old, new in _fields(running.pools[name], wanted.pools[name], key):
-                what = POOL_KEYS.get(field.removeprefix(f"{key}.").partition(".")[0], _CLOSED)
+                what = POOL_KEYS.get(field.removeprefix(f"{key}.").partition(".")[0], _LOST)
                 yield Change("changed", field, what, old, new)
 
 

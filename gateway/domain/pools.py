@@ -176,6 +176,23 @@ class AddressPool:
             self._idle.pop(number, None)
             self._give_up(number)
 
+    def take_over(self, former: "AddressPool") -> None:
+        """Go on with the leases of the pool that this one replaces, as far as it has them.
+
+        Call it before anything is leased. :meth:`fits` says beforehand which ones that are.
+        """
+        for held in sorted(former.held(), key=lambda one: one.until):
+            if held.why is Hold.IN_USE and self.fits(held.address):
+                self._lease(held.identity, int(held.address))
+            elif held.why is Hold.KEPT:
+                self.keep(held.identity, held.address, held.until - former.lease_s)
+
+    def fits(self, address: IpAddress) -> bool:
+        """Whether it is one that this pool leases, to whomever."""
+        if address not in self.network:
+            return False
+        return int(address) not in self.reserved or int(address) in self._owners
+
     def is_anothers(self, address: IpAddress, identity: str, device: str = "") -> bool:
         """Whether this is a static address, of neither ``identity`` nor ``device``."""
         owners = self._owners.get(int(address)) if address in self.network else None
@@ -206,10 +223,10 @@ class AddressPool:
 
     def reclaim(self, identity: str, address: IpAddress, *, device: str = "") -> bool:
         """Lease exactly this address to whom it was leased before; False when it cannot be."""
-        if address not in self.network or self.is_anothers(address, identity, device):
+        if not self.fits(address) or self.is_anothers(address, identity, device):
             return False
         number = int(address)
-        if number in self._leased or (number in self.reserved and number not in self._owners):
+        if number in self._leased:
             return False
         self._lease(identity, number)
         return True

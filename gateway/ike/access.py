@@ -4,7 +4,6 @@ Leases, addresses of the device's own and the zone are an IKE SA's. They go on t
 which has the same session, or to another login of the same device, which has another one.
 """
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from gateway.domain.endpoint import IpAddress
@@ -184,12 +183,9 @@ def _pass(core: "Core", old: IkeSa, new: IkeSa) -> None:
 # -- leases that are not what they were -----------------------------------------------------
 
 
-def disown(sa: IkeSa, pools: Collection[str] | None = None) -> None:
-    """Its leases, or those of these pools, may be somebody else's now: they do not go back."""
-    kept = [one for one in sa.leases if pools is not None and one.pool not in pools]
-    sa.leases = tuple(kept)
-    if pools is None:
-        sa.own_addresses, sa.zone = (), 0
+def disown(sa: IkeSa) -> None:
+    """What it has may be somebody else's now: it does not go back."""
+    sa.leases, sa.own_addresses, sa.zone = (), (), 0
 
 
 def lease_names(sa: IkeSa) -> tuple[str, str]:

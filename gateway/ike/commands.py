@@ -7,6 +7,7 @@ from gateway.domain.pools import AddressPool
 from gateway.domain.user_auth import Answer
 from gateway.ike import access, client, moving, users
 from gateway.ike.core import Core, TimerKind
+from gateway.ike.lease import Lease
 from gateway.ike.outputs import Severity
 from gateway.ike.policy import ConnectionPolicy
 from gateway.ike.sa import IkeSa
@@ -209,7 +210,8 @@ def reconfigure(
     """Use other connections; established SAs stay unless theirs is gone or another one now."""
     fresh = {connection.name: connection for connection in connections}
     core.connections = fresh
-    replaced = _use_pools(core, pools) if pools is not None else frozenset()
+    if pools is not None:
+        _use_pools(core, pools)
     core.forget_choices()
     for name in [name for name in core.wanted if name not in fresh]:
         del core.wanted[name]
@@ -217,10 +219,10 @@ def reconfigure(
     for sa in list(core.sas.values()):
         if sa.connection is None or sa.closed:
             continue
-        lost_pool = next((one.pool for one in sa.leases if one.pool in replaced), None)
+        lost_pool = next((one.pool for one in sa.leases if _is_lost(one, core.pools)), None)
         if lost_pool is not None:
-            # The lease was the former pool's: the new one may have given the address to another.
-            access.disown(sa, replaced)
+            # What the pool leases no more does not go back to it.
+            sa.leases = tuple(one for one in sa.leases if not _is_lost(one, core.pools))
             if sa.granted is not None:
                 access.grant(core, sa)
         connection = still_due(sa, fresh.get(sa.connection.name))
@@ -250,8 +252,7 @@ def ended_by(
         if sa.connection is None or sa.closed:
             continue
         connection = still_due(sa, fresh.get(sa.connection.name))
-        lost = any(_is_lost(core, one.pool, pools) for one in sa.leases if one.pool is not None)
-        lost = lost or _anothers(sa, pools) is not None
+        lost = any(_is_lost(one, pools) for one in sa.leases) or _anothers(sa, pools) is not None
         if connection is None or not compatible(sa, connection) or lost:
             found.append(sa)
     return found
@@ -266,23 +267,27 @@ def _anothers(sa: IkeSa, pools: Mapping[str, AddressPool]) -> IpAddress | None:
     return None
 
 
-def _is_lost(core: Core, name: str, pools: Mapping[str, AddressPool]) -> bool:
-    old, new = core.pools.get(name), pools.get(name)
-    return old is not None and (new is None or not old.same_addresses(new))
+def _is_lost(lease: Lease, pools: Mapping[str, AddressPool]) -> bool:
+    """Whether its pool is gone, or has other addresses now."""
+    if lease.pool is None:
+        return False
+    pool = pools.get(lease.pool)
+    return pool is None or not pool.fits(lease.address)
 
 
-def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> frozenset[str]:
-    """Take over the pools; those that did not change keep their leases. Returns the others."""
-    kept = {
-        name: old
-        for name, pool in pools.items()
-        if (old := core.pools.get(name)) is not None and old.same_addresses(pool)
-    }
-    for name, old in kept.items():
-        old.adopt(pools[name])
-    replaced = frozenset(core.pools) - frozenset(kept)
-    core.pools = {**pools, **kept}
-    return replaced
+def _use_pools(core: Core, pools: Mapping[str, AddressPool]) -> None:
+    """Take over the pools; leases go on wherever the pool still has the address."""
+    used = dict(pools)
+    for name, pool in pools.items():
+        old = core.pools.get(name)
+        if old is None:
+            continue
+        if old.same_addresses(pool):
+            old.adopt(pool)
+            used[name] = old
+        else:
+            pool.take_over(old)
+    core.pools = used
 
 
 def still_due(sa: IkeSa, connection: ConnectionPolicy | None) -> ConnectionPolicy | None:

@@ -240,3 +240,26 @@ def test_what_is_kept_can_be_forgotten() -> None:
     assert not one.forget(first)
     assert not one.forget(ip_address("2001:db8::1"))
     assert one.lease("bob", first) == first
+
+
+def test_a_pool_that_takes_the_place_of_another_goes_on_with_its_leases() -> None:
+    one, clock = kept_pool("10.9.0.0/29", ada="10.9.0.6")
+    ada, bob, eve, joe = (one.lease(name) for name in ("ada", "bob", "eve", "joe"))
+    one.release(joe)
+    clock.now += 10
+    one.release(eve)
+    larger = AddressPool("road", ip_network("10.9.0.0/24"), [bob], lease_s=30.0, clock=clock)
+    assert [larger.fits(who) for who in (ada, bob, eve)] == [True, False, True]
+    larger.take_over(one)
+    assert (larger.holder(ada), larger.holder(bob), larger.in_use) == ("ada", None, 1)
+    assert why(larger) == {
+        str(ada): ("in-use", "ada"),
+        str(joe): ("kept", "joe"),
+        str(eve): ("kept", "eve"),
+    }
+    clock.now += 20
+    assert str(larger.lease("eve")) == str(eve)
+    assert larger.kept == 0
+    smaller = AddressPool("road", ip_network("10.9.0.0/30"), clock=clock)
+    smaller.take_over(larger)
+    assert smaller.in_use == 0 + sum(one in smaller.network for one in (ada, eve))
