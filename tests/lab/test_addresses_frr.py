@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_bed import RunningGateway, gateway
+from gateway_bed import RunningGateway
 
 from gateway.lab.processes import wait_until
 from gateway.lab.topology import Lab
@@ -71,25 +71,37 @@ def reachability(running: RunningGateway) -> tuple[str, str]:
     return view["state"], view["detail"]
 
 
+@contextlib.contextmanager
+def announcing(lab: Lab) -> Iterator[RunningGateway]:
+    """A gateway whose pool is announced from its start on."""
+    running = RunningGateway(lab)
+    text = running.config.read_text()
+    running.config.write_text(text.replace("dns = [", 'advertise = "frr"\ndns = ['))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        print(f"--- gateway\n{running.output()[-8000:]}")
+
+
 def test_a_router_of_the_intranet_learns_where_the_devices_are(lab: Lab) -> None:
     if not (DAEMONS / "ospfd").exists():
         pytest.skip("FRR is not installed")
     with (
         router(lab, "gw", "inside", "10.1.0.1", ""),
         router(lab, "server", "intranet", "10.1.0.10", f"t{os.getpid()}"),
-        gateway(lab) as running,
+        announcing(lab) as running,
     ):
         text = running.config.read_text()
-        running.config.write_text(text.replace("dns = [", 'advertise = "frr"\ndns = ['))
-        running.call("reload")
         wait_until(lambda: routes(lab) == ["10.9.0.0/24"], 60, "the pool's route")
         told = "FRR announces it by: router ospf"
         wait_until(lambda: reachability(running) == ("ok", told), 20, "that it is seen so")
         other = text.replace("10.9.0.0/24", "10.8.0.0/24")
-        running.config.write_text(other.replace("dns = [", 'advertise = "frr"\ndns = ['))
+        running.config.write_text(other)
         running.call("reload")
         wait_until(lambda: routes(lab) == ["10.8.0.0/24"], 60, "the new pool's route")
-        running.config.write_text(other)
+        running.config.write_text(other.replace('advertise = "frr"', ""))
         running.call("reload")
         wait_until(lambda: not routes(lab), 60, "no route")
         assert reachability(running)[0] == "unknown"

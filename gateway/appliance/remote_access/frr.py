@@ -158,7 +158,9 @@ def vtysh(lines: Sequence[str], command: str | None = None) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FrrError(f"{program} does not answer: {error}") from error
     text = (done.stdout + done.stderr)[:MAX_CONFIG].decode("utf-8", "replace")
-    refused = next((one for one in text.splitlines() if one.startswith("% ")), None)
+    complaints = [one for one in text.splitlines() if one.startswith("% ")]
+    # Its own settings, such as a pager, are of no use here, and may be closed to us.
+    refused = next((one for one in complaints if "configuration file" not in one), None)
     if done.returncode or refused is not None:
         last = refused or (text.strip().splitlines() or ["no answer"])[-1]
         hint = "; start FRR, then restart the gateway: it enters the group frrvty at its start"

@@ -166,6 +166,13 @@ def test_what_frr_refuses_is_told(tmp_path: Path, then: str, words: str) -> None
         frr.hand_over([V4], program)
 
 
+def test_settings_of_vtysh_that_cannot_be_read_do_not_matter(tmp_path: Path) -> None:
+    then = "echo \"% Can't open configuration file /etc/frr/vtysh.conf due to 'x'.\""
+    program, log = fake(tmp_path, then)
+    frr.hand_over([V4], program)
+    assert len(log.read_text().splitlines()) == 6
+
+
 def test_no_frr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(frr.FrrError, match="apt install frr"):
