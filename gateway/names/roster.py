@@ -5,6 +5,7 @@ Sans-IO: sessions come and go, and what is to be said to the DNS server comes ou
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final
 
 from gateway.domain.endpoint import IpAddress
@@ -57,6 +58,18 @@ class Withdraw:
 Order = Register | Withdraw
 
 
+def who(grant: Grant) -> str:
+    """Whose a session is: the identity, or the user where that is but an address.
+
+    Windows says its private address, which other devices have, too.
+    """
+    try:
+        ip_address(grant.peer)
+    except ValueError:
+        return grant.peer
+    return grant.user or grant.peer
+
+
 class Roster:
     """Names of one zone. No operation depends on the number of devices."""
 
@@ -69,6 +82,8 @@ class Roster:
         """Identity by label."""
         self._there: dict[str, Registered] = {}
         """By name, what the DNS server was told; of earlier processes, too."""
+        self._leaving: set[str] = set()
+        """Names that it was told to take away, and may have still."""
         self._orders: dict[str, Order] = {}
         """By name: the last one counts."""
 
@@ -97,7 +112,7 @@ class Roster:
         if grant.presence is not Presence.ADDRESS or not grant.addresses:
             self.ended(grant)
             return
-        holder = self._holders.get(grant.peer)
+        holder = self._holders.get(who(grant))
         if holder is None:
             holder = self._new_holder(grant)
             if holder is None:
@@ -105,23 +120,23 @@ class Roster:
         before = holder.sessions and holder.addresses
         holder.sessions[grant.session] = grant
         if holder.addresses != before:
-            self._register(grant.peer, holder)
+            self._register(who(grant), holder)
 
     def ended(self, grant: Grant) -> None:
         """It is over."""
-        holder = self._holders.get(grant.peer)
+        holder = self._holders.get(who(grant))
         if holder is None or grant.session not in holder.sessions:
             return
         before = holder.addresses
         del holder.sessions[grant.session]
         if holder.sessions:
             if holder.addresses != before:
-                self._register(grant.peer, holder)
+                self._register(who(grant), holder)
             return
-        del self._holders[grant.peer]
+        del self._holders[who(grant)]
         del self._owner[holder.label]
         name = f"{holder.label}.{self.zone}"
-        self._withdraw(self._there.get(name) or Registered(name, grant.peer, before))
+        self._withdraw(self._there.get(name) or Registered(name, who(grant), before))
 
     def taken(self, name: str) -> bool:
         """The DNS server says that a name is somebody else's; whether another one is tried."""
@@ -143,10 +158,9 @@ class Roster:
 
     def withdrawn(self, name: str) -> None:
         """The DNS server has it no more."""
-        if not isinstance(self._orders.get(name), Register):
-            label = name.removesuffix(f".{self.zone}")
-            if label not in self._owner:
-                self._there.pop(name, None)
+        if name in self._leaving:
+            self._leaving.discard(name)
+            self._there.pop(name, None)
 
     def name_of(self, identity: str) -> str | None:
         """The name of an identity that is in."""
@@ -198,9 +212,9 @@ class Roster:
         return self._owner.get(label, identity) == identity
 
     def _candidates(self, grant: Grant) -> list[str]:
-        configured = self._configured(grant.peer)
+        configured = self._configured(who(grant))
         return list(
-            candidates(configured=configured, wanted=grant.wanted_name, identity=grant.peer)
+            candidates(configured=configured, wanted=grant.wanted_name, identity=who(grant))
         )
 
     def _new_holder(self, grant: Grant) -> _Holder | None:
@@ -210,8 +224,8 @@ class Roster:
         if not wanted:
             return None
         holder = _Holder(wanted[0], wanted[1 : 1 + MAX_TRIES])
-        self._holders[grant.peer] = holder
-        self._owner[holder.label] = grant.peer
+        self._holders[who(grant)] = holder
+        self._owner[holder.label] = who(grant)
         return holder
 
     def _register(self, identity: str, holder: _Holder) -> None:
@@ -221,10 +235,12 @@ class Roster:
         if there is not None and there.identity != identity:
             # Ours, of somebody who left: the record of the new one would be refused.
             self._orders[f"{name} of {there.identity}"] = Withdraw(there)
-        if there != entry or isinstance(self._orders.get(name), Withdraw):
+        if there != entry or name in self._leaving:
+            self._leaving.discard(name)
             self._there[name] = entry
             self._orders.pop(name, None)
             self._orders[name] = Register(entry)
 
     def _withdraw(self, entry: Registered) -> None:
+        self._leaving.add(entry.name)
         self._orders[entry.name] = Withdraw(entry)

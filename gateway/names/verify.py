@@ -14,7 +14,7 @@ import dns.exception
 import dns.rdatatype
 import dns.resolver
 
-LIFETIME_S: Final = 4.0
+LIFETIME_S: Final = 3.0
 MAX_INPUT_OCTETS: Final = 65_536
 MAX_FOUND: Final = 16
 MAX_AT_ONCE: Final = 8

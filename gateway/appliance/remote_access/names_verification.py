@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from gateway.control.remote_access_views import NamesVerify
 
 MODULE: Final = "gateway.names.verify"
-LIMIT_S: Final = 20.0
+LIMIT_S: Final = 4.5
+"""Less than who asks at the control socket waits."""
 
 
 async def verify(wanted: Publication) -> "NamesVerify":

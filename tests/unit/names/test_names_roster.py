@@ -109,6 +109,14 @@ def test_a_device_that_is_renamed_gets_its_new_name() -> None:
     assert bed.take_orders()[1] == Register(entry("ann", "ann@example.com"))
 
 
+def test_who_is_known_by_an_address_only_is_named_by_the_user() -> None:
+    bed = roster()
+    for number, user in ((2, "ann"), (3, "bob")):
+        address = IPv4Address(f"10.9.0.{number}")
+        bed.granted(Grant(user, "192.168.1.5", user, addresses=(address,)))
+    assert [one.entry for one in bed.take_orders()] == [entry("ann", "ann"), entry("bob", "bob", 3)]
+
+
 def test_a_name_goes_with_the_last_session() -> None:
     bed = roster()
     bed.granted(grant("1"))
@@ -135,6 +143,19 @@ def test_a_device_that_comes_back_at_once_costs_nothing_but_its_last_word() -> N
     bed.take_orders()
     bed.ended(grant("1"))
     bed.granted(grant("2"))
+    assert bed.take_orders() == [Register(entry("ann", "ann@example.com"))]
+
+
+def test_a_device_that_comes_back_while_its_name_is_taken_away_has_it_again() -> None:
+    bed = roster()
+    bed.granted(grant("1"))
+    bed.take_orders()
+    bed.ended(grant("1"))
+    assert bed.take_orders() == [Withdraw(entry("ann", "ann@example.com"))]
+    bed.granted(grant("2"))
+    assert bed.take_orders() == [Register(entry("ann", "ann@example.com"))]
+    bed.withdrawn(f"ann.{ZONE}")
+    bed.again()
     assert bed.take_orders() == [Register(entry("ann", "ann@example.com"))]
 
 
