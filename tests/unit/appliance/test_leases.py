@@ -402,3 +402,31 @@ def test_the_part_is_built_by_its_module() -> None:
     assert world.reach.done == ["open", "configure"]
     assert reachability.LOOK_S > 0
     assert ip_network("10.9.0.0/28") == world.pool.network
+
+
+def test_ten_thousand_devices_come_and_go_and_all_of_it_is_written_down(store: Store) -> None:
+    devices = 10_000
+
+    async def story() -> None:
+        world = World(store)
+        world.pool = AddressPool("staff", ip_network("10.64.0.0/18"), clock=world.clock)
+        world.part._joint.engine.pools["staff"] = world.pool
+        await world.part.start()
+        for n in range(devices):
+            world.come(f"a{n}", f"peer{n}")
+        assert (world.pool.in_use, len(world.reach.there)) == (devices, devices)
+        page = await world.ask("leases", q="peer9999", limit=1)
+        assert (page["total"], page["items"][0]["session"]) == (1, "a9999")
+        world.reach.there.clear()
+        world.reach.remove = lambda _address: None  # type: ignore[method-assign]
+        for n in range(devices):
+            world.go(f"a{n}")
+        for n in range(0, devices, 2):
+            world.come(f"b{n}", f"peer{n}")
+        assert (world.pool.in_use, world.pool.kept) == (devices // 2, devices // 2)
+        history = await world.ask("lease-history", limit=1)
+        assert history["total"] == devices + devices // 2
+        assert world.part.facts()["history"]["lost"] == 0  # type: ignore[index]
+        await world.part.stop(keep=False)
+
+    run(story())

@@ -13,6 +13,7 @@ from gateway.cli.host_checks import (
     address_present,
     api_user,
     forwarding,
+    pools_and_inside,
     pools_and_routes,
     port_free,
     privileges,
@@ -145,3 +146,28 @@ def test_user_of_the_api() -> None:
     assert verdict is not None
     assert verdict.remedy == "useradd --system nobody; or change api.user"
     assert api_user(config(api={"enabled": False}), nobody) is None
+
+
+def test_how_the_inside_learns_of_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    tables = {
+        "arp": {"advertise": "proxy-arp", "inside_interface": "eth1", "network": "10.1.0.128/25"},
+        "off": {"advertise": "proxy-arp", "inside_interface": "eth1", "network": "10.8.0.0/24"},
+        "frr": {"advertise": "frr", "network": "10.7.0.0/24"},
+        "hint": {"advertise": "route-hint", "network": "10.6.0.0/24"},
+        "none": {"network": "10.5.0.0/24"},
+    }
+    found = list(
+        pools_and_inside(
+            Config.model_validate({"pools": tables}), [Route(ip_network("10.1.0.0/24"), "eth1")]
+        )
+    )
+    assert [one.state for one in found] == ["ok", "missing", "missing", "warn"]
+    assert 'advertise = "route-hint"' in found[1].remedy
+    assert "apt install frr" in found[2].remedy
+    assert "ip route add 10.6.0.0/24 via" in found[3].remedy
+    (tmp_path / "vtysh").touch(mode=0o755)
+    assert [
+        one.state
+        for one in pools_and_inside(Config.model_validate({"pools": {"frr": tables["frr"]}}), [])
+    ] == ["ok"]
