@@ -43,7 +43,8 @@ class LeaseRecord(TypedDict):
     last_at: str | None
     """When its session ended; None while it goes on."""
     reason: str | None
-    """Why it ended: ``ended``, ``expired``, ``taken`` (others had all the rest) or ``released``."""
+    """``ended``, ``lost`` (its session did not outlast a restart) or ``released`` (it ended, and
+    then an administrator gave the address free)."""
 
 
 class LeaseReleased(TypedDict):
