@@ -34,10 +34,11 @@ class NaptSection(Section):
     """G_i: what their packets have as source; without it, the address of the interface that they
     leave by."""
     ports: PortRange = Field(default=(1024, 65_535), json_schema_extra={"default": "1024-65535"})
-    """Used where the device's own port is taken."""
+    """A device's own port is kept where it is free and, for other ports than these, one of them.
+    With these, a reserved port (below 1024) is exchanged for a reserved one."""
     any_source: tuple[Network, ...] = Field(default=(), max_length=256)
     """UDP answers may come from any address of these networks: servers with several addresses
-    answer from another than they were asked at (appendix C)."""
+    answer from another than they were asked at (appendix C). IPv4 only."""
 
 
 class RedirectSection(Section):

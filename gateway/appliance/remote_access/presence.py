@@ -43,6 +43,8 @@ class InsidePresence(Part):
         """Sessions of the device that a redirect leads to, the newest last."""
         self._redirects_of: dict[str, tuple[int, ...]] = {}
         """By session."""
+        self._sessions_of: dict[str, dict[str, Grant]] = {}
+        """Grants of a peer by session."""
 
     def open(self) -> None:
         """See :meth:`Part.open`."""
@@ -55,12 +57,31 @@ class InsidePresence(Part):
     def granted(self, grant: Grant) -> None:
         """See :meth:`Part.granted`."""
         self._since.setdefault(grant.session, self._joint.wall_clock())
+        sessions = self._sessions_of.setdefault(grant.peer, {})
+        before = sessions.get(grant.session)
+        sessions[grant.session] = grant
         member = self._plan.member(grant)
         if member is not None and member.zone:
             self._look_at(grant)
         self._kernel.put(grant.session, member)
+        if before is not None and before.addresses != grant.addresses:
+            # Answers to what it sent from its former address would still go there.
+            self._kernel.forget(grant.zone)
+        self._refollow(grant)
+
+    def _refollow(self, grant: Grant) -> None:
         for place in {*self._unfollow(grant.session), *self._follow(grant)}:
             self._kernel.lead(place, self._target(place))
+
+    def device_changed(self, name: str, identity: str | None) -> None:
+        """See :meth:`Part.device_changed`: redirects name devices."""
+        places = self._plan.by_device.get(name, ())
+        followers = [one for place in places for one in self._followers.get(place, {}).values()]
+        followers += self._sessions_of.get(identity or "", {}).values()
+        for grant in followers:
+            self._refollow(grant)
+        if followers:
+            self.commit()
 
     def _look_at(self, grant: Grant) -> None:
         """A device with an address of the gateway's own gets no answers: they end here."""
@@ -111,6 +132,10 @@ class InsidePresence(Part):
     def ended(self, grant: Grant) -> None:
         """See :meth:`Part.ended`."""
         self._since.pop(grant.session, None)
+        sessions = self._sessions_of.get(grant.peer, {})
+        sessions.pop(grant.session, None)
+        if not sessions:
+            self._sessions_of.pop(grant.peer, None)
         self._kernel.put(grant.session, None)
         self._kernel.forget(grant.zone)
         for place in self._unfollow(grant.session):

@@ -103,12 +103,12 @@ class House:
         self.config = config()
         self.events: list[Any] = []
         self.grants: dict[str, Grant] = {}
-        names = {"ada@example.com": SimpleNamespace(name="laptop")}
+        self.names = {"ada@example.com": SimpleNamespace(name="laptop")}
         joint: Any = SimpleNamespace(
             config=lambda: self.config,
             grants=lambda: self.grants,
             emit=self.events.append,
-            configured_device=names.get,
+            configured_device=self.names.get,
             wall_clock=lambda: 1_000_000.0,
             taken_over=True,
         )
@@ -176,6 +176,28 @@ def test_redirects_follow_the_device_by_name_and_by_identity(house: House) -> No
     house.end("s1")
     assert house.kernel.leads[0] is None
     assert house.kernel.forgotten == [6, 5]
+
+
+def test_a_device_that_gets_another_name_is_followed_no_longer(house: House) -> None:
+    house.grant(ADA)
+    house.grant(BOB)
+    del house.names["ada@example.com"]
+    house.part.device_changed("laptop", None)
+    assert house.kernel.leads[0] is None
+    house.names["bob@example.com"] = SimpleNamespace(name="laptop")
+    house.part.device_changed("laptop", "bob@example.com")
+    assert house.kernel.leads[0] == Member((ip_address("10.9.0.2"),))
+
+
+def test_connections_of_a_former_own_address_are_forgotten(house: House) -> None:
+    house.grant(ADA)
+    house.grant(ADA)
+    assert not house.kernel.forgotten
+    moved = replace(ADA, addresses=(ip_address("192.168.7.7"),))
+    house.grant(moved)
+    assert house.kernel.forgotten == [5]
+    assert house.kernel.members["s1"].addresses == moved.addresses
+    assert house.kernel.leads[0] == Member(moved.addresses, 5)
 
 
 def test_a_device_with_an_address_of_ours_is_told_of(house: House) -> None:
