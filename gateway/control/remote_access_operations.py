@@ -121,5 +121,6 @@ REMOTE_ACCESS_OPERATIONS = (
         "Send probes of growing size through a device's tunnel and tell which ones arrive.",
         (_device(),),
         role=Role.OPERATOR,
+        changes=True,
     ),
 )

@@ -37,7 +37,7 @@ _SECRET_NAMES: Final = frozenset({
     "psk", "qr_svg", "secret", "secrets", "session", "shared_secret", "token",
 })  # fmt: skip
 _TARGETS: Final = (
-    "name", "id", "device", "connection", "serial", "client", "home_address", "file",
+    "name", "id", "device", "connection", "serial", "client", "home_address", "file", "address",
 )  # fmt: skip
 
 

@@ -73,13 +73,16 @@ def test_what_others_name_is_not_deleted(live: Live) -> None:
         ok(client.delete("/api/v1/config/rules/first", headers=everything))
 
 
-def test_giving_an_address_free_is_in_the_audit_also_when_it_is_refused(live: Live) -> None:
+def test_what_operators_do_is_in_the_audit_also_when_it_is_refused(live: Live) -> None:
     with live.client() as client:
         answer = client.delete("/api/v1/leases/road/10.9.0.200")
         refused(answer, answer.status_code, "10.9.0.200")
         assert answer.status_code in {404, 409}
-        audit = ok(client.get("/api/v1/audit"))["items"]
-    assert any("lease-release" in str(one) for one in audit[:5])
+        refused(client.post("/api/v1/devices/nobody-has-this/path-test"), 404)
+        audit = ok(client.get("/api/v1/audit"))["items"][:5]
+    found = {(one["action"], one["target"], one["outcome"]) for one in audit}
+    assert ("lease-release", "10.9.0.200", "refused") in found
+    assert ("path-test", "nobody-has-this", "refused") in found
 
 
 def test_what_is_not_there_says_so(live: Live) -> None:

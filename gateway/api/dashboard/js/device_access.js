@@ -1,5 +1,5 @@
 // Of one device: which rules apply to it, whether it may reach something, what its path carries.
-import { Problem, get, part, send } from "./api.js";
+import { Problem, get, onceKey, part, send } from "./api.js";
 import { badge, button, h, show } from "./dom.js";
 import { errorBox, openDialog } from "./dialog.js";
 import { count, octets } from "./format.js";
@@ -76,7 +76,7 @@ export async function deviceMtu(box, name, signal, may) {
 function testPath(name) {
   return openDialog("Test the path", (close) => {
     const box = h("div", { class: "stack", role: "status" }, h("p", null, "Probes of growing size go through the tunnel. This takes some seconds."));
-    send("POST", `/devices/${part(name)}/path-test`, {}).then(
+    send("POST", `/devices/${part(name)}/path-test`, {}, { key: onceKey() }).then(
       (found) => show(
         box,
         h("p", null, badge(found.ok ? "as it should be" : "not as it should be", found.ok ? "good" : "bad"), ` ${found.summary}`),
