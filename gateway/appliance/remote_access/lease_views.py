@@ -1,5 +1,6 @@
 """Pages of inner addresses that are held, and of who had them."""
 
+import asyncio
 import heapq
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from gateway.domain.remote_access import Grant
     from gateway.store.lease_history import LeaseRow
 
+SLICE = 500
+"""Addresses that are looked at before others have their turn."""
 _POSITION_DIGITS = 38
 """Of a pool's place (5), an address (32) and what is listed there (1), in hexadecimal."""
 _RESERVED, _HELD = 0, 1
@@ -47,7 +50,7 @@ class LeaseListing:
         self._pools = pools
         self._holders = holders
 
-    def page(self, request: Request) -> Page:
+    async def page(self, request: Request) -> Page:
         """See the operation ``leases``. Raises :class:`ControlError`."""
         pool, limit = request.text("pool"), request.number("limit")
         if pool is not None and pool not in self._pools:
@@ -55,47 +58,52 @@ class LeaseListing:
         wanted = (request.text("q") or "").casefold()
         after = _position(request.text("cursor"))
         total, rest = 0, []
-        for place, one in self._all(pool):
+        for number, one in enumerate(self._all(pool)):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
             if wanted and not self._fits(one, wanted):
                 continue
             total += 1
-            if place > after:
-                rest.append((place, one))
-        some = heapq.nsmallest(limit + 1, rest, key=lambda found: found[0])
-        following = f"{some[limit - 1][0]:0{_POSITION_DIGITS}x}" if len(some) > limit else None
-        items = [dict(self._view(one)) for _, one in some[:limit]]
+            if one.place > after:
+                rest.append(one)
+        some = heapq.nsmallest(limit + 1, rest, key=lambda found: found.place)
+        following = f"{some[limit - 1].place:0{_POSITION_DIGITS}x}" if len(some) > limit else None
+        items = [dict(self._view(one)) for one in some[:limit]]
         return {"items": items, "next": following, "total": total}
 
-    def _all(self, pool: str | None) -> "Iterator[tuple[int, _Entry]]":
+    def _all(self, pool: str | None) -> "Iterator[_Entry]":
         for place, (name, one) in enumerate(self._pools.items()):
             if pool is not None and pool != name:
                 continue
             section = self._config.pools.get(name)
             for network in section.reserved if section is not None else ():
                 shown = str(network[0] if network.num_addresses == 1 else network)
-                yield _place(place, int(network[0]), _RESERVED), _Entry(name, reserved=shown)
-            for held in one.held():
-                lease_s = one.lease_s
-                yield _place(place, int(held.address), _HELD), _Entry(name, held, lease_s)
+                yield _Entry(_place(place, int(network[0]), _RESERVED), name, one, reserved=shown)
+            # A copy: others go on while this waits.
+            for entry in list(one.entries()):
+                yield _Entry(_place(place, entry[0], _HELD), name, one, entry)
 
     def _fits(self, one: "_Entry", wanted: str) -> bool:
-        if one.held is None:
+        if one.entry is None:
             return wanted in one.reserved
-        words = [one.held.identity, str(one.held.address)]
-        grant = self._grant(one.held)
-        if grant is not None:
-            words += [grant.peer, grant.user, grant.session, self._holders.name_of(grant.peer)]
+        if wanted in one.entry[2].casefold():
+            return True
+        address = one.pool.address(one.entry[0])
+        if wanted in str(address):
+            return True
+        grant = self._holders.grants.get(address) if one.entry[1] is Hold.IN_USE else None
+        if grant is None:
+            return False
+        words = (grant.peer, grant.user, grant.session, self._holders.name_of(grant.peer))
         return any(wanted in word.casefold() for word in words)
 
-    def _grant(self, held: Held) -> "Grant | None":
-        return self._holders.grants.get(held.address) if held.why is Hold.IN_USE else None
-
     def _view(self, one: "_Entry") -> "Lease":
-        held = one.held
-        if held is None:
-            return _view(one.pool, one.reserved, "reserved", f"reserved in pools.{one.pool}")
-        grant, address = self._grant(held), str(held.address)
-        view = _view(one.pool, address, held.why.value, "")
+        if one.entry is None:
+            return _view(one.name, one.reserved, "reserved", f"reserved in pools.{one.name}")
+        held = Held(one.pool.address(one.entry[0]), *one.entry[1:])
+        grant = self._holders.grants.get(held.address) if held.why is Hold.IN_USE else None
+        address = str(held.address)
+        view = _view(one.name, address, held.why.value, "")
         view["identity"] = held.identity if grant is None else grant.peer
         view["device"] = self._holders.name_of(str(view["identity"]))
         match held.why:
@@ -106,7 +114,7 @@ class LeaseListing:
             case Hold.KEPT:
                 until = self._holders.to_wall(held.until)
                 view["until"] = time_text(until)
-                view["since"] = time_text(until - one.lease_s)
+                view["since"] = time_text(until - one.pool.lease_s)
                 view["why"] = f"kept for {held.identity} until {view['until']}"
             case Hold.IN_USE:
                 view["why"] = f"in use by {held.identity}, who is connecting or leaving"
@@ -119,9 +127,11 @@ class LeaseListing:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    pool: str
-    held: Held | None = None
-    lease_s: float = math.inf
+    place: int
+    name: str
+    pool: "AddressPool"
+    entry: tuple[int, Hold, str, float] | None = None
+    """As the pool has it."""
     reserved: str = ""
     """An address or a network, where nobody can hold it."""
 

@@ -176,7 +176,7 @@ class Leases(Part):
     async def _leases(self, request: Request) -> object:
         offset = self._joint.wall_clock() - self._joint.clock()
         holders = Holders(self._grants, self._since, self._name_of, lambda at: at + offset)
-        return LeaseListing(self._config, self._joint.engine.pools, holders).page(request)
+        return await LeaseListing(self._config, self._joint.engine.pools, holders).page(request)
 
     async def _history(self, request: Request) -> object:
         limit, cursor = request.number("limit"), request.text("cursor")
@@ -223,7 +223,8 @@ class Leases(Part):
         if owner is not None:
             why = f"address: {address} is {owner}'s; remove it from static of pools.{name}"
             raise ControlError(ErrorCode.REFUSED, why, "address")
-        identity = next((one.identity for one in pool.held() if one.address == address), None)
+        number = int(address)
+        identity = next((one[2] for one in pool.entries() if one[0] == number), None)
         if identity is None or not pool.forget(address):
             why = f"address: {address} is kept for nobody"
             raise ControlError(ErrorCode.NOT_FOUND, why, "address")

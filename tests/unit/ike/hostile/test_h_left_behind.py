@@ -95,7 +95,7 @@ def test_a_refused_child_sa_leaves_no_timer() -> None:
 
 
 def test_a_changed_pool_gives_no_address_to_two() -> None:
-    """Leases of the former pool are not given back to the new one, where others have them."""
+    """Leases go on in the pool that takes the place of the former, and go back to that one."""
     network = connected()
     core = network.gateway.engine._core
     address = sa_of(network.gateway).inner_address
@@ -103,10 +103,25 @@ def test_a_changed_pool_gives_no_address_to_two() -> None:
     network.impair = lambda one: []
     rekey_ike.rekey_ike(core, sa_of(network.gateway), network.now)  # the window is taken
     network.gateway.engine.reconfigure([gateway_policy()], network.now, {"road": smaller})
-    assert smaller.lease("grace@example.com") == address
+    assert smaller.lease("grace@example.com") != address
     network.pass_time(2000)
     assert not core.sas
-    assert smaller.holder(address) == "grace@example.com"
+    assert smaller.holder(address) is None
+
+
+def test_what_a_changed_pool_leases_no_more_does_not_go_back_to_it() -> None:
+    network = connected()
+    core = network.gateway.engine._core
+    address = sa_of(network.gateway).inner_address
+    without = AddressPool("road", ip_network("10.9.0.0/25"), [address])
+    network.impair = lambda one: []
+    network.gateway.engine.reconfigure([gateway_policy()], network.now, {"road": without})
+    back = AddressPool("road", ip_network("10.9.0.0/25"))
+    network.gateway.engine.reconfigure([gateway_policy()], network.now, {"road": back})
+    assert back.lease("grace@example.com") == address
+    network.pass_time(2000)
+    assert not core.sas
+    assert back.holder(address) == "grace@example.com"
 
 
 STAFF = Profile("staff", frozenset({"staff"}))
