@@ -85,6 +85,7 @@ def test_versions_differ_where_the_rules_do() -> None:
         Variant("gw1"),
         Variant("gw0", rules=True),
         Variant("gw0", rules=True, helpers=frozenset({"ftp"})),
+        Variant("gw0", rules=True, bare=True),
     ]
     assert len({ruleset.version(one) for one in variants}) == len(variants)
 
@@ -117,3 +118,12 @@ def test_any_list_of_elements_is_read(listed: bytes) -> None:
     for found in elements.found_elements("allow4", listed):
         with contextlib.suppress(ValueError):
             elements.box_at(found.element.place)
+
+
+def test_a_kernel_without_limits_and_log_has_the_rest() -> None:
+    variant = Variant("gw0", rules=True, bare=True)
+    text = ruleset.render(variant)
+    assert "limit" not in text
+    assert "rate_" not in text
+    assert 'drop comment "refused_to_inside"' in text
+    assert not any(name.startswith("rate") for name in ruleset.all_sets(variant))

@@ -29,8 +29,8 @@ class KernelFilter:
         self._wanted = Variant(interface)
         self._table = Table()
         self._log: RefusalLog | None = None
-        self.log_trouble = ""
-        """Why refused packets cannot be logged; empty when they can."""
+        self._troubles: list[str] = []
+        """What this kernel does without; told once."""
         self._sets: dict[int, RuleSet] = {}
         self._placements: dict[str, list[Element]] = {}
         self._holders: Counter[Place] = Counter()
@@ -45,24 +45,31 @@ class KernelFilter:
         try:
             self._log = RefusalLog(LOG_GROUP)
         except OSError as error:
-            self.log_trouble = error.strerror or str(error)
+            why = error.strerror or str(error)
+            self._troubles.append(f"refused packets cannot be logged: {why}")
         if self._table.adopt(self._wanted):
             return
         self._waiting = self._table.exists
         if not self._waiting:
-            self._build()
+            self._troubles += self._build()
 
     def _build(self) -> list[str]:
+        """What this kernel lacks must not cost everybody the rest."""
+        wanted = self._wanted
         try:
-            return self._table.build(self._wanted)
-        except RulesetRefusedError:
-            if not self._wanted.helpers:
-                raise
-        # A helper that the kernel lacks must not cost everybody the rules.
-        trouble = [self._try_helper(name) for name in sorted(self._wanted.helpers)]
-        helpers = self._wanted.helpers - self._missing
-        self._wanted = replace(self._wanted, helpers=helpers)
-        return [one for one in trouble if one] + self._table.build(self._wanted)
+            return self._table.build(wanted)
+        except RulesetRefusedError as error:
+            first = error
+        troubles = [self._try_helper(name) for name in sorted(wanted.helpers)]
+        troubles = [one for one in troubles if one]
+        wanted = replace(wanted, helpers=wanted.helpers - self._missing)
+        if not troubles:
+            text = f"this kernel does neither limit bandwidth nor log what is refused: {first}"
+            troubles.append(text)
+            wanted = replace(wanted, bare=True)
+        refused = self._table.build(wanted)
+        self._wanted = wanted
+        return troubles + refused
 
     def _try_helper(self, name: str) -> str:
         trial = f"{TABLE}_trial"
@@ -100,7 +107,8 @@ class KernelFilter:
         for element in self._services:
             self._table.want(element)
         helpers = (self._wanted.helpers | helpers) - self._missing
-        self._wanted = Variant(interface, self._wanted.rules or rules, helpers)
+        rules = self._wanted.rules or rules
+        self._wanted = replace(self._wanted, rules=rules, helpers=helpers)
 
     def define(self, number: int, rule_set: RuleSet) -> None:
         """See :meth:`FilterDataplane.define`. What refuses comes before what allows."""
@@ -128,7 +136,10 @@ class KernelFilter:
     def place(self, session: str, placement: Placement) -> None:
         """See :meth:`FilterDataplane.place`."""
         before = self._placements.get(session, [])
-        after = self._placements[session] = [*elements.of_placement(placement)]
+        after = [*elements.of_placement(placement)]
+        if self._wanted.bare:
+            after = [one for one in after if not one.place[0].startswith("rate")]
+        self._placements[session] = after
         for element in after:
             self._holders[element.place] += 1
             self._table.want(element)
@@ -166,7 +177,8 @@ class KernelFilter:
         """See :meth:`FilterDataplane.settle`."""
         self._waiting = False
         self._table.forget_unclaimed()
-        return self.commit()
+        troubles, self._troubles = self._troubles, []
+        return troubles + self.commit()
 
     # -- what was counted --------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ _CHAIN: Final = {
     Direction.BETWEEN_DEVICES: ("to_other_device", "refused_between"),
     Direction.TO_GATEWAY: ("to_gateway", "refused_to_gateway"),
 }
+_LIMITS: Final = ("limit rate", "@rate_")
 _SCRATCH: Final = ex.FIRST_REGISTER + 8
 
 
@@ -54,6 +55,8 @@ class Variant:
     rules: bool = False
     """There are rules: connections are tracked."""
     helpers: frozenset[str] = frozenset()
+    bare: bool = False
+    """The kernel has no limits or no log: without bandwidth and without the log of refusals."""
 
 
 def _sets(variant: Variant) -> Iterator[str]:
@@ -96,7 +99,8 @@ def device_sets(variant: Variant) -> list[str]:
     for key in KEYS:
         ways = ("_up", "_down") if key == "z" else ("",)
         found += [f"{kind}{way}{key}" for kind in ("device", "refused") for way in ways]
-        found += [f"{kind}_{way}{key}" for kind in ("used", "rate") for way in ("up", "down")]
+        counted = ("used",) if variant.bare else ("used", "rate")
+        found += [f"{kind}_{way}{key}" for kind in counted for way in ("up", "down")]
         if variant.rules:
             found += [f"rules_{short}{key}" for short in SHORT.values()]
     return found
@@ -138,7 +142,7 @@ def render(variant: Variant) -> str:
     answers += "\n\t\tct status expected accept"
     chains = [f"chain {_chain_name(*one)} {{ }}" for one in ruled_chains(variant)]
     refused = "ip {0} @refused4\n\t\tip6 {0} @refused6\n\t\tmeta mark @refused_{1}z"
-    return Template(text).substitute(
+    rendered = Template(text).substitute(
         TABLE=TABLE,
         INTERFACE=variant.interface,
         GROUP=LOG_GROUP,
@@ -150,6 +154,10 @@ def render(variant: Variant) -> str:
         REFUSED_SOURCE=refused.format("saddr", "up"),
         REFUSED_DESTINATION=refused.format("daddr", "down"),
     )
+    if not variant.bare:
+        return rendered
+    kept = (one for one in rendered.splitlines() if not any(word in one for word in _LIMITS))
+    return "\n".join(kept) + "\n"
 
 
 def opened(variant: Variant) -> str:
