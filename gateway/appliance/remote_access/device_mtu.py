@@ -75,6 +75,7 @@ def _published(effective: int, configured: int) -> list[str]:
     return [
         f"TCP segments are clamped to {four} octets (IPv4) and {six} (IPv6)",
         f"senders of larger packets are told by ICMP: at most {min(effective, configured)} octets",
+        "mobile nodes of ours are told when they connect, in the configuration payload",
     ]
 
 
