@@ -161,4 +161,6 @@ def vpn_gateway(folder: object, **keys: Any) -> str:  # noqa: ANN401 - keys of a
         head("y", folder, plan.Y)
         + table("pools.road", network="10.98.0.0/24")
         + table("connections.road", **connection)
+        # The server that devices talk to is on this host.
+        + table("filtering", to_gateway="all")
     )
