@@ -118,3 +118,13 @@ def test_the_next_process_keeps_it_and_a_reload_ends_it(bed: Bed) -> None:
     wait_until(lambda: not bed.ports(), 10, "no port")
     assert not bed.gateway.events("internal_error")
     assert not bed.gateway.events("bridge_failed")
+
+
+def test_stopping_leaves_nothing(bed: Bed) -> None:
+    bed.device.initiate("net")
+    assert bed.ports()
+    bed.gateway.stop()
+    assert "gwp" not in (links := bed.lab.run("gw", ["ip", "-br", "link"]).stdout)
+    assert "gwbr" not in links
+    assert "gateway" not in bed.lab.run("gw", ["nft", "list", "tables"]).stdout
+    assert bed.lab.run("gw", ["ip", "-4", "-br", "addr", "show", "inside"]).stdout.split()[2:]
