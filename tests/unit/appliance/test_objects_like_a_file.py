@@ -71,7 +71,8 @@ async def _compare(folder: Path, steps: list[Any]) -> None:
                     await getattr(bench.objects, op)(kind, name, document)
             except ControlError:
                 continue
-        objects = bench.administration.known.heavy()
+        # In the order of their names, as the configuration has them, whichever came first.
+        objects = sorted(bench.administration.known.heavy(), key=lambda one: one.name)
         live = bench.config
         store_tables = merged(bench.administration.source.tables, objects)  # type: ignore[union-attr]
         same = load(bench.path, tables=store_tables)
