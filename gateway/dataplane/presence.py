@@ -61,6 +61,8 @@ class PresenceSettings:
     translations: tuple[tuple[Translation, ...], ...] = ()
     """Those that belong to a session, for each different set of them."""
     redirects: tuple[Redirect, ...] = ()
+    forwards_ipv6: bool = False
+    """Turn on IPv6 routing between interfaces where it is off: members have such addresses."""
     helpers: tuple[str, ...] = ()
     """Protocols whose payload NAPT has to change."""
 

@@ -14,6 +14,7 @@ from presence_bed import (
     OTHER_HOST,
     OUTER,
     OWN,
+    OWN6,
     SHOWN,
     ZONES,
     Bed,
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.kernel
 SETTINGS = PresenceSettings(
     tunnel="gw0",
     outside_interfaces=("out1",),
+    forwards_ipv6=True,
     napts=(Napt(any_source=(INSIDE,)),),
     translations=((Translation(INSIDE, SHOWN),),),
     redirects=(
@@ -69,6 +71,11 @@ for _ in range(2):
     s.sendto(sys.argv[3].encode(), (sys.argv[2], 2049)); found.append(s.recvfrom(99))
 print(json.dumps([[data.decode(), *address] for data, address in found]))
 """
+
+
+SERVER6, CLIENT6 = (
+    one.replace("socket.socket()", "socket.socket(socket.AF_INET6)") for one in (SERVER, CLIENT)
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +187,38 @@ def test_the_next_process_goes_on_with_what_is_there(bed: Bed) -> None:
     assert bed.ping("pre-a")
     assert bed.ping("pre-b")
     assert not bed.ping("pre-a", "10.99.0.7")
+
+
+def test_the_next_process_with_other_rules_lets_nobody_s_address_out(bed: Bed) -> None:
+    assert bed.presence is not None
+    other = PresenceSettings(tunnel="gw0", napts=(Napt(ports=(30_000, 30_999)),))
+    with entered(GATEWAY):
+        bed.presence.close(keep=True)
+        bed.presence = KernelPresence(other)
+        bed.presence.open(adopt=True)
+        found = bed.ask("pre-a", CLIENT, OWN, HOST, 80, 0)
+        assert found[1] == "10.1.0.1"
+        for name in DEVICES:
+            bed.presence.put(name, Member((OWN,), ZONES[name]))
+        assert bed.presence.settle() == []
+    found = bed.ask("pre-a", CLIENT, OWN, HOST, 80, 0)
+    assert 30_000 <= int(found[2]) <= 30_999
+    with entered(GATEWAY):
+        members = {name: Member((OWN,), ZONES[name]) for name in DEVICES}
+        bed.presence.reconfigure(SETTINGS, members, (None, None, None))
+
+
+def test_devices_with_one_ipv6_address(bed: Bed) -> None:
+    bed.serve(INTRANET, SERVER6, "fd01::7", 80, "intranet")
+    for name in DEVICES:
+        bed.connect(name, own=OWN6, spi=0x10, member=Member((OWN, OWN6), ZONES[name]))
+        inside(name, "ip", "route", "add", "fd01::/64", "dev", "out0", "src", OWN6)
+    found = [bed.ask(name, CLIENT6, OWN6, "fd01::7", 80, 4444) for name in DEVICES]
+    assert [one[:2] for one in found] == [["intranet", "fd01::1"]] * 2
+    assert found[0][2] != found[1][2]
+    bed.serve("pre-b", SERVER6, OWN6, 80, "second")
+    bed.lead(0, Member((OWN, OWN6), ZONES["pre-b"]))
+    assert bed.ask(INTRANET, CLIENT6, "fd01::7", "fd01::1", 8001, 0)[:2] == ["second", "fd01::7"]
 
 
 def test_other_settings_take_the_place_of_the_rules_with_everybody_in(bed: Bed) -> None:

@@ -79,6 +79,7 @@ class Plan:
                 )
                 for one in config.redirects.values()
             ),
+            forwards_ipv6=config.dataplane.forwarding and _offers_ipv6(config),
             helpers=tuple(sorted({one.helper for one in config.rules.values() if one.helper})),
         )
         return cls(settings, napts, groups, tuple(config.redirects), by_device, config)
@@ -101,6 +102,14 @@ class Plan:
         if grant.presence is Presence.NAPT and grant.zone:
             return Member(grant.addresses, grant.zone, self.napts[self.napt_of(grant)], group)
         return Member(grant.addresses, translations=group) if group >= 0 else None
+
+
+def _offers_ipv6(config: Config) -> bool:
+    """Whether devices without inner addresses of ours may reach anything by IPv6."""
+    napt = any(one.presence == "napt" for one in _sections(config))
+    offers = [*(one.local_subnets for one in config.connections.values())]
+    offers += [one.subnets or () for one in config.profiles.values()]
+    return napt and any(network.version == 6 for offer in offers for network in offer)
 
 
 def _known(config: Config, names: Iterable[str]) -> tuple[str, ...]:

@@ -155,6 +155,14 @@ def test_members_know_their_addresses_and_translations(house: House) -> None:
     assert house.kernel.members["s1"] == Member((R,), 5, napt=1, translations=0)
 
 
+def test_ipv6_is_routed_where_devices_behind_napt_are_offered_it() -> None:
+    assert not Plan.of(config()).settings.forwards_ipv6
+    offered = {"road": {"presence": "napt", "local_subnets": ["10.1.0.0/16", "fd01::/48"]}}
+    assert Plan.of(config(connections=offered)).settings.forwards_ipv6
+    off = config(connections=offered, dataplane={"forwarding": False})
+    assert not Plan.of(off).settings.forwards_ipv6
+
+
 def test_without_a_part_in_anything_a_session_is_no_member(house: House) -> None:
     plan = Plan.of(config())
     assert plan.member(replace(BOB, profile="plain")) is None

@@ -46,6 +46,8 @@ class KernelPresence:
             load_nat_helpers(self._settings.helpers)
             self._load(adopt=adopt)
             self._routes.build(self._settings.tunnel)
+            if self._settings.forwards_ipv6:
+                self._routes.forward_ipv6()
             self._routes.set_local(ruleset.local_networks(self._settings))
             undo.pop_all()
 
@@ -153,6 +155,8 @@ class KernelPresence:
         """See :meth:`PresenceDataplane.reconfigure`."""
         if settings.helpers != self._settings.helpers:
             load_nat_helpers(settings.helpers)
+        if settings.forwards_ipv6:
+            self._routes.forward_ipv6()
         if ruleset.version(settings) == ruleset.version(self._settings):
             for session in [one for one in self._members if one not in members]:
                 self.put(session, None)

@@ -115,8 +115,11 @@ class Routes:
             route = request(_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route)
             absent = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EACCES) if version == 6 else ()
             self._socket.check("rules of marks", [*rules, route], errno.EEXIST, *absent)
-        switch = Path("/proc/sys/net/ipv4/conf", tunnel, "src_valid_mark")
-        switch.write_text("1", "ascii")
+        _turn_on(f"ipv4/conf/{tunnel}/src_valid_mark")
+
+    def forward_ipv6(self) -> None:
+        """Turn on IPv6 routing between interfaces; it stays on."""
+        _turn_on("ipv6/conf/all/forwarding")
 
     def clear(self) -> None:
         """Remove all of it."""
@@ -167,3 +170,9 @@ class Routes:
                 if len(octets) in (4, 16):
                     found.add(ip_address(octets))
         return found
+
+
+def _turn_on(name: str) -> None:
+    switch = Path("/proc/sys/net", name)
+    if switch.read_text("ascii").strip() == "0":
+        switch.write_text("1", "ascii")
