@@ -34,6 +34,7 @@ BENCHMARKS = (
     "nar_demultiplex",
     "nar_forwarding",
     "node_handover",
+    "rules",
 )
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
 NATIVE = ("ike_memory", "ike_flood", "mip_registrations", "nar_demultiplex", "rest")
