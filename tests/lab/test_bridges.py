@@ -120,6 +120,21 @@ def test_the_next_process_keeps_it_and_a_reload_ends_it(bed: Bed) -> None:
     assert not bed.gateway.events("bridge_failed")
 
 
+def test_a_start_without_bridges_removes_what_was_left(bed: Bed) -> None:
+    bed.device.initiate("net")
+    assert bed.ports()
+    bed.gateway.hand_over()
+    bed.gateway.write()
+    bed.gateway.start()
+    wait_until(lambda: not bed.ports(), 10, "no port")
+    assert "gwbr" not in bed.lab.run("gw", ["ip", "-br", "link"]).stdout
+    bed.gateway.hand_over()
+    bed.gateway.write(extra=BRIDGE)
+    bed.gateway.start()
+    bed.passes(b"and back")
+    bed.device.terminate("gw")
+
+
 def test_stopping_leaves_nothing(bed: Bed) -> None:
     bed.device.initiate("net")
     assert bed.ports()

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from socket import if_nameindex
 from typing import TYPE_CHECKING
 
 from gateway.appliance.remote_access.part import Joint, Part
@@ -27,6 +28,11 @@ class PartOf:
     module: str
     operations: tuple[str, ...]
     needed: "Callable[[Config], bool]"
+
+
+def _has_bridge_ports() -> bool:
+    """Whether an earlier process, whose configuration had bridges, left ports or bridges."""
+    return any(name.startswith(("gwp", "gwbr")) for _, name in if_nameindex())
 
 
 PARTS: tuple[PartOf, ...] = (
@@ -60,7 +66,7 @@ PARTS: tuple[PartOf, ...] = (
         "bridges",
         "gateway.appliance.remote_access.bridges",
         (),
-        lambda config: bool(config.bridges),
+        lambda config: bool(config.bridges) or _has_bridge_ports(),
     ),
     PartOf(
         "paths",
