@@ -64,6 +64,7 @@ def create_app(core: Subscribable, settings: SiteSettings) -> FastAPI:
     changing = frozenset(one.name for one in OPERATIONS.values() if one.changes) | {
         "support",
         "import-part",
+        "names-verify",
     }
     asking = CoreOfCaller(core, changing)
     hub = EventHub(core, secrets.token_hex(4))
