@@ -4,7 +4,6 @@ At a start, what an earlier process left goes on until everybody who was in has 
 """
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -50,8 +49,14 @@ class KernelFilter:
         if self._table.adopt(self._wanted):
             return
         self._waiting = self._table.exists
-        if not self._waiting:
+        if self._waiting:
+            return
+        try:
             self._troubles += self._build()
+        except OSError:
+            # Half a table is closed: it must not outlive a start that fails.
+            self.close(keep=False)
+            raise
 
     def _build(self) -> list[str]:
         """What this kernel lacks must not cost everybody the rest."""
@@ -215,20 +220,10 @@ class KernelFilter:
 
     def counters(self) -> Mapping[str, int]:
         """See :meth:`FilterDataplane.counters`."""
-        counts: Counter[str] = Counter()
-        for chain in ("refused_to_inside", "refused_from_inside", "refused_between",
-                      "refused_to_gateway", "bandwidth_up", "bandwidth_down", "from_device",
-                      "to_gateway"):  # fmt: skip
-            try:
-                answer = json.loads(run_nft(f"list chain inet {TABLE} {chain}", as_json=True))
-            except RulesetRefusedError:
-                return {}
-            for item in answer["nftables"]:
-                rule = item.get("rule", {})
-                for expression in rule.get("expr", ()):
-                    if rule.get("comment") and "counter" in expression:
-                        counts[rule["comment"]] += expression["counter"]["packets"]
-        return dict(counts)
+        try:
+            return dict(self._table.counters())
+        except OSError:
+            return {}
 
     def close(self, *, keep: bool) -> None:
         """See :meth:`FilterDataplane.close`."""

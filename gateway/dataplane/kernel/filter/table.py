@@ -1,7 +1,9 @@
 """The table in the kernel, and what we know to be in it: changes are differences."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.dataplane.kernel.filter import ruleset
@@ -27,6 +29,8 @@ from gateway.dataplane.kernel.ruleset_version import has_chain
 _GETSETELEM: Final = 10 << 8 | 13
 _NEWSETELEM: Final = 10 << 8 | 12
 _DUMPED: Final = 3
+_GETRULE, _NEWRULE = 10 << 8 | 7, 10 << 8 | 6
+_RULE_EXPRESSIONS, _RULE_USERDATA = 4, 7
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _BATCH: Final = bytes((0, 0, 0, 10))
 
@@ -44,6 +48,25 @@ def read(netfilter: NetlinkSocket, name: str) -> Iterator[Found]:
     for kind, body in netfilter.dump(_GETSETELEM, _place_of_set(name)):
         if kind == _NEWSETELEM:
             yield from found_elements(name, attributes(body, 4).get(_DUMPED, b""))
+
+
+def rule_counter(fields: Mapping[int, bytes]) -> tuple[str, int]:
+    """Comment and packets of a rule; the comment is empty where it has none or counts nothing."""
+    userdata = fields.get(_RULE_USERDATA, b"")
+    if len(userdata) < 2 or userdata[0] or userdata[1] > len(userdata) - 2:
+        return "", 0
+    comment = userdata[2 : 2 + userdata[1]].rstrip(b"\0").decode("ascii", "replace")
+    listed, at = fields.get(_RULE_EXPRESSIONS, b""), 0
+    while at + 4 <= len(listed):
+        size = int.from_bytes(listed[at : at + 2], sys.byteorder)
+        if size < 4:
+            break
+        expression = attributes(listed, at + 4, at + size)
+        packets = attributes(expression.get(2, b""), 0).get(2, b"")
+        if expression.get(1) == b"counter\0" and len(packets) == 8:
+            return comment, int.from_bytes(packets, "big")
+        at += size + 3 & ~3
+    return "", 0
 
 
 class Table:
@@ -90,10 +113,11 @@ class Table:
         """
         run_nft(ruleset.render(variant))
         refused = self._load_rules(variant)
-        self.variant, self._unclaimed = variant, {}
+        self._unclaimed = {}
         self._queue = [element.change() for element in self._live.values()]
         refused += self.commit()
         run_nft(ruleset.opened(variant))
+        self.variant = variant
         return refused
 
     def _load_rules(self, variant: Variant) -> list[str]:
@@ -162,6 +186,17 @@ class Table:
         for index, kind, body in answers:
             if kind == _NEWSETELEM:
                 yield from found_elements(requests[index][0], attributes(body, 4).get(_DUMPED, b""))
+
+    def counters(self) -> Counter[str]:
+        """Packets by the comment of the rule. libnftables would read all sets for it."""
+        counts: Counter[str] = Counter()
+        body = bytes((NFPROTO_INET, 0, 0, 0)) + attribute(1, TABLE.encode() + b"\0")
+        for kind, answer in self._netfilter.dump(_GETRULE, body):
+            if kind == _NEWRULE:
+                comment, packets = rule_counter(attributes(answer, 4))
+                if comment:
+                    counts[comment] += packets
+        return counts
 
     def remove(self) -> None:
         """Delete the table. Raises :class:`RulesetRefusedError`."""
