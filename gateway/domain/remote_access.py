@@ -39,7 +39,7 @@ class Grant:
     session: str
     """Its name: the SPIs of its first IKE SA, as in log, REST and ``gateway status``."""
     peer: str
-    """The identity that was proven."""
+    """Its identity; :attr:`proven` says whether it is more than a claim."""
     user: str = ""
     """Who logged in besides, by EAP or XAUTH."""
     groups: frozenset[str] = frozenset()
@@ -53,3 +53,6 @@ class Grant:
     """With NAPT: 1 to :data:`LAST_ZONE`, no other session's; tells same addresses apart."""
     wanted_name: str = ""
     """The host name that the device gave of itself; empty when it gave none."""
+    proven: bool = True
+    """Whether the device has proven ``peer``. Where its user's login by EAP stands for both, it may
+    say any identity: what belongs to a device is not for such a session, only to its user."""

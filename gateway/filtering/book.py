@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from gateway.domain.remote_access import Grant
-from gateway.filtering.rule import Rule
+from gateway.filtering.rule import Action, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,10 @@ class Book:
         return dict(found)
 
     def rules_of(self, grant: Grant, device: KnownDevice | None = None) -> dict[str, str]:
-        """The names of the rules that apply to a session, and why each one does."""
+        """The names of the rules that apply to a session, and why each one does.
+
+        A device that has not proven its identity gets nothing by it: only what refuses applies.
+        """
         found: dict[str, str] = {}
         profile = self.profiles.get(grant.profile, _NOTHING)
         if profile.rules is not None:
@@ -65,8 +68,10 @@ class Book:
             listed = self.connections.get(grant.connection, _NOTHING).rules or ()
             found.update(dict.fromkeys(listed, f"connection {grant.connection}"))
         for kind, who, shown in self.whos(grant, device):
+            believed = kind != "device" or grant.proven
             for name in self._named.get((kind, who), ()):
-                found.setdefault(name, f"{kind} {shown}")
+                if believed or self.rules[name].action is Action.REFUSE:
+                    found.setdefault(name, f"{kind} {shown}")
         return {name: why for name, why in found.items() if name in self.rules}
 
     def whos(self, grant: Grant, device: KnownDevice | None) -> Iterator[tuple[str, str, str]]:
@@ -82,15 +87,21 @@ class Book:
     def bandwidth_of(
         self, grant: Grant, device: KnownDevice | None = None
     ) -> tuple[int | None, int | None]:
-        """From and to the device, in kilobits per second."""
+        """From and to the device, in kilobits per second; a mere claim makes none faster."""
+        own = _NOTHING if device is None else device.terms
         terms = (
-            _NOTHING if device is None else device.terms,
             self.profiles.get(grant.profile, _NOTHING),
             self.connections.get(grant.connection, _NOTHING),
         )
         up = next((one.up_kbit_s for one in terms if one.up_kbit_s is not None), None)
         down = next((one.down_kbit_s for one in terms if one.down_kbit_s is not None), None)
-        return up, down
+
+        def limit(mine: int | None, others: int | None) -> int | None:
+            if mine is None or others is None:
+                return others if mine is None else mine
+            return mine if grant.proven else min(mine, others)
+
+        return limit(own.up_kbit_s, up), limit(own.down_kbit_s, down)
 
     def touched(self, other: "Book", changed: Iterable[str]) -> "Touched":
         """Who may be under other rules in the other book, whose ``changed`` rules differ."""

@@ -87,6 +87,7 @@ def grant(core: "Core", sa: IkeSa) -> None:
         presence=Presence.NAPT if sa.zone else Presence.ADDRESS,
         zone=sa.zone,
         wanted_name=wanted_name(sa.peer_id),
+        proven=_has_proven(sa),
     )
     if sa.granted == made:
         return
@@ -190,9 +191,14 @@ def disown(sa: IkeSa) -> None:
 
 def lease_names(sa: IkeSa) -> tuple[str, str]:
     """Whose a lease is: the user, else the device; and the device, where it has proven itself."""
+    device = sa.peer_name if _has_proven(sa) else ""
+    return sa.user.user if sa.user is not None else sa.peer_name, device
+
+
+def _has_proven(sa: IkeSa) -> bool:
+    """Whether the device's identity is more than its word."""
     auth = sa.connection.peer_auth if sa.connection is not None else None
-    proven = auth is not None and (auth.user is None or auth.device_too)
-    return sa.user.user if sa.user is not None else sa.peer_name, sa.peer_name if proven else ""
+    return auth is not None and (auth.user is None or auth.device_too)
 
 
 def reclaim(core: "Core", sa: IkeSa) -> str | None:

@@ -59,10 +59,12 @@ Order = Register | Withdraw
 
 
 def who(grant: Grant) -> str:
-    """Whose a session is: the identity, or the user where that is but an address.
+    """Whose a session is: the identity, or the user where that is a mere claim or but an address.
 
     Windows says its private address, which other devices have, too.
     """
+    if not grant.proven:
+        return grant.user or grant.peer
     try:
         ip_address(grant.peer)
     except ValueError:
@@ -212,10 +214,11 @@ class Roster:
         return self._owner.get(label, identity) == identity
 
     def _candidates(self, grant: Grant) -> list[str]:
-        configured = self._configured(who(grant))
-        return list(
-            candidates(configured=configured, wanted=grant.wanted_name, identity=who(grant))
-        )
+        configured, wanted = self._configured(who(grant)), grant.wanted_name
+        if not grant.proven:
+            # Nor may it take the name of another device that is away.
+            configured = wanted = ""
+        return list(candidates(configured=configured, wanted=wanted, identity=who(grant)))
 
     def _new_holder(self, grant: Grant) -> _Holder | None:
         wanted = self._candidates(grant)

@@ -99,7 +99,9 @@ class InsidePresence(Part):
             self._joint.emit(Event("presence_conflict", text, Severity.WARNING, facts))
 
     def _follow(self, grant: Grant) -> tuple[int, ...]:
-        """Redirects to the device lead to this session now; which ones."""
+        """Redirects to the device lead to this session now, if it is that device; which ones."""
+        if not grant.proven:
+            return ()
         named = {grant.peer}
         configured = self._joint.configured_device(grant.peer)
         if configured is not None:

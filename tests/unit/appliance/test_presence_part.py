@@ -186,6 +186,12 @@ def test_redirects_follow_the_device_by_name_and_by_identity(house: House) -> No
     assert house.kernel.forgotten == [6, 5]
 
 
+def test_redirects_do_not_lead_to_who_only_claims_to_be_the_device(house: House) -> None:
+    house.grant(ADA)
+    house.grant(replace(ADA, session="s9", user="mallory", zone=6, proven=False))
+    assert house.kernel.leads == {0: Member((R,), 5)}
+
+
 def test_a_device_that_gets_another_name_is_followed_no_longer(house: House) -> None:
     house.grant(ADA)
     house.grant(BOB)

@@ -108,6 +108,20 @@ def test_bandwidth_of_the_device_then_the_profile_then_the_connection() -> None:
     assert found.bandwidth_of(grant()) == (100, 200)
     assert found.bandwidth_of(grant(profile="staff")) == (100, 300)
     assert found.bandwidth_of(grant(profile="staff"), device) == (50, 300)
+    fast = KnownDevice("vip", Terms(None, 5000, 250))
+    assert found.bandwidth_of(grant(proven=False), fast) == (100, 200), "claimed only"
+
+
+def test_who_only_claims_to_be_a_device_gets_nothing_that_is_for_it() -> None:
+    phone = frozenset({"phone@example.org"})
+    yes, no = web(devices=phone), web("not", action=Action.REFUSE, devices=phone)
+    found = book(yes, no, listed=())
+    assert found.rules_of(grant()).keys() == {"web", "not"}
+    assert found.rules_of(grant(proven=False)).keys() == {"not"}
+    known = KnownDevice("phone")
+    named = book(web(devices=frozenset({"phone"})), listed=())
+    assert named.rules_of(grant(peer="x"), known).keys() == {"web"}
+    assert not named.rules_of(grant(peer="x", proven=False), known)
 
 
 def test_a_changed_rule_changes_its_rule_sets_only() -> None:

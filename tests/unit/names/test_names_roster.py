@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
@@ -115,6 +116,18 @@ def test_who_is_known_by_an_address_only_is_named_by_the_user() -> None:
         address = IPv4Address(f"10.9.0.{number}")
         bed.granted(Grant(user, "192.168.1.5", user, addresses=(address,)))
     assert [one.entry for one in bed.take_orders()] == [entry("ann", "ann"), entry("bob", "bob", 3)]
+
+
+def test_who_only_claims_an_identity_is_named_by_the_user() -> None:
+    bed = roster({"ann@example.com": "anns-laptop"})
+    bed.granted(grant("1"))
+    for session, peer in (("2", "ann@example.com"), ("3", "bob@example.com")):
+        claimed = grant(session, peer, 3, "intranet")
+        bed.granted(replace(claimed, user="mallory", proven=False))
+    assert [one.entry for one in bed.take_orders()] == [
+        entry("anns-laptop", "ann@example.com"),
+        entry("mallory", "mallory", 3),
+    ]
 
 
 def test_a_name_goes_with_the_last_session() -> None:

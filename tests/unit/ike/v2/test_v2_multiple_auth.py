@@ -73,6 +73,13 @@ def test_certificate_and_password() -> None:
     assert_consistent(network)
 
 
+def test_a_grant_says_whether_the_identity_is_proven() -> None:
+    (both,) = log_in(gateway(), device()).gateway.grants.values()
+    assert (both.peer, both.user, both.proven) == ("ada@example.com", "ada", True)
+    (user_alone,) = log_in(gateway_of_users(), device_of_user()).gateway.grants.values()
+    assert (user_alone.user, user_alone.proven) == ("ada", False)
+
+
 def test_shared_key_and_radius() -> None:
     network = log_in(
         gateway(psk=True, methods=(UserMethod.EAP_RADIUS,), backend="dc"),
