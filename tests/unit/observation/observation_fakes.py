@@ -94,6 +94,7 @@ def _ike(spis: str, peer: str, child: str, **changed: Any) -> IkeSaSnapshot:
         "local": "192.0.2.1:4500",
         "remote": "198.51.100.7:4500",
         "inner_address": "10.9.0.2",
+        "inner_addresses": ("10.9.0.2",),
         "suite": "x",
         "encapsulated": True,
         "local_natted": False,
