@@ -27,8 +27,13 @@ _TUNNEL_ONLY = (
     "remote_subnets",
     "local_subnets",
     "profiles",
+    "rules",
+    "bandwidth_up_kbit_s",
+    "bandwidth_down_kbit_s",
 )
-_GIVEN_TO_DEVICES = ("presence", "ipv6", "bridge")
+_FILTERED = ("rules", "bandwidth_up_kbit_s", "bandwidth_down_kbit_s")
+"""They hold for addresses that a session has for itself."""
+_GIVEN_TO_DEVICES = ("presence", "ipv6", "bridge", *_FILTERED)
 
 
 def check_remote_access(config: Config, findings: Findings) -> None:
@@ -89,12 +94,30 @@ def _of_connection(key: str, section: ConnectionSection, findings: Findings) -> 
                 why = 'is for mode = "tunnel": transport mode ends at the gateway; remove it'
                 findings.refuse(f"{key}.{field}", _plain(value), why)
     if section.remote is None:
+        _of_networks(key, section, findings)
         return
     for field in _GIVEN_TO_DEVICES:
         value = getattr(section, field)
-        if value not in (None, "address", "pass"):
+        if value not in (None, "address", "pass", ()):
             why = "is for devices that connect to us, not for a connection with remote; remove it"
-            findings.refuse(f"{key}.{field}", value, why)
+            findings.refuse(f"{key}.{field}", _plain(value), why)
+
+
+def _of_networks(key: str, section: ConnectionSection, findings: Findings) -> None:
+    """What would silently hold for nobody: peers with networks of their own have no address."""
+    has_address = section.pool is not None or section.presence == "napt" or section.profiles
+    if not section.remote_subnets or has_address or section.asks_for_user:
+        return
+    if section.mode == "transport" or section.vpn_fa != "off":
+        return
+    for field in _FILTERED:
+        value = getattr(section, field)
+        if value:
+            why = (
+                "is for devices with an inner address, not for networks behind a peer; "
+                "remove it, and narrow local_subnets or remote_subnets"
+            )
+            findings.refuse(f"{key}.{field}", _plain(value), why)
 
 
 def _pairs(config: Config, findings: Findings) -> None:

@@ -58,6 +58,18 @@ WRONG = [
         'add "10.2.0.1"',
     ),
     (staff('remote = "198.51.100.1"\nipv6 = "block"'), "connections.staff.ipv6", "connect to us"),
+    (
+        staff('remote = "198.51.100.1"\nrules = ["web"]', RULE),
+        "connections.staff.rules",
+        "connect to us",
+    ),
+    (
+        without_pool('remote_subnets = ["10.9.0.0/24"]\nrules = ["web"]', RULE),
+        "connections.staff.rules",
+        "not for networks behind a peer",
+    ),
+    (transport('rules = ["web"]') + RULE, "connections.staff.rules", "remove it"),
+    (transport("bandwidth_up_kbit_s = 64"), "connections.staff.bandwidth_up_kbit_s", "remove it"),
     (transport('ipv6 = "block"'), "connections.staff.ipv6", 'is for mode = "tunnel"'),
     (staff('mode = "transport"'), "connections.staff.pool", 'is for mode = "tunnel"'),
     (
@@ -235,7 +247,6 @@ RIGHT = [
     staff('pool6 = "six"\nipv6 = "block"', V6),
     without_pool('presence = "napt"'),
     without_pool('presence = "napt"\nremote_subnets = ["192.168.0.0/16"]'),
-    transport('rules = ["web"]') + RULE,
     staff('translations = ["hq"]', SHOWN),
     staff('translations = ["hq"]', SHOWN).replace('"10.1.0.0/16"]', '"0.0.0.0/0"]'),
     MINIMAL + PORT + PORT.replace("cam]", "two]") + 'protocol = "udp"',
