@@ -20,7 +20,7 @@ def check_redirects(config: Config, findings: Findings) -> None:
     own = list(_own(config))
     for name, section in config.redirects.items():
         key = f"redirects.{name}"
-        _redirect(key, section, findings)
+        _redirect(key, section, config.dataplane.outside_interfaces, findings)
         for protocol, address, port, whose in own:
             first, last = section.ports
             met = address is None or section.address in {None, address}
@@ -32,7 +32,9 @@ def check_redirects(config: Config, findings: Findings) -> None:
     _together(config, findings)
 
 
-def _redirect(key: str, section: RedirectSection, findings: Findings) -> None:
+def _redirect(
+    key: str, section: RedirectSection, outside: tuple[str, ...], findings: Findings
+) -> None:
     try:
         Identity.parse(section.device)
     except ValueError as error:
@@ -48,6 +50,12 @@ def _redirect(key: str, section: RedirectSection, findings: Findings) -> None:
         )
         findings.refuse(f"{key}.to_port", section.to_port, why)
     address = section.address
+    if not (outside or section.sources) and (address is None or address.is_global):
+        why = (
+            "names no address inside, and dataplane.outside_interfaces is empty: the Internet can "
+            "use it, too; name the outside interfaces, or give address or sources"
+        )
+        findings.warn(key, None, why)
     if address is None:
         return
     if address.is_multicast or address.is_unspecified or address.is_loopback:

@@ -12,6 +12,7 @@ V6 = '[pools.six]\nnetwork = "fd00:83::/64"\n'
 FTP = '[rules.ftp]\nusers = ["ann"]\nhelper = "ftp"\n'
 RULE = '[rules.web]\nusers = ["ann"]\n'
 PORT = '[redirects.cam]\ndevice = "cam"\nports = 8080\n'
+OUTSIDE = '[dataplane]\noutside_interfaces = ["eth0"]\n'
 SHOWN = '[translations.hq]\nnetwork = "10.1.0.0/16"\nshown_as = "10.201.0.0/16"\n'
 
 
@@ -249,7 +250,7 @@ RIGHT = [
     without_pool('presence = "napt"\nremote_subnets = ["192.168.0.0/16"]'),
     staff('translations = ["hq"]', SHOWN),
     staff('translations = ["hq"]', SHOWN).replace('"10.1.0.0/16"]', '"0.0.0.0/0"]'),
-    MINIMAL + PORT + PORT.replace("cam]", "two]") + 'protocol = "udp"',
+    MINIMAL + OUTSIDE + PORT + PORT.replace("cam]", "two]") + 'protocol = "udp"',
     MINIMAL
     + PORT
     + 'address = "10.1.0.1"\n'
@@ -272,6 +273,7 @@ def test_what_fits_is_taken_without_a_word(workshop: Workshop, text: str) -> Non
         (MINIMAL + "[rules.web]", "rules.web", "applies to nobody"),
         (MINIMAL + RULE + "log = true", "rules.web.log", "is never used"),
         (MINIMAL + SHOWN, "translations.hq", "is never used"),
+        (MINIMAL + PORT, "redirects.cam", "the Internet can use it"),
         (
             MINIMAL + '[bridges.b]\ninterface = "eth1"\naddress = "10.1.0.1"',
             "bridges.b",
