@@ -1,7 +1,7 @@
 """The parts of remote access together: each is there when the configuration needs it."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from socket import if_nameindex
 from typing import TYPE_CHECKING
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from gateway.appliance.remote_access.part import Joint, Part
 from gateway.appliance.remote_access.presence_plan import needed as presence_needed
 from gateway.config.problem import ConfigError
-from gateway.control.protocol import ControlError, ErrorCode
+from gateway.control.protocol import ControlError, ErrorCode, Page
+from gateway.control.remote_access_views import NamesView
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
 
@@ -28,6 +29,33 @@ class PartOf:
     module: str
     operations: tuple[str, ...]
     needed: "Callable[[Config], bool]"
+    without: Mapping[str, object] = field(default_factory=dict)
+    """What questions are answered with while it is not there; other operations are refused."""
+
+
+_NO_ITEMS: Page = {"items": [], "next": None, "total": 0}
+_NO_NAMES: NamesView = {
+    "forwarder": {
+        "state": "off",
+        "detail": "not configured",
+        "listen": [],
+        "port": 53,
+        "forward": [],
+        "cached": 0,
+        "questions": 0,
+        "from_cache": 0,
+        "failures": 0,
+    },
+    "registration": {
+        "state": "off",
+        "detail": "not configured",
+        "server": None,
+        "zone": None,
+        "pending": 0,
+    },
+    "items": [],
+    "total": 0,
+}
 
 
 def _has_bridge_ports() -> bool:
@@ -41,6 +69,7 @@ PARTS: tuple[PartOf, ...] = (
         "gateway.appliance.remote_access.presence",
         ("napt-sessions", "redirects"),
         presence_needed,
+        {"napt-sessions": _NO_ITEMS, "redirects": _NO_ITEMS},
     ),
     PartOf(
         "filtering",
@@ -55,6 +84,7 @@ PARTS: tuple[PartOf, ...] = (
         lambda config: bool(
             config.names.listen or config.names.registration or config.names.published
         ),
+        {"names": _NO_NAMES},
     ),
     PartOf(
         "leases",
@@ -180,6 +210,8 @@ class RemoteAccess:
     def _handler(self, one: PartOf, operation: str) -> "Handler":
         async def handle(request: "Request") -> object:
             part = self._parts.get(one.name)
+            if part is None and operation in one.without:
+                return one.without[operation]
             if part is None:
                 text = f"{one.name}: nothing is configured that needs it"
                 raise ControlError(ErrorCode.NOT_FOUND, text)

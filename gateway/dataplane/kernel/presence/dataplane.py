@@ -44,6 +44,8 @@ class KernelPresence:
             self._sets = SetElements(TABLE)
             undo.callback(self._sets.close)
             load_nat_helpers(self._settings.helpers)
+            if not adopt:
+                undo.callback(self._remove)
             self._load(adopt=adopt)
             self._routes.build(self._settings.tunnel)
             if self._settings.forwards_ipv6:
@@ -210,15 +212,18 @@ class KernelPresence:
     def close(self, *, keep: bool) -> None:
         """See :meth:`PresenceDataplane.close`."""
         if not keep:
-            with contextlib.suppress(OSError):
-                run_nft(f"add table inet {TABLE}\ndelete table inet {TABLE}")
-            with contextlib.suppress(OSError):
-                self._routes.clear()
-            with contextlib.suppress(OSError):
-                self._connections.forget([marks.TO_DEVICE], marks.ZONES)
+            self._remove()
         self._sets.close()
         self._connections.close()
         self._routes.close()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):
+            run_nft(f"add table inet {TABLE}\ndelete table inet {TABLE}")
+        with contextlib.suppress(OSError):
+            self._routes.clear()
+        with contextlib.suppress(OSError):
+            self._connections.forget([marks.TO_DEVICE], marks.ZONES)
 
 
 def _difference(
