@@ -16,6 +16,9 @@ MAX_NEGATIVE_TTL_S: Final = 3600
 """RFC 2308 section 5 allows up to three hours."""
 MAX_ANSWER_OCTETS: Final = 4096
 """Larger answers are passed on and not kept."""
+MEAN_ANSWER_OCTETS: Final = 512
+"""A cache is full, too, when its answers have more than this on average: who asks for large ones
+must not get the memory of all."""
 
 Question = tuple[str, int, bool, bool]
 """Name in lower case, type, whether DNSSEC's records are wanted, and whether unchecked ones do."""
@@ -67,18 +70,20 @@ class Cache:
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
-        self._kept: OrderedDict[Question, Kept] = OrderedDict()
+        self._kept: OrderedDict[Question, tuple[Kept, int]] = OrderedDict()
+        """With their octets."""
+        self._octets = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def find(self, question: Question, now: float) -> Kept | None:
         """A good answer."""
-        kept = self._kept.get(question)
+        kept, _ = self._kept.get(question, (None, 0))
         if kept is None:
             return None
         if kept.until <= now:
-            del self._kept[question]
+            self._drop(question)
             return None
         self._kept.move_to_end(question)
         return kept
@@ -87,10 +92,16 @@ class Cache:
         """Remember an answer that had so many octets, if it is worth it."""
         if kept.until <= kept.since or octets > MAX_ANSWER_OCTETS or not self._entries:
             return
-        self._kept[question] = kept
-        self._kept.move_to_end(question)
-        if len(self._kept) > self._entries:
-            self._kept.popitem(last=False)
+        self._drop(question)
+        self._kept[question] = kept, octets
+        self._octets += octets
+        most = max(MAX_ANSWER_OCTETS, self._entries * MEAN_ANSWER_OCTETS)
+        while len(self._kept) > self._entries or self._octets > most:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, question: Question) -> None:
+        _, octets = self._kept.pop(question, (None, 0))
+        self._octets -= octets
 
 
 def fill(reply: dns.message.Message, kept: Kept, now: float) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from names_bed import CORP, FIRST, SECOND, asks, client, replies, rig, server
 
 from gateway.names import forwarder as module
+from gateway.names.cache import MAX_ANSWER_OCTETS, MEAN_ANSWER_OCTETS, Cache, Kept
 from gateway.names.forwarder import GiveUp, Reply
 
 A = "www.example.test. 300 IN A 198.51.100.7"
@@ -51,6 +52,20 @@ def test_the_longest_domain_says_who_is_asked() -> None:
 def test_without_servers_for_a_name_it_is_refused() -> None:
     (reply,) = replies(rig(servers=()).ask())
     assert reply.rcode() == dns.rcode.REFUSED
+
+
+def test_h78_large_answers_do_not_get_all_memory() -> None:
+    cache = Cache(100)
+    kept = Kept(dns.rcode.NOERROR, False, ([], [], []), 0.0, 60.0)
+    for n in range(100):
+        cache.keep((f"n{n}", 1, False, False), kept, MAX_ANSWER_OCTETS)
+    assert len(cache) == 100 * MEAN_ANSWER_OCTETS // MAX_ANSWER_OCTETS
+    assert cache.find(("n99", 1, False, False), 1.0) is kept
+    for n in range(300):
+        cache.keep((f"n{n % 150}", 1, False, False), kept, 100)
+    assert len(cache) == 100
+    assert cache.find(("n149", 1, False, False), 61.0) is None
+    assert len(cache) == 99
 
 
 def test_answers_are_kept_with_their_age_taken_off() -> None:
