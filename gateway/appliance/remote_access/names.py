@@ -57,6 +57,7 @@ class Names(Part):
         """Number of the process that reads DNS messages."""
         self._pause_s = FIRST_PAUSE_S
         self._stopping = False
+        self._verifying: asyncio.Task[NamesVerify] | None = None
 
     # -- life ------------------------------------------------------------------------------
 
@@ -235,4 +236,8 @@ class Names(Part):
         if wanted is None:
             why = "names.published is not set; name the domain in whose public DNS devices look"
             raise ControlError(ErrorCode.REFUSED, why)
-        return await verify(wanted)
+        if self._verifying is None or self._verifying.done():
+            # Each costs a process and a thread: whoever asks meanwhile gets the same answer.
+            loop = asyncio.get_running_loop()
+            self._verifying = loop.create_task(verify(wanted))
+        return await asyncio.shield(self._verifying)

@@ -269,6 +269,28 @@ def test_verify_needs_a_domain(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_who_asks_public_dns_at_the_same_time_gets_the_same_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    async def verify(wanted: object) -> object:
+        asked.append(wanted)
+        await asyncio.sleep(0)
+        return len(asked)
+
+    monkeypatch.setattr("gateway.appliance.remote_access.names.verify", verify)
+
+    async def run() -> None:
+        bed = Bed(tmp_path)
+        bed.configure(published="example.test")
+        part = bed.part()
+        assert await asyncio.gather(*(ask(part, "names-verify") for _ in range(5))) == [1] * 5
+        assert await ask(part, "names-verify") == 2
+
+    asyncio.run(run())
+
+
 def test_the_zone_of_devices_is_asked_for_at_its_server(tmp_path: Path) -> None:
     bed = Bed(tmp_path)
     config = bed.configure(
