@@ -102,6 +102,22 @@ def test_what_holds_without_rules_changes_while_it_runs(bed: FilterBed) -> None:
     assert not pings(A, ADDRESS[GATEWAY][0])
 
 
+def test_a_table_that_somebody_flushed_comes_back(bed: FilterBed) -> None:
+    table = bed.open()
+    table.define(7, RuleSet(allow=frozenset({WEB}), closed=True))
+    place(bed, a={Direction.TO_INSIDE: 7})
+    bed.nft("flush", "ruleset")
+    with entered(GATEWAY):
+        (told,) = table.commit()
+    assert "somebody removed the table" in told
+    assert reaches(A, INTRANET, TCP, 80)
+    assert refused(A, INTRANET, TCP, 22)
+    assert refused(A, B, TCP, 80)
+    assert refused(A, GATEWAY, TCP, 22)
+    with entered(GATEWAY):
+        assert not table.commit()
+
+
 def test_only_what_is_allowed_passes_and_answers_come_back(bed: FilterBed) -> None:
     table = bed.open()
     table.define(7, RuleSet(allow=frozenset({WEB, WEB6, DNS}), closed=True))

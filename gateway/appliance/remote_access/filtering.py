@@ -162,12 +162,12 @@ class FilteringPart(Part):
         return local.tm_wday, 60 * local.tm_hour + local.tm_min
 
     def _next_minute(self) -> None:
-        """The clock may be set: look every minute, if anything depends on it."""
+        """The clock may be set, and the table removed by somebody else: look every minute."""
         if self._stopped:
             return
         if self._engine.timed:
             self._engine.time(*self._now())
-            self.commit()
+        self.commit()
         left = _MINUTE_S - self._joint.wall_clock() % _MINUTE_S
         self._joint.call_at(self._joint.clock() + left + _LATER_S, self._next_minute)
 

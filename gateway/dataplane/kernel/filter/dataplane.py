@@ -166,12 +166,14 @@ class KernelFilter:
         """See :meth:`FilterDataplane.commit`."""
         if self._waiting:
             return []
-        if self._table.variant == self._wanted or self._only_less():
+        lost = self._table.is_lost()
+        if not lost and (self._table.variant == self._wanted or self._only_less()):
             return self._table.commit()
+        told = [f"somebody removed the table {TABLE}, so it is made anew"] if lost else []
         try:
-            return self._build()
+            return told + self._build()
         except RulesetRefusedError as error:
-            return [str(error)]
+            return [*told, str(error)]
 
     def _only_less(self) -> bool:
         """The kernel's table can all that is wanted."""

@@ -77,6 +77,7 @@ class Table:
         self._netfilter = NetlinkSocket(NETLINK_NETFILTER)
         self.variant: Variant | None = None
         """What the kernel has; None before there is anything of this version."""
+        self._version = ""
         self._live: dict[Place, Element] = {}
         """In the kernel, or queued."""
         self._unclaimed: dict[Place, Element] = {}
@@ -90,8 +91,10 @@ class Table:
 
     def adopt(self, variant: Variant) -> bool:
         """Take what an earlier process left, when it is of this version and variant."""
-        if not has_chain(self._netfilter, TABLE, ruleset.version(variant)):
+        version = ruleset.version(variant)
+        if not has_chain(self._netfilter, TABLE, version):
             return False
+        self._version = version
         for name in ruleset.all_sets(variant):
             for found in read(self._netfilter, name):
                 if found.element.place not in self._live:
@@ -117,8 +120,13 @@ class Table:
         self._queue = [element.change() for element in self._live.values()]
         refused += self.commit()
         run_nft(ruleset.opened(variant))
-        self.variant = variant
+        self.variant, self._version = variant, ruleset.version(variant)
         return refused
+
+    def is_lost(self) -> bool:
+        """Whether somebody else removed the table, as ``nft flush ruleset`` does."""
+        made = self.variant is not None
+        return made and not has_chain(self._netfilter, TABLE, self._version)
 
     def _load_rules(self, variant: Variant) -> list[str]:
         rules = ruleset.ruled(variant)
