@@ -33,6 +33,9 @@ _TUNNEL_ONLY = (
 )
 _FILTERED = ("rules", "bandwidth_up_kbit_s", "bandwidth_down_kbit_s")
 """They hold for addresses that a session has for itself."""
+_NOT_BLOCKED = (
+    "does not hold for devices that get no address at all; add a pool, or block IPv6 on the device"
+)
 _GIVEN_TO_DEVICES = ("presence", "ipv6", "bridge", *_FILTERED)
 
 
@@ -87,6 +90,8 @@ def _of_connection(key: str, section: ConnectionSection, findings: Findings) -> 
     if section.pool6 is not None and section.pool is None:
         why = "needs pool: name this one there, if devices get no other address"
         findings.refuse(f"{key}.pool6", section.pool6, why)
+    if section.ipv6 == "block" and section.presence == "napt" and section.pool is None:
+        findings.refuse(f"{key}.ipv6", section.ipv6, _NOT_BLOCKED)
     if section.mode == "transport":
         for field in _TUNNEL_ONLY:
             value = getattr(section, field)
@@ -153,6 +158,9 @@ def _pair(
         if presence != "napt" and profile.presence == "address" and pool is None:
             why = "needs addresses to give; name a pool here or in the connection"
             findings.refuse(f"{key}.presence", profile.presence, why)
+            return
+        if profile.ipv6 == "block" and presence == "napt" and pool is None:
+            findings.refuse(f"{key}.ipv6", profile.ipv6, _NOT_BLOCKED)
             return
         one, two = _network(config, pool), _network(config, pool6)
         given = [field for field in ("pool", "pool6") if getattr(profile, field) is not None]

@@ -60,6 +60,11 @@ WRONG = [
     ),
     (staff('remote = "198.51.100.1"\nipv6 = "block"'), "connections.staff.ipv6", "connect to us"),
     (
+        without_pool('presence = "napt"\nipv6 = "block"'),
+        "connections.staff.ipv6",
+        "devices that get no address",
+    ),
+    (
         staff('remote = "198.51.100.1"\nrules = ["web"]', RULE),
         "connections.staff.rules",
         "connect to us",
