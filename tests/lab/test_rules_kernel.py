@@ -331,6 +331,25 @@ def test_bandwidth_is_limited_for_one_device(bed: FilterBed) -> None:
     table.place("a", placed(A, up_kbit_s=80))
     table.place("b", placed(B))
     bed.commit()
+    got = arriving(A, B)
+    # A second of 80 kbit/s and the burst are 25,000 octets.
+    assert 5 < got[A] < 30
+    assert got[B] == 60
+    with entered(GATEWAY):
+        assert table.counters()["over_bandwidth_up"] == 60 - got[A]
+
+
+def test_an_address_of_a_device_with_a_mark_is_nobodys_bandwidth(bed: FilterBed) -> None:
+    table = bed.open(rules=False)
+    table.place("other", placed(A, up_kbit_s=80))
+    table.place("a", placed(A, zone=5))
+    bed.commit()
+    marked(A, 5)
+    assert arriving(A) == {A: 60}
+
+
+def arriving(*names: str) -> dict[str, int]:
+    """How many of 60 datagrams of each get to the intranet."""
     got = {}
     with entered(INTRANET):
         server = socket.socket(socket.AF_INET, UDP)
@@ -338,7 +357,7 @@ def test_bandwidth_is_limited_for_one_device(bed: FilterBed) -> None:
         server.bind((ADDRESS[INTRANET][0], 5001))
     with server:
         server.setblocking(False)
-        for name in (A, B):
+        for name in names:
             with entered(name), socket.socket(socket.AF_INET, UDP) as client:
                 for _ in range(60):
                     client.sendto(bytes(1000), (ADDRESS[INTRANET][0], 5001))
@@ -346,8 +365,4 @@ def test_bandwidth_is_limited_for_one_device(bed: FilterBed) -> None:
             with contextlib.suppress(BlockingIOError):
                 while server.recv(2000):
                     got[name] += 1
-    # A second of 80 kbit/s and the burst are 25,000 octets.
-    assert 5 < got[A] < 30
-    assert got[B] == 60
-    with entered(GATEWAY):
-        assert table.counters()["over_bandwidth_up"] == 60 - got[A]
+    return got
