@@ -252,7 +252,8 @@ def _differs(left: bytes | None, right: bytes | None) -> bool:
 
 def _listed(kind: str, command: str) -> list[dict[str, Any]]:
     try:
-        answer = json.loads(run_nft(command, as_json=True, terse=False))
+        # With the rules of a table would come an element for each device.
+        answer = json.loads(run_nft(command, as_json=True, terse=kind == "rule"))
     except (RulesetRefusedError, ValueError):
         return []
     return [item[kind] for item in answer["nftables"] if kind in item]
