@@ -154,10 +154,17 @@ class InsidePresence(Part):
             )
 
     def reconfigure(self, config: "Config") -> None:
-        """See :meth:`Part.reconfigure`."""
-        self._plan = Plan.of(config)
-        self._followers.clear()
-        self._redirects_of.clear()
+        """See :meth:`Part.reconfigure`. Raises OSError with the former one in force."""
+        former = self._plan, self._followers, self._redirects_of
+        self._plan, self._followers, self._redirects_of = Plan.of(config), {}, {}
+        try:
+            self._exchange()
+        except OSError:
+            self._plan, self._followers, self._redirects_of = former
+            raise
+        self.commit()
+
+    def _exchange(self) -> None:
         members: dict[str, Member] = {}
         for session, grant in self._joint.grants().items():
             member = self._plan.member(grant)
@@ -166,7 +173,6 @@ class InsidePresence(Part):
             self._follow(grant)
         leads = [self._target(place) for place in range(len(self._plan.redirects))]
         self._kernel.reconfigure(self._plan.settings, members, leads)
-        self.commit()
 
     async def stop(self, *, keep: bool) -> None:
         """See :meth:`Part.stop`."""

@@ -242,6 +242,27 @@ def test_a_reload_gives_the_dataplane_everything_anew(house: House) -> None:
     assert house.kernel.leads == {0: None}
 
 
+def test_a_reload_that_the_kernel_refuses_changes_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.grant(ADA)
+    before = dict(house.kernel.leads)
+
+    def refuse(*_: object) -> None:
+        raise OSError("no such helper")
+
+    monkeypatch.setattr(house.kernel, "reconfigure", refuse)
+    ports = {name: {"ports": 22 + n, "device": "laptop"} for n, name in enumerate("abcd")}
+    with pytest.raises(OSError, match="no such helper"):
+        house.part.reconfigure(config(redirects=ports))
+    assert house.kernel.leads == before
+    house.grant(replace(ADA, session="s9", zone=6))
+    assert house.kernel.leads == {0: Member((R,), 6)}, "the redirects that the kernel has"
+    house.end("s9")
+    house.end("s1")
+    assert house.kernel.leads == {0: None}
+
+
 def test_what_is_there_is_adopted_and_kept(house: House) -> None:
     assert house.kernel.adopted is True
     asyncio.run(house.part.start())

@@ -159,6 +159,8 @@ class KernelPresence:
             load_nat_helpers(settings.helpers)
         if settings.forwards_ipv6:
             self._routes.forward_ipv6()
+        # First what can fail: the caller goes on with the former settings then.
+        self._routes.set_local(ruleset.local_networks(settings))
         if ruleset.version(settings) == ruleset.version(self._settings):
             for session in [one for one in self._members if one not in members]:
                 self.put(session, None)
@@ -171,7 +173,6 @@ class KernelPresence:
             self._members, self._leads = dict(members), list(leads)
             self._changes, self._led = [], set()
         self._settings = settings
-        self._routes.set_local(ruleset.local_networks(settings))
 
     def own_addresses(self) -> set[IpAddress]:
         """See :meth:`PresenceDataplane.own_addresses`."""
