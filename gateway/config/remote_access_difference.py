@@ -16,7 +16,7 @@ _ADDED = {
 }
 _REMOVED = {
     "napt": "new connections through it appear otherwise",
-    "redirects": "what came by it stops",
+    "redirects": "no new connection comes by it; those that are there end by themselves",
     "translations": "its addresses lead nowhere",
     "rules": "no longer applied, at once; what only it allowed stops",
     "bridges": "what is not IP no longer passes",

@@ -328,7 +328,7 @@ def test_ten_thousand_of_each_are_judged_in_the_order_of_sorting(workshop: Works
         (MINIMAL + RULE, MINIMAL, "rules.web", "no longer applied, at once"),
         (MINIMAL + RULE, MINIMAL + RULE + 'action = "refuse"', "rules.web.action", "from now on"),
         (MINIMAL, MINIMAL + PORT, "redirects.cam", "from now on"),
-        (MINIMAL + PORT, MINIMAL, "redirects.cam", "what came by it stops"),
+        (MINIMAL + PORT, MINIMAL, "redirects.cam", "no new connection comes by it"),
         (MINIMAL + SHOWN, MINIMAL, "translations.hq", "its addresses lead nowhere"),
         (MINIMAL, MINIMAL + "[napt.x]", "napt.x", "connections can use it at once"),
         (
