@@ -102,6 +102,26 @@ def test_what_holds_without_rules_changes_while_it_runs(bed: FilterBed) -> None:
     assert not pings(A, ADDRESS[GATEWAY][0])
 
 
+def test_rules_that_changed_meanwhile_are_the_next_process(bed: FilterBed) -> None:
+    def rule_set(last: int) -> RuleSet:
+        network = ip_network("10.1.0.0/24")
+        refuse = frozenset({Box(network, (6, 6), (80, last))})
+        return RuleSet(refuse=refuse, allow=frozenset({Box(network, (17, 17), (53, last))}))
+
+    table = bed.open()
+    table.define(7, rule_set(80))
+    place(bed, a={Direction.TO_INSIDE: 7})
+    bed.close(keep=True)
+    table = bed.open()
+    table.define(7, rule_set(90))
+    place(bed, a={Direction.TO_INSIDE: 7})
+    with entered(GATEWAY):
+        assert table.settle() == []
+    assert refused(A, INTRANET, TCP, 80)
+    assert refused(A, INTRANET, TCP, 85)
+    assert reaches(A, INTRANET, UDP, 60)
+
+
 def test_a_table_that_somebody_flushed_comes_back(bed: FilterBed) -> None:
     table = bed.open()
     table.define(7, RuleSet(allow=frozenset({WEB}), closed=True))
@@ -345,6 +365,7 @@ def test_an_address_of_a_device_with_a_mark_is_nobodys_bandwidth(bed: FilterBed)
     table.place("a", placed(A, zone=5))
     bed.commit()
     marked(A, 5)
+    assert reaches(A, INTRANET, UDP, 5002)  # neighbours know each other
     assert arriving(A) == {A: 60}
 
 

@@ -35,7 +35,8 @@ class KernelFilter:
         self._holders: Counter[Place] = Counter()
         self._services: list[Element] = []
         self._waiting = False
-        """The table of another version stays in force until :meth:`settle`."""
+        """What an earlier process left stays in force until :meth:`settle`: it may overlap what is
+        wanted now."""
         self._missing: set[str] = set()
         """Helpers that the kernel does not have."""
 
@@ -46,9 +47,7 @@ class KernelFilter:
         except OSError as error:
             why = error.strerror or str(error)
             self._troubles.append(f"refused packets cannot be logged: {why}")
-        if self._table.adopt(self._wanted):
-            return
-        self._waiting = self._table.exists
+        self._waiting = self._table.adopt(self._wanted) or self._table.exists
         if self._waiting:
             return
         try:

@@ -156,9 +156,13 @@ class Table:
             self._queue.append(there.change(add=False))
 
     def forget_unclaimed(self) -> None:
-        """Queue the removal of what an earlier process left and nobody has asked for."""
+        """Queue the removal of what an earlier process left and nobody has asked for.
+
+        It comes first: the kernel refuses intervals that overlap.
+        """
         unclaimed, self._unclaimed = self._unclaimed, {}
-        self._queue += [element.change(add=False) for element in unclaimed.values()]
+        gone = [element.change(add=False) for element in unclaimed.values()]
+        self._queue = [*gone, *self._queue]
 
     def commit(self) -> list[str]:
         """Carry out what is queued; returns what the kernel refused."""
