@@ -185,13 +185,13 @@ class Forwarder:
             self._reply(query, client, kept, now)
             return
         pending = self._pending.get(question)
+        crowded = self._per_client[client.address] >= MAX_PENDING_PER_CLIENT
         if pending is None:
             servers = self._upstream.servers_of(question[0])
             if not servers.servers:
                 self.counters["refused"] += 1
                 self._refuse(query, client, dns.rcode.REFUSED)
                 return
-            crowded = self._per_client[client.address] >= MAX_PENDING_PER_CLIENT
             if crowded or len(self._pending) >= MAX_PENDING:
                 self.counters["dropped"] += 1
                 return
@@ -202,7 +202,7 @@ class Forwarder:
             pending.waiters.append((query, client))
             self._per_client[client.address] += 1
             self._try_next(pending, now)
-        elif len(pending.waiters) < MAX_WAITERS:
+        elif len(pending.waiters) < MAX_WAITERS and not crowded:
             pending.waiters.append((query, client))
             self._per_client[client.address] += 1
         else:

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 MAX_LABEL = 63
 _SUFFIX_DIGITS = 6
 RESERVED = frozenset(
-    {"wpad", "isatap", "localhost", "local", "_", "ns", "dns", "www", "mail", "gateway", "proxy"}
+    {
+        *("wpad", "isatap", "localhost", "local", "_", "ns", "dns", "www", "mail", "gateway"),
+        *("proxy", "autodiscover", "autoconfig"),
+    }
 )
 """Labels that a device cannot choose for itself: others look there for something else."""
 

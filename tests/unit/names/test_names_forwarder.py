@@ -68,6 +68,13 @@ def test_h78_large_answers_do_not_get_all_memory() -> None:
     assert len(cache) == 99
 
 
+def test_h78_one_client_does_not_wait_for_more_than_its_share() -> None:
+    bed = rig()
+    for n in range(2 * module.MAX_PENDING_PER_CLIENT):
+        bed.ask(f"n{n // 20}.example.test")
+    assert bed.forwarder.counters["dropped"] == module.MAX_PENDING_PER_CLIENT
+
+
 def test_answers_are_kept_with_their_age_taken_off() -> None:
     bed = rig()
     bed.answer(asks(bed.ask())[0], A)
