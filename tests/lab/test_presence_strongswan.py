@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from interop_bed import psk_connection
 from presence_devices import (
     ADDRESS,
     DEVICES,
@@ -229,3 +230,25 @@ def test_packets_at_the_four_points_are_those_of_appendix_b(bed: Bed) -> None:
     gateway = str(plan.GATEWAY_OUTSIDE)
     assert ends == [[NAT2_PUBLIC, gateway], [gateway, NAT2_PUBLIC]]
     assert inner == [f"{inner_address} > {SERVER}", f"{SERVER} > {inner_address}"]
+
+
+def test_a_start_without_redirects_leaves_none_of_an_earlier_process(bed: Bed) -> None:
+    def rules() -> str:
+        return bed.lab.run("gw", ["nft", "list", "ruleset"]).stdout
+
+    assert "2222" in rules()
+    bed.gateway.hand_over()
+    before = bed.gateway.config.read_text()
+    try:
+        bed.gateway.write_text(
+            before.partition("[connections.one]")[0]
+            + psk_connection("four", remote_id="four@example.com")
+        )
+        bed.gateway.start()
+        assert "2222" not in rules()
+        assert bed.gateway.call("redirects")["items"] == []
+    finally:
+        bed.gateway.hand_over()
+        bed.gateway.write_text(before)
+        bed.gateway.start()
+    assert "2222" in rules()

@@ -1,6 +1,7 @@
 """The parts of remote access together: each is there when the configuration needs it."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import import_module
 from socket import if_nameindex
@@ -11,6 +12,8 @@ from gateway.appliance.remote_access.presence_plan import needed as presence_nee
 from gateway.config.problem import ConfigError
 from gateway.control.protocol import ControlError, ErrorCode, Page
 from gateway.control.remote_access_views import NamesView
+from gateway.dataplane.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
+from gateway.dataplane.kernel.ruleset_version import has_chain
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
 
@@ -31,6 +34,8 @@ class PartOf:
     needed: "Callable[[Config], bool]"
     without: Mapping[str, object] = field(default_factory=dict)
     """What questions are answered with while it is not there; other operations are refused."""
+    left_behind: Callable[[], bool] = bool
+    """Whether an earlier process, whose configuration needed it, left something to remove."""
 
 
 _NO_ITEMS: Page = {"items": [], "next": None, "total": 0}
@@ -58,8 +63,17 @@ _NO_NAMES: NamesView = {
 }
 
 
+def _has_presence_table() -> bool:
+    """Whether there may still be redirects that the configuration has no more."""
+    try:
+        with closing(NetlinkSocket(NETLINK_NETFILTER)) as netfilter:
+            return has_chain(netfilter, "gateway_presence", "pre_raw")
+    except OSError:
+        return False
+
+
 def _has_bridge_ports() -> bool:
-    """Whether an earlier process, whose configuration had bridges, left ports or bridges."""
+    """Ports or bridges."""
     return any(name.startswith(("gwp", "gwbr")) for _, name in if_nameindex())
 
 
@@ -70,6 +84,7 @@ PARTS: tuple[PartOf, ...] = (
         ("napt-sessions", "redirects"),
         presence_needed,
         {"napt-sessions": _NO_ITEMS, "redirects": _NO_ITEMS},
+        _has_presence_table,
     ),
     PartOf(
         "filtering",
@@ -96,7 +111,8 @@ PARTS: tuple[PartOf, ...] = (
         "bridges",
         "gateway.appliance.remote_access.bridges",
         (),
-        lambda config: bool(config.bridges) or _has_bridge_ports(),
+        lambda config: bool(config.bridges),
+        left_behind=_has_bridge_ports,
     ),
     PartOf(
         "paths",
@@ -128,7 +144,7 @@ class RemoteAccess:
         """Make the parts that the configuration needs. Raises as :meth:`Part.open`."""
         config = self._joint.config()
         for one in PARTS:
-            if one.needed(config):
+            if one.needed(config) or one.left_behind():
                 self._build(one)
 
     def _build(self, one: PartOf) -> Part:
