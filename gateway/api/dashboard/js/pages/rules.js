@@ -37,10 +37,10 @@ function rules(may) {
     caption: "Rules",
     path: "/rules",
     columns: [
-      { title: "Name", cell: (one) => h("a", { href: `#/config/rules/${part(one.name)}` }, one.name) },
+      { title: "Name", size: "m", cell: (one) => h("a", { href: `#/config/rules/${part(one.name)}` }, one.name) },
       { title: "What", size: "s", cell: (one) => badge(one.action, one.action === "refuse" ? "bad" : "good") },
-      { title: "In words", wide: true, cell: (one) => one.words },
-      { title: "Now", size: "m", wide: true, cell: (one) => (one.in_force ? "in force" : "not at this time") },
+      { title: "In words", wide: true, cell: (one) => one.words.replace(`${one.action} `, "") },
+      { title: "Now", size: "s", wide: true, cell: (one) => (one.in_force ? "in force" : "later") },
       { title: "Sessions", size: "s", number: true, wide: true, cell: (one) => count(one.sessions) },
       { title: "Packets", size: "s", number: true, cell: (one) => count(one.packets) },
       { title: "Octets", size: "s", number: true, wide: true, cell: (one) => octets(one.bytes) },
