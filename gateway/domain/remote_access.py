@@ -54,5 +54,6 @@ class Grant:
     wanted_name: str = ""
     """The host name that the device gave of itself; empty when it gave none."""
     proven: bool = True
-    """Whether the device has proven ``peer``. Where its user's login by EAP stands for both, it may
-    say any identity: what belongs to a device is not for such a session, only to its user."""
+    """Whether the device has proven ``peer``. Where its user's login by EAP stands for both, or a
+    pre-shared key is many devices', it may say any identity: what belongs to a device is not for
+    such a session, only what belongs to its user."""

@@ -196,9 +196,15 @@ def lease_names(sa: IkeSa) -> tuple[str, str]:
 
 
 def _has_proven(sa: IkeSa) -> bool:
-    """Whether the device's identity is more than its word."""
-    auth = sa.connection.peer_auth if sa.connection is not None else None
-    return auth is not None and (auth.user is None or auth.device_too)
+    """Whether the device's identity is more than its word.
+
+    It is no more where its user's login stands for it, or a key that others have as well.
+    """
+    if sa.connection is None:
+        return False
+    auth = sa.connection.peer_auth
+    shared = auth.preshared_key is not None and "*" in sa.connection.remote_id.text
+    return not shared and (auth.user is None or auth.device_too)
 
 
 def reclaim(core: "Core", sa: IkeSa) -> str | None:

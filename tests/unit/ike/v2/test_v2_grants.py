@@ -24,7 +24,7 @@ from gateway.domain.endpoint import Endpoint
 from gateway.domain.pools import AddressPool
 from gateway.domain.remote_access import LAST_ZONE, NOWHERE, Grant, Presence
 from gateway.ike.access import Zones, ZonesExhausted, wanted_name
-from gateway.ike.auth.identity import Identity
+from gateway.ike.auth.identity import Identity, IdentityPattern
 from gateway.ike.outputs import AccessEnded, AccessGranted, InstallChildSa, RemoveChildSa
 from gateway.ike.policy import Lifetimes
 
@@ -73,6 +73,13 @@ def turns(host: object) -> list[object]:
 # -- grants -----------------------------------------------------------------------------------
 
 
+def test_who_has_a_key_of_its_own_has_proven_who_it_is() -> None:
+    exact = IdentityPattern.parse("ada@example.com")
+    network = connected(gateway=gateway_policy(remote_id=exact))
+    (grant,) = network.gateway.grants.values()
+    assert grant.proven
+
+
 def test_a_session_is_granted_before_its_first_child_sa_and_ends_after_the_last() -> None:
     network = connected()
     (grant,) = network.gateway.grants.values()
@@ -82,6 +89,7 @@ def test_a_session_is_granted_before_its_first_child_sa_and_ends_after_the_last(
         connection="road",
         addresses=(ip_address("10.9.0.1"),),
         wanted_name="ada",
+        proven=False,  # anybody with the key of *@example.com can say that it is ada
     )
     assert turns(network.gateway) == [AccessGranted, InstallChildSa]
     network.device.engine.close_all(network.now)
