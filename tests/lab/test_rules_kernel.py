@@ -1,9 +1,10 @@
 """Everything that is not allowed is tried, in all directions, against the filter in the kernel."""
 
 import contextlib
+import errno
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -25,6 +26,8 @@ from filter_bed import (
 )
 
 from gateway.dataplane.filter import GatewayServices
+from gateway.dataplane.kernel.netlink import NetlinkRefusal
+from gateway.dataplane.kernel.nft_elements import ElementChange, SetElements
 from gateway.domain.filtering import Box, Direction, Placement, RuleSet
 
 pytestmark = pytest.mark.kernel
@@ -136,6 +139,39 @@ def test_a_table_that_somebody_flushed_comes_back(bed: FilterBed) -> None:
     assert refused(A, GATEWAY, TCP, 22)
     with entered(GATEWAY):
         assert not table.commit()
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_an_element_that_the_kernel_refuses_opens_nothing(
+    bed: FilterBed, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    table = bed.open()
+    place(bed)
+    table.define(1, RuleSet(closed=True, allow=frozenset({WEB})))
+    bed.commit()
+    good, left = SetElements.apply, [failures]
+
+    def apply(self: SetElements, changes: Sequence[ElementChange]) -> NetlinkRefusal | None:
+        if left[0]:
+            left[0] -= 1
+            return NetlinkRefusal(-1, errno.ENOMEM, "")
+        return good(self, changes)
+
+    monkeypatch.setattr(SetElements, "apply", apply)
+    table.place("a", placed(A, rule_sets={Direction.TO_INSIDE: 1}))
+    with entered(GATEWAY):
+        told = table.commit()
+    assert any("refused" in one for one in told)
+    assert refused(A, INTRANET, TCP, 22)
+    assert reaches(A, INTRANET, TCP, 80) == (failures == 1)
+    with entered(GATEWAY):
+        table.commit()
+    if failures == 3:  # still not whole
+        assert refused(A, INTRANET, TCP, 80)
+        with entered(GATEWAY):
+            assert table.commit() == []
+    assert reaches(A, INTRANET, TCP, 80)
+    assert refused(A, INTRANET, TCP, 22)
 
 
 def test_only_what_is_allowed_passes_and_answers_come_back(bed: FilterBed) -> None:

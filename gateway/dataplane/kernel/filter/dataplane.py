@@ -166,9 +166,12 @@ class KernelFilter:
         if self._waiting:
             return []
         lost = self._table.is_lost()
-        if not lost and (self._table.variant == self._wanted or self._only_less()):
-            return self._table.commit()
         told = [f"somebody removed the table {TABLE}, so it is made anew"] if lost else []
+        if not lost and (self._table.variant == self._wanted or self._only_less()):
+            told = self._table.commit()
+            if not told:
+                return []
+            # It may have been what closes the way to somebody: all anew, closed until it is there.
         try:
             return told + self._build()
         except RulesetRefusedError as error:

@@ -112,13 +112,17 @@ class Table:
     def build(self, variant: Variant) -> list[str]:
         """Make the table anew, closed until everything is in it; returns what was refused.
 
-        Raises :class:`RulesetRefusedError`.
+        It stays closed, until it is built again, where the kernel refused more than single
+        elements. Raises :class:`RulesetRefusedError`.
         """
+        self.variant = None
         run_nft(ruleset.render(variant))
         refused = self._load_rules(variant)
         self._unclaimed = {}
         self._queue = [element.change() for element in self._live.values()]
-        refused += self.commit()
+        refused += self.commit(give_up=True)
+        if self._queue:
+            return [*refused, "nothing passes until the table can be made whole"]
         run_nft(ruleset.opened(variant))
         self.variant, self._version = variant, ruleset.version(variant)
         return refused
@@ -164,21 +168,26 @@ class Table:
         gone = [element.change(add=False) for element in unclaimed.values()]
         self._queue = [*gone, *self._queue]
 
-    def commit(self) -> list[str]:
-        """Carry out what is queued; returns what the kernel refused."""
-        queue, self._queue = self._queue, []
+    def commit(self, *, give_up: bool = False) -> list[str]:
+        """Carry out what is queued; returns what the kernel refused.
+
+        The elements that it refused are there for the next :meth:`build`, or with ``give_up``
+        forgotten.
+        """
         refused: list[str] = []
-        while queue:
-            refusal = self._sets.apply(queue)
+        while self._queue:
+            refusal = self._sets.apply(self._queue)
             if refusal is None:
-                return refused
+                self._queue = []
+                break
             refused.append(f"nftables refused an element: {refusal}")
             if refusal.index < 0 or len(refused) > _PATIENCE:
-                return refused
-            bad = queue.pop(refusal.index)
-            self._live.pop((bad.name, bad.key, bad.key_end), None)
+                break
+            bad = self._queue.pop(refusal.index)
+            if give_up:
+                self._live.pop((bad.name, bad.key, bad.key_end), None)
             # Transactions before this one are done.
-            queue = queue[refusal.index // CHUNK * CHUNK :]
+            self._queue = self._queue[refusal.index // CHUNK * CHUNK :]
         return refused
 
     def read(self, names: Iterable[str]) -> Iterator[Found]:
@@ -216,4 +225,4 @@ class Table:
 
 
 _PATIENCE: Final = 16
-"""Refused elements after which the rest is given up."""
+"""Refused elements after which the rest has to wait."""
