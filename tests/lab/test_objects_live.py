@@ -93,6 +93,8 @@ def test_a_gateway_that_is_set_up_by_its_control_socket(
     wait_until(lambda: not running.call("ike-sas")["items"], 10, "the end of the session")
     with pytest.raises(LabError):
         device.initiate("net")
+    # The answer is out before its line is in the log.
+    wait_until(lambda: running.events("handshake_failed"), 10, "the line of the failure")
     assert "device laptop is blocked" in running.events("handshake_failed")[-1]["text"]
 
     # And by a process that begins anew: the block, and all that was set up, is in the store.
