@@ -13,6 +13,7 @@ from gateway.config.problem import ConfigError
 from gateway.control.protocol import ControlError, ErrorCode, Page
 from gateway.control.remote_access_views import NamesView
 from gateway.dataplane.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket
+from gateway.dataplane.kernel.presence.constants import TABLE as PRESENCE_TABLE
 from gateway.dataplane.kernel.ruleset_version import has_chain
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
@@ -67,7 +68,7 @@ def _has_presence_table() -> bool:
     """Whether there may still be redirects that the configuration has no more."""
     try:
         with closing(NetlinkSocket(NETLINK_NETFILTER)) as netfilter:
-            return has_chain(netfilter, "gateway_presence", "pre_raw")
+            return has_chain(netfilter, PRESENCE_TABLE, "pre_raw")
     except OSError:
         return False
 
@@ -134,11 +135,6 @@ class RemoteAccess:
         self._parts: dict[str, Part] = {}
         self._started = False
         self._dirty = False
-
-    @property
-    def grants(self) -> Mapping[str, Grant]:
-        """Who is in, by session."""
-        return self._grants
 
     def open(self) -> None:
         """Make the parts that the configuration needs. Raises as :meth:`Part.open`."""
