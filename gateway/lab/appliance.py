@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.control.client import ControlClient
+from gateway.lab import planes
 from gateway.lab.measured import CHECKOUT
 from gateway.lab.processes import LabError, Process, wait_until
 from gateway.lab.topology import Lab
@@ -51,7 +52,7 @@ class Appliance:
         if "[store]" not in text:
             text += f'\n[store]\nstate_dir = "{self.folder}/state"\n'
         self.config.touch(mode=0o600)
-        self.config.write_text(text)
+        self.config.write_text(planes.with_kind(text))
 
     def arguments(self) -> list[str]:
         """Of the command `gateway`."""

@@ -27,6 +27,7 @@ from gateway.domain.child_sa import (
     TrafficSelector,
 )
 from gateway.domain.endpoint import Endpoint, IpAddress
+from gateway.lab import planes
 
 GATEWAY, DEVICE, INTRANET = "dpt-gw", "dpt-dev", "dpt-in"
 NAMES = (GATEWAY, DEVICE, INTRANET)
@@ -179,7 +180,7 @@ class Bed:
             "outside_interfaces": ("out1",),
         }
         with entered(GATEWAY):
-            self.dataplane = KernelDataplane(KernelSettings(**{**fields, **changes}))
+            self.dataplane = planes.dataplane(KernelSettings(**{**fields, **changes}))
             self.dataplane.start()
         return self.dataplane
 

@@ -26,6 +26,7 @@ from gateway.domain.mobility import (
     Tunnel,
     Visitor,
 )
+from gateway.lab import planes
 
 NODE, ROUTER, GATEWAY, HOST = "mkt-mn", "mkt-rt", "mkt-gw", "mkt-cn"
 NAMES = (NODE, ROUTER, GATEWAY, HOST)
@@ -201,7 +202,7 @@ class MobilityBed:
     def start(self, **changes: Any) -> KernelMobility:
         fields: dict[str, Any] = {"home_agents": (AGENT,), "home_networks": (VIRTUAL, PHYSICAL)}
         with entered(GATEWAY):
-            self.mobility = KernelMobility(MobilitySettings(**{**fields, **changes}))
+            self.mobility = planes.mobility(MobilitySettings(**{**fields, **changes}))
             self.mobility.start()
         return self.mobility
 

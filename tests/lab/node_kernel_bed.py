@@ -32,6 +32,7 @@ from gateway.dataplane.node import (
 )
 from gateway.domain.access_mode import AccessMode
 from gateway.domain.mobility import Encapsulation
+from gateway.lab import planes
 
 NODE, ROUTER, PEERS = "nkt-mn", "nkt-rt", "nkt-hq"
 NAMES = (NODE, ROUTER, PEERS)
@@ -174,7 +175,7 @@ class NodeBed:
             run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in there))
 
     def start(self, settings: NodeSettings = SETTINGS) -> KernelNode:
-        self.node = KernelNode(settings)
+        self.node = planes.node(settings)
         with entered(NODE):
             self.node.open()
         return self.node

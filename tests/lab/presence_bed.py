@@ -24,6 +24,7 @@ from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.presence import Member, PresenceSettings
 from gateway.domain.child_sa import ChildSa, TrafficSelector
 from gateway.domain.endpoint import Endpoint
+from gateway.lab import planes
 
 GATEWAY, INTRANET = "pre-gw", "pre-in"
 DEVICES = ("pre-a", "pre-b")
@@ -105,7 +106,7 @@ class Bed:
 
     def start(self, settings: PresenceSettings, *, adopt: bool = False) -> None:
         with entered(GATEWAY):
-            self.dataplane = KernelDataplane(
+            self.dataplane = planes.dataplane(
                 KernelSettings(protected_networks=(INSIDE,), outside_interfaces=("out1",))
             )
             self.dataplane.start(adopt=adopt)

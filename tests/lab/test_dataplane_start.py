@@ -7,10 +7,11 @@ from ipaddress import ip_network
 import pytest
 from dataplane_bed import GATEWAY, POOL, Bed, child_sa, entered, inside
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError, KernelDataplane
+from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
 from gateway.dataplane.kernel.probe import probe
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.child_sa import TrafficSelector
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -142,7 +143,7 @@ def test_without_privileges_the_message_says_what_to_do(bed: Bed) -> None:
     if child == 0:
         os.setuid(65534)
         try:
-            KernelDataplane(KernelSettings()).start()
+            planes.dataplane(KernelSettings()).start()
         except DataplaneUnavailableError as error:
             os.write(writer, f"{error.errno} {error.strerror}".encode())
         os._exit(0)

@@ -31,9 +31,9 @@ from mobility_kernel_bed import (
 from test_mobility_kernel_switch import udp
 
 from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
-from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings, RelayedHomeAgent
 from gateway.domain.mobility import Tunnel
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -288,7 +288,7 @@ def test_leftovers_of_an_earlier_run_are_cleared(bed: MobilityBed) -> None:
 def test_start_names_what_is_in_the_way(bed: MobilityBed) -> None:
     inside(GATEWAY, *["ip", "link", "add", "others", "type", "gre", "external"])
     with entered(GATEWAY):
-        mobility = KernelMobility(MobilitySettings(home_agents=(AGENT,)))
+        mobility = planes.mobility(MobilitySettings(home_agents=(AGENT,)))
         with pytest.raises(DataplaneUnavailableError, match="external"):
             mobility.start()
         mobility.close()
@@ -297,7 +297,7 @@ def test_start_names_what_is_in_the_way(bed: MobilityBed) -> None:
     inside(GATEWAY, *["ip", "link", "del", "others"])
     inside(GATEWAY, *["ip", "link", "add", "mob-gre", "type", "dummy"])
     with entered(GATEWAY), pytest.raises(DataplaneUnavailableError, match="mob-gre exists"):
-        KernelMobility(MobilitySettings()).start()
+        planes.mobility(MobilitySettings()).start()
     assert "mob-gre" in inside(GATEWAY, "ip", "link")
 
 

@@ -31,6 +31,7 @@ from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.nar import NarServerSettings
 from gateway.domain.mobility import Encapsulation, HomeNetwork, MobilityBinding, Tunnel
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -51,7 +52,7 @@ def bed() -> Iterator[NarKernelBed]:
 @pytest.fixture(params=["mobility first", "NAR first"])
 def both(bed: NarKernelBed, request: pytest.FixtureRequest) -> Iterator[KernelMobility]:
     """A home agent whose address is Na, too."""
-    mobility = KernelMobility(MobilitySettings(home_agents=(NA,), home_networks=(VIRTUAL,)))
+    mobility = planes.mobility(MobilitySettings(home_agents=(NA,), home_networks=(VIRTUAL,)))
     bed.forget()
     try:
         if request.param == "NAR first":

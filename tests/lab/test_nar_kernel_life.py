@@ -39,11 +39,11 @@ from nar_kernel_bed import (
 
 from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
 from gateway.dataplane.kernel.nar import missing, ruleset
-from gateway.dataplane.kernel.nar.dataplane import KernelNar
 from gateway.dataplane.kernel.netlink import NetlinkSocket
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
 from gateway.dataplane.nar import NarSettings
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -133,7 +133,7 @@ def other_process(*mappings: NarMapping, settings: NarSettings = SETTINGS) -> It
     if child == 0:
         try:
             with entered(SERVER):
-                nar = KernelNar(settings)
+                nar = planes.nar(settings)
                 nar.start()
                 for mapping in mappings:
                     nar.set_mapping(mapping)
@@ -405,7 +405,7 @@ def test_a_second_process_leaves_the_first_one_alone(bed: NarKernelBed) -> None:
     bed.set(*KEPT)
     before = picture()
     with entered(SERVER):
-        second = KernelNar(SETTINGS)
+        second = planes.nar(SETTINGS)
         with pytest.raises(DataplaneUnavailableError, match="queue 4759"):
             second.start()
         second.close(keep=False)

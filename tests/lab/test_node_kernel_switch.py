@@ -42,9 +42,9 @@ from node_kernel_bed import (
 )
 
 from gateway.dataplane.kernel.node import constants
-from gateway.dataplane.kernel.node.node import KernelNode
 from gateway.dataplane.node import HELD, LayerStack
 from gateway.domain.access_mode import AccessMode
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -339,7 +339,7 @@ def test_a_split_tunnel_reaches_its_exceptions(bed: NodeBed) -> None:
 
 def _live(pipe: Connection, stack: LayerStack) -> None:
     with entered(NODE):
-        node = KernelNode(SETTINGS)
+        node = planes.node(SETTINGS)
         node.open()
         assert node.apply(stack) == []
         node.permit("w0", 1.5)

@@ -6,10 +6,10 @@ import pytest
 
 from gateway.cli.mn_check import verdicts
 from gateway.dataplane.kernel.node import constants
-from gateway.dataplane.kernel.node.node import KernelNode
 from gateway.dataplane.kernel.node.release import is_left, release, try_start
 from gateway.dataplane.kernel.scratch import in_scratch_namespace
 from gateway.dataplane.node import NodeSettings, Peers
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -22,7 +22,7 @@ def test_the_trial_leaves_nothing() -> None:
 
 def _left_and_released() -> list[object]:
     before = is_left(), release()
-    node = KernelNode(NodeSettings(Peers((IPv4Address("192.0.2.1"),))))
+    node = planes.node(NodeSettings(Peers((IPv4Address("192.0.2.1"),))))
     node.open()
     # Nothing is closed: as after SIGKILL, but for the descriptors, which keep no device.
     there = is_left()

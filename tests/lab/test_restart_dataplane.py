@@ -24,10 +24,10 @@ from dataplane_bed import (
 )
 
 from gateway.dataplane.interface import SaExpired
-from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.child_sa import ChildSa, EspKeys, EspSuite, TrafficSelector
 from gateway.domain.endpoint import Endpoint
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 # clock: real (packets must have time to be lost)
@@ -58,7 +58,7 @@ def hand_over(bed: Bed, children: Sequence[tuple[ChildSa, bool]], **changes: Any
             "protected_networks": (INTRANET_NET,),
             "outside_interfaces": ("out1",),
         }
-        bed.dataplane = KernelDataplane(KernelSettings(**{**fields, **changes}))
+        bed.dataplane = planes.dataplane(KernelSettings(**{**fields, **changes}))
         bed.dataplane.start(adopt=True)
         return bed.dataplane.adopt(children)
 

@@ -26,9 +26,9 @@ from mobility_kernel_bed import (
 )
 
 from gateway.dataplane.kernel.mobility import ruleset
-from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.mobility import Encapsulation, MobilityBinding, Tunnel, Visitor
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 # clock: real (packets must have time to be lost)
@@ -50,7 +50,7 @@ def hand_over(
     with entered(GATEWAY):
         assert bed.mobility is not None
         bed.mobility.close(keep=True)
-        bed.mobility = KernelMobility(MobilitySettings(**{**fields, **changes}))
+        bed.mobility = planes.mobility(MobilitySettings(**{**fields, **changes}))
         bed.mobility.start(adopt=True)
         for one in bindings:
             bed.mobility.set_binding(one)
@@ -184,7 +184,7 @@ def test_elements_survive_an_exchange_of_the_rules_before_anybody_sets_them(
         settings = MobilitySettings(
             home_agents=(AGENT,), home_networks=(VIRTUAL, PHYSICAL), mtu=1390, **OF_BOTH
         )
-        bed.mobility = KernelMobility(settings)
+        bed.mobility = planes.mobility(settings)
         bed.mobility.start(adopt=True)
     assert [one for one in picture().splitlines() if "elements" in one or " . " in one] == elements
 
@@ -198,7 +198,7 @@ def test_what_nobody_has_any_more_goes_and_what_was_flushed_comes_back(bed: Mobi
     with entered(GATEWAY):
         assert bed.mobility is not None
         bed.mobility.close()
-        bed.mobility = KernelMobility(fresh)
+        bed.mobility = planes.mobility(fresh)
         bed.mobility.start()
         bed.commit(ONE_OF_EACH[0], visitors=VISITORS[:1])
 

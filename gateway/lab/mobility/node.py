@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.control.client import MOBILE_NODE, ControlClient
 from gateway.control.protocol import ControlError
+from gateway.lab import planes
 from gateway.lab.processes import LabError, Process, wait_until
 from gateway.lab.topology import Lab
 
@@ -36,7 +37,7 @@ class MobileHost:
     def write(self, make: Callable[..., str], **keys: object) -> None:
         """Write the profile that `make(folder, ...)` returns, readable by its owner only."""
         self.profile.touch(mode=0o600)
-        self.profile.write_text(make(self.folder, **keys))
+        self.profile.write_text(planes.with_kind(make(self.folder, **keys)))
 
     # -- the process -----------------------------------------------------------------------------
 
