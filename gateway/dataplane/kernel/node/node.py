@@ -8,6 +8,7 @@ for the one of RFC 3519; zero-overhead packets are rewritten there too.
 
 import contextlib
 import errno
+import functools
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,7 @@ from typing import Final
 
 from gateway.dataplane.kernel.mobility import counters
 from gateway.dataplane.kernel.mobility import routes as neighbour_requests
-from gateway.dataplane.kernel.mobility.devices import Devices, load_fou
+from gateway.dataplane.kernel.mobility.devices import Devices
 from gateway.dataplane.kernel.mobility.neighbours import Announcer
 from gateway.dataplane.kernel.netlink import (
     NETLINK_NETFILTER,
@@ -29,7 +30,12 @@ from gateway.dataplane.kernel.node.hold import Hold
 from gateway.dataplane.kernel.node.host import Host
 from gateway.dataplane.kernel.node.leftovers import clear
 from gateway.dataplane.kernel.node.plan import MissingInterfaceError, Neighbour, Place
-from gateway.dataplane.kernel.node.tunnels import NoSuchTunnelError, TunnelDevice
+from gateway.dataplane.kernel.node.tunnel_devices import (
+    KernelTunnels,
+    NoSuchTunnelError,
+    TunnelDevices,
+)
+from gateway.dataplane.kernel.node.tunnels import GONE, TunnelDevice
 from gateway.dataplane.kernel.node.watch import Watch
 from gateway.dataplane.kernel.routing import (
     Address,
@@ -42,7 +48,6 @@ from gateway.dataplane.kernel.routing import (
 from gateway.dataplane.node import EVERYTHING, LayerStack, NodeRefusal, NodeSettings
 from gateway.domain.access_mode import AccessMode
 
-_GONE: Final = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 _COUNTED: Final = ("user_out", "user_taken")
 Request = tuple[str, bytes, tuple[int, ...]]
 """What it is, the message, and the errnos that are fine."""
@@ -58,6 +63,7 @@ class KernelNode:
 
     ``xfrm_interface`` is the one of the IPsec dataplane that carries the VPN layer; its
     settings have ``output_mark`` :data:`constants.NODE_VPN` and ``routes`` False.
+    ``tunnel_devices`` makes those of the Mobile IP layers.
     """
 
     def __init__(
@@ -65,9 +71,11 @@ class KernelNode:
         settings: NodeSettings,
         *,
         xfrm_interface: str = constants.XFRM_INTERFACE,
+        tunnel_devices: TunnelDevices | None = None,
         clock: Callable[[], float] = _since_boot,
     ) -> None:
         self.settings = settings
+        self._maker = tunnel_devices or KernelTunnels()
         self._xfrm_interface = xfrm_interface
         self._clock = clock
         self._permits: dict[str, float] = {}
@@ -134,10 +142,7 @@ class KernelNode:
         self._raise()
         self._routes = {route.key: route for route in waiting}
         self._addresses = {a for a in addresses(self._route) if a.device == hold}
-        load_fou()
-        with contextlib.suppress(OSError):
-            # Without FOU there are no UDP tunnels; a stack that asks for one is refused.
-            self._devices.add_port()
+        self._maker.open()
 
     def _raise(self) -> None:
         refused, self._refused = self._refused, []
@@ -153,6 +158,7 @@ class KernelNode:
             switch.forbid()
         with contextlib.suppress(OSError):
             clear(self._route, self._devices, keep=())
+        self._maker.close()
         self._watch.close()
         self._hold.close(remove=True)
         if not keep_switch:
@@ -192,6 +198,8 @@ class KernelNode:
         indexes = self._indexes()
         place = self._place(indexes)
         wanted = plan.tunnel_devices(stack, place)
+        for device in wanted:
+            self._maker.check(device)
         self._learn(plan.elements(stack, place, self._link_mtu(stack)))
         if stack.attachment is not None:
             place.index(stack.attachment.interface)
@@ -233,9 +241,9 @@ class KernelNode:
             index = indexes.get(device.name)
             if before is not None and index is not None:
                 if before != device:
-                    self._send([(device.name, device.change(index), ())])
+                    self._try(device.name, functools.partial(self._maker.change, device, index))
             else:
-                self._send([(device.name, device.make(), ())])
+                self._try(device.name, functools.partial(self._maker.make, device))
                 self._host.no_ipv6(device.name)
                 with contextlib.suppress(OSError):
                     self._host.tunnel(device.name)
@@ -248,7 +256,7 @@ class KernelNode:
         for address in wanted:
             before = ours.get((address.device, address.address))
             if before is not None and before != address:
-                self._send([("an address", before.delete(), _GONE)])
+                self._send([("an address", before.delete(), GONE)])
                 self._addresses.discard(before)
             elif (address.device, address.address) in there:
                 continue
@@ -258,14 +266,14 @@ class KernelNode:
     def _set_neighbours(self, wanted: Sequence[Neighbour]) -> None:
         for one in self._neighbours - set(wanted):
             message = neighbour_requests.delete_neighbour(one.address, one.device)
-            self._send([("a neighbour", message, _GONE)])
+            self._send([("a neighbour", message, GONE)])
         for one in wanted:
             message = neighbour_requests.set_neighbour(one.address, one.device, one.link_address)
             self._send([("the foreign agent", message, ())])
         self._neighbours = set(wanted)
 
     def _set_rules(self, wanted: set[Rule]) -> None:
-        self._send(("a rule", rule.delete(), _GONE) for rule in self._rules - wanted)
+        self._send(("a rule", rule.delete(), GONE) for rule in self._rules - wanted)
         self._send(("a rule", rule.add(), (errno.EEXIST,)) for rule in wanted - self._rules)
         self._rules = wanted
 
@@ -275,17 +283,16 @@ class KernelNode:
         """Remove what the stack before had and this one has not."""
         kept = {route.key: route for route in routes}
         gone = [key for key in self._routes if key not in kept]
-        self._send(("a route", delete_route(key), _GONE) for key in gone)
+        self._send(("a route", delete_route(key), GONE) for key in gone)
         self._routes = dict(kept)
         places = {(one.device, one.address) for one in wanted}
         old = {one for one in self._addresses if (one.device, one.address) not in places}
-        self._send(("an address", one.delete(), _GONE) for one in old)
+        self._send(("an address", one.delete(), GONE) for one in old)
         self._addresses -= old
         indexes = self._indexes() if stale else {}
         for name in stale:
             del self._tunnels[name]
-            if name in indexes:
-                self._send([(name, tunnels.delete(indexes[name]), _GONE)])
+            self._try(name, functools.partial(self._maker.delete, name, indexes.get(name, 0)))
 
     def _announce(self, stack: LayerStack, place: Place) -> None:
         """At home neighbours learn that the address is here again (RFC 5944 section 4.6)."""
@@ -393,6 +400,13 @@ class KernelNode:
         if stack.attachment is None:
             return self.settings.mtu
         return mtu(stack.attachment.interface) or self.settings.mtu
+
+    def _try(self, what: str, action: Callable[[], None]) -> None:
+        """Do it; what is refused is kept for the answer."""
+        try:
+            action()
+        except OSError as error:
+            self._refused.append(NodeRefusal(what, error.strerror or str(error)))
 
     def _send(self, requests: Iterable[Request]) -> None:
         """Send in one go; what is refused is kept for the answer."""
