@@ -20,8 +20,8 @@ from gateway.lab.capture import Capture, judge, merge
 from gateway.lab.measured import start_download, start_receiver, start_sender
 from gateway.lab.pki import Authority
 from gateway.lab.processes import LabError, wait_until
-from gateway.lab.story_settings import GATEWAY_TOML, SWANCTL_CONF
-from gateway.lab.strongswan import StrongSwan
+from gateway.lab.story_devices import Device, OwnDevice, StrongSwanDevice
+from gateway.lab.story_settings import GATEWAY_TOML
 from gateway.lab.topology import Lab
 
 INNER = IPv4Address("10.9.0.1")
@@ -73,7 +73,7 @@ class Story:
         self.lab = lab
         self.authority = Authority()
         self.gateway = Appliance(lab, fresh=True)
-        self.device = StrongSwan(lab, "device")
+        self.device: Device = StrongSwanDevice(lab, self.authority)
         self._captures: list[Path] = []
         self._number = 0
 
@@ -101,13 +101,8 @@ class Story:
 
     def connect(self, *, mobike: bool) -> str:
         """Connect with a certificate and load the page; returns how long the handshake took."""
-        self.device.load(
-            SWANCTL_CONF.format(outside=plan.GATEWAY_OUTSIDE, mobike="yes" if mobike else "no"),
-            authorities=[self.authority.root],
-            credentials={"device": self.authority.device()},
-        )
         began = time.monotonic()
-        self.device.initiate("intranet")
+        self.device.connect(mobike=mobike)
         took_ms = (time.monotonic() - began) * 1000
         if not self.page():
             raise LabError("the intranet's page does not load through the tunnel")
@@ -120,8 +115,23 @@ class Story:
 
     def disconnect(self) -> None:
         """The device says goodbye."""
-        self.device.terminate("home")
+        self.device.disconnect()
         wait_until(lambda: not self.gateway.call("ike-sas")["total"], 10, "the goodbye")
+
+    def needs_another_device(self) -> bool:
+        """Whether this one cannot send native ESP."""
+        return isinstance(self.device, StrongSwanDevice) and self.device.user_space
+
+    def change_device(self) -> None:
+        """Our own gateway in its place, which has native ESP on every kernel."""
+        self.device.stop()
+        self.device = OwnDevice(self.lab, self.authority)
+        self.device.start()
+
+    def dataplane(self) -> str:
+        """Which one the gateway has, and why."""
+        told = self.gateway.call("status")["dataplane"]
+        return f"{told['kind']}: {told['why']}"
 
     def move(self, name: str, act: Callable[[], object]) -> Move:
         """Measure a change of address while a download and a stream each way run."""

@@ -26,6 +26,36 @@ pool = "road"
 local_subnets = ["10.1.0.0/24"]
 """
 
+DEVICE_TOML = """\
+[gateway]
+name = "device.example.com"
+runtime_dir = "{folder}"
+log_format = "json"
+
+[ike]
+listen = ["0.0.0.0"]
+
+[api]
+enabled = false
+
+[dataplane]
+forwarding = false
+
+[credentials]
+ca_certificates = ["{folder}/ca.crt"]
+certificate = "{folder}/device.crt"
+private_key = "{folder}/device.key"
+
+[connections.home]
+local_id = "device@example.com"
+remote_id = "gateway.example.com"
+remote = "{outside}"
+remote_subnets = ["10.1.0.0/24"]
+request_inner_address = true
+mobike = false
+liveness_s = 600
+"""
+
 SWANCTL_CONF = """
 connections {{ home {{
     version = 2
