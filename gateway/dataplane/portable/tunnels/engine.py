@@ -38,10 +38,8 @@ class TunnelEngine:
         """Out of our links; the caller empties it."""
         self.counters: Counter[str] = Counter()
         """Packets by what became of them."""
-        self.protocols: frozenset[int] = frozenset()
-        """Of outer packets that are wanted, UDP not among them."""
-        self.udp_ports: frozenset[int] = frozenset()
-        """Destination ports of outer UDP packets that are wanted."""
+        self._protocols: frozenset[int] = frozenset()
+        self._udp_ports: frozenset[int] = frozenset()
         self._now = now
         self._links: dict[str, TunnelLink] = {}
         self._senders: dict[str, tuple[TunnelLink, Encapsulate]] = {}
@@ -53,12 +51,12 @@ class TunnelEngine:
 
     # -- links -----------------------------------------------------------------------------------
 
-    def set_link(self, link: TunnelLink) -> str | None:
+    def set_tunnel(self, link: TunnelLink) -> str | None:
         """Serve a link, or serve it in another way; why not, or None."""
         problem = self._problem(link)
         if problem is not None:
             return problem
-        self.remove_link(link.name)
+        self.remove_tunnel(link.name)
         self._links[link.name] = link
         encapsulate = encapsulation_of(link)
         if link.sends and encapsulate is not None:
@@ -84,7 +82,7 @@ class TunnelEngine:
             return f"{other} is the tunnel between these addresses already"
         return None
 
-    def remove_link(self, name: str) -> None:
+    def remove_tunnel(self, name: str) -> None:
         """Serve it no more; unknown ones are fine."""
         link = self._links.pop(name, None)
         if link is None:
@@ -93,7 +91,7 @@ class TunnelEngine:
         self._ends[FAMILY[link.kind]].discard(link)
         self._say_what_is_wanted()
 
-    def links(self) -> list[TunnelLink]:
+    def held(self) -> list[TunnelLink]:
         """Every link that is served."""
         return list(self._links.values())
 
@@ -112,7 +110,11 @@ class TunnelEngine:
         }
         if TunnelKind.GRE_UDP in kinds or self._ends[TunnelKind.GRE].has_anywhere:
             ports.add(FOU_PORT)
-        self.protocols, self.udp_ports = frozenset(protocols), frozenset(ports)
+        self._protocols, self._udp_ports = frozenset(protocols), frozenset(ports)
+
+    def wanted(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Of outer packets, the protocols besides UDP, and the destination ports of UDP."""
+        return self._protocols, self._udp_ports
 
     # -- packets ---------------------------------------------------------------------------------
 
@@ -163,7 +165,7 @@ class TunnelEngine:
 
     def _opened(self, outer: bytes) -> tuple[str, bytes]:
         """The link, and the inner packet. Raises :class:`NotOpenedError` or WireError."""
-        family, inner = open_packet(outer, self.udp_ports)
+        family, inner = open_packet(outer, self._udp_ports)
         ends = outer[12:20]
         link = self._ends[family].find(ends)
         if link is None and family is TunnelKind.IP_IP:
