@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -37,8 +37,9 @@ from nar_kernel_bed import (
     wrap,
 )
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.nar import missing, ruleset
+from gateway.dataplane.kernel.nar.below import Words
 from gateway.dataplane.kernel.netlink import NetlinkSocket
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
 from gateway.dataplane.nar import NarSettings
@@ -501,8 +502,8 @@ def test_the_ruleset_is_loaded_again_when_it_is_another(
     bed.stop(keep=True)
     render = ruleset.render
 
-    def changed(settings: NarSettings, reserved: object = ()) -> str:
-        text = render(settings, reserved)  # type: ignore[arg-type]
+    def changed(settings: NarSettings, words: Words, reserved: Iterable[range] = ()) -> str:
+        text = render(settings, words, reserved)
         return text[: text.rindex("add chain")] + "add chain ip gateway_nar version_other\n"
 
     monkeypatch.setattr(ruleset, "render", changed)

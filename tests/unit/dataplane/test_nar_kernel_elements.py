@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dataplane.kernel.nar import constants, elements, ports, ruleset
+from gateway.dataplane.kernel.nar.below import KernelBelow
 from gateway.dataplane.kernel.nar.numbers import (
     ClientKey,
     Numbers,
@@ -261,9 +262,9 @@ def test_rules_of_settings_name_every_network_once() -> None:
 
 
 def test_only_other_rules_are_another_version() -> None:
-    settings = NarSettings((SOHO,))
-    version = ruleset.render(settings).split()[-1]
-    assert ruleset.render(replace(settings, mtu=1400, servers=())).split()[-1] == version
-    assert ruleset.render(settings, [range(5, 6)]).split()[-1] == version
-    assert ruleset.render(replace(settings, offload=False)).split()[-1] != version
-    assert "$" not in ruleset.render(settings)
+    settings, words = NarSettings((SOHO,)), KernelBelow().words(4759)
+    version = ruleset.render(settings, words).split()[-1]
+    assert ruleset.render(replace(settings, mtu=1400, servers=()), words).split()[-1] == version
+    assert ruleset.render(settings, words, [range(5, 6)]).split()[-1] == version
+    assert ruleset.render(replace(settings, offload=False), words).split()[-1] != version
+    assert "$" not in ruleset.render(settings, words)

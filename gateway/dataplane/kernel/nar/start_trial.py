@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.nar.dataplane import KernelNar
 from gateway.dataplane.kernel.nar.l2tp import L2tpDevices
 from gateway.dataplane.kernel.scratch import TrialFailedError, in_scratch_namespace
