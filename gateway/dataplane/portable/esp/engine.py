@@ -1,0 +1,277 @@
+"""What a forwarder process does with ESP: packets in, packets and events out.
+
+Nothing here raises for what is in a packet, and nothing but a packet whose ICV was right changes
+what is known of an SA.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.dataplane.interface import (
+    DataplaneEvent,
+    EndpointRejected,
+    EndpointSeen,
+    SaExpired,
+    TrafficWaiting,
+)
+from gateway.dataplane.packet.ipv4 import congestion_marked
+from gateway.dataplane.portable.esp.associations import Associations, Reqid
+from gateway.dataplane.portable.esp.inbound import Inbound, content
+from gateway.dataplane.portable.esp.inner import version_of
+from gateway.dataplane.portable.esp.outbound import Outbound
+from gateway.dataplane.portable.esp.outer import ESP, UDP, traffic_class
+from gateway.dataplane.portable.esp.transport import behind_nat, unwrapped
+from gateway.dataplane.portable.packets import Delivery, Inner, Outer
+
+REPEAT_S: Final = 1.0
+"""The same news of an SA or a reqid are told again only after this time."""
+MAPPING_PROOF: Final = "esp-in-udp mapping"
+_VERSIONS: Final = {4: 4, 41: 6}
+"""Of inner packets by the next header that says so."""
+_DUMMY: Final = 59
+_NOT_WHOLE: Final = 0x3FFF
+_IPV6_HEADER: Final = 40
+_ESP_HEADER: Final = 8
+
+_Arrival = tuple[bytes, int, int, bytes, int, int]
+"""A packet, where its ESP begins and ends, its source as an SA has it, its fwmark, and where its
+IP header ends."""
+
+
+class EspEngine(Associations):
+    """Implements :class:`gateway.dataplane.portable.packets.Engine` for one link.
+
+    ``random`` gives that many unpredictable octets. The lists are the caller's to empty.
+    """
+
+    def __init__(
+        self,
+        link: str,
+        worker: int,
+        workers: int,
+        random: Callable[[int], bytes],
+        *,
+        now: float = 0.0,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(worker, workers, random, wall_clock)
+        self.link = link
+        self.now = now
+        self.sends: list[Outer] = []
+        self.delivers: list[Delivery] = []
+        self.handovers: list[tuple[int, bytes, int]] = []
+        """Packets routed to the link that another process has to seal: its number, the packet,
+        and its fwmark. There, :meth:`handed_over` takes them."""
+        self.events: list[DataplaneEvent] = []
+        self.counters: dict[str, int] = {}
+        """Packets that were dropped, by why."""
+
+    def _count(self, why: str) -> None:
+        self.counters[why] = self.counters.get(why, 0) + 1
+
+    def advance(self, now: float) -> None:
+        """See :meth:`gateway.dataplane.portable.packets.Engine.advance`."""
+        self.now = now
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def leaving(self, link: str, packets: Sequence[Inner]) -> None:
+        """See :meth:`gateway.dataplane.portable.packets.Engine.leaving`."""
+        if link == self.link:
+            self._leaving(packets, hand_over=True)
+
+    def handed_over(self, packets: Sequence[Inner]) -> None:
+        """Packets that another process took for this one's. They are not passed on again."""
+        self._leaving(packets, hand_over=False)
+
+    def _leaving(self, packets: Sequence[Inner], *, hand_over: bool) -> None:
+        find, sends = self._routing.find, self.sends
+        for packet, mark in packets:
+            version = version_of(packet)
+            if not version:
+                self._count("malformed_inner")
+                continue
+            reqid = find(packet, version, mark)
+            if reqid is None:
+                self._count("no_policy")
+                continue
+            sender = reqid.sender
+            if sender is None:
+                self._without_sender(reqid, packet, mark, hand_over=hand_over)
+                continue
+            limits = sender.limits
+            if limits.packets >= limits.packets_free or limits.octets >= limits.octets_free:
+                self._outbound_limit(reqid, sender)
+            if limits.hard:
+                self._count("expired")
+                continue
+            outer = sender.seal(packet, version)
+            if outer is None:
+                self._count("unsealable")
+                continue
+            sends.append((outer, mark if sender.mark is None else sender.mark))
+
+    def _without_sender(self, reqid: Reqid, packet: bytes, mark: int, *, hand_over: bool) -> None:
+        sending = reqid.sending
+        if hand_over and sending is not None and sending.owner != self.worker:
+            self.handovers.append((sending.owner, packet, mark))
+            return
+        self._count("no_sa")
+        if reqid.trap is not None and self.now - reqid.told_at >= REPEAT_S:
+            reqid.told_at = self.now
+            self.events.append(TrafficWaiting(reqid.reqid))
+
+    def _outbound_limit(self, reqid: Reqid, sender: Outbound) -> None:
+        hard = sender.limits.reached()
+        if hard is not None:
+            self.events.append(SaExpired(sender.spi_in, hard))
+        if sender.limits.hard:
+            reqid.sender = None
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def arrived(self, packets: Sequence[Outer]) -> None:
+        """See :meth:`gateway.dataplane.portable.packets.Engine.arrived`."""
+        halves = self._inbound
+        for packet, mark in packets:
+            size = len(packet)
+            if size < 28:
+                self._count("malformed_outer")
+                continue
+            if packet[0] >> 4 == 4:
+                start = (packet[0] & 15) * 4
+                end = packet[2] << 8 | packet[3]
+                protocol = packet[9]
+                source, local = packet[12:16], packet[16:20]
+                whole = not (packet[6] << 8 | packet[7]) & _NOT_WHOLE
+            else:
+                start, end = _IPV6_HEADER, _IPV6_HEADER + (packet[4] << 8 | packet[5])
+                protocol = packet[6]
+                source, local = packet[8:24], packet[24:40]
+                whole = packet[0] >> 4 == 6
+            ip_end = start
+            if protocol == UDP and start + 16 <= end <= size:
+                source += packet[start : start + 2]
+                end = min(end, start + (packet[start + 4] << 8 | packet[start + 5]))
+                start += 8
+            elif protocol != ESP:
+                whole = False
+            if not whole or start < 20 or not start + _ESP_HEADER <= end <= size:
+                self._count("malformed_outer")
+                continue
+            half = halves.get(packet[start : start + 4])
+            if half is None or half.local != local:
+                self._count("unknown_spi")
+            elif half.udp != (protocol == UDP):
+                self._count("wrong_encapsulation")
+            else:
+                self._open(half, (packet, start, end, source, mark, ip_end))
+
+    def _open(self, half: Inbound, arrival: _Arrival) -> None:
+        packet, start, end, source, _, _ = arrival
+        window = half.window
+        low = int.from_bytes(packet[start + 4 : start + 8], "big")
+        number = window.full(low)
+        if number < 0:
+            self._count("replayed")
+            if source != half.source:
+                self._reject(half, source, _late(low, window.highest))
+            return
+        elsewhere = source != half.source
+        if elsewhere and source != half.claimed and not half.budget.take(source, self.now):
+            self._count("unchecked")
+            self._reject(half, source, "too many packets to check")
+            return
+        limits = half.limits
+        if limits.packets >= limits.packets_free or limits.octets >= limits.octets_free:
+            self._inbound_limit(half)
+        if limits.hard:
+            self._count("expired")
+            return
+        if end - start < half.shortest:
+            plain = None
+        else:
+            plain = half.cipher.open(packet, start, end, number)
+        if plain is None:
+            self._count("forged")
+            if elsewhere:
+                half.budget.suspect(source)
+                self._reject(half, source, "integrity check failed")
+            return
+        if elsewhere:
+            self._proven_elsewhere(half, source, number, low)
+        window.accept(number)
+        half.last_at = self.now
+        limits.packets += 1
+        payload = content(plain)
+        if payload is None:
+            self._count("wrong_padding")
+            return
+        limits.octets += len(payload)
+        self._deliver(half, payload, plain[-1], arrival)
+
+    def _deliver(self, half: Inbound, payload: bytes, next_header: int, arrival: _Arrival) -> None:
+        """Give out what was in a packet if the SA's selectors allow it."""
+        if next_header == _DUMMY:
+            return
+        packet, _, _, _, mark, ip_end = arrival
+        if half.transport:
+            if half.udp:
+                ends = packet[12:20] if packet[0] >> 4 == 4 else packet[8:40]
+                payload = behind_nat(payload, next_header, ends)
+            inner = unwrapped(packet, ip_end, payload, next_header)
+            version = version_of(inner)
+        else:
+            inner, version = payload, version_of(payload)
+            if version != _VERSIONS.get(next_header):
+                version = 0
+        if not version:
+            self._count("malformed_inner")
+            return
+        if not half.guard.allows(inner, version):
+            self._count("selectors")
+            return
+        if not half.transport and traffic_class(packet, packet[0] >> 4) & 3 == 3:
+            inner = _congested(inner, version)
+        self.delivers.append((self.link, inner, mark if half.mark is None else half.mark))
+
+    def _inbound_limit(self, half: Inbound) -> None:
+        hard = half.limits.reached()
+        if hard is not None:
+            self.events.append(SaExpired(half.spi_in, hard))
+
+    # -- packets from elsewhere --------------------------------------------------------------
+
+    def _proven_elsewhere(self, half: Inbound, source: bytes, number: int, low: int) -> None:
+        """The peer has sent this packet from another address, and may be there now."""
+        highest = half.window.highest
+        if number <= highest:
+            late = "the packet was late" if half.udp else _late(low, highest)
+            self._reject(half, source, late)
+            return
+        half.claimed = source
+        if half.tells and half.may_tell(source, self.now, REPEAT_S):
+            proof = MAPPING_PROOF if half.udp else f"esp icv, sequence {number}"
+            self.events.append(EndpointSeen(half.spi_in, half.endpoint(source), proof))
+
+    def _reject(self, half: Inbound, source: bytes, reason: str) -> None:
+        if half.tells and half.budget.rejections.take(self.now):
+            endpoint = half.endpoint(source)
+            self.events.append(EndpointRejected(half.spi_in, endpoint, reason))
+
+
+def _late(low: int, highest: int) -> str:
+    return f"sequence {low} is not above {highest & 0xFFFFFFFF}"
+
+
+def _congested(inner: bytes, version: int) -> bytes:
+    """With the congestion mark of the outer header; as it is where its sender knows of none.
+
+    RFC 6040 would drop that one; the kernel does not.
+    """
+    if version == 4:
+        return congestion_marked(inner) or inner
+    if not inner[1] & 0x30:
+        return inner
+    return inner[:1] + bytes((inner[1] | 0x30,)) + inner[2:]

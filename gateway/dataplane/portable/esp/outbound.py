@@ -1,0 +1,94 @@
+"""The sending half of a child SA."""
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from gateway.dataplane.packet.esp_keyed import keyed
+from gateway.dataplane.portable.esp.limits import Limits
+from gateway.dataplane.portable.esp.outer import outer_of
+from gateway.dataplane.portable.esp.transport import TransportOuter, upper_layer_of
+from gateway.domain.child_sa import ChildSa, Mode
+from gateway.domain.endpoint import Endpoint
+
+_HEADER = struct.Struct("!4sI")
+_LOW: Final = 0xFFFFFFFF
+_NEXT_HEADER: Final = {4: 4, 6: 41}
+
+
+def trailer(octets: int, block: int, next_header: int) -> bytes:
+    """Padding, pad length and next header of a payload (RFC 4303 section 2.4)."""
+    padding = -(octets + 2) % block
+    return bytes(range(1, padding + 1)) + bytes((padding, next_header))
+
+
+class Outbound:
+    """Seals packets. Sequence numbers and IVs never repeat, moved or not."""
+
+    __slots__ = (
+        "_block",
+        "_cipher",
+        "_counted",
+        "_mask",
+        "_outer",
+        "_random",
+        "_spi",
+        "_trailers",
+        "_transport",
+        "limits",
+        "mark",
+        "sequence",
+        "spi_in",
+    )
+
+    def __init__(self, sa: ChildSa, output_mark: int, random: Callable[[int], bytes]) -> None:
+        """Raises :class:`ValueError` for keys that are none of the suite."""
+        self._cipher = keyed(sa.suite, sa.keys_out)
+        self._block = self._cipher.block
+        self._spi = sa.spi_out.to_bytes(4, "big")
+        self._random = random
+        self._counted = sa.suite.encryption.is_aead
+        self._mask = int.from_bytes(random(8), "big")
+        """So that an SA that is installed once more with the same keys has other IVs."""
+        self._trailers = {
+            version: tuple(trailer(rest, self._block, protocol) for rest in range(self._block))
+            for version, protocol in _NEXT_HEADER.items()
+        }
+        self._transport = sa.mode is Mode.TRANSPORT
+        self.spi_in = sa.spi_in
+        self.sequence = 0
+        """The number of the last packet."""
+        self.limits = Limits(sa)
+        self.mark = output_mark if output_mark or sa.zone else None
+        """The fwmark of what is sent; None is that of the inner packet."""
+        self.move(sa.local, sa.remote, udp=sa.udp_encapsulation)
+
+    def move(self, local: Endpoint, remote: Endpoint, *, udp: bool) -> None:
+        """Send between these from now on."""
+        self._outer = (
+            TransportOuter(local, remote, udp=udp)
+            if self._transport
+            else outer_of(local, remote, udp=udp)
+        )
+
+    def seal(self, packet: bytes, version: int) -> bytes | None:
+        """The packet for the wire; None when it would be too long, or is a fragment.
+
+        The caller has seen to :attr:`limits`, which end before the sequence numbers do.
+        """
+        if self._transport:
+            found = upper_layer_of(packet, version)
+            if found is None:
+                return None
+            payload, next_header = found
+            plain = payload + trailer(len(payload), self._block, next_header)
+        else:
+            plain = packet + self._trailers[version][len(packet) % self._block]
+        self.sequence = sequence = self.sequence + 1
+        iv = (sequence ^ self._mask).to_bytes(8, "big") if self._counted else self._random(16)
+        header = _HEADER.pack(self._spi, sequence & _LOW)
+        sealed = self._cipher.seal(header, sequence, iv, plain)
+        limits = self.limits
+        limits.packets += 1
+        limits.octets += len(packet)
+        return self._outer.wrap(packet, version, header, sealed)
