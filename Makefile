@@ -2,18 +2,28 @@
 
 PYTHON := .venv/bin/python
 TESTKERNEL := scripts/testkernel
+# KERNEL=test: demo and tour in the test kernel, with the kernel's dataplane.
+ifeq ($(KERNEL),test)
+SHOW_SETUP := run
+SHOW := GATEWAY_TESTKERNEL=always GATEWAY_LAB_DATAPLANE=kernel $(TESTKERNEL) run --
+else ifeq ($(KERNEL),)
+SHOW_SETUP := demo
+SHOW := scripts/as-root
+else
+$(error KERNEL: "$(KERNEL)" given, allowed are test and nothing)
+endif
 UNIT ?= tests/unit
 LAB ?= tests/lab
 
 .PHONY: demo tour test setup lint unit lab-tests bench lock clean clean-cache
 
 demo:
-	@scripts/setup run
-	@$(TESTKERNEL) run -- .venv/bin/gateway demo
+	@scripts/setup $(SHOW_SETUP)
+	@$(SHOW) .venv/bin/gateway demo
 
 tour:
-	@scripts/setup run
-	@$(TESTKERNEL) run -- .venv/bin/gateway lab tour
+	@scripts/setup $(SHOW_SETUP)
+	@$(SHOW) .venv/bin/gateway lab tour
 
 # Linters, types, unit tests, lab tests; each runs even when an earlier one failed.
 test:
