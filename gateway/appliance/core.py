@@ -366,6 +366,11 @@ class Appliance:
             where += ", TCP " + ", ".join(map(str, self._tcp.listening))
         agents = "" if self._mobility is None else f"; {self._mobility.summary()}"
         agents += "" if self._nar is None else f"; {self._nar.summary()}"
+        plane = self._factory.plane
+        if plane is not None:
+            kind = plane.choice.kind
+            text = f"packets are carried by the {kind} dataplane: {plane.why}"
+            self._log.info("dataplane", text=text, kind=str(kind), why=plane.why)
         self._log.info(
             "started",
             text=f"gateway is ready: {len(config.connections)} connections, IKE on {where}{agents}",
@@ -591,7 +596,7 @@ class Appliance:
                 for name, pool in self._engine.pools.items()
             ],
             "counters": {name: dict(values) for name, values in counters.items()},
-            "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
+            "dataplane": {**self._plane_facts(), "counters": self._dataplane.counters()},
             "api": {"listen": str(config.api.listen), **self._api},
             "reloads": dict(self._reloads),
             "backends": self._backends.facts(),
@@ -603,6 +608,10 @@ class Appliance:
             **({"mobility": self._mobility.facts()} if self._mobility is not None else {}),
             **({"nar": self._nar.facts()} if self._nar is not None else {}),
         }
+
+    def _plane_facts(self) -> dict[str, object]:
+        plane = self._factory.plane
+        return {"kind": "kernel"} if plane is None else plane.facts()
 
     def _api_report(self, report: dict[str, object]) -> None:
         what = report.get("what")

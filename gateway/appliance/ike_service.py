@@ -12,6 +12,7 @@ from gateway.appliance.one_timer import CallAt, OneTimer
 from gateway.dataplane.interface import (
     Dataplane,
     DataplaneEvent,
+    DataplaneTrouble,
     EndpointRejected,
     EndpointSeen,
     SaExpired,
@@ -215,6 +216,8 @@ class IkeService:
         elif isinstance(event, EndpointRejected):
             self.counters["endpoints_rejected"] += 1
             self._emit(_rejected(event))
+        elif isinstance(event, DataplaneTrouble):
+            self._emit(Event("dataplane_trouble", event.text, Severity.WARNING))
 
     def flush(self, now: float | None = None, *, commit: bool = False) -> None:
         """Carry the engine's outputs out and arm the timer. Call after anything that drove it.

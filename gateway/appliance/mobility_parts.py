@@ -7,6 +7,7 @@ from gateway.appliance.link_socket import LinkSocket
 from gateway.appliance.mip_sockets import MipSockets
 from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings
+from gateway.dataplane.plane import Plane
 from gateway.mip_agents.foreign_agent.engine import ForeignAgent
 from gateway.mip_agents.home_agent.engine import HomeAgent
 from gateway.mip_agents.policy import ForeignAgentPolicy, HomeAgentPolicy
@@ -14,6 +15,10 @@ from gateway.mip_agents.policy import ForeignAgentPolicy, HomeAgentPolicy
 
 class MobilityParts:
     """The real ones."""
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        """Which dataplane this process has."""
 
     def sockets(self) -> MipSockets:
         """UDP port 434; raises :class:`gateway.appliance.mip_sockets.MipSocketError`."""

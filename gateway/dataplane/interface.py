@@ -64,7 +64,18 @@ class TrafficWaiting:
     reqid: int
 
 
-DataplaneEvent = EndpointSeen | EndpointRejected | SaExpired | TrafficWaiting
+@dataclass(frozen=True, slots=True)
+class DataplaneTrouble:
+    """Something is wrong with the dataplane itself; what it means for SAs follows as events."""
+
+    text: str
+
+
+DataplaneEvent = EndpointSeen | EndpointRejected | SaExpired | TrafficWaiting | DataplaneTrouble
+
+
+class DataplaneUnavailableError(OSError):
+    """The kernel or the process cannot do it; the text says what is missing."""
 
 
 class Dataplane(Protocol):

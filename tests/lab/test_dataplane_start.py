@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 from dataplane_bed import GATEWAY, POOL, Bed, child_sa, entered, inside
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.probe import probe
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.child_sa import TrafficSelector

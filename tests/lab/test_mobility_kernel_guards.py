@@ -30,7 +30,7 @@ from mobility_kernel_bed import (
 )
 from test_mobility_kernel_switch import udp
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.mobility import MobilitySettings, RelayedHomeAgent
 from gateway.domain.mobility import Tunnel
 from gateway.lab import planes

@@ -183,7 +183,7 @@ class Nar:
                 "store": dict(self._store.counters),
                 "resolver": dict(self._resolver.counters),
             },
-            "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
+            "dataplane": {"counters": self._dataplane.counters()},
         }
 
     # -- mobile nodes that negotiate nothing (draft 004 section 2.6.3) -------------------------

@@ -11,6 +11,7 @@ from gateway.config import to_nar
 from gateway.config.document import Config
 from gateway.dataplane.kernel.nar.dataplane import KernelNar
 from gateway.dataplane.nar import NarSettings
+from gateway.dataplane.plane import Plane
 from gateway.nar.policy import NarServerPolicy
 from gateway.nar.server.engine import NarServer
 from gateway.nar.service import Occupied
@@ -18,6 +19,10 @@ from gateway.nar.service import Occupied
 
 class NarParts:
     """The real ones."""
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        """Which dataplane this process has."""
 
     def engine(self, policy: NarServerPolicy, occupied: Occupied) -> NarServer:
         """Without any session."""

@@ -21,6 +21,7 @@ from dataclasses import replace
 
 from gateway.dataplane.interface import (
     DataplaneEvent,
+    DataplaneUnavailableError,
     EndpointRejected,
     EndpointSeen,
     Refusal,
@@ -55,10 +56,6 @@ from gateway.dataplane.packet.esp import EspCipher
 from gateway.dataplane.packet.replay import filled_hole
 from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint
-
-
-class DataplaneUnavailableError(OSError):
-    """The kernel or the process cannot do it; the text says what is missing."""
 
 
 class KernelDataplane:

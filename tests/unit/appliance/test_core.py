@@ -28,6 +28,7 @@ from gateway.domain.log import configure
 from gateway.ike.outputs import Event, RecordSa, Severity
 from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
 from gateway.ike.transport import IkeSockets
+from gateway.ike.transport_esp import EspInUdp
 from gateway.store.sessions import Restored
 
 CONFIGURATION = """
@@ -117,6 +118,7 @@ class FakeParts:
         self.sessions: Any = None
 
     load = staticmethod(load)
+    plane = None
 
     def taken_over(self, config: Any, administration: Any, emit: Any) -> Any:
         return TakenOver(self.sessions, emit)
@@ -137,7 +139,7 @@ class FakeParts:
         return to_dataplane.kernel_settings(config)
 
     def sockets(self, config: Any, held: Any = ()) -> Any:
-        return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, bypass=False)
+        return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, esp=EspInUdp.NONE)
 
     def dataplane(self, config: Any) -> Any:
         return self.kernel

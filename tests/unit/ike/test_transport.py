@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from gateway.domain.endpoint import Endpoint, Path
-from gateway.ike import transport
+from gateway.ike import transport, transport_esp
 from gateway.ike.socket_errors import (
     KernelLacksError,
     PortInUseError,
     TransportDeniedError,
     TransportError,
 )
-from gateway.ike.transport import DATAGRAMS_PER_WAKE_UP, IkeSockets, bypass_policy
+from gateway.ike.transport import DATAGRAMS_PER_WAKE_UP, IkeSockets
+from gateway.ike.transport_esp import EspInUdp, bypass_policy
 
 LOOPBACK = IPv4Address("127.0.0.1")
 
@@ -44,7 +45,7 @@ class Net:
 
 @contextlib.asynccontextmanager
 async def listening(address: Any = LOOPBACK) -> Any:
-    sockets = IkeSockets([address], ike_port=0, nat_port=0, bypass=False)
+    sockets = IkeSockets([address], ike_port=0, nat_port=0, esp=EspInUdp.NONE)
     batches, changed = [], asyncio.Event()
 
     def receive(batch: Any) -> None:
@@ -209,7 +210,7 @@ def test_a_port_in_use_is_named_with_address_and_remedy() -> None:
         holder.bind(("127.0.0.1", 0))
         port = holder.getsockname()[1]
         with pytest.raises(PortInUseError) as caught:
-            IkeSockets([LOOPBACK], ike_port=0, nat_port=port, bypass=False)
+            IkeSockets([LOOPBACK], ike_port=0, nat_port=port, esp=EspInUdp.NONE)
     text = str(caught.value)
     assert f"port {port} of 127.0.0.1 is in use" in text
     assert "ss -ulpn" in text
@@ -217,7 +218,7 @@ def test_a_port_in_use_is_named_with_address_and_remedy() -> None:
 
 def test_an_address_that_is_not_ours_is_named() -> None:
     with pytest.raises(TransportError, match=r"no interface has the address 192\.0\.2\.1"):
-        IkeSockets([IPv4Address("192.0.2.1")], ike_port=0, nat_port=0, bypass=False)
+        IkeSockets([IPv4Address("192.0.2.1")], ike_port=0, nat_port=0, esp=EspInUdp.NONE)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_a_kernel_that_refuses_ipsec_options_is_explained(
 ) -> None:
     class Refusing(socket.socket):
         def setsockopt(self, level: Any, option: Any, value: Any) -> None:
-            if option in {transport.IP_XFRM_POLICY, transport.UDP_ENCAP}:
+            if option in {transport_esp.IP_XFRM_POLICY, transport_esp.UDP_ENCAP}:
                 raise OSError(number, "no")
             super().setsockopt(level, option, value)
 

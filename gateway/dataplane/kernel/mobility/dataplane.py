@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.mobility import constants, elements, routes
 from gateway.dataplane.kernel.mobility.batch import Batch, Owner
 from gateway.dataplane.kernel.mobility.foundation import Foundation

@@ -1,0 +1,126 @@
+"""The dataplane of a process, chosen once for all of its roles."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.dataplane import choice
+from gateway.dataplane.choice import Choice, Kind, Problems
+from gateway.dataplane.interface import DataplaneTrouble
+from gateway.dataplane.portable.forwarder import Forwarder, ForwarderUnavailableError
+
+if TYPE_CHECKING:
+    from gateway.dataplane.kernel.dataplane import KernelDataplane
+    from gateway.dataplane.kernel.settings import KernelSettings
+    from gateway.dataplane.portable.dataplane import PortableDataplane
+    from gateway.dataplane.portable.shared import SharedForwarder
+
+FOLDER = "forwarder"
+"""Of the forwarder's sockets, in the process's own folder."""
+
+
+class Plane:
+    """Who carries the packets; and the forwarder, where it is one that carries them."""
+
+    def __init__(self, made: Choice, folder: Path) -> None:
+        """``folder`` is where the process has its sockets; see :meth:`of`."""
+        self.choice = made
+        self._folder = folder / FOLDER
+        self._shared: SharedForwarder | None = None
+
+    @classmethod
+    def of(cls, kind: str, needs: frozenset[str], folder: Path) -> "Plane":
+        """Choose: ``kind`` is ``auto``, ``kernel`` or ``portable``.
+
+        ``needs`` are names of :mod:`gateway.dataplane.choice`. Raises
+        :class:`gateway.dataplane.interface.DataplaneUnavailableError`.
+        """
+        return cls(choice.choose(kind, needs, _kernel_lacks, _portable_lacks), folder)
+
+    @property
+    def portable(self) -> bool:
+        """Whether user space carries the packets."""
+        return self.choice.kind is Kind.PORTABLE
+
+    @property
+    def why(self) -> str:
+        """Why it was chosen, in one line."""
+        return self.choice.why
+
+    def facts(self) -> dict[str, object]:
+        """For status pages."""
+        found: dict[str, object] = {"kind": str(self.choice.kind), "why": self.why}
+        if self._shared is not None:
+            found["forwarder_restarts"] = self._shared.restarts
+        return found
+
+    def dataplane(self, settings: "KernelSettings") -> "KernelDataplane | PortableDataplane":
+        """The IPsec dataplane, not started."""
+        if self.portable:
+            from gateway.dataplane.portable.dataplane import PortableDataplane  # noqa: PLC0415
+
+            return PortableDataplane(settings, self)
+        from gateway.dataplane.kernel.dataplane import KernelDataplane  # noqa: PLC0415
+
+        self.end_forwarder()
+        return KernelDataplane(settings)
+
+    # -- the forwarder -----------------------------------------------------------------------
+
+    def forwarder(self) -> Forwarder:
+        """A view of its own for each who asks. The first one starts it, or takes it over.
+
+        Raises :class:`ForwarderUnavailableError`.
+        """
+        return self.shared.view()
+
+    @property
+    def shared(self) -> "SharedForwarder":
+        """What the views are of."""
+        if self._shared is None:
+            from gateway.dataplane.portable.shared import SharedForwarder  # noqa: PLC0415
+
+            self._shared = SharedForwarder(self._open)
+        return self._shared
+
+    def _open(self, adopt: bool) -> Forwarder:
+        from gateway.dataplane.portable.launch import open_forwarder  # noqa: PLC0415
+
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open_forwarder(self._folder, adopt=adopt)
+
+    def end_forwarder(self) -> None:
+        """End the one that an earlier process left, when there is any."""
+        if self._folder.is_dir():
+            from gateway.dataplane.portable.launch import end_forwarder  # noqa: PLC0415
+
+            end_forwarder(self._folder)
+
+    def event_fds(self) -> list[int]:
+        """For a process without an IPsec dataplane: readable, :meth:`look_after` is due."""
+        return [self.shared.fileno()]
+
+    def look_after(self) -> list[DataplaneTrouble]:
+        """Start a forwarder that has ended again, with its tunnel links; what to tell."""
+        shared = self.shared
+        try:
+            shared.read_events()
+        except ForwarderUnavailableError as error:
+            try:
+                shared.revive()
+            except ForwarderUnavailableError as again:
+                text = f"the forwarder ended ({error}) and cannot be started again: {again}"
+                return [DataplaneTrouble(text)]
+            return [DataplaneTrouble(f"the forwarder ended ({error}) and was started again")]
+        return []
+
+
+def _kernel_lacks(needs: frozenset[str]) -> Problems:
+    from gateway.dataplane.kernel.probe_here import missing_here  # noqa: PLC0415 - only to choose
+
+    return missing_here(needs)
+
+
+def _portable_lacks() -> Problems:
+    from gateway.dataplane.portable.probe import missing  # noqa: PLC0415 - only to choose
+
+    return missing()
