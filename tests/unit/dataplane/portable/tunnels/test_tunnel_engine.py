@@ -82,7 +82,7 @@ def test_hostile_packets_raise_nothing(link: TunnelLink, octets: bytes) -> None:
     made = engine(link)
     made.leaving("t0", [(octets, 0)])
     made.arrived([(octets, 0)])
-    whole_header = inner(octets, protocol=(made.protocols and min(made.protocols)) or 17)
+    whole_header = inner(octets, protocol=min(made.wanted()[0], default=17))
     made.arrived([(whole_header, 0)])
     made.leaving("t0", [(whole_header, 0)])
 
