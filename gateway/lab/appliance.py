@@ -39,6 +39,7 @@ class Appliance:
         self.host = host
         self.folder = lab.folder / name
         self.folder.mkdir()
+        lab.keeps(host, self.folder)
         self.config = self.folder / "gateway.toml"
         self.process: Process | None = None
         self._starts = 0

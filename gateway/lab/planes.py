@@ -115,7 +115,7 @@ def node(settings: NodeSettings) -> KernelNode:
     if portable():
         from gateway.dataplane.portable.node.node import PortableNode  # noqa: PLC0415 - as above
 
-        return PortableNode(settings, plane().forwarder())  # type: ignore[return-value]
+        return PortableNode(settings, plane().forwarder)  # type: ignore[return-value]
     from gateway.dataplane.kernel.node.node import KernelNode  # noqa: PLC0415
 
     return KernelNode(settings)

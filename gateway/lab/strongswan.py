@@ -14,6 +14,8 @@ from gateway.lab.processes import LabError, Process, wait_until
 from gateway.lab.topology import Lab
 from gateway.lab.vici import Section, Vici
 
+GONE = frozenset({"DELETED", "DESTROYING"})
+"""States of CHILD_SAs that are listed and have nothing installed any more."""
 CHARON = Path("/usr/lib/ipsec/charon")
 READY_S = 30.0
 PLUGINS = (
@@ -117,6 +119,7 @@ class StrongSwan:
         self.user_space = not has_esp() if user_space is None else user_space
         if self.user_space:
             plugins = plugins.replace("kernel-netlink", f"{USER_SPACE_PLUGIN} kernel-netlink")
+            lab.asks(host, self.spis)
         self._lab = lab
         self._host = host
         self._name = name or f"charon-{host}"
@@ -266,6 +269,14 @@ class StrongSwan:
     def established(self) -> list[IkeSa]:
         """The IKE_SAs that are established."""
         return [sa for sa in self.list_sas() if sa.state == "ESTABLISHED"]
+
+    def spis(self) -> set[int]:
+        """Of the child SAs that it has itself, both directions."""
+        if not self.running():
+            return set()
+        children = [child for sa in self.list_sas() for child in sa.children]
+        there = [child for child in children if child.state not in GONE]
+        return {spi for child in there for spi in (child.spi_in, child.spi_out) if spi}
 
     def wait_for(self, condition: str, timeout_s: float = 20.0) -> None:
         """Wait until the log contains a text; raises LabError when it does not come."""

@@ -208,8 +208,8 @@ class Bed:
         self.device.start()
 
     def states(self, host: str = "gw") -> str:
-        """The SAs of a host's kernel."""
-        return self.lab.run(host, ["ip", "xfrm", "state"]).stdout
+        """The SAs of a host."""
+        return self.lab.states(host)
 
     def reload(self, connections: str) -> None:
         """Give the gateway other connections."""

@@ -50,7 +50,7 @@ def test_libreswan_by_tcp(lab: Lab, libreswan: Callable[[str], Libreswan]) -> No
         (ike,) = running.call("ike-sas")["items"]
         assert ike["remote"].startswith(f"{DEVICE_ADDRESS}:")
         assert "encap type espintcp" in lab.run("device", ["ip", "xfrm", "state"]).stdout
-        assert "encap type espinudp" in lab.run("gw", ["ip", "xfrm", "state"]).stdout
+        assert "encap type espinudp" in lab.states("gw")
         assert running.call("status")["counters"]["tcp"]["messages_in"] >= 5
         device.terminate("tcp")
         wait_until(lambda: not running.call("ike-sas")["items"], 10, "the goodbye")

@@ -129,7 +129,7 @@ class Bed:
         return " 0% packet loss" in self.lab.run("device", argv, check=False).stdout
 
     def mode(self) -> list[str]:
-        return self.lab.run("gw", ["ip", "xfrm", "state"]).stdout.split("mode ")[1:]
+        return self.lab.states("gw").split("mode ")[1:]
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,7 @@ def _moves(bed: Bed, _row: Row) -> None:
             where = str(plan.ACCESSES[access].device.ip)
             if access == "nat":
                 where = str(bed.lab.nat_mapping()[0])
-            return f"dst {where}\n" in bed.lab.run("gw", ["ip", "xfrm", "state"]).stdout
+            return f"dst {where}\n" in bed.lab.states("gw")
 
         wait_until(followed, DEAD_S, f"the responder to follow into {access}")
         bed.ping()

@@ -142,7 +142,7 @@ class StrongSwanSpeaker:
         """End charon, and let its kernel forget everything too."""
         os.kill(self._daemon.pid, signal.SIGKILL)
         wait_until(lambda: not self._daemon.running(), 10, "charon's end")
-        wipe(self._lab, self.host)
+        self._lab.wipe(self.host)
 
     def probes_answered(self) -> int:
         """As its log says."""
@@ -250,7 +250,7 @@ class LibreswanSpeaker:
         """End pluto, and let its kernel forget everything too."""
         os.kill(self._daemon.pid, signal.SIGKILL)
         wait_until(lambda: not self._daemon.running(), 10, "pluto's end")
-        wipe(self._lab, self.host)
+        self._lab.wipe(self.host)
 
     def probes_answered(self) -> int:
         """As it counts them."""
@@ -259,13 +259,3 @@ class LibreswanSpeaker:
     def log(self) -> str:
         """Pluto's."""
         return self._daemon.log()
-
-
-def wipe(lab: Lab, host: str) -> None:
-    """Remove what a killed daemon left in the kernel of a host."""
-    for what in ("state", "policy"):
-        lab.run(host, ["ip", "xfrm", what, "flush"])
-    if host == "device":  # the inner address sits on the interface
-        for access in lab.access():
-            lab.run(host, ["ip", "address", "flush", "dev", access])
-            lab.attach(access)

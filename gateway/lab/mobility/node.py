@@ -31,6 +31,7 @@ class MobileHost:
         self.lab, self.host, self.name = lab, host, name
         self.folder = lab.folder / name
         self.folder.mkdir(exist_ok=True)
+        lab.keeps(host, self.folder)
         self.profile = self.folder / "profile.toml"
         self.process: Process | None = None
 
