@@ -1,0 +1,258 @@
+"""The wire: raw sockets for ESP, ESP in UDP and whatever tunnels ask for.
+
+The kernel has checked the headers of what arrives, put fragments together and asked its rules.
+What is sent has a whole header of ours, is routed by it and passes the rules for what this host
+sends.
+"""
+
+import contextlib
+import errno
+import socket
+import struct
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.dataplane.portable.packets import Outer
+from gateway.dataplane.portable.wire import filters
+from gateway.dataplane.portable.wire.batches import (
+    BATCH,
+    SO_MARK,
+    SO_RCVMARK,
+    ReceiveBatch,
+    SendBatch,
+    column,
+)
+from gateway.dataplane.portable.wire.pieces import pieces
+from gateway.dataplane.portable.wire.sockets import with_buffers
+
+UDP: Final = 17
+RECEIVE_OCTETS: Final = 8 << 20
+SEND_OCTETS: Final = 8 << 20
+
+_SOL_IPV6 = 41
+_IPV6_HDRINCL, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 36, 49, 50
+_IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT, _IPV6_RECVTCLASS, _IPV6_TCLASS = 51, 52, 66, 67
+_SOCKADDR_IN = struct.Struct("@H2x4s8x")
+_SOCKADDR_IN6 = struct.Struct("@H2xI16sI")
+_V6_HEADER = struct.Struct("!IHBB16s16s")
+_PACKET_INFO = struct.Struct("@16si")
+_INT = struct.Struct("@i")
+_U32 = struct.Struct("@I")
+_IP_PKTINFO = 8
+_BELOW = struct.Struct("@i8s")
+_IP_MTU = 14
+_IPV6_MTU = 24
+
+
+class RawReceiver:
+    """One raw socket. Raises OSError from the constructor."""
+
+    def __init__(
+        self, version: int, protocol: int, program: filters.Program, receive: ReceiveBatch
+    ) -> None:
+        self._version = version
+        self._protocol = protocol
+        self._receive = receive
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        self._socket = socket.socket(
+            family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+        )
+        try:
+            filters.attach(self._socket, program)
+            with_buffers(self._socket, RECEIVE_OCTETS, 0)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVMARK, 1)
+            if version == 6:
+                for option in (_IPV6_RECVPKTINFO, _IPV6_RECVTCLASS, _IPV6_RECVHOPLIMIT):
+                    self._socket.setsockopt(_SOL_IPV6, option, 1)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def change(self, program: filters.Program) -> None:
+        """Listen to something else. Raises OSError."""
+        filters.attach(self._socket, program)
+
+    def receive(self) -> list[Outer]:
+        """A batch of whole packets. Raises OSError when the kernel says something else."""
+        if self._version == 4:
+            return self._receive.receive(self._socket.fileno())
+        got: list[Outer] = []
+        with contextlib.suppress(BlockingIOError):
+            while len(got) < BATCH:
+                got.append(self._next_version6())
+        return got
+
+    def _next_version6(self) -> Outer:
+        """With the header that the kernel has taken off."""
+        payload, notes, _, sender = self._socket.recvmsg(65536, 256)
+        mark, traffic_class, hops, destination = 0, 0, 64, bytes(16)
+        for level, kind, value in notes:
+            if level == socket.SOL_SOCKET and kind == SO_MARK:
+                mark = _U32.unpack(value)[0]
+            elif level == _SOL_IPV6 and kind == _IPV6_PKTINFO:
+                destination = value[:16]
+            elif level == _SOL_IPV6 and kind == _IPV6_TCLASS:
+                traffic_class = _INT.unpack(value)[0]
+            elif level == _SOL_IPV6 and kind == _IPV6_HOPLIMIT:
+                hops = _INT.unpack(value)[0]
+        source = socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0])
+        first = 6 << 28 | (traffic_class & 0xFF) << 20
+        length = min(len(payload), 0xFFFF)
+        protocol = self._protocol
+        head = _V6_HEADER.pack(first, length, protocol, hops & 0xFF, source, destination)
+        return head + payload, mark
+
+
+class RawSender:
+    """Sends whole packets of both versions. Raises OSError from the constructor."""
+
+    def __init__(self) -> None:
+        self.counters: dict[str, int] = {}
+        self._version4 = _sender(socket.AF_INET)
+        self._batch4 = SendBatch(name_octets=_SOCKADDR_IN.size)
+        self._batch4.names[:] = _SOCKADDR_IN.pack(socket.AF_INET, bytes(4)) * BATCH
+        self._to4 = column(self._batch4.names, _SOCKADDR_IN.size, 4, "I")
+        self._version6: socket.socket | None = None
+        with contextlib.suppress(OSError):
+            self._version6 = _sender(socket.AF_INET6)
+        self._batch6 = SendBatch(name_octets=_SOCKADDR_IN6.size)
+        name = _SOCKADDR_IN6.pack(socket.AF_INET6, 0, bytes(16), 0)
+        self._batch6.names[:] = name * BATCH
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._version4.close()
+        if self._version6 is not None:
+            self._version6.close()
+
+    def send(self, packets: Sequence[Outer]) -> None:
+        """Send in order, as far as packets of one version go."""
+        version4 = [one for one in packets if one[0][0] >> 4 == 4]
+        for start in range(0, len(version4), BATCH):
+            self._send4(version4[start : start + BATCH])
+        if len(version4) < len(packets):
+            version6 = [one for one in packets if one[0][0] >> 4 == 6]
+            for start in range(0, len(version6), BATCH):
+                self._send6(version6[start : start + BATCH])
+
+    def send_below(self, packets: Sequence[tuple[bytes, int, int]]) -> None:
+        """Send each IPv4 packet by the interface of an index, whatever routes say of others."""
+        for packet, mark, below in packets:
+            notes = [
+                (socket.SOL_SOCKET, SO_MARK, _U32.pack(mark)),
+                (socket.IPPROTO_IP, _IP_PKTINFO, _BELOW.pack(below, bytes(8))),
+            ]
+            to = socket.inet_ntop(socket.AF_INET, packet[16:20]), 0
+            try:
+                self._version4.sendmsg([packet], notes, 0, to)
+            except OSError as error:
+                self._count(_ERRORS.get(error.errno or 0, "send_errors"))
+
+    def _send4(self, packets: Sequence[Outer]) -> None:
+        octets = [packet for packet, _ in packets]
+        self._to4[: len(octets)] = array("I", b"".join([packet[16:20] for packet in octets]))
+        marks = [mark for _, mark in packets]
+        sent, error = self._batch4.send(self._version4.fileno(), octets, marks)
+        if error:
+            self._stopped(packets, sent, error, self._send4, self._cut4)
+
+    def _send6(self, packets: Sequence[Outer]) -> None:
+        if self._version6 is None:
+            self._count("send_no_ipv6", len(packets))
+            return
+        octets = [packet for packet, _ in packets]
+        names = self._batch6.names
+        for at, packet in enumerate(octets):
+            start = at * _SOCKADDR_IN6.size + 8
+            names[start : start + 16] = packet[24:40]
+        marks = [mark for _, mark in packets]
+        sent, error = self._batch6.send(self._version6.fileno(), octets, marks)
+        if error:
+            self._stopped(packets, sent, error, self._send6, self._cut6)
+
+    def _stopped(
+        self,
+        packets: Sequence[Outer],
+        sent: int,
+        error: int,
+        again: Callable[[Sequence[Outer]], None],
+        cut: Callable[[bytes, int], None],
+    ) -> None:
+        """One packet did not go out; the others must not wait for it."""
+        if error == errno.EMSGSIZE:
+            cut(*packets[sent])
+        elif error in {errno.EAGAIN, errno.ENOBUFS}:
+            self._count("send_buffer_full", len(packets) - sent)
+            return
+        else:
+            self._count(_ERRORS.get(error, "send_errors"))
+        if sent + 1 < len(packets):
+            again(packets[sent + 1 :])
+
+    def _cut4(self, packet: bytes, mark: int) -> None:
+        cut = pieces(packet, _route_mtu(socket.AF_INET, packet[16:20], mark))
+        if len(cut) < 2:
+            self._count("send_too_long")
+            return
+        for start in range(0, len(cut), BATCH):
+            self._send4([(piece, mark) for piece in cut[start : start + BATCH]])
+
+    def _cut6(self, packet: bytes, mark: int) -> None:
+        cut = pieces(packet, _route_mtu(socket.AF_INET6, packet[24:40], mark))
+        if len(cut) < 2:
+            self._count("send_too_long")
+            return
+        for start in range(0, len(cut), BATCH):
+            self._send6([(piece, mark) for piece in cut[start : start + BATCH]])
+
+    def _count(self, what: str, packets: int = 1) -> None:
+        self.counters[what] = self.counters.get(what, 0) + packets
+
+
+_ERRORS: Final = {
+    errno.ENETUNREACH: "send_no_route",
+    errno.EHOSTUNREACH: "send_no_route",
+    errno.ENETDOWN: "send_no_route",
+    errno.EPERM: "send_forbidden",
+}
+"""EPERM: a rule for what this host sends dropped the packet."""
+
+
+def _sender(family: int) -> socket.socket:
+    made = socket.socket(
+        family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.IPPROTO_RAW
+    )
+    try:
+        filters.attach(made, filters.NOTHING)
+        if family == socket.AF_INET:
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        else:
+            made.setsockopt(_SOL_IPV6, _IPV6_HDRINCL, 1)
+        with_buffers(made, 0, SEND_OCTETS)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _route_mtu(family: int, destination: bytes, mark: int) -> int:
+    """What fits on the way to an address; asked only for packets that did not fit."""
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+        try:
+            if mark:
+                asking.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+            asking.connect((socket.inet_ntop(family, destination), 9))
+            if family == socket.AF_INET:
+                return asking.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+            return asking.getsockopt(_SOL_IPV6, _IPV6_MTU)
+        except OSError:
+            return 1280

@@ -1,0 +1,137 @@
+"""A link of ours: a packet socket on the far end of a pair, with fwmarks both ways."""
+
+import errno
+import fcntl
+import socket
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.dataplane.portable.wire import filters
+from gateway.dataplane.portable.wire.batches import (
+    BATCH,
+    LARGEST,
+    SO_RCVMARK,
+    ReceiveBatch,
+    SendBatch,
+    column,
+)
+from gateway.dataplane.portable.wire.links import NEAR_ADDRESS, peer_name
+from gateway.dataplane.portable.wire.pieces import pieces
+from gateway.dataplane.portable.wire.sockets import with_buffers
+
+RECEIVE_OCTETS: Final = 8 << 20
+SEND_OCTETS: Final = 4 << 20
+
+_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
+_SOL_PACKET = 263
+_PACKET_FANOUT, _PACKET_FANOUT_DATA, _PACKET_IGNORE_OUTGOING = 18, 22, 23
+_FANOUT_BPF = 6
+_SIOCGIFMTU = 0x8921
+_IFREQ_MTU = struct.Struct("@16si20x")
+_SOCKADDR_LL = struct.Struct("=HHiHBB8s")
+_V4, _V6 = socket.htons(_ETH_P_IP), socket.htons(_ETH_P_IPV6)
+_GONE = frozenset((errno.ENODEV, errno.ENXIO, errno.ENETDOWN))
+
+
+class VethLink:
+    """One end, for one process of the forwarder. Raises OSError from the constructor."""
+
+    def __init__(self, name: str, receive: ReceiveBatch, *, group: int | None = None) -> None:
+        """Open the far end of the pair ``name``.
+
+        ``group`` is the same 16-bit number for all processes that share the link: each gets
+        what :func:`filters.by_destination` gives it, by the order in which they came.
+        """
+        self.name = name
+        self.unsent = 0
+        """Packets that did not go out: no memory, the link is down, or they fit in no way."""
+        self._receive = receive
+        self._far = socket.if_nametoindex(peer_name(name))
+        self._socket = socket.socket(
+            socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
+        )
+        try:
+            with_buffers(self._socket, RECEIVE_OCTETS, SEND_OCTETS)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVMARK, 1)
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            filters.attach(self._socket, filters.ONLY_IP)
+            self._socket.bind((peer_name(name), _ETH_P_ALL))
+            if group is not None:
+                share = group | _FANOUT_BPF << 16
+                self._socket.setsockopt(_SOL_PACKET, _PACKET_FANOUT, share)
+                program = filters.by_destination()
+                filters.attach(self._socket, program, _SOL_PACKET, _PACKET_FANOUT_DATA)
+            self._mtu = self._ask_mtu()
+        except OSError:
+            self._socket.close()
+            raise
+        self._send = SendBatch(name_octets=_SOCKADDR_LL.size)
+        near = len(NEAR_ADDRESS), NEAR_ADDRESS
+        to = _SOCKADDR_LL.pack(socket.AF_PACKET, _V4, self._far, 0, 0, *near)
+        self._send.names[:] = to * self._send.slots
+        self._kinds = column(self._send.names, _SOCKADDR_LL.size, 2, "H")
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket; the pair stays."""
+        self._socket.close()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the pair was deleted."""
+        try:
+            return socket.if_nametoindex(peer_name(self.name)) != self._far
+        except OSError:
+            return True
+
+    def receive(self) -> list[tuple[bytes, int]]:
+        """A batch of what the stack sent into the near end. Raises OSError when it is down."""
+        return self._receive.receive(self._socket.fileno())
+
+    def send(self, packets: Sequence[tuple[bytes, int]]) -> None:
+        """Let packets come out of the near end, with their marks."""
+        for start in range(0, len(packets), BATCH):
+            self._send_batch(packets[start : start + BATCH])
+
+    def _send_batch(self, packets: Sequence[tuple[bytes, int]]) -> None:
+        if max(len(packet) for packet, _ in packets) > self._mtu:
+            packets = self._fitting(packets)
+            if len(packets) > BATCH:
+                self.send(packets)
+                return
+        octets = [packet for packet, _ in packets]
+        marks = [mark for _, mark in packets]
+        self._kinds[: len(octets)] = array("H", [_V4 if one[0] < 0x60 else _V6 for one in octets])
+        sent, error = self._send.send(self._socket.fileno(), octets, marks)
+        if error:
+            # The socket's buffer is full, or one packet is unwanted: a link would drop it as well.
+            self.unsent += 1
+            if error not in _GONE and sent + 1 < len(packets):
+                self._send_batch(packets[sent + 1 :])
+
+    def _fitting(self, packets: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+        """The kernel drops what is longer than the MTU of the end that it comes out of."""
+        self._mtu = self._ask_mtu()
+        fitting: list[tuple[bytes, int]] = []
+        for packet, mark in packets:
+            if len(packet) <= self._mtu:
+                fitting.append((packet, mark))
+                continue
+            cut = pieces(packet, self._mtu)
+            self.unsent += not cut
+            fitting.extend((piece, mark) for piece in cut)
+        return fitting
+
+    def _ask_mtu(self) -> int:
+        asked = _IFREQ_MTU.pack(self.name.encode(), 0)
+        try:
+            answer = fcntl.ioctl(self._socket, _SIOCGIFMTU, asked)
+        except OSError:
+            # The near end is in another network namespace.
+            return LARGEST
+        return int(_IFREQ_MTU.unpack(answer)[1])
