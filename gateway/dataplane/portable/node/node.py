@@ -16,12 +16,15 @@ from gateway.dataplane.portable.node.tunnels import PortableTunnels
 
 
 class PortableNode(KernelNode):
-    """Implements :class:`gateway.dataplane.node.NodeDataplane` with ``forwarder``."""
+    """Implements :class:`gateway.dataplane.node.NodeDataplane`.
+
+    The forwarder is asked for when the switch is closed; that raises OSError where there is none.
+    """
 
     def __init__(
         self,
         settings: NodeSettings,
-        forwarder: Forwarder,
+        forwarder: Callable[[], Forwarder],
         *,
         xfrm_interface: str = constants.XFRM_INTERFACE,
         clock: Callable[[], float] | None = None,

@@ -5,6 +5,7 @@ kernel's devices: the switch and what it counts are the same.
 """
 
 import errno
+from collections.abc import Callable
 from typing import Final
 
 from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
@@ -41,16 +42,17 @@ def link_of(device: TunnelDevice) -> TunnelLink:
 class PortableTunnels:
     """Implements :class:`gateway.dataplane.kernel.node.tunnel_devices.TunnelDevices`."""
 
-    def __init__(self, forwarder: Forwarder) -> None:
-        self._forwarder = forwarder
+    def __init__(self, forwarder: Callable[[], Forwarder]) -> None:
+        self._open = forwarder
 
     def open(self) -> None:
         """See :meth:`TunnelDevices.open`. Links of an earlier process are of no more use."""
-        self._route = NetlinkSocket(NETLINK_ROUTE)
+        self._forwarder = self._open()
         try:
             self._forget()
+            self._route = NetlinkSocket(NETLINK_ROUTE)
         except OSError:
-            self._route.close()
+            self._forwarder.close(keep=False)
             raise
 
     def _forget(self) -> None:

@@ -87,7 +87,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
 
 
 def opened(forwarder: FakeForwarder) -> PortableTunnels:
-    made = PortableTunnels(forwarder)  # type: ignore[arg-type]  # the verbs that it uses
+    made = PortableTunnels(lambda: forwarder)  # type: ignore[arg-type, return-value]
     made.open()
     return made
 
