@@ -1,7 +1,7 @@
 """Tunnel links: interfaces whose packets the forwarder encapsulates, as tunnel devices would."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 
@@ -19,7 +19,7 @@ class TunnelKind(enum.Enum):
     GRE_UDP = "gre-udp"
     """GRE directly in UDP, as Linux' FOU does it: for rulesets that exchange the header."""
     L2TP = "l2tp"
-    """L2TPv3 over IP or UDP with fixed session ids (RFC 3931), as the kernel's l2tp does it."""
+    """L2TPv3 in UDP with fixed session ids (RFC 3931), as the kernel's l2tp and l2tp_eth do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +48,10 @@ class TunnelLink:
     copies_dont_fragment: bool = False
     """Whether the outer header has the inner one's; otherwise it may always be fragmented."""
     session: int = 0
+    """Of L2TP: in what is received; the next one in what is sent."""
     peer_session: int = 0
-    """Of L2TP."""
+    cookie: bytes = field(default=b"", repr=False)
+    """Of L2TP, 8 octets: in what is received; the next one in what is sent."""
+    peer_cookie: bytes = field(default=b"", repr=False)
+    link_address: bytes = b""
+    """Of L2TP: the Ethernet address that both ends use."""

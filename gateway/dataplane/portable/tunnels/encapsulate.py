@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.dataplane.packet import gre, ip_ip, minimal, udp_tunnel
 from gateway.dataplane.portable.tunnel_link import TunnelKind, TunnelLink
+from gateway.dataplane.portable.tunnels.l2tp import L2tpEncapsulation
 from gateway.domain.wire import WireError
 
 Encapsulate = Callable[[bytes], bytes]
@@ -94,8 +95,8 @@ class MinimalEncapsulation:
         return self._fallback(inner)
 
 
-def encapsulation_of(link: TunnelLink) -> Encapsulate | None:
-    """What the link does to packets; None for a kind that is not made here."""
+def encapsulation_of(link: TunnelLink) -> Encapsulate:
+    """What the link does to packets."""
     if link.kind is TunnelKind.IP_IP:
         return PlainEncapsulation(link, ip_ip.PROTOCOL)
     if link.kind is TunnelKind.GRE:
@@ -104,6 +105,6 @@ def encapsulation_of(link: TunnelLink) -> Encapsulate | None:
         return MinimalEncapsulation(link)
     if link.kind is TunnelKind.GRE_UDP:
         return UdpEncapsulation(link, gre.HEADER)
-    if link.kind is TunnelKind.MIP_UDP:
-        return UdpEncapsulation(link, bytes((udp_tunnel.TUNNEL_DATA, ip_ip.PROTOCOL, 0, 0)))
-    return None
+    if link.kind is TunnelKind.L2TP:
+        return L2tpEncapsulation(link)
+    return UdpEncapsulation(link, bytes((udp_tunnel.TUNNEL_DATA, ip_ip.PROTOCOL, 0, 0)))

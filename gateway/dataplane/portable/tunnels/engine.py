@@ -13,6 +13,7 @@ from gateway.dataplane.packet.tunnel_ports import FOU_PORT
 from gateway.dataplane.packet.whole import whole
 from gateway.dataplane.portable.packets import Delivery, Inner, Outer
 from gateway.dataplane.portable.tunnel_link import TunnelKind, TunnelLink
+from gateway.dataplane.portable.tunnels import l2tp
 from gateway.dataplane.portable.tunnels.encapsulate import Encapsulate, encapsulation_of
 from gateway.dataplane.portable.tunnels.ends import FAMILY, Ends
 from gateway.dataplane.portable.tunnels.open import NotOpenedError, open_packet
@@ -44,6 +45,7 @@ class TunnelEngine:
         self._links: dict[str, TunnelLink] = {}
         self._senders: dict[str, tuple[TunnelLink, Encapsulate]] = {}
         self._ends = {family: Ends() for family in set(FAMILY.values())}
+        self._l2tp = l2tp.L2tpEnds()
 
     def advance(self, now: float) -> None:
         """Tell the time in seconds, once for each batch."""
@@ -58,17 +60,18 @@ class TunnelEngine:
             return problem
         self.remove_tunnel(link.name)
         self._links[link.name] = link
-        encapsulate = encapsulation_of(link)
-        if link.sends and encapsulate is not None:
-            self._senders[link.name] = link, encapsulate
+        if link.sends:
+            self._senders[link.name] = link, encapsulation_of(link)
         if link.receives:
-            self._ends[FAMILY[link.kind]].add(link)
+            self._table(link).add(link)
         self._say_what_is_wanted()
         return None
 
+    def _table(self, link: TunnelLink) -> Ends | l2tp.L2tpEnds:
+        """Where a receiving link is looked up."""
+        return self._l2tp if link.kind is TunnelKind.L2TP else self._ends[FAMILY[link.kind]]
+
     def _problem(self, link: TunnelLink) -> str | None:
-        if link.kind not in FAMILY:
-            return f"tunnels of kind {link.kind.value} are not made here"
         if len(self._links) >= MAX_LINKS and link.name not in self._links:
             return f"there are {MAX_LINKS} tunnel links already; remove some"
         if link.sends and link.remote is None:
@@ -77,10 +80,10 @@ class TunnelEngine:
             return "minimal encapsulation needs the local address"
         if link.sends and _in_udp(link) and not (link.local_port and link.remote_port):
             return "tunnels in UDP need both ports"
-        other = self._ends[FAMILY[link.kind]].owner(link) if link.receives else None
+        other = self._table(link).owner(link) if link.receives else None
         if other is not None and other != link.name:
             return f"{other} is the tunnel between these addresses already"
-        return None
+        return l2tp.problem(link) if link.kind is TunnelKind.L2TP else None
 
     def remove_tunnel(self, name: str) -> None:
         """Serve it no more; unknown ones are fine."""
@@ -88,7 +91,7 @@ class TunnelEngine:
         if link is None:
             return
         self._senders.pop(name, None)
-        self._ends[FAMILY[link.kind]].discard(link)
+        self._table(link).discard(link)
         self._say_what_is_wanted()
 
     def held(self) -> list[TunnelLink]:
@@ -110,6 +113,7 @@ class TunnelEngine:
         }
         if TunnelKind.GRE_UDP in kinds or self._ends[TunnelKind.GRE].has_anywhere:
             ports.add(FOU_PORT)
+        ports |= self._l2tp.ports
         self._protocols, self._udp_ports = frozenset(protocols), frozenset(ports)
 
     def wanted(self) -> tuple[frozenset[int], frozenset[int]]:
@@ -165,6 +169,8 @@ class TunnelEngine:
 
     def _opened(self, outer: bytes) -> tuple[str, bytes]:
         """The link, and the inner packet. Raises :class:`NotOpenedError` or WireError."""
+        if self._l2tp.is_for(outer):
+            return self._l2tp.open(outer)
         family, inner = open_packet(outer, self._udp_ports)
         ends = outer[12:20]
         link = self._ends[family].find(ends)
