@@ -8,7 +8,7 @@ SHOW_SETUP := run
 SHOW := GATEWAY_TESTKERNEL=always GATEWAY_LAB_DATAPLANE=kernel $(TESTKERNEL) run --
 else ifeq ($(KERNEL),)
 SHOW_SETUP := demo
-SHOW := scripts/as-root
+SHOW := scripts/apart
 else
 $(error KERNEL: "$(KERNEL)" given, allowed are test and nothing)
 endif
@@ -26,9 +26,10 @@ tour:
 	@$(SHOW) .venv/bin/gateway lab tour
 
 # Linters, types, unit tests, lab tests; each runs even when an earlier one failed.
+# make test PLANE=portable (or kernel) runs every lab file on that dataplane.
 test:
 	@scripts/setup test
-	@scripts/run-tests
+	@scripts/run-tests $(PLANE)
 
 setup:
 	@scripts/setup run
@@ -42,7 +43,7 @@ unit:
 	@$(PYTHON) -m pytest -n auto $(UNIT)
 
 lab-tests:
-	@GATEWAY_LAB_REQUIRED=1 $(TESTKERNEL) run -- $(PYTHON) -m pytest $(LAB)
+	@GATEWAY_LAB_REQUIRED=1 GATEWAY_LAB_DATAPLANE=$(PLANE) $(TESTKERNEL) run -- $(PYTHON) -m pytest $(LAB)
 
 # make bench ONLY=name runs one benchmark. What the running kernel can do is measured there first.
 bench:
