@@ -63,8 +63,14 @@ def _networks(settings: KernelSettings) -> dict[str, list[object]]:
 
 def render(settings: KernelSettings, peers: Peers | None = None) -> str:
     """The ruleset for these settings, with ``peers`` in it, and a chain that names its version."""
-    text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
-    rules = Template(text).safe_substitute(
+    texts = resources.files(__package__)
+    text = texts.joinpath("ruleset.nft").read_text("ascii")
+    esp_sets = esp_rules = ""
+    if settings.esp_queue:
+        esp = texts.joinpath("ruleset_esp.nft").read_text("ascii")
+        esp_sets, _, esp_rules = esp.partition("----\n")
+    rules = Template(text).safe_substitute(ESP_SETS=esp_sets, ESP_RULES=esp_rules)
+    rules = Template(rules).safe_substitute(
         INTERFACE=settings.xfrm_interface,
         QUEUE=settings.queue_number,
         MARKS=f"{marks.RANGE:#x}",
