@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gateway.dataplane.portable.dataplane import PortableDataplane
     from gateway.dataplane.portable.shared import SharedForwarder
 
+INTERFACE = "gw0"
+"""Unless the configuration names another one."""
 FOLDER = "forwarder"
 """Of the forwarder's sockets, in the process's own folder."""
 
@@ -21,20 +23,24 @@ FOLDER = "forwarder"
 class Plane:
     """Who carries the packets; and the forwarder, where it is one that carries them."""
 
-    def __init__(self, made: Choice, folder: Path) -> None:
+    def __init__(self, made: Choice, folder: Path, interface: str = INTERFACE) -> None:
         """``folder`` is where the process has its sockets; see :meth:`of`."""
         self.choice = made
+        self._interface = interface
         self._folder = folder / FOLDER
         self._shared: SharedForwarder | None = None
 
     @classmethod
-    def of(cls, kind: str, needs: frozenset[str], folder: Path) -> "Plane":
+    def of(
+        cls, kind: str, needs: frozenset[str], folder: Path, interface: str = INTERFACE
+    ) -> "Plane":
         """Choose: ``kind`` is ``auto``, ``kernel`` or ``portable``.
 
-        ``needs`` are names of :mod:`gateway.dataplane.choice`. Raises
+        ``needs`` are names of :mod:`gateway.dataplane.choice`, ``interface`` is the tunnels' own,
+        of the IPsec dataplane. Raises
         :class:`gateway.dataplane.interface.DataplaneUnavailableError`.
         """
-        return cls(choice.choose(kind, needs, _kernel_lacks, _portable_lacks), folder)
+        return cls(choice.choose(kind, needs, _kernel_lacks, _portable_lacks), folder, interface)
 
     @property
     def portable(self) -> bool:
@@ -83,10 +89,14 @@ class Plane:
         return self._shared
 
     def _open(self, adopt: bool) -> Forwarder:
+        from gateway.dataplane.kernel.settings import DEFAULT_MTU  # noqa: PLC0415
         from gateway.dataplane.portable.launch import open_forwarder  # noqa: PLC0415
+        from gateway.dataplane.portable.wire import links  # noqa: PLC0415
 
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return open_forwarder(self._folder, adopt=adopt)
+        # Whoever is first: roles may ask for the forwarder before the IPsec dataplane starts.
+        if self._interface and not links.exists(self._interface):
+            links.make_pair(self._interface, DEFAULT_MTU)
+        return open_forwarder(self._folder, interface=self._interface, adopt=adopt)
 
     def end_forwarder(self) -> None:
         """End the one that an earlier process left, when there is any."""
