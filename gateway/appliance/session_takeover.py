@@ -4,7 +4,7 @@ The records say which sessions there are, the kernel has their keys. What only o
 ended: records without an SA by the engine, with the peer; SAs without a record by the dataplane.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.appliance.ike_service import IkeService
@@ -50,7 +50,7 @@ class TakeoverEngine(Protocol):
     def restore(self, records: Mapping[str, bytes], now: float) -> RestoredSas:
         """Go on with the IKE SAs of these records."""
 
-    def reconcile(self, kernel_spis: set[int], now: float) -> set[int]:
+    def reconcile(self, kernel_spis: Collection[int], now: float) -> set[int]:
         """Compare with what the kernel has; the inbound SPIs that the engine knows."""
 
     def take_outputs(self) -> "list[Output]":

@@ -66,9 +66,11 @@ class TrafficWaiting:
 
 @dataclass(frozen=True, slots=True)
 class DataplaneTrouble:
-    """Something is wrong with the dataplane itself; what it means for SAs follows as events."""
+    """Something is wrong with the dataplane itself."""
 
     text: str
+    there: frozenset[int] | None = None
+    """Inbound SPIs of the child SAs that it still has; None: all of them."""
 
 
 DataplaneEvent = EndpointSeen | EndpointRejected | SaExpired | TrafficWaiting | DataplaneTrouble

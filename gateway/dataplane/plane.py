@@ -1,5 +1,6 @@
 """The dataplane of a process, chosen once for all of its roles."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ class Plane:
         if self._shared is None:
             from gateway.dataplane.portable.shared import SharedForwarder  # noqa: PLC0415
 
-            self._shared = SharedForwarder(self._open)
+            self._shared = SharedForwarder(self._open, self._ended)
         return self._shared
 
     def _open(self, adopt: bool) -> Forwarder:
@@ -98,12 +99,28 @@ class Plane:
             links.make_pair(self._interface, DEFAULT_MTU)
         return open_forwarder(self._folder, interface=self._interface, adopt=adopt)
 
-    def end_forwarder(self) -> None:
-        """End the one that an earlier process left, when there is any."""
-        if self._folder.is_dir():
-            from gateway.dataplane.portable.launch import end_forwarder  # noqa: PLC0415
+    def _ended(self) -> None:
+        from gateway.dataplane.portable.wire import links  # noqa: PLC0415
 
-            end_forwarder(self._folder)
+        if self._interface and links.exists(self._interface):
+            links.delete(self._interface)
+
+    def use_interface(self, name: str) -> None:
+        """Another name of what the inner packets pass; before the first view.
+
+        Raises :class:`ForwarderUnavailableError` when it is too late for that.
+        """
+        if self._interface != name and self._shared is not None and self._shared.open:
+            text = f"the forwarder serves {self._interface or 'no interface'}, not {name}"
+            raise ForwarderUnavailableError(text)
+        self._interface = name
+
+    def end_forwarder(self) -> None:
+        """End the one that an earlier process left, with its devices, when there is any."""
+        if not (self._folder / "forwarder-0.sock").exists():
+            return
+        with contextlib.suppress(ForwarderUnavailableError):
+            self.shared.view().close(keep=False)
 
     def event_fds(self) -> list[int]:
         """For a process without an IPsec dataplane: readable, :meth:`look_after` is due."""

@@ -36,6 +36,7 @@ from gateway.dataplane.kernel.foundation import Foundation
 from gateway.dataplane.kernel.move import Move, queue_move
 from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.policies import PolicyTable
+from gateway.dataplane.kernel.rules_dataplane import RulesDataplane
 from gateway.dataplane.kernel.ruleset import VPN_FA
 from gateway.dataplane.kernel.segment_sizes import SegmentSizes
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
@@ -58,7 +59,7 @@ from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint
 
 
-class KernelDataplane:
+class KernelDataplane(RulesDataplane):
     """Implements :class:`gateway.dataplane.interface.Dataplane` in this network namespace.
 
     Construct, :meth:`start`, then watch :meth:`event_fds`; when one is readable call

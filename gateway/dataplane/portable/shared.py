@@ -28,9 +28,15 @@ class SharedForwarder:
     be used with the same number twice.
     """
 
-    def __init__(self, start: Callable[[bool], Forwarder]) -> None:
-        """``start`` opens a forwarder; its argument says whether one that runs is taken over."""
+    def __init__(
+        self, start: Callable[[bool], Forwarder], ended: Callable[[], None] = lambda: None
+    ) -> None:
+        """``start`` opens a forwarder; its argument says whether one that runs is taken over.
+
+        ``ended`` is called when the last view has ended it.
+        """
         self._start = start
+        self._ended = ended
         self._forwarder: Forwarder | None = None
         self._views: set[View] = set()
         self._links: dict[str, TunnelLink] = {}
@@ -41,7 +47,7 @@ class SharedForwarder:
         self.restarts = 0
         """How often it ended by itself."""
         self.lost = False
-        """It is gone, and nobody has asked for another one."""
+        """It is gone, and there is no other one yet."""
 
     def view(self) -> "View":
         """A view of its own. Raises :class:`ForwarderUnavailableError`."""
@@ -54,6 +60,11 @@ class SharedForwarder:
         made = View(self)
         self._views.add(made)
         return made
+
+    @property
+    def open(self) -> bool:
+        """Whether there are views."""
+        return self._epoll is not None
 
     @property
     def forwarder(self) -> Forwarder:
@@ -71,12 +82,14 @@ class SharedForwarder:
     def _watch(self) -> None:
         if self._epoll is None or self._forwarder is None:
             return
-        for one in self._watched:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(one)
         self._watched = self._forwarder.event_fds()
         for one in self._watched:
             self._epoll.register(one, select.EPOLLIN)
+
+    def wake(self) -> None:
+        """Whoever watches the descriptor shall read events."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def read_events(self) -> list[DataplaneEvent]:
         """Raises :class:`ForwarderUnavailableError` when it is gone."""
@@ -94,9 +107,14 @@ class SharedForwarder:
 
     def _gone(self) -> None:
         """Whoever watches the descriptor shall look after it."""
+        if self.lost or self._epoll is None:
+            return
         self.lost = True
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+        for one in self._watched:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(one)
+        self._watched = []
+        self.wake()
 
     def revive(self) -> None:
         """Start another one in the place of one that is gone, with the same links and traps.
@@ -134,6 +152,9 @@ class SharedForwarder:
         self._links.clear()
         self._traps.clear()
         self.lost = False
+        if not keep:
+            with contextlib.suppress(OSError):
+                self._ended()
 
     def remember(self, link: TunnelLink) -> None:
         """A link that another forwarder is told as well."""
