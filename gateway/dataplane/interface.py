@@ -69,7 +69,7 @@ class DataplaneTrouble:
     """Something is wrong with the dataplane itself."""
 
     text: str
-    there: frozenset[int] | None = None
+    there: tuple[int, ...] | None = None
     """Inbound SPIs of the child SAs that it still has; None: all of them."""
 
 

@@ -352,9 +352,9 @@ class PortableDataplane(RulesDataplane):
     def _trouble(self) -> DataplaneTrouble:
         """What to tell: SAs that the forwarder does not have are negotiated anew."""
         troubles, self._troubles = self._troubles, []
-        there: frozenset[int] = frozenset()
+        there: tuple[int, ...] = ()
         with contextlib.suppress(ForwarderUnavailableError):
-            there = frozenset(one.sa.spi_in for one in self._forwarder.held())
+            there = tuple(one.sa.spi_in for one in self._forwarder.held())
         return DataplaneTrouble("; ".join(troubles), there)
 
     # -- events and counters -----------------------------------------------------------------
