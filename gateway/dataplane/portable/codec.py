@@ -102,6 +102,8 @@ def _make(kind: Any) -> tuple[Encode, Decode]:  # noqa: ANN401 a type
     members = typing.get_args(kind)
     if origin in {typing.Union, types.UnionType}:
         return _union(members)
+    if origin is frozenset:
+        return _sequence(members[0], frozenset)
     if origin is tuple:
         if len(members) == 2 and members[1] is Ellipsis:
             return _sequence(members[0])
@@ -138,7 +140,10 @@ def _record(
     return encode, decode
 
 
-def _sequence(kind: Any) -> tuple[Encode, Decode]:  # noqa: ANN401 a type
+def _sequence(
+    kind: Any,  # noqa: ANN401 a type
+    build: Callable[[list[Any]], Any] = tuple,
+) -> tuple[Encode, Decode]:
     write, read = _both(kind)
 
     def encode(value: Any, out: bytearray) -> None:  # noqa: ANN401
@@ -156,14 +161,14 @@ def _sequence(kind: Any) -> tuple[Encode, Decode]:  # noqa: ANN401 a type
         for _ in range(count):
             reader.u8()
             found.append(read(reader))
-        return tuple(found)
+        return build(found)
 
     return encode, decode
 
 
 def _union(members: tuple[Any, ...]) -> tuple[Encode, Decode]:
     both = [_both(one) for one in members]
-    tags = {one: tag for tag, one in enumerate(members)}
+    tags = {typing.get_origin(one) or one: tag for tag, one in enumerate(members)}
 
     def encode(value: Any, out: bytearray) -> None:  # noqa: ANN401
         tag = tags[type(value)]
