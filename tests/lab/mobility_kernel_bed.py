@@ -3,6 +3,7 @@
     node 192.0.2.10 -- .1 router 198.51.100.1 -- 198.51.100.2 gateway 10.1.0.1 -- 10.1.0.2 host
 
 The mobile node is plain ``ip link`` tunnels; for UDP tunnels FOU and nft, as the gateway itself.
+Where the kernel has none of that, a forwarder of its own.
 """
 
 import socket
@@ -10,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from dataplane_bed import entered, inside, run
 
 from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings
+from gateway.dataplane.portable.forwarder import Forwarder
+from gateway.dataplane.portable.tunnel_link import TunnelKind, TunnelLink
+from gateway.dataplane.portable.wire.links import make_pair
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.mobility import (
     Encapsulation,
@@ -27,6 +32,7 @@ from gateway.domain.mobility import (
     Visitor,
 )
 from gateway.lab import planes
+from gateway.lab.kernel import missing_features
 
 NODE, ROUTER, GATEWAY, HOST = "mkt-mn", "mkt-rt", "mkt-gw", "mkt-cn"
 NAMES = (NODE, ROUTER, GATEWAY, HOST)
@@ -157,6 +163,7 @@ class MobilityBed:
     def __init__(self) -> None:
         self.mobility: KernelMobility | None = None
         self.captures: list[Capture] = []
+        self.forwarders: list[Forwarder] = []
 
     def capture(self, name: str, interface: str, protocol: int = ETH_P_IP) -> Capture:
         """What passes there from now on, until the end of the test."""
@@ -195,6 +202,8 @@ class MobilityBed:
         self.stop()
         while self.captures:
             self.captures.pop().close()
+        while self.forwarders:
+            self.forwarders.pop().close(keep=False)
         there = [name for name in NAMES if Path(f"/run/netns/{name}").exists()]
         if there:
             run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in there))
@@ -235,6 +244,26 @@ class MobilityBed:
     ) -> None:
         """The mobile node's end: all traffic of ``home`` to 10.1.0.0/24 goes through it."""
         inside(NODE, "ip", "link", "del", "t0", check=False)
+        if missing_features():
+            self._forwarded_tunnel(encapsulation, udp=udp)
+        else:
+            self._kernel_tunnel(encapsulation, udp=udp, checksum=checksum)
+        inside(NODE, "ip", "link", "set", "t0", "up")
+        inside(NODE, "ip", "address", "add", f"{home}/32", "dev", "t0")
+        inside(NODE, "ip", "route", "add", "10.1.0.0/24", "dev", "t0", "src", home)
+
+    def _forwarded_tunnel(self, encapsulation: Encapsulation, *, udp: bool) -> None:
+        link = TunnelLink("t0", TunnelKind[encapsulation.name], local=CARE_OF, remote=AGENT)
+        if udp:
+            link = replace(link, kind=TunnelKind.MIP_UDP, local_port=NAT_PORT, remote_port=434)
+        with entered(NODE):
+            make_pair("t0", 1300)
+            forwarder = planes.plane("t-esp").forwarder()
+            forwarder.set_tunnel(link)
+            assert forwarder.commit() == ([], [])
+            self.forwarders.append(forwarder)
+
+    def _kernel_tunnel(self, encapsulation: Encapsulation, *, udp: bool, checksum: bool) -> None:
         kind = "ipip" if encapsulation is Encapsulation.IP_IP and not udp else "gre"
         words = f"link add t0 mtu 1300 type {kind} local {CARE_OF} remote {AGENT} ttl 64"
         if udp:
@@ -244,9 +273,6 @@ class MobilityBed:
             with entered(NODE):
                 run("nft", "-f", "-", stdin=_NODE_UDP)
         inside(NODE, "ip", *words.split())
-        inside(NODE, "ip", "link", "set", "t0", "up")
-        inside(NODE, "ip", "address", "add", f"{home}/32", "dev", "t0")
-        inside(NODE, "ip", "route", "add", "10.1.0.0/24", "dev", "t0", "src", home)
 
     def ping(self, name: str, source: object, target: object, *words: object) -> str:
         return inside(

@@ -1,7 +1,6 @@
 """The mobility dataplane with user space in the place of tunnel devices and packet queue."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Final
@@ -14,7 +13,7 @@ from gateway.dataplane.portable.forwarder import Forwarder
 from gateway.dataplane.portable.logged_queue import LoggedQueue
 from gateway.dataplane.portable.mobility.links import BACK, BACK_OUTSIDE, LinkPairs
 from gateway.dataplane.portable.mobility.queue import BySide, MobilityQueue, SlowLinks
-from gateway.dataplane.portable.mobility.wording import let_pass, wording
+from gateway.dataplane.portable.mobility.wording import PRIORITY, let_pass, wording
 from gateway.dataplane.portable.ways_back import WaysBack
 
 DUMMY_PRIORITY: Final = constants.DELIVER_PRIORITY - 1
@@ -41,11 +40,11 @@ class PortableMeans:
     def queue(self, settings: MobilitySettings) -> MobilityQueue:
         """See :meth:`Means.queue`."""
         with contextlib.ExitStack() as undo:
-            inside = WaysBack(BACK, os.urandom)
+            inside = WaysBack(BACK, PRIORITY)
             undo.callback(inside.close)
-            outside = WaysBack(BACK_OUTSIDE, os.urandom)
+            outside = WaysBack(BACK_OUTSIDE, PRIORITY)
             undo.callback(outside.close)
-            let_pass(inside.decided, outside.decided)
+            let_pass(inside.judged_in_rules, outside.judged_in_rules)
             back = BySide(inside, outside, settings.outside_interfaces)
             logged = LoggedQueue(settings.queue_number, settings.queue_length, back)
             undo.callback(logged.close)

@@ -8,8 +8,10 @@ from gateway.dataplane.kernel.ruleset import run_nft
 from gateway.dataplane.packet import marks
 from gateway.dataplane.portable.logged_queue import as_logged, copied
 from gateway.dataplane.portable.mobility.links import BACK_OUTSIDE
-from gateway.dataplane.portable.ways_back import PRIORITY_IN_RULES
+from gateway.dataplane.portable.ways_back import in_rules
 
+PRIORITY: Final = 0x4757_0021
+"""Of packets of this host that are given back: only the privileged set it."""
 _TUNNEL_ERRORS: Final = (
     "icmp type destination-unreachable icmp code { 2, 3 } @th,136,8 { 4, 47, 55 } drop"
 )
@@ -33,7 +35,7 @@ def wording(queue_number: int) -> Wording:
     """What differs from the kernel's own means."""
     return Wording(
         judged="jump judged",
-        judged_here=f"meta priority {PRIORITY_IN_RULES} accept",
+        judged_here=f"meta priority {in_rules(PRIORITY)} accept",
         copy=copied(queue_number),
         # Nothing is left to protect: what has to be is routed to a link of the forwarder.
         sends="",
@@ -45,7 +47,7 @@ def wording(queue_number: int) -> Wording:
     )
 
 
-def let_pass(*senders: bytes) -> None:
+def let_pass(*senders: str) -> None:
     """What has one of these Ethernet source addresses has been decided about.
 
     They are secrets of this process, and not among the rules that say which version there is.
@@ -53,7 +55,6 @@ def let_pass(*senders: bytes) -> None:
     """
     rules = [f"flush chain ip {constants.TABLE} judged"]
     rules += [
-        f"add rule ip {constants.TABLE} judged ether saddr {sender.hex(':')} accept"
-        for sender in senders
+        f"add rule ip {constants.TABLE} judged ether saddr {sender} accept" for sender in senders
     ]
     run_nft("\n".join(rules))
