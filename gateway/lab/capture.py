@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import signal
 import subprocess
@@ -28,6 +29,7 @@ BAD_CHECKSUM = (
     f" || (!({QUOTES}) && (_ws.expert.severity == error"
     " || tcp.checksum.status == Bad || udp.checksum.status == Bad))"
 )
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,9 @@ def start_capture(
         "-w",
         str(path),
     ]
-    process = processes.spawn(
-        f"tcpdump-{path.stem}", netns.inside(namespace, [*argv, *only.split()])
-    )
+    # A log of its own: an earlier one of the same name has said there that it listens.
+    name = f"tcpdump-{path.stem}-{next(_numbers)}"
+    process = processes.spawn(name, netns.inside(namespace, [*argv, *only.split()]))
 
     def ready() -> bool:
         if not process.running():

@@ -46,6 +46,11 @@ def has_esp() -> bool:
     return _works(PROBES["ESP"])
 
 
+def has_netem() -> bool:
+    """Whether the kernel can delay and lose packets."""
+    return _works(PROBES["netem"])
+
+
 @functools.cache
 def _works(script: str) -> bool:
     probe = ["unshare", "-n", "sh", "-c", script]

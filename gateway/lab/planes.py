@@ -29,6 +29,8 @@ KINDS = ("kernel", "portable")
 FORWARDERS = Path("/run/gateway-lab/forwarders")
 """Folders of the forwarders of dataplanes that tests drive directly, one for each host."""
 
+_SESSION = os.getpid()
+"""Of whoever has imported this: the processes that it forks take over from each other."""
 _planes: dict[Path, Plane] = {}
 
 
@@ -65,22 +67,22 @@ def with_kind(text: str) -> str:
 # forwarder, and so do a role and the one that takes over from it.
 
 
-def plane() -> Plane:
-    """The portable one of the host that the calling thread is in."""
+def plane(interface: str = "gw0") -> Plane:
+    """The portable one of the host that the calling thread is in, with its tunnels' interface."""
     from gateway.dataplane.plane import Plane  # noqa: PLC0415 - most of the lab needs none
 
     inode = Path("/proc/thread-self/ns/net").stat().st_ino
-    folder = FORWARDERS / f"{os.getpid()}-{inode}"
+    folder = FORWARDERS / f"{_SESSION}-{inode}"
     if folder not in _planes:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _planes[folder] = Plane.of("portable", frozenset(), folder)
+        _planes[folder] = Plane.of("portable", frozenset(), folder, interface)
     return _planes[folder]
 
 
 def dataplane(settings: KernelSettings) -> KernelDataplane:
     """Child SAs; not started."""
     if portable():
-        return plane().dataplane(settings)  # type: ignore[return-value]  # the same surface
+        return plane(settings.xfrm_interface).dataplane(settings)  # type: ignore[return-value]  # the same surface
     from gateway.dataplane.kernel.dataplane import KernelDataplane  # noqa: PLC0415 - as above
 
     return KernelDataplane(settings)
@@ -113,9 +115,10 @@ def nar(settings: NarSettings) -> KernelNar:
 def node(settings: NodeSettings) -> KernelNode:
     """A mobile node's; not opened."""
     if portable():
+        from gateway.dataplane.kernel.node.constants import XFRM_INTERFACE  # noqa: PLC0415
         from gateway.dataplane.portable.node.node import PortableNode  # noqa: PLC0415 - as above
 
-        return PortableNode(settings, plane().forwarder)  # type: ignore[return-value]
+        return PortableNode(settings, plane(XFRM_INTERFACE).forwarder)  # type: ignore[return-value]
     from gateway.dataplane.kernel.node.node import KernelNode  # noqa: PLC0415
 
     return KernelNode(settings)

@@ -25,9 +25,9 @@ from types import TracebackType
 from typing import IO, Any, ClassVar, Self
 
 from gateway.dataplane.portable.forwarder import HeldSa
-from gateway.lab import held, netns, plan, rules
+from gateway.lab import held, netns, plan, rules, taken
 from gateway.lab.capture import Capture, start_capture
-from gateway.lab.kernel import has_esp
+from gateway.lab.kernel import has_esp, has_netem
 from gateway.lab.processes import (
     Child,
     LabError,
@@ -39,6 +39,8 @@ from gateway.lab.processes import (
 from gateway.lab.warm import warm_start
 
 RUN_FOLDER = Path("/run/gateway-lab")
+SLOW_GROUP = 100
+"""First netlink group of packets that are delayed by us."""
 SERVER_READY_S = 30.0
 CLEANUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SYSCTLS = {
@@ -76,6 +78,7 @@ class Lab:
         self.processes = ProcessTable(self.folder / "processes")
         self._rtt_ms = rtt_ms
         self._kept: dict[str, list[Path]] = {}
+        self._slowed: dict[str, Process] = {}
         self._asked: dict[str, list[Callable[[], set[int]]]] = {}
 
     def __enter__(self) -> Self:
@@ -330,6 +333,10 @@ class Lab:
         self._access(access)
         netem = f"netem limit 100000 delay {rtt_ms / 2:g}ms {jitter_ms:g}ms loss {loss_percent:g}%"
         for host, interface in ((access, "uplink"), ("internet", access)):
+            if not has_netem():
+                words = (f"{rtt_ms / 2:g}", f"{jitter_ms:g}", f"{loss_percent:g}")
+                self._slow(host, interface, words if rtt_ms or loss_percent else ())
+                continue
             argv = ["tc", "-n", self.namespace(host), "qdisc"]
             if rtt_ms or loss_percent:
                 netns.command([*argv, "replace", "dev", interface, "root", *netem.split()])
@@ -343,6 +350,25 @@ class Lab:
         self.run(host, ["nft", "-f", "-"], stdin=script)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _slow(self, host: str, interface: str, words: Sequence[str]) -> None:
+        """What netem would do to what leaves by an interface, without words no more of it."""
+        name = f"slow-{host}-{interface}"
+        table = name.replace("-", "_")
+        if before := self._slowed.pop(name, None):
+            self.nft(host, taken.clear(table))
+            before.stop()
+        if not words:
+            return
+        group = SLOW_GROUP + [port.interface for port in self._ports(host)].index(interface)
+        argv = [sys.executable, "-m", "gateway.lab.slow", str(group), *words]
+        made = self.spawn(host, argv, name, {"PYTHONPATH": str(Path(__file__).parents[2])})
+        wait_until(lambda: "ready" in made.output(), SERVER_READY_S, f"{name}: {made.output()}")
+        self._slowed[name] = made
+        self.nft(host, taken.rules(table, group, [f"oifname {interface}"]))
+
+    def _ports(self, host: str) -> list[plan.Port]:
+        return [port for wire in self.wires for port in wire if port.host == host]
 
     def _kernel_xfrm(self, host: str, what: str) -> str:
         return self.run(host, ["ip", "xfrm", what]).stdout if has_esp() else ""
