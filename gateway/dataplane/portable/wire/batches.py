@@ -12,7 +12,7 @@ import socket
 import struct
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, Final
 
 BATCH: Final = 64
@@ -121,6 +121,7 @@ class SendBatch:
     """Sends packets with their marks; names of destinations are the owner's to write."""
 
     def __init__(self, *, name_octets: int, slots: int = BATCH) -> None:
+        """Without names the socket has to know where to."""
         self.slots = slots
         self._vectors = (_Vector * slots)()
         self._headers = (_Header * slots)()
@@ -148,11 +149,21 @@ class SendBatch:
         self._lengths = column(self._vectors, size, _WORD, "L")
         self._marks = column(self._control, _CONTROL_OCTETS, _CONTROL_HEAD.size, "I")
 
-    def send(self, fd: int, packets: Sequence[bytes], marks: Sequence[int]) -> tuple[int, int]:
-        """Send up to ``slots`` packets: how many went, and the errno that stopped them or 0."""
+    def send(
+        self, fd: int, packets: Sequence[bytes], marks: Sequence[int], heads: Sequence[bytes] = ()
+    ) -> tuple[int, int]:
+        """Send up to ``slots`` packets: how many went, and the errno that stopped them or 0.
+
+        ``heads``, all of one length, go before each of them.
+        """
         count = len(packets)
-        lengths = [len(packet) for packet in packets]
-        joined = bytearray().join(packets)
+        if heads:
+            more = len(heads[0])
+            lengths = [len(packet) + more for packet in packets]
+            joined = bytearray().join(chain.from_iterable(zip(heads, packets, strict=True)))
+        else:
+            lengths = [len(packet) for packet in packets]
+            joined = bytearray().join(packets)
         start = ctypes.addressof(ctypes.c_char.from_buffer(joined)) if joined else 0
         starts = array("L", accumulate(lengths, initial=start))
         starts.pop()

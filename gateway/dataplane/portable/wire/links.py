@@ -6,9 +6,7 @@ addresses are the near end's own.
 """
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import socket
 import struct
 import zlib
@@ -24,6 +22,7 @@ from gateway.dataplane.kernel.netlink import (
     nested,
     request,
 )
+from gateway.dataplane.portable.wire.joining import join_received, leave_whole
 
 NAME_OCTETS: Final = 15
 """Longest name of an interface (``IFNAMSIZ``)."""
@@ -47,9 +46,6 @@ _AF_INET6, _ADDR_GEN_MODE, _GEN_MODE_NONE = 10, 8, b"\1"
 _IFF_UP, _IFF_NOARP, _IFF_MULTICAST = 0x1, 0x80, 0x1000
 _INFO = struct.Struct("=BxHiII")
 _U32 = struct.Struct("=I")
-_SIOCETHTOOL = 0x8946
-_ETHTOOL_SET_TX_CHECKSUM = 0x17
-_REQUEST = struct.Struct("@16sP")
 
 
 def peer_name(name: str) -> str:
@@ -80,10 +76,11 @@ def make_pair(name: str, mtu: int, group: int = 0) -> int:
         try:
             for end in (peer_name(name), name):
                 _without_autoconf(route, end)
-            _whole_packets(name)
+                leave_whole(end)
             for end in (peer_name(name), name):
                 up = _INFO.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _named(end)
                 route.check(f"link pair {name}", [request(_RTM_NEWLINK, 0, up)])
+            join_received(name)
             return socket.if_nametoindex(name)
         except OSError:
             delete(name)
@@ -128,11 +125,3 @@ def _without_autoconf(route: NetlinkSocket, name: str) -> None:
     # A kernel without IPv6 has nothing to configure.
     if refusals and refusals[0].errno not in {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}:
         raise NetlinkError(f"link pair {name}", refusals[0])
-
-
-def _whole_packets(name: str) -> None:
-    """No checksum offload, hence no segmentation offload: what leaves the stack is complete."""
-    value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_SET_TX_CHECKSUM, 0))
-    asked = _REQUEST.pack(name.encode(), ctypes.addressof(value)) + bytes(16)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        fcntl.ioctl(sock, _SIOCETHTOOL, asked)

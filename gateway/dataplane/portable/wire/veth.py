@@ -4,7 +4,6 @@ import errno
 import fcntl
 import socket
 import struct
-from array import array
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,7 +14,6 @@ from gateway.dataplane.portable.wire.batches import (
     SO_RCVMARK,
     ReceiveBatch,
     SendBatch,
-    column,
 )
 from gateway.dataplane.portable.wire.links import NEAR_ADDRESS, peer_name
 from gateway.dataplane.portable.wire.pieces import pieces
@@ -30,8 +28,11 @@ _PACKET_FANOUT, _PACKET_FANOUT_DATA, _PACKET_IGNORE_OUTGOING = 18, 22, 23
 _FANOUT_BPF = 6
 _SIOCGIFMTU = 0x8921
 _IFREQ_MTU = struct.Struct("@16si20x")
-_SOCKADDR_LL = struct.Struct("=HHiHBB8s")
-_V4, _V6 = socket.htons(_ETH_P_IP), socket.htons(_ETH_P_IPV6)
+_MARKED = b"\2g"
+"""Before a mark it makes an Ethernet address: the kernel joins packets only of the same two, and
+packets of two zones must not be joined."""
+_HEADER = struct.Struct("!6s2sIH")
+_MAX_HEADS = 4096
 _GONE = frozenset((errno.ENODEV, errno.ENXIO, errno.ENETDOWN))
 
 
@@ -53,7 +54,7 @@ class VethLink:
             socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
         )
         try:
-            with_buffers(self._socket, RECEIVE_OCTETS, SEND_OCTETS)
+            with_buffers(self._socket, RECEIVE_OCTETS, 0)
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVMARK, 1)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             filters.attach(self._socket, filters.ONLY_IP)
@@ -64,22 +65,21 @@ class VethLink:
                 program = filters.by_destination()
                 filters.attach(self._socket, program, _SOL_PACKET, _PACKET_FANOUT_DATA)
             self._mtu = self._ask_mtu()
+            self._sending = _sender(peer_name(name))
         except OSError:
             self._socket.close()
             raise
-        self._send = SendBatch(name_octets=_SOCKADDR_LL.size)
-        near = len(NEAR_ADDRESS), NEAR_ADDRESS
-        to = _SOCKADDR_LL.pack(socket.AF_PACKET, _V4, self._far, 0, 0, *near)
-        self._send.names[:] = to * self._send.slots
-        self._kinds = column(self._send.names, _SOCKADDR_LL.size, 2, "H")
+        self._send = SendBatch(name_octets=0)
+        self._heads: dict[tuple[int, bool], bytes] = {}
 
     def fileno(self) -> int:
         """For selectors."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket; the pair stays."""
+        """Close the sockets; the pair stays."""
         self._socket.close()
+        self._sending.close()
 
     @property
     def gone(self) -> bool:
@@ -106,13 +106,22 @@ class VethLink:
                 return
         octets = [packet for packet, _ in packets]
         marks = [mark for _, mark in packets]
-        self._kinds[: len(octets)] = array("H", [_V4 if one[0] < 0x60 else _V6 for one in octets])
-        sent, error = self._send.send(self._socket.fileno(), octets, marks)
+        heads = [self._head(mark, packet[0] < 0x60) for packet, mark in packets]
+        sent, error = self._send.send(self._sending.fileno(), octets, marks, heads)
         if error:
             # The socket's buffer is full, or one packet is unwanted: a link would drop it as well.
             self.unsent += 1
             if error not in _GONE and sent + 1 < len(packets):
                 self._send_batch(packets[sent + 1 :])
+
+    def _head(self, mark: int, version4: bool) -> bytes:
+        head = self._heads.get((mark, version4))
+        if head is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            kind = _ETH_P_IP if version4 else _ETH_P_IPV6
+            head = self._heads[mark, version4] = _HEADER.pack(NEAR_ADDRESS, _MARKED, mark, kind)
+        return head
 
     def _fitting(self, packets: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
         """The kernel drops what is longer than the MTU of the end that it comes out of."""
@@ -135,3 +144,17 @@ class VethLink:
             # The near end is in another network namespace.
             return LARGEST
         return int(_IFREQ_MTU.unpack(answer)[1])
+
+
+def _sender(far: str) -> socket.socket:
+    """It hears nothing, and writes Ethernet headers itself."""
+    made = socket.socket(
+        socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
+    )
+    try:
+        with_buffers(made, 0, SEND_OCTETS)
+        made.bind((far, 0))
+    except OSError:
+        made.close()
+        raise
+    return made
