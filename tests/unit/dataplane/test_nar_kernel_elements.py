@@ -252,7 +252,7 @@ def test_rules_of_settings_name_every_network_once() -> None:
         ports=(range(20_000, 30_000),),
         icmp_ids=range(0xC000, 0x1_0000),
     )
-    rules = ruleset.settings_rules(NarSettings((server,)))
+    rules = ruleset.settings_rules(NarSettings((server,)), KernelBelow().words(4759))
     assert rules.count("10.1.0.0/16") == 0
     assert "masquerade to :30000-65535" in rules
     assert "masquerade to :1-49151" in rules

@@ -26,12 +26,14 @@ class Words:
     """Let user space decide about a packet; dropped while it does not."""
     take_or_pass: str
     """The same; where it can be, it passes while nobody decides."""
+    tell: str
+    """Show it to user space, which never changes it."""
     known_only: bool = False
     """Without offload too, only what belongs to a mapping goes to user space."""
-    decided_in: str = ""
-    """Rule for what user space has decided about in prerouting."""
-    decided_out: str = ""
-    """The same in output."""
+    decided: tuple[str, ...] = ()
+    """Rules for what user space has decided about in prerouting; others at each start."""
+    output: str = ""
+    """Rules at the head of output."""
     needs: Mapping[str, str] | None = None
     """Rules that tell what the kernel lacks for these, by the words for it."""
 
@@ -67,8 +69,8 @@ class L2tpSessions(Protocol):
     problem: str
     """Why there can be none."""
 
-    def open(self, session: L2tpSession, mtu: int) -> L2tpLink:
-        """Open it, or find it open."""
+    def open(self, session: L2tpSession, server: IPv4Address, mtu: int) -> L2tpLink:
+        """Open the session with the client that knows us as ``server``, or find it open."""
 
     def delete(self, tunnel_id: int) -> None:
         """Close the session of a tunnel; it may be gone."""
@@ -121,7 +123,8 @@ class KernelBelow:
     def words(self, queue_number: int) -> Words:
         """See :meth:`Below.words`."""
         queue = f"queue num {queue_number}"
-        return Words(queue, f"{queue} bypass", needs={NFQUEUE: f"{queue} bypass"})
+        bypass = f"{queue} bypass"
+        return Words(queue, bypass, bypass, needs={NFQUEUE: bypass})
 
     def queue(self, settings: NarSettings) -> PacketQueue:
         """See :meth:`Below.queue`."""

@@ -134,7 +134,8 @@ class KernelNar:
             self._mappings.l2tp_problem = f"no server {server}"
             return
         try:
-            link = self._foundation.l2tp.open(session, self._l2tp_mtu())
+            local = servers[server].tunnel_address
+            link = self._foundation.l2tp.open(session, local, self._l2tp_mtu())
             index = self._foundation.prepare_link(link.interface)
         except OSError as error:
             self._mappings.l2tp_problem = error.strerror or str(error)

@@ -61,7 +61,7 @@ class Foundation:
         if ruleset.is_loaded(self._netfilter, settings, self._words):
             self._owned = self._adopted = True
             self._read()
-            ruleset.update(settings)
+            ruleset.update(settings, self._words)
         else:
             self._reserved_before = ports.read_reserved()
             self._load(settings)
@@ -149,7 +149,7 @@ class Foundation:
         if settings.mtu != self._settings.mtu:
             self._devices.set_mtu(settings.mtu)
         self._apply(settings)
-        ruleset.update(settings)
+        ruleset.update(settings, self._words)
         self._settings = settings
 
     def index(self, interface: str) -> int:

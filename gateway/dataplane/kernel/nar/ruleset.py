@@ -52,8 +52,8 @@ def render(settings: NarSettings, words: Words, reserved: Iterable[range] = ()) 
         REMOTE=constants.REMOTE,
         TAKE=words.take,
         TAKE_OR_PASS=words.take_or_pass,
-        DECIDED_IN=words.decided_in,
-        DECIDED_OUT=words.decided_out,
+        TELL=words.tell,
+        OUTPUT=words.output,
         DELIVERED=_TAKEN.format(words.take, "queued_in") if taken else "",
         TRANSLATED=_TAKEN.format(words.take, "queued_translated") if taken else "",
         ERRORS=_ERRORS,
@@ -92,13 +92,18 @@ def is_loaded(netfilter: NetlinkSocket, settings: NarSettings, words: Words) -> 
     return not refusals
 
 
-def settings_rules(settings: NarSettings) -> str:
-    """What settings change: the size of TCP segments, and NAPT with the ports that are left."""
+def settings_rules(settings: NarSettings, words: Words) -> str:
+    """What settings change: the size of TCP segments, and NAPT with the ports that are left.
+
+    Also what every start changes.
+    """
     mss = settings.mtu - GRE_OCTETS - _TCP_IP
     lines = [
         "flush chain ip {table} segment_size",
         "flush chain ip {table} napt",
         "flush set ip {table} forbidden",
+        "flush chain ip {table} decided",
+        *(f"add rule ip {{table}} decided {rule}" for rule in words.decided),
         'add rule ip {table} segment_size oifname "{ours}*" tcp option maxseg size set rt mtu',
         "add rule ip {table} segment_size meta mark {from_client} tcp option maxseg size set {mss}",
     ]
@@ -172,12 +177,12 @@ def _disjoint(networks: Iterable[IPv4Network]) -> list[IPv4Network]:
 
 def load(settings: NarSettings, words: Words, reserved: Iterable[range]) -> None:
     """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
-    run_nft(render(settings, words, reserved) + settings_rules(settings))
+    run_nft(render(settings, words, reserved) + settings_rules(settings, words))
 
 
-def update(settings: NarSettings) -> None:
+def update(settings: NarSettings, words: Words) -> None:
     """Exchange the rules that settings change, atomically. Raises RulesetRefusedError."""
-    run_nft(settings_rules(settings))
+    run_nft(settings_rules(settings, words))
 
 
 def remove() -> None:

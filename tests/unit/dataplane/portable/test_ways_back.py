@@ -1,5 +1,8 @@
 """Which octets a way back begins with; the sockets are tested in the lab."""
 
+import socket
+from typing import Self
+
 import pytest
 
 from gateway.dataplane.portable import ways_back
@@ -10,7 +13,7 @@ from gateway.dataplane.portable.ways_back import WaysBack
 def test_what_rules_know_judged_packets_by_is_no_assigned_address(
     octets: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ways_back.socket, "socket", _NoSocket)
+    monkeypatch.setattr(socket, "socket", _NoSocket)
     made = WaysBack("nar-back", 0x4759_0021, random=lambda _: octets)
     assert made.judged[0] & 3 == 2
     assert made.judged[1:] == octets[1:]
@@ -25,7 +28,7 @@ class _NoSocket:
     def __init__(self, *_: object) -> None:
         pass
 
-    def __enter__(self) -> "_NoSocket":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
