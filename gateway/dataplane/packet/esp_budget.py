@@ -30,20 +30,20 @@ class CheckBudget:
     _suspect_checks: TokenBucket = field(
         default_factory=lambda: TokenBucket(SUSPECT_CHECKS_PER_S, SUSPECT_BURST)
     )
-    _suspects: dict[object, None] = field(default_factory=dict)
+    suspects: dict[object, None] = field(default_factory=dict)
 
     def take(self, source: object, now: float) -> bool:
         """Whether a packet from there may be checked."""
-        bucket = self._suspect_checks if source in self._suspects else self._checks
+        bucket = self._suspect_checks if source in self.suspects else self._checks
         return bucket.take(now)
 
     def suspect(self, source: object) -> None:
         """Remember a source of forgeries, forgetting the oldest beyond the bound."""
-        self._suspects.pop(source, None)
-        self._suspects[source] = None
-        if len(self._suspects) > MAX_SUSPECTS:
-            del self._suspects[next(iter(self._suspects))]
+        self.suspects.pop(source, None)
+        self.suspects[source] = None
+        if len(self.suspects) > MAX_SUSPECTS:
+            del self.suspects[next(iter(self.suspects))]
 
     def trust(self, source: object) -> None:
         """It is the peer's own now."""
-        self._suspects.pop(source, None)
+        self.suspects.pop(source, None)
