@@ -82,7 +82,8 @@ def plane(interface: str = "gw0") -> Plane:
 def dataplane(settings: KernelSettings) -> KernelDataplane:
     """Child SAs; not started."""
     if portable():
-        return plane(settings.xfrm_interface).dataplane(settings)  # type: ignore[return-value]  # the same surface
+        made = plane(settings.xfrm_interface)
+        return made.dataplane(settings)  # type: ignore[return-value]  # the same surface
     from gateway.dataplane.kernel.dataplane import KernelDataplane  # noqa: PLC0415 - as above
 
     return KernelDataplane(settings)
@@ -118,7 +119,7 @@ def node(settings: NodeSettings) -> KernelNode:
         from gateway.dataplane.kernel.node.constants import XFRM_INTERFACE  # noqa: PLC0415
         from gateway.dataplane.portable.node.node import PortableNode  # noqa: PLC0415 - as above
 
-        return PortableNode(settings, plane(XFRM_INTERFACE).forwarder)  # type: ignore[return-value]
+        return PortableNode(settings, plane(XFRM_INTERFACE).forwarder)
     from gateway.dataplane.kernel.node.node import KernelNode  # noqa: PLC0415
 
     return KernelNode(settings)
