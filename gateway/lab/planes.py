@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,24 @@ def with_kind(text: str) -> str:
     if "kind =" in after.partition("\n[")[0]:
         return text
     return f"{before}{table}{line}{after}"
+
+
+def rejected(counters: Mapping[str, int]) -> Counter[str]:
+    """Packets of strangers that moved nothing, of the counters of either dataplane.
+
+    ``late``: an old sequence number; ``forged``: a wrong check value; ``unchecked``: too many.
+    """
+    found = Counter[str]()
+    for kind, names in _REJECTED.items():
+        found[kind] = sum(counters.get(name, 0) for name in names)
+    return found
+
+
+_REJECTED = {
+    "late": ("slow_path_late", "forwarder_replayed"),
+    "forged": ("slow_path_forged", "forwarder_forged"),
+    "unchecked": ("slow_path_unchecked", "forwarder_unchecked"),
+}
 
 
 # -- what a test drives directly ------------------------------------------------------------------

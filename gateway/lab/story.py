@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from gateway.lab import inject, plan
+from gateway.lab import inject, plan, planes
 from gateway.lab.appliance import Appliance
 from gateway.lab.capture import Capture, judge, merge
 from gateway.lab.measured import start_download, start_receiver, start_sender
@@ -35,7 +35,6 @@ LONGEST_S = 120.0
 MOVED_ADDRESS = IPv4Address("198.51.100.77")
 NON_ESP_MARKER = bytes(4)
 PROTOCOL_UDP = 17
-SLOW_PATH = "slow_path_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,18 +183,18 @@ class Story:
         stolen = inject.esp_packets(capture.stop(), plan.GATEWAY_OUTSIDE)[-1]
         replay = inject.with_source(stolen, plan.ATTACKER)
         forgery = inject.with_sequence(replay, inject.esp_sequence(stolen) + 1000)
-        before, remote = self._slow_path(), self._child()["remote"]
+        before, remote = self._rejected(), self._child()["remote"]
         inject.send(self.lab, "attacker", replay)
         inject.send(self.lab, "attacker", forgery)
 
         def seen() -> bool:
-            now = self._slow_path()
+            now = self._rejected()
             return all(now[kind] > before[kind] for kind in ("late", "forged"))
 
         wait_until(seen, 10, "the gateway counts both packets")
         if not self.page():
             raise LabError("the attack broke the tunnel")
-        after = self._slow_path()
+        after = self._rejected()
         return Attack(
             forged=after["forged"] - before["forged"],
             replayed=after["late"] - before["late"],
@@ -225,15 +224,8 @@ class Story:
             raise LabError(f"the tunnel is gone:\n{self.gateway.output()[-2000:]}")
         return items[0]
 
-    def _slow_path(self) -> Counter[str]:
-        counters = self.gateway.call("status")["dataplane"]["counters"]
-        return Counter(
-            {
-                name.removeprefix(SLOW_PATH): count
-                for name, count in counters.items()
-                if name.startswith(SLOW_PATH)
-            }
-        )
+    def _rejected(self) -> Counter[str]:
+        return planes.rejected(self.gateway.call("status")["dataplane"]["counters"])
 
     def _new(self, name: str) -> str:
         self._number += 1

@@ -52,6 +52,7 @@ remote_id = "gateway.example.com"
 remote = "{outside}"
 remote_subnets = ["10.1.0.0/24"]
 request_inner_address = true
+esp_proposals = ["aes128gcm16"]
 mobike = false
 liveness_s = 600
 """
