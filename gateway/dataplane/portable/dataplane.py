@@ -41,6 +41,7 @@ from gateway.dataplane.kernel.ways import Ways
 from gateway.dataplane.portable.carried import CarriedChild, serves
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 from gateway.dataplane.portable.foundation import PortableFoundation
+from gateway.dataplane.portable.transport.policies import TransportPolicies
 from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint
 
@@ -74,6 +75,7 @@ class PortableDataplane(RulesDataplane):
         self._traps: dict[int, CarriedChild] = {}
         self._vpn_fa: Counter[bytes] = Counter()
         """Home addresses by how many child SAs have them."""
+        self._transport = TransportPolicies(settings.xfrm_interface)
         self._batch = Batch()
         self._refused: list[Refusal] = []
         self._fresh: dict[int, None] = {}
@@ -108,6 +110,8 @@ class PortableDataplane(RulesDataplane):
             undo.pop_all()
         self._sets = self._foundation.sets
         self._segments = SegmentSizes(self._sets, self._ways, self.settings.mtu)
+        if not adopt:
+            self._transport.flush()
         self._started = True
 
     def _clear(self, *, adopt: bool) -> None:
@@ -214,6 +218,11 @@ class PortableDataplane(RulesDataplane):
         self._segments.look_at(child)
         if sa.vpn_fa:
             self._guard(child)
+        self._refuse(sa, self._transport.claim(sa))
+
+    def _refuse(self, sa: ChildSa, reason: str | None) -> None:
+        if reason is not None:
+            self._refused.append(Refusal(sa.spi_in, reason))
 
     def _guard(self, child: CarriedChild) -> None:
         """Nothing but registrations from this home address without the foreign agent's mark."""
@@ -269,6 +278,7 @@ class PortableDataplane(RulesDataplane):
         self._segments.forget(spi_in)
         if child.sa.vpn_fa:
             self._unguard(child)
+        self._transport.release(spi_in)
         self._siblings[child.sa.reqid] -= 1
         if not self._siblings[child.sa.reqid]:
             del self._siblings[child.sa.reqid]
@@ -298,6 +308,7 @@ class PortableDataplane(RulesDataplane):
         self._traps[sa.reqid] = child
         # Only what is routed to the interface can meet the trap.
         self._add_routes(child)
+        self._refuse(sa, self._transport.trap(sa))
         self._forwarder.trap(sa)
 
     def untrap(self, reqid: int) -> None:
@@ -305,6 +316,7 @@ class PortableDataplane(RulesDataplane):
         trap = self._traps.pop(reqid, None)
         if trap is not None:
             self._drop_routes(trap)
+            self._transport.untrap(reqid)
             self._forwarder.untrap(reqid)
 
     # -- commit ------------------------------------------------------------------------------
@@ -313,6 +325,7 @@ class PortableDataplane(RulesDataplane):
         """See :meth:`Dataplane.commit`. A child SA that was refused is gone altogether."""
         refusals, self._refused = self._refused, []
         refusals += self._batch.flush_elements(self._sets)
+        refusals += self._transport.flush()
         refusals += self._flush()
         self._fresh.clear()
         refused = dict.fromkeys(refusal.spi_in for refusal in refusals)
@@ -320,6 +333,7 @@ class PortableDataplane(RulesDataplane):
             self.remove_child_sa(spi_in)
         if refused:
             self._batch.flush_elements(self._sets)
+            self._transport.flush()
             self._flush()
         self._segments.commit()
         return refusals
@@ -342,6 +356,7 @@ class PortableDataplane(RulesDataplane):
         try:
             self._plane.shared.revive()
             self._foundation.rebuild()
+            self._transport.rebuild()
             became = "another one was started"
         except OSError as error:
             became = f"another one cannot be started: {error.strerror or error}"
@@ -408,7 +423,7 @@ class PortableDataplane(RulesDataplane):
             forwarder = {}
         return {
             **ruleset.counters(),
-            **{f"forwarder_{name}": count for name, count in forwarder.items()},
+            **{_counter(name): count for name, count in forwarder.items()},
             "forwarder_restarts": self._plane.shared.restarts,
         }
 
@@ -419,5 +434,22 @@ class PortableDataplane(RulesDataplane):
         self._started = False
         self._children.clear()
         self._ways.close()
+        self._transport.close(keep=keep)
         self._foundation.close(keep=keep)
         self._forwarder.close(keep=keep)
+
+
+def _counter(name: str) -> str:
+    """What both dataplanes count has one name."""
+    return name if name in _SHARED_COUNTERS else f"forwarder_{name}"
+
+
+_SHARED_COUNTERS: Final = frozenset(
+    (
+        "late_mappings",
+        "slow_path_forged",
+        "slow_path_late",
+        "slow_path_proven",
+        "slow_path_unchecked",
+    )
+)

@@ -65,7 +65,8 @@ class EspEngine(Associations):
         and its fwmark. There, :meth:`handed_over` takes them."""
         self.events: list[DataplaneEvent] = []
         self.counters: dict[str, int] = {}
-        """Packets that were dropped, by why."""
+        """Packets that were dropped, by why. Besides, with the names that the kernel dataplane has
+        for them, what came from other addresses than the peer's."""
 
     def _count(self, why: str) -> None:
         self.counters[why] = self.counters.get(why, 0) + 1
@@ -176,12 +177,12 @@ class EspEngine(Associations):
         if number < 0:
             self._count("replayed")
             if source != half.source:
-                self._reject(half, source, _late(low, window.highest))
+                self._reject(half, source, "late", _late(low, window.highest))
             return
         elsewhere = source != half.source
         if elsewhere and source != half.claimed and not half.budget.take(source, self.now):
             self._count("unchecked")
-            self._reject(half, source, "too many packets to check")
+            self._reject(half, source, "unchecked", "too many packets to check")
             return
         limits = half.limits
         if limits.packets >= limits.packets_free or limits.octets >= limits.octets_free:
@@ -197,7 +198,7 @@ class EspEngine(Associations):
             self._count("forged")
             if elsewhere:
                 half.budget.suspect(source)
-                self._reject(half, source, "integrity check failed")
+                self._reject(half, source, "forged", "integrity check failed")
             return
         if elsewhere:
             self._proven_elsewhere(half, source, number, low)
@@ -247,15 +248,23 @@ class EspEngine(Associations):
         """The peer has sent this packet from another address, and may be there now."""
         highest = half.window.highest
         if number <= highest:
-            late = "the packet was late" if half.udp else _late(low, highest)
-            self._reject(half, source, late)
+            if half.udp:
+                self._count("late_mappings")
+            reason = "the packet was late" if half.udp else _late(low, highest)
+            self._reject(half, source, "late", reason)
             return
-        half.claimed = source
+        if source != half.claimed:
+            half.claimed = source
+            if half.watched and not half.udp:
+                self._count("slow_path_proven")
         if half.tells and half.may_tell(source, self.now, REPEAT_S):
             proof = MAPPING_PROOF if half.udp else f"esp icv, sequence {number}"
             self.events.append(EndpointSeen(half.spi_in, half.endpoint(source), proof))
 
-    def _reject(self, half: Inbound, source: bytes, reason: str) -> None:
+    def _reject(self, half: Inbound, source: bytes, what: str, reason: str) -> None:
+        """Tell of a packet that moves nothing. It is counted as the kernel's slow path does."""
+        if half.watched and not half.udp:
+            self._count(f"slow_path_{what}")
         if half.tells and half.budget.rejections.take(self.now):
             endpoint = half.endpoint(source)
             self.events.append(EndpointRejected(half.spi_in, endpoint, reason))
