@@ -131,6 +131,11 @@ class TransportPolicies:
             ]
             ruleset.run_nft("\n".join(lines))
 
+    def rebuild(self) -> None:
+        """The tunnel interface was made again. Raises OSError."""
+        if self._loaded:
+            routes.build(self._interface)
+
     def counters(self) -> Mapping[str, int]:
         """Packets by the comment of the rule; empty without any SA."""
         if not self._loaded:
