@@ -75,7 +75,8 @@ class Parts:
         if self.plane is None:
             needs = to_dataplane.kernel_needs(config)
             folder = config.gateway.runtime_dir
-            self.plane = Plane.of(config.dataplane.kind, needs, folder)
+            interface = config.dataplane.xfrm_interface
+            self.plane = Plane.of(config.dataplane.kind, needs, folder, interface)
         return self.plane
 
     @property

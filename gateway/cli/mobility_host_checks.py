@@ -195,12 +195,15 @@ def _routes(config: Config, routes: list[Route]) -> Iterator[Verdict]:
             yield Verdict("network", label, "missing", detail, remedy)
 
 
-def kernel_verdicts(config: Config) -> Iterator[Verdict]:
-    """Start what the kernel does for the agents, all of it, in a namespace of its own."""
+def kernel_verdicts(config: Config, *, portable: bool = False) -> Iterator[Verdict]:
+    """Start what the kernel does for the agents, all of it, in a namespace of its own.
+
+    With ``portable`` that is the forwarder's, which needs no more of the kernel than SAs do.
+    """
     from gateway.config.to_mobility import mobility_settings  # noqa: PLC0415 - only with agents
 
     settings = mobility_settings(config)
-    if settings is None:
+    if settings is None or portable:
         return
     from gateway.dataplane.kernel.mobility.start_trial import try_start  # noqa: PLC0415
 

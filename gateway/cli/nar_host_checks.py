@@ -53,9 +53,12 @@ def nar_verdicts(
     yield from _other_nat(config, seen)
 
 
-def nar_kernel_verdicts(config: Config) -> Iterator[Verdict]:
-    """Start what the kernel does for NAR servers, all of it, in a namespace of its own."""
-    if not config.needs_nar:
+def nar_kernel_verdicts(config: Config, *, portable: bool = False) -> Iterator[Verdict]:
+    """Start what the kernel does for NAR servers, all of it, in a namespace of its own.
+
+    With ``portable`` that is the forwarder's, which needs no more of the kernel than SAs do.
+    """
+    if not config.needs_nar or portable:
         return
     from gateway.config.to_nar import nar_settings  # noqa: PLC0415 - only with servers
     from gateway.dataplane.kernel.nar.start_trial import try_start  # noqa: PLC0415

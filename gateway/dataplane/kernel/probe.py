@@ -1,4 +1,4 @@
-"""What this kernel can do, found out by doing it in a network namespace of its own.
+"""What this kernel can do for either dataplane, found out in a network namespace of its own.
 
 Each capability is tried in a child process that has unshared its network, so the host's own
 network is untouched and whatever was made vanishes with the child.
@@ -41,6 +41,7 @@ from gateway.dataplane.kernel.xfrm.constants import (
     XfrmMessage,
 )
 from gateway.dataplane.mobility import MobilitySettings
+from gateway.dataplane.portable import probe as portable_probe
 from gateway.domain.child_sa import (
     ChildSa,
     Encryption,
@@ -395,7 +396,8 @@ def _try_all() -> list[Capability]:
         return [first]
     _loopback_up()
     more = (_Trial(one[0], False, *one[1:]) for one in presence.trials())
-    return [first, *(_attempt(trial) for trial in (*_TRIALS, *more))]
+    portable = (_Trial(*one) for one in portable_probe.TRIALS)
+    return [first, *(_attempt(trial) for trial in (*_TRIALS, *more, *portable))]
 
 
 def _loopback_up() -> None:

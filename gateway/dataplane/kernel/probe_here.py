@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Collection
 from typing import Final
 
-from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel import probe
 from gateway.dataplane.kernel.links import Links
 from gateway.dataplane.kernel.mobility.devices import NETLINK_GENERIC, load_fou
@@ -22,10 +21,9 @@ from gateway.dataplane.kernel.netlink import (
     request,
 )
 from gateway.dataplane.kernel.nfqueue import Queue
-from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
+from gateway.dataplane.kernel.trying import said, try_rules
 from gateway.dataplane.kernel.xfrm import encode
 
-_TABLE: Final = "gateway_trial"
 _TRIAL_QUEUE: Final = 64_999
 _CONTROL, _GET_FAMILY, _FAMILY_NAME = 16, 3, 2
 _THERE: Final = (errno.EEXIST, errno.EBUSY)
@@ -50,14 +48,6 @@ def missing_here(needs: Collection[str]) -> Problems:
     return found
 
 
-def said(error: OSError | ImportError) -> str:
-    """What the kernel said. Raises DataplaneUnavailableError when it lets us do nothing."""
-    text = str(getattr(error, "strerror", None) or error)
-    if isinstance(error, OSError) and error.errno in {errno.EPERM, errno.EACCES}:
-        raise DataplaneUnavailableError(errno.EPERM, f"{text} (needs root or CAP_NET_ADMIN)")
-    return text
-
-
 def _xfrm() -> None:
     with contextlib.closing(NetlinkSocket(NETLINK_XFRM)) as xfrm:
         xfrm.check("xfrm", [encode.get_thresholds()])
@@ -78,18 +68,9 @@ def _link(kind: bytes, *data: bytes) -> None:
             links.delete(link.index)
 
 
-def _rules(body: str) -> None:
-    """Make a table and remove it, in one transaction."""
-    try:
-        run_nft(f"table inet {_TABLE} {{ {body} }}\ndelete table inet {_TABLE}")
-    except RulesetRefusedError as error:
-        lines = str(error).strip().splitlines()
-        raise OSError(errno.EOPNOTSUPP, lines[0].removeprefix("Error: ")) from error
-
-
 def _queue() -> None:
     chain = "type filter hook prerouting priority raw;"
-    _rules(f"chain c {{ {chain} ip protocol esp queue num {_TRIAL_QUEUE}; }};")
+    try_rules(f"chain c {{ {chain} ip protocol esp queue num {_TRIAL_QUEUE}; }};")
     try:
         Queue(_TRIAL_QUEUE, 16).close()
     except NetlinkError as error:
@@ -111,7 +92,7 @@ _ATTEMPTS: Final[dict[str, Callable[[], None]]] = {
     "esp-chacha20": probe.try_chacha20,
     "udp-encapsulation": probe.try_encapsulation,
     "xfrm-interface": lambda: _link(b"xfrm", probe.XFRM_INTERFACE_DATA),
-    "nftables-esp-sets": lambda: _rules("set s { typeof ip saddr . esp spi; };"),
+    "nftables-esp-sets": lambda: try_rules("set s { typeof ip saddr . esp spi; };"),
     "nft-queue": _queue,
     "ipip": lambda: _link(b"ipip", probe.IPIP_DATA),
     "gre": lambda: _link(b"gre", probe.GRE_DATA),

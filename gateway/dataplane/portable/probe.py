@@ -1,7 +1,6 @@
 """What the portable dataplane needs of a kernel, found out by doing it."""
 
 import contextlib
-import errno
 import secrets
 import socket
 import struct
@@ -18,12 +17,10 @@ from gateway.dataplane.kernel.netlink import (
     nested,
     request,
 )
-from gateway.dataplane.kernel.probe_here import said
-from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
+from gateway.dataplane.kernel.trying import said, try_rules
 
 SO_RCVMARK: Final = 75
 """``asm-generic/socket.h``, Linux 5.19."""
-_TABLE: Final = "gateway_trial"
 _RTM_NEWLINK: Final = 16
 _IFLA_IFNAME, _IFLA_LINKINFO, _INFO_KIND, _INFO_DATA, _VETH_PEER = 3, 18, 1, 2, 1
 _INFO = struct.Struct("=BxHiII")
@@ -64,14 +61,6 @@ def _marks() -> None:
         packets.setsockopt(socket.SOL_SOCKET, SO_RCVMARK, 1)
 
 
-def _rules(body: str) -> None:
-    try:
-        run_nft(f"table inet {_TABLE} {{ {body} }}\ndelete table inet {_TABLE}")
-    except RulesetRefusedError as error:
-        lines = str(error).strip().splitlines()
-        raise OSError(errno.EOPNOTSUPP, lines[0].removeprefix("Error: ")) from error
-
-
 def _kernel(option: str) -> str:
     return f"use a kernel with {option} (load its module, or rebuild)"
 
@@ -103,14 +92,14 @@ TRIALS: Final[tuple[Trial, ...]] = (
         True,
         "no protection against spoofed inner addresses",
         "install libnftables1, and " + _kernel("CONFIG_NF_TABLES_INET"),
-        lambda: _rules("chain c { type filter hook prerouting priority raw; counter; };"),
+        lambda: try_rules("chain c { type filter hook prerouting priority raw; counter; };"),
     ),
     (
         "portable-log",
         False,
         "no Mobile IPv4 and no NAR in user space: rules hand packets over by their log",
         _kernel("CONFIG_NFT_LOG and CONFIG_NETFILTER_NETLINK_LOG"),
-        lambda: _rules(
+        lambda: try_rules(
             "chain c { type filter hook prerouting priority raw;"
             " ip protocol esp log group 4757 drop; };"
         ),
