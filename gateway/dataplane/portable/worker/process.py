@@ -48,6 +48,8 @@ class Worker:
         if isinstance(request, messages.AskTunnels):
             return messages.Tunnels(tuple(traffic.tunnels.held()))
         if isinstance(request, messages.AskUsage):
+            # Without packets nobody has told it the time.
+            traffic.esp.advance(time.monotonic())
             return messages.UsageNow(traffic.esp.usage(request.spi_in))
         if isinstance(request, messages.AskBeforeMove):
             return messages.BeforeMove(traffic.esp.before_move(request.spi_in))
