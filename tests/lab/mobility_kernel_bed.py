@@ -244,35 +244,48 @@ class MobilityBed:
     ) -> None:
         """The mobile node's end: all traffic of ``home`` to 10.1.0.0/24 goes through it."""
         inside(NODE, "ip", "link", "del", "t0", check=False)
-        if missing_features():
-            self._forwarded_tunnel(encapsulation, udp=udp)
+        if udp and not missing_features():
+            self._kernel_udp_tunnel(checksum=checksum)
         else:
-            self._kernel_tunnel(encapsulation, udp=udp, checksum=checksum)
-        inside(NODE, "ip", "link", "set", "t0", "up")
+            self.tunnel(NODE, CARE_OF, AGENT, encapsulation, udp=udp)
         inside(NODE, "ip", "address", "add", f"{home}/32", "dev", "t0")
         inside(NODE, "ip", "route", "add", "10.1.0.0/24", "dev", "t0", "src", home)
 
-    def _forwarded_tunnel(self, encapsulation: Encapsulation, *, udp: bool) -> None:
-        link = TunnelLink("t0", TunnelKind[encapsulation.name], local=CARE_OF, remote=AGENT)
+    def tunnel(
+        self,
+        name: str,
+        local: IPv4Address,
+        remote: IPv4Address,
+        encapsulation: Encapsulation = Encapsulation.IP_IP,
+        *,
+        udp: bool = False,
+    ) -> None:
+        """One end of a tunnel, the interface `t0` of a namespace."""
+        if not missing_features():
+            kind = "ipip" if encapsulation is Encapsulation.IP_IP else "gre"
+            words = f"link add t0 mtu 1300 type {kind} local {local} remote {remote} ttl 64"
+            inside(name, "ip", *words.split())
+            inside(name, "ip", "link", "set", "t0", "up")
+            return
+        link = TunnelLink("t0", TunnelKind[encapsulation.name], local=local, remote=remote)
         if udp:
             link = replace(link, kind=TunnelKind.MIP_UDP, local_port=NAT_PORT, remote_port=434)
-        with entered(NODE):
+        with entered(name):
             make_pair("t0", 1300)
             forwarder = planes.plane("t-esp").forwarder()
             forwarder.set_tunnel(link)
             assert forwarder.commit() == ([], [])
             self.forwarders.append(forwarder)
 
-    def _kernel_tunnel(self, encapsulation: Encapsulation, *, udp: bool, checksum: bool) -> None:
-        kind = "ipip" if encapsulation is Encapsulation.IP_IP and not udp else "gre"
-        words = f"link add t0 mtu 1300 type {kind} local {CARE_OF} remote {AGENT} ttl 64"
-        if udp:
-            csum = "encap-csum" if checksum else "noencap-csum"
-            words += f" encap fou encap-sport {NAT_PORT} encap-dport 434 {csum}"
-            inside(NODE, "ip", "fou", "add", "port", NAT_PORT, "ipproto", 47, check=False)
-            with entered(NODE):
-                run("nft", "-f", "-", stdin=_NODE_UDP)
+    def _kernel_udp_tunnel(self, *, checksum: bool) -> None:
+        csum = "encap-csum" if checksum else "noencap-csum"
+        words = f"link add t0 mtu 1300 type gre local {CARE_OF} remote {AGENT} ttl 64"
+        words += f" encap fou encap-sport {NAT_PORT} encap-dport 434 {csum}"
+        inside(NODE, "ip", "fou", "add", "port", NAT_PORT, "ipproto", 47, check=False)
+        with entered(NODE):
+            run("nft", "-f", "-", stdin=_NODE_UDP)
         inside(NODE, "ip", *words.split())
+        inside(NODE, "ip", "link", "set", "t0", "up")
 
     def ping(self, name: str, source: object, target: object, *words: object) -> str:
         return inside(

@@ -31,16 +31,15 @@ def whole(packet: bytes) -> list[bytes]:
         return [packet]
     start = (packet[0] & 15) * 4
     at = start + at_checksum
-    if at + 2 > len(packet) or not _is_left_out(packet, start, at):
+    if at + 2 > len(packet) or not is_left_out(packet, at, len(packet) - start):
         return [packet]
     if packet[9] == _TCP and len(packet) > LONGEST_ALONE:
         return _segments(packet, start)
     return [_summed(packet, start, at)]
 
 
-def _is_left_out(packet: bytes, start: int, at: int) -> bool:
-    """Whether the checksum is just that of the pseudo header."""
-    size = len(packet) - start
+def is_left_out(packet: bytes, at: int, size: int) -> bool:
+    """Whether the checksum ``at`` is just that of the pseudo header, for ``size`` octets."""
     number = (packet[at] << 8 | packet[at + 1]) - packet[9] - size
     return not (number - int.from_bytes(packet[12:20], "big")) % 0xFFFF and any(packet[at : at + 2])
 

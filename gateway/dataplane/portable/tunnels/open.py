@@ -5,6 +5,7 @@ from typing import Final
 
 from gateway.dataplane.packet import gre, ip_ip, minimal, udp_tunnel
 from gateway.dataplane.packet.tunnel_ports import FOU_PORT
+from gateway.dataplane.packet.whole import is_left_out
 from gateway.dataplane.portable.tunnel_link import TunnelKind
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.wire import WireError
@@ -71,11 +72,14 @@ def _open_udp(
 
 
 def _payload(outer: bytes, start: int, end: int) -> tuple[int, int]:
-    """Where the payload of the UDP datagram at ``start`` begins and ends; its checksum is right."""
+    """Where the payload of the UDP datagram at ``start`` begins and ends; its checksum is right.
+
+    Or not there yet: of a neighbour on the same machine the kernel believes it.
+    """
     size = outer[start + 4] << 8 | outer[start + 5]
     if not _UDP_OCTETS <= size <= end - start:
         raise WireError(f"UDP length {size}, {end - start} octets there")
-    if outer[start + 6] or outer[start + 7]:
+    if any(outer[start + 6 : start + 8]) and not is_left_out(outer, start + 6, size):
         pseudo = outer[12:20] + bytes((0, udp_tunnel.PROTOCOL)) + size.to_bytes(2, "big")
         if internet_checksum(pseudo + outer[start : start + size]):
             raise WireError("UDP checksum is wrong")
