@@ -45,11 +45,11 @@ ONLY_BY_IPSEC = """
 table inet l2tp {
     chain input {
         type filter hook input priority filter;
-        udp dport 1701 meta secpath missing counter drop
+        udp dport 1701 meta secpath missing iifname != "gw0" counter drop
     }
-    chain output {
-        type filter hook output priority filter;
-        udp sport 1701 rt ipsec missing counter drop
+    chain postrouting {
+        type filter hook postrouting priority filter;
+        udp sport 1701 rt ipsec missing oifname != "gw0" counter drop
     }
 }
 """
