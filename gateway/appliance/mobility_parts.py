@@ -1,13 +1,16 @@
 """Builds the engines and the dataplane of the mobility agents."""
 
+import errno
 import os
 import time
 
 from gateway.appliance.link_socket import LinkSocket
 from gateway.appliance.mip_sockets import MipSockets
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.plane import Plane
+from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 from gateway.mip_agents.foreign_agent.engine import ForeignAgent
 from gateway.mip_agents.home_agent.engine import HomeAgent
 from gateway.mip_agents.policy import ForeignAgentPolicy, HomeAgentPolicy
@@ -38,6 +41,19 @@ class MobilityParts:
 
     def mobility_dataplane(self, settings: MobilitySettings) -> KernelMobility:
         """A started dataplane; raises :class:`DataplaneUnavailableError`."""
-        dataplane = KernelMobility(settings)
+        dataplane = self._mobility_dataplane(settings)
         dataplane.start(adopt=True)
         return dataplane
+
+    def _mobility_dataplane(self, settings: MobilitySettings) -> KernelMobility:
+        if not self.plane.portable:
+            return KernelMobility(settings)
+        from gateway.dataplane.portable.mobility.dataplane import (  # noqa: PLC0415 - if needed
+            PortableMobility,
+        )
+
+        try:
+            forwarder = self.plane.forwarder()
+        except ForwarderUnavailableError as error:
+            raise DataplaneUnavailableError(error.errno or errno.EIO, str(error)) from error
+        return PortableMobility(settings, forwarder)
