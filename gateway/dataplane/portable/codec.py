@@ -167,8 +167,10 @@ def _sequence(
 
 
 def _union(members: tuple[Any, ...]) -> tuple[Encode, Decode]:
-    both = [_both(one) for one in members]
-    tags = {typing.get_origin(one) or one: tag for tag, one in enumerate(members)}
+    # Unions are equal whatever their order, and only one of those that are equal is made.
+    ordered = sorted(members, key=repr)
+    both = [_both(one) for one in ordered]
+    tags = {typing.get_origin(one) or one: tag for tag, one in enumerate(ordered)}
 
     def encode(value: Any, out: bytearray) -> None:  # noqa: ANN401
         tag = tags[type(value)]
