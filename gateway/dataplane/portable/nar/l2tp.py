@@ -32,6 +32,8 @@ def tunnel_link(session: L2tpSession, port: int) -> TunnelLink:
         TunnelKind.L2TP,
         local=constants.LOCAL,
         remote=session.client,
+        # The client's would lead back into its session.
+        mark=0,
         local_port=port,
         remote_port=L2TP_PORT,
         session=session.session_id,
