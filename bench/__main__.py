@@ -35,9 +35,10 @@ BENCHMARKS = (
     "nar_forwarding",
     "node_handover",
     "rules",
+    "portable",
 )
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
-NATIVE = ("ike_memory", "ike_flood", "mip_registrations", "nar_demultiplex", "rest")
+NATIVE = ("ike_memory", "ike_flood", "mip_registrations", "nar_demultiplex", "rest", "portable")
 """Those for the running kernel: in the test kernel a system call costs too much for a flood."""
 
 OUTPUT = Path("build/bench.json")

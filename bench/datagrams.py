@@ -36,10 +36,8 @@ BEAT_RATE = 1000.0
 
 
 def sink(sock: socket.socket, file: str) -> None:
-    """Count datagrams into the first eight octets of a file, until the process is ended."""
-    path = Path(file)
-    path.write_bytes(bytes(NUMBER.size))
-    with path.open("r+b") as opened, mmap.mmap(opened.fileno(), NUMBER.size) as counter:
+    """Count datagrams into a file of eight octets that is there, until the process is ended."""
+    with Path(file).open("r+b") as opened, mmap.mmap(opened.fileno(), NUMBER.size) as counter:
         batch = Batch(bytes(SMALL), AT_ONCE)
         _, source = sock.recvfrom(SMALL)
         sock.connect(source)

@@ -179,14 +179,18 @@ class Ours:
         self.start_s.append(said["start_s"])
 
     def forwarders(self) -> Sequence[int]:
-        """Of both ends."""
+        """Of both ends, the device's first."""
         return self._processes
+
+    def processor_times(self) -> list[float]:
+        """Of each of them, in seconds."""
+        return [processor_s([process]) for process in self._processes]
 
 
 @contextlib.contextmanager
 def joined(name: str, tunnel: Tunnel) -> Iterator[Ends]:
     """Two hosts of their own with a tunnel that carries packets; they go away with the block."""
-    lab = Ends(f"bp{name}-")
+    lab = Ends(f"bp{name.replace('_', '')}-")
     lab.up(fresh=True)
     try:
         tunnel.start(lab)
@@ -215,8 +219,9 @@ def processor_s(processes: Sequence[int]) -> float:
     return total / 1e9
 
 
-def memory_mb(process: int) -> float:
-    """Resident memory in MB of 1,000,000 octets."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    (resident,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
-    return int(resident) * 1024 / 1e6
+def memory_mb(process: int, *, shared: bool = True) -> float:
+    """Resident memory in MB of 1,000,000 octets, with or without what is shared with others."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    wanted = "Rss:" if shared else "Pss:"
+    (octets,) = (line.split()[1] for line in lines if line.startswith(wanted))
+    return int(octets) * 1024 / 1e6

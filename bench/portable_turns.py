@@ -67,13 +67,16 @@ def streaming(lab: Ends) -> Iterator[Stream]:
 
 
 @contextlib.contextmanager
-def datagrams(lab: Ends) -> Iterator[Datagrams]:
-    """Small datagrams from the device to the server, stopped until their first turn."""
-    counter = lab.folder / "datagrams"
+def datagrams(lab: Ends, number: int = 0, address: str = INNER) -> Iterator[Datagrams]:
+    """Small datagrams from the device to the server, stopped until their first turn.
+
+    Several at once have a number and an inner address each.
+    """
+    counter = lab.folder / f"datagrams-{number}"
     counter.write_bytes(bytes(NUMBER.size))
-    to = f"{plan.SERVER}:{PORT}"
+    to = f"{plan.SERVER}:{PORT + 10 + number}"
     sink = program(lab, "gw", "sink", to, str(counter))
-    source = program(lab, "device", "source", f"{INNER}:{PORT}", to)
+    source = program(lab, "device", "source", f"{address}:{PORT}", to)
     running = Datagrams(source, source, (sink, str(counter)))
     prefer(lab)
     running.settle()
