@@ -46,6 +46,23 @@ def has_esp() -> bool:
     return _works(PROBES["ESP"])
 
 
+def has_tunnels() -> bool:
+    """Whether the kernel has tunnel devices."""
+    return _works(PROBES["IP-IP"])
+
+
+def place_for_addresses(name: str) -> tuple[str, ...]:
+    """Lines of `ip -batch` that make an interface which only has addresses, and set it up."""
+    if _works("ip link add probe type dummy"):
+        return f"link add {name} type dummy", f"link set {name} up"
+    peer = f"{name[:13]}-p"
+    return (
+        f"link add {name} type veth peer name {peer}",
+        f"link set {peer} up",
+        f"link set {name} up",
+    )
+
+
 def has_netem() -> bool:
     """Whether the kernel can delay and lose packets."""
     return _works(PROBES["netem"])
