@@ -59,8 +59,9 @@ class Outbound:
         self.sequence = 0
         """The number of the last packet."""
         self.limits = Limits(sa)
-        self.mark = output_mark if output_mark or sa.zone else None
-        """The fwmark of what is sent; None is that of the inner packet."""
+        self.mark = output_mark if output_mark or sa.zone or sa.vpn_fa else None
+        """The fwmark of what is sent; None is that of the inner packet. Marks that routed it here,
+        of a zone or by the foreign agent, are none for the way out."""
         self.move(sa.local, sa.remote, udp=sa.udp_encapsulation)
 
     def move(self, local: Endpoint, remote: Endpoint, *, udp: bool) -> None:
