@@ -67,34 +67,39 @@ _CONTROL_OCTETS = 2 * _CONTROL_HEAD.size
 class ReceiveBatch:
     """Reads packets with their marks. One serves many sockets, one after the other."""
 
-    def __init__(self, *, slots: int = BATCH) -> None:
-        self._slots = slots
+    def __init__(self, *, name_octets: int = 0, control_octets: int = _CONTROL_OCTETS) -> None:
+        """With room for the sender's ``sockaddr``, and for control messages beyond the mark."""
+        slots = self._slots = BATCH
         self._memory = mmap.mmap(-1, slots * _STRIDE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._anchor = ctypes.c_char.from_buffer(self._memory)
         start = ctypes.addressof(self._anchor)
         self._starts = range(0, slots * _STRIDE, _STRIDE)
-        self._control = (ctypes.c_char * (slots * _CONTROL_OCTETS))()
+        controls = (ctypes.c_char * (slots * control_octets))()
+        names = (ctypes.c_char * (slots * name_octets))()
+        self.controls, self.names = memoryview(controls).cast("B"), memoryview(names).cast("B")
+        """What the kernel wrote of each packet, one after the other."""
         self._vectors = (_Vector * slots)()
         self._headers = (_Header * slots)()
-        control = ctypes.addressof(self._control)
-        vectors = ctypes.addressof(self._vectors)
         for number in range(slots):
             self._vectors[number] = _Vector(start + self._starts[number], LARGEST)
             self._headers[number].message = _Message(
-                vectors=vectors + number * ctypes.sizeof(_Vector),
+                name=ctypes.addressof(names) + number * name_octets,
+                name_length=name_octets,
+                vectors=ctypes.addressof(self._vectors) + number * ctypes.sizeof(_Vector),
                 vector_count=1,
-                control=control + number * _CONTROL_OCTETS,
-                control_length=_CONTROL_OCTETS,
+                control=ctypes.addressof(controls) + number * control_octets,
+                control_length=control_octets,
             )
         self._at = ctypes.addressof(self._headers)
         self._whole = memoryview(self._headers).cast("B")
         self._fresh = bytes(self._whole)
         self._lengths = column(self._headers, ctypes.sizeof(_Header), _Header.octets.offset, "I")
-        self._marks = column(self._control, _CONTROL_OCTETS, _CONTROL_HEAD.size, "I")
+        self._marks = column(controls, control_octets, _CONTROL_HEAD.size, "I")
 
-    def receive(self, fd: int) -> list[tuple[bytes, int]]:
-        """What waits at a socket that has :data:`SO_RCVMARK` set, at most a batch.
+    def receive(self, fd: int, *, marked: bool = True) -> list[tuple[bytes, int]]:
+        """What waits at a socket, at most a batch.
 
+        ``marked`` sockets have :data:`SO_RCVMARK` set; of others the mark is 0.
         Raises OSError for anything but an empty socket.
         """
         # The kernel puts what it wrote in the place of what there was room for.
@@ -106,53 +111,56 @@ class ReceiveBatch:
                 return []
             raise OSError(code, os.strerror(code))
         memory = self._memory
+        lengths = self._lengths[:count].tolist()
+        marks = self._marks[:count].tolist() if marked else [0] * count
         return [
             (memory[start : start + length], mark)
-            for start, length, mark in zip(
-                self._starts,
-                self._lengths[:count].tolist(),
-                self._marks[:count].tolist(),
-                strict=False,
-            )
+            for start, length, mark in zip(self._starts, lengths, marks, strict=False)
         ]
 
 
 class SendBatch:
     """Sends packets with their marks; names of destinations are the owner's to write."""
 
-    def __init__(self, *, name_octets: int, slots: int = BATCH) -> None:
-        """Without names the socket has to know where to."""
-        self.slots = slots
+    def __init__(self, *, name_octets: int, note: bytes = b"") -> None:
+        """Without names the socket has to know where to.
+
+        ``note`` is another control message of each packet, its padding included.
+        """
+        slots = BATCH
         self._vectors = (_Vector * slots)()
         self._headers = (_Header * slots)()
-        self._control = (ctypes.c_char * (slots * _CONTROL_OCTETS))()
+        mark = control_message(socket.SOL_SOCKET, SO_MARK, bytes(4))
+        row = len(mark + note)
+        self._controls = ctypes.create_string_buffer((mark + note) * slots)
+        self.notes = memoryview(self._controls).cast("B")
+        """Control messages, :attr:`note_octets` of each packet; the value of its ``note`` begins
+        :attr:`note_at` octets after their start."""
+        self.note_octets = row
+        self.note_at = len(mark) + _CONTROL_HEAD.size
         table = (ctypes.c_char * (slots * name_octets))()
         self.names = memoryview(table).cast("B")
         """The destinations' ``sockaddr``, one after the other."""
-        vectors, control = ctypes.addressof(self._vectors), ctypes.addressof(self._control)
         names = ctypes.addressof(table)
-        size = _CONTROL_HEAD.size + 4
         for number in range(slots):
-            at = number * _CONTROL_OCTETS
-            _CONTROL_HEAD.pack_into(self._control, at, size, socket.SOL_SOCKET, SO_MARK)
             self._headers[number].message = _Message(
                 name=names + number * name_octets,
                 name_length=name_octets,
-                vectors=vectors + number * ctypes.sizeof(_Vector),
+                vectors=ctypes.addressof(self._vectors) + number * ctypes.sizeof(_Vector),
                 vector_count=1,
-                control=control + number * _CONTROL_OCTETS,
-                control_length=_CONTROL_OCTETS,
+                control=ctypes.addressof(self._controls) + number * row,
+                control_length=row,
             )
         self._at = ctypes.addressof(self._headers)
         size = ctypes.sizeof(_Vector)
         self._bases = column(self._vectors, size, 0, "L")
         self._lengths = column(self._vectors, size, _WORD, "L")
-        self._marks = column(self._control, _CONTROL_OCTETS, _CONTROL_HEAD.size, "I")
+        self._marks = column(self._controls, row, _CONTROL_HEAD.size, "I")
 
     def send(
         self, fd: int, packets: Sequence[bytes], marks: Sequence[int], heads: Sequence[bytes] = ()
     ) -> tuple[int, int]:
-        """Send up to ``slots`` packets: how many went, and the errno that stopped them or 0.
+        """Send up to a batch of packets: how many went, and the errno that stopped them or 0.
 
         ``heads``, all of one length, go before each of them.
         """
@@ -184,9 +192,21 @@ class SendBatch:
         return sent, 0
 
 
-def column(table: Any, row: int, offset: int, kind: str) -> memoryview:  # noqa: ANN401 an array
+def control_message(level: int, kind: int, value: bytes) -> bytes:
+    """A control message with its padding (``CMSG_SPACE``)."""
+    head = _CONTROL_HEAD.pack(_CONTROL_HEAD.size + len(value), level, kind)
+    return head + value + bytes(-len(value) % _WORD)
+
+
+def column(
+    table: Any,  # noqa: ANN401 an array
+    row: int,
+    offset: int,
+    kind: str,
+    rows: int = BATCH,
+) -> memoryview:
     """One field of all rows of a table, to be read and written as a whole."""
     size = struct.calcsize("@" + kind)
-    fields: Any = memoryview(table).cast("B")
+    fields: Any = memoryview(table).cast("B")[: row * rows]
     whole: memoryview = fields.cast(kind)[offset // size :: row // size]
     return whole

@@ -11,13 +11,12 @@ from gateway.dataplane.portable.wire import filters
 from gateway.dataplane.portable.wire.batches import (
     BATCH,
     LARGEST,
-    SO_RCVMARK,
     ReceiveBatch,
     SendBatch,
 )
 from gateway.dataplane.portable.wire.links import NEAR_ADDRESS, peer_name
 from gateway.dataplane.portable.wire.pieces import pieces
-from gateway.dataplane.portable.wire.sockets import with_buffers
+from gateway.dataplane.portable.wire.sockets import with_buffers, with_marks
 
 RECEIVE_OCTETS: Final = 8 << 20
 SEND_OCTETS: Final = 4 << 20
@@ -55,7 +54,7 @@ class VethLink:
         )
         try:
             with_buffers(self._socket, RECEIVE_OCTETS, 0)
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVMARK, 1)
+            self._marked = with_marks(self._socket)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             filters.attach(self._socket, filters.ONLY_IP)
             self._socket.bind((peer_name(name), _ETH_P_ALL))
@@ -91,7 +90,7 @@ class VethLink:
 
     def receive(self) -> list[tuple[bytes, int]]:
         """A batch of what the stack sent into the near end. Raises OSError when it is down."""
-        return self._receive.receive(self._socket.fileno())
+        return self._receive.receive(self._socket.fileno(), marked=self._marked)
 
     def send(self, packets: Sequence[tuple[bytes, int]]) -> None:
         """Let packets come out of the near end, with their marks."""

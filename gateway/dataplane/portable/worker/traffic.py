@@ -15,13 +15,14 @@ from gateway.dataplane.portable.packets import Delivery
 from gateway.dataplane.portable.tunnel_link import TunnelLink
 from gateway.dataplane.portable.tunnels.engine import TunnelEngine
 from gateway.dataplane.portable.wire import filters
-from gateway.dataplane.portable.wire.batches import ReceiveBatch
-from gateway.dataplane.portable.wire.raw import UDP, RawReceiver, RawSender
+from gateway.dataplane.portable.wire.receive import Batches, RawReceiver
+from gateway.dataplane.portable.wire.send import RawSender
 from gateway.dataplane.portable.wire.veth import VethLink
 from gateway.dataplane.portable.worker.handover import Handover
 from gateway.dataplane.portable.worker.poller import Poller
 
 ESP: Final = 50
+UDP: Final = 17
 MAX_EVENTS: Final = 4096
 """Events that wait for a core; the oldest ones are forgotten first."""
 
@@ -57,8 +58,9 @@ class Traffic:
         self.tunnels = TunnelEngine(now)
         self._poller = poller
         self._handover = handover
-        self._receive = ReceiveBatch()
-        self._sender = RawSender()
+        self._receive = Batches()
+        self._sender = RawSender(by_source=True)
+        self._tunnel_sender = RawSender(by_source=False)
         self._links: dict[str, VethLink] = {}
         self._esp_in_udp: list[tuple[int, RawReceiver]] = []
         self._nat_ports: set[int] = set()
@@ -160,10 +162,10 @@ class Traffic:
     def _flush_tunnels(self) -> None:
         tunnels = self.tunnels
         if tunnels.sends:
-            self._sender.send(tunnels.sends)
+            self._tunnel_sender.send(tunnels.sends)
             tunnels.sends.clear()
         if tunnels.sends_below:
-            self._sender.send_below(tunnels.sends_below)
+            self._tunnel_sender.send_below(tunnels.sends_below)
             tunnels.sends_below.clear()
         if tunnels.delivers:
             self._deliver(tunnels.delivers)
@@ -187,7 +189,7 @@ class Traffic:
             opened = None
         if opened is None:
             try:
-                opened = VethLink(link.name, self._receive)
+                opened = VethLink(link.name, self._receive.plain)
             except OSError as error:
                 return f"{link.name}: {error}"
             self._links[link.name] = opened
@@ -266,7 +268,8 @@ class Traffic:
         total = dict(self._counters)
         unsent = sum(link.unsent for link in self._links.values())
         own = {"link_unsent": unsent, "handover_full": self._handover.lost}
-        for counters in (self.esp.counters, self.tunnels.counters, self._sender.counters, own):
+        senders = self._sender.counters, self._tunnel_sender.counters
+        for counters in (self.esp.counters, self.tunnels.counters, *senders, own):
             for what, packets in counters.items():
                 if packets:
                     total[what] = total.get(what, 0) + packets
@@ -281,3 +284,4 @@ class Traffic:
         for sock in self._deaf.values():
             sock.close()
         self._sender.close()
+        self._tunnel_sender.close()

@@ -1,8 +1,7 @@
-"""The wire: raw sockets for ESP, ESP in UDP and whatever tunnels ask for.
+"""What goes to the wire: whole packets by raw sockets.
 
-The kernel has checked the headers of what arrives, put fragments together and asked its rules.
-What is sent has a whole header of ours, is routed by it and passes the rules for what this host
-sends.
+Their headers are ours. The kernel routes them by destination, source and mark, and asks its rules
+for what this host sends.
 """
 
 import contextlib
@@ -18,115 +17,50 @@ from gateway.dataplane.portable.wire import filters
 from gateway.dataplane.portable.wire.batches import (
     BATCH,
     SO_MARK,
-    SO_RCVMARK,
-    ReceiveBatch,
     SendBatch,
     column,
+    control_message,
 )
 from gateway.dataplane.portable.wire.pieces import pieces
 from gateway.dataplane.portable.wire.sockets import with_buffers
 
-UDP: Final = 17
-RECEIVE_OCTETS: Final = 8 << 20
 SEND_OCTETS: Final = 8 << 20
 
 _SOL_IPV6 = 41
-_IPV6_HDRINCL, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 36, 49, 50
-_IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT, _IPV6_RECVTCLASS, _IPV6_TCLASS = 51, 52, 66, 67
+_IPV6_HDRINCL, _IPV6_PKTINFO, _IPV6_MTU = 36, 50, 24
+_IP_PKTINFO, _IP_MTU = 8, 14
 _SOCKADDR_IN = struct.Struct("@H2x4s8x")
 _SOCKADDR_IN6 = struct.Struct("@H2xI16sI")
-_V6_HEADER = struct.Struct("!IHBB16s16s")
-_PACKET_INFO = struct.Struct("@16si")
-_INT = struct.Struct("@i")
-_U32 = struct.Struct("@I")
-_IP_PKTINFO = 8
 _BELOW = struct.Struct("@i8s")
-_IP_MTU = 14
-_IPV6_MTU = 24
-
-
-class RawReceiver:
-    """One raw socket. Raises OSError from the constructor."""
-
-    def __init__(
-        self, version: int, protocol: int, program: filters.Program, receive: ReceiveBatch
-    ) -> None:
-        self._version = version
-        self._protocol = protocol
-        self._receive = receive
-        family = socket.AF_INET if version == 4 else socket.AF_INET6
-        self._socket = socket.socket(
-            family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
-        )
-        try:
-            filters.attach(self._socket, program)
-            with_buffers(self._socket, RECEIVE_OCTETS, 0)
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVMARK, 1)
-            if version == 6:
-                for option in (_IPV6_RECVPKTINFO, _IPV6_RECVTCLASS, _IPV6_RECVHOPLIMIT):
-                    self._socket.setsockopt(_SOL_IPV6, option, 1)
-        except OSError:
-            self._socket.close()
-            raise
-
-    def fileno(self) -> int:
-        """For selectors."""
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-    def change(self, program: filters.Program) -> None:
-        """Listen to something else. Raises OSError."""
-        filters.attach(self._socket, program)
-
-    def receive(self) -> list[Outer]:
-        """A batch of whole packets. Raises OSError when the kernel says something else."""
-        if self._version == 4:
-            return self._receive.receive(self._socket.fileno())
-        got: list[Outer] = []
-        with contextlib.suppress(BlockingIOError):
-            while len(got) < BATCH:
-                got.append(self._next_version6())
-        return got
-
-    def _next_version6(self) -> Outer:
-        """With the header that the kernel has taken off."""
-        payload, notes, _, sender = self._socket.recvmsg(65536, 256)
-        mark, traffic_class, hops, destination = 0, 0, 64, bytes(16)
-        for level, kind, value in notes:
-            if level == socket.SOL_SOCKET and kind == SO_MARK:
-                mark = _U32.unpack(value)[0]
-            elif level == _SOL_IPV6 and kind == _IPV6_PKTINFO:
-                destination = value[:16]
-            elif level == _SOL_IPV6 and kind == _IPV6_TCLASS:
-                traffic_class = _INT.unpack(value)[0]
-            elif level == _SOL_IPV6 and kind == _IPV6_HOPLIMIT:
-                hops = _INT.unpack(value)[0]
-        source = socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0])
-        first = 6 << 28 | (traffic_class & 0xFF) << 20
-        length = min(len(payload), 0xFFFF)
-        protocol = self._protocol
-        head = _V6_HEADER.pack(first, length, protocol, hops & 0xFF, source, destination)
-        return head + payload, mark
+_U32 = struct.Struct("@I")
 
 
 class RawSender:
     """Sends whole packets of both versions. Raises OSError from the constructor."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_source: bool) -> None:
+        """``by_source``: the source decides about the route as well, and must be this host's.
+
+        Otherwise rules may write it, when the route is known.
+        """
         self.counters: dict[str, int] = {}
         self._version4 = _sender(socket.AF_INET)
-        self._batch4 = SendBatch(name_octets=_SOCKADDR_IN.size)
+        note = control_message(socket.IPPROTO_IP, _IP_PKTINFO, bytes(12)) if by_source else b""
+        self._batch4 = SendBatch(name_octets=_SOCKADDR_IN.size, note=note)
         self._batch4.names[:] = _SOCKADDR_IN.pack(socket.AF_INET, bytes(4)) * BATCH
         self._to4 = column(self._batch4.names, _SOCKADDR_IN.size, 4, "I")
+        self._from4: memoryview | None = None
+        if by_source:
+            row = self._batch4.note_octets
+            self._from4 = column(self._batch4.notes, row, self._batch4.note_at + 4, "I")
         self._version6: socket.socket | None = None
         with contextlib.suppress(OSError):
             self._version6 = _sender(socket.AF_INET6)
-        self._batch6 = SendBatch(name_octets=_SOCKADDR_IN6.size)
+        note = control_message(_SOL_IPV6, _IPV6_PKTINFO, bytes(20)) if by_source else b""
+        self._batch6 = SendBatch(name_octets=_SOCKADDR_IN6.size, note=note)
         name = _SOCKADDR_IN6.pack(socket.AF_INET6, 0, bytes(16), 0)
         self._batch6.names[:] = name * BATCH
+        self._by_source = by_source
 
     def close(self) -> None:
         """Close the sockets."""
@@ -160,6 +94,9 @@ class RawSender:
     def _send4(self, packets: Sequence[Outer]) -> None:
         octets = [packet for packet, _ in packets]
         self._to4[: len(octets)] = array("I", b"".join([packet[16:20] for packet in octets]))
+        if self._from4 is not None:
+            sources = array("I", b"".join([packet[12:16] for packet in octets]))
+            self._from4[: len(octets)] = sources
         marks = [mark for _, mark in packets]
         sent, error = self._batch4.send(self._version4.fileno(), octets, marks)
         if error:
@@ -174,6 +111,9 @@ class RawSender:
         for at, packet in enumerate(octets):
             start = at * _SOCKADDR_IN6.size + 8
             names[start : start + 16] = packet[24:40]
+            if self._by_source:
+                start = at * self._batch6.note_octets + self._batch6.note_at
+                self._batch6.notes[start : start + 16] = packet[8:24]
         marks = [mark for _, mark in packets]
         sent, error = self._batch6.send(self._version6.fileno(), octets, marks)
         if error:
@@ -222,9 +162,11 @@ _ERRORS: Final = {
     errno.ENETUNREACH: "send_no_route",
     errno.EHOSTUNREACH: "send_no_route",
     errno.ENETDOWN: "send_no_route",
+    errno.EINVAL: "send_no_address",
     errno.EPERM: "send_forbidden",
 }
-"""EPERM: a rule for what this host sends dropped the packet."""
+"""EINVAL: the source is no address of this host any more. EPERM: a rule for what this host sends
+dropped the packet."""
 
 
 def _sender(family: int) -> socket.socket:
