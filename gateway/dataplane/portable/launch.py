@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gateway
+from gateway.appliance.privileges import keep_across_exec
 from gateway.dataplane.portable.client import ForwarderClient, OtherVersionError
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 
@@ -112,6 +113,7 @@ def _start(folder: Path, workers: int, interface: str) -> None:
             stdout=subprocess.DEVNULL,
             pass_fds=(writing,),
             start_new_session=True,
+            preexec_fn=keep_across_exec,  # noqa: PLW1509 - it calls the kernel, and nothing else
         )
         os.close(writing)
         writing = -1

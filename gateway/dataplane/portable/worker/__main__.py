@@ -7,17 +7,20 @@ WORKERS of them, which share the memory of what they imported.
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from gateway.dataplane.portable.messages import Welcome
+from gateway.dataplane.portable.messages import Welcome, socket_name
 from gateway.dataplane.portable.wire.batches import ReceiveBatch
 from gateway.dataplane.portable.wire.links import peer_name
+from gateway.dataplane.portable.wire.sockets import marks_are_told
 from gateway.dataplane.portable.wire.veth import VethLink
 from gateway.dataplane.portable.worker.control import Control, listening
+from gateway.dataplane.portable.worker.enclosure import enclose
 from gateway.dataplane.portable.worker.handover import Handover
 from gateway.dataplane.portable.worker.poller import Poller
 from gateway.dataplane.portable.worker.process import Worker
@@ -31,6 +34,8 @@ def main() -> NoReturn:
     if os.fork():
         os._exit(0)
     os.setsid()
+    # Keys are in its memory, and belong in no file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         code = _run(folder, workers, status, interface)
     except OSError as error:
@@ -65,12 +70,13 @@ def _run(folder: Path, workers: int, status: int, interface: str) -> int:
     place = Place(worker, workers, interface)
     traffic = Traffic(place, poller, mine, handover)
     process = Worker(traffic)
-    welcome = Welcome(worker, workers, interface, os.getpid())
+    welcome = Welcome(worker, workers, interface, os.getpid(), marks_are_told())
     control = Control(listeners[worker], poller, welcome, process.answers)
 
     def end(*_: object) -> None:
         process.ending = True
 
+    enclose()
     signal.signal(signal.SIGTERM, end)
     for fd in children if worker == 0 else [alive]:
         poller.add(fd, end)
@@ -79,6 +85,8 @@ def _run(folder: Path, workers: int, status: int, interface: str) -> int:
     process.run(poller, control)
     control.close()
     traffic.close()
+    with contextlib.suppress(OSError):
+        (folder / socket_name(worker)).unlink()
     return 0
 
 
