@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 
 from gateway.domain.mobility import MIP_PORT, Encapsulation
 from gateway.lab import netns
-from gateway.lab.kernel import has_tunnels, place_for_addresses
+from gateway.lab.kernel import place_for_addresses
 from gateway.lab.mobility.discovery import Discovered
-from gateway.lab.mobility.user_tunnel import UserTunnel
+from gateway.lab.mobility.user_tunnel import KINDS, make_tunnel
 from gateway.lab.plan import Access
 from gateway.lab.processes import LabError
 from gateway.lab.topology import Lab
@@ -26,7 +26,6 @@ FROM_HOME_ADDRESS, FROM_CARE_OF = 100, 150
 FIRST_TABLE = 1000
 PATH_MTU = 1500
 """Longer packets are fragmented, and so never switched."""
-KINDS = {Encapsulation.IP_IP: "ipip", Encapsulation.GRE: "gre"}
 
 
 class Stack:
@@ -48,7 +47,7 @@ class Stack:
         self._lab, self._host = lab, host
         self._home_address = home_address
         self._default_route = default_route
-        self._tunnel: UserTunnel | None = None
+        self._end_tunnel: Callable[[], None] | None = None
         self._table, self._care_of_table = FIRST_TABLE + 2 * number, FIRST_TABLE + 2 * number + 1
         self.home_device, self.tunnel_device = f"{name}hoa", f"{name}tun"
         self._nft_table = f"mn_{name}"
@@ -113,18 +112,11 @@ class Stack:
     ) -> None:
         """Into a tunnel of the kernel's or our own; without `reverse` it only receives."""
         self.clear()
-        kind = KINDS.get(encapsulation)
-        if kind is None:
+        if encapsulation not in KINDS:
             raise LabError(f"the kernel has no device for encapsulation {encapsulation.value}")
         device = self.tunnel_device
-        if has_tunnels():
-            self.ip(
-                f"link add {device} type {kind} local {care_of} remote {home_agent} nopmtudisc",
-                f"link set {device} up",
-            )
-        else:
-            ends = care_of, home_agent
-            self._tunnel = UserTunnel(self._lab, self._host, device, ends, encapsulation)
+        ends = care_of, home_agent
+        self._end_tunnel = make_tunnel(self._lab, self._host, device, ends, encapsulation)
         if reverse:
             self._way_out(f"dev {device}")
 
@@ -172,9 +164,9 @@ class Stack:
         """Forget where packets went, tunnels included."""
         self._lab.run(self._host, ["nft", "delete", "table", "ip", self._nft_table], check=False)
         if not keep_devices:
-            if self._tunnel is not None:
-                self._tunnel.close()
-                self._tunnel = None
+            if self._end_tunnel is not None:
+                self._end_tunnel()
+                self._end_tunnel = None
             self._lab.run(self._host, ["ip", "link", "delete", self.tunnel_device], check=False)
         self._lab.run(self._host, ["ip", "route", "flush", "table", str(self._table)], check=False)
 

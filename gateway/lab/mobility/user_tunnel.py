@@ -10,10 +10,12 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 from gateway.domain.mobility import Encapsulation
 from gateway.lab import netns
+from gateway.lab.kernel import has_tunnels
 from gateway.lab.mobility.udp_tunnel import open_tun
 from gateway.lab.topology import Lab
 
@@ -23,6 +25,33 @@ GRE_HEADER = bytes.fromhex("00000800")
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
 IP_FREEBIND = 15
 _PROTOCOLS = {Encapsulation.IP_IP: 4, Encapsulation.GRE: 47}
+
+
+KINDS = {Encapsulation.IP_IP: "ipip", Encapsulation.GRE: "gre"}
+
+
+def make_tunnel(
+    lab: Lab,
+    host: str,
+    name: str,
+    ends: tuple[IPv4Address, IPv4Address],
+    encapsulation: Encapsulation = Encapsulation.IP_IP,
+) -> Callable[[], None]:
+    """A tunnel device that is up, the kernel's or our own; returns what takes it away.
+
+    `ends` are the local and the remote address.
+    """
+    if not has_tunnels():
+        return UserTunnel(lab, host, name, ends, encapsulation).close
+    kind = KINDS[encapsulation]
+    words = f"link add {name} type {kind} local {ends[0]} remote {ends[1]} nopmtudisc"
+    netns.command(["ip", "-n", lab.namespace(host), *words.split()])
+    netns.command(["ip", "-n", lab.namespace(host), "link", "set", name, "up"])
+
+    def end() -> None:
+        lab.run(host, ["ip", "link", "delete", name], check=False)
+
+    return end
 
 
 class UserTunnel:
@@ -36,7 +65,7 @@ class UserTunnel:
         ends: tuple[IPv4Address, IPv4Address],
         encapsulation: Encapsulation,
     ) -> None:
-        """`ends` are the local and the remote address."""
+        """See :func:`make_tunnel`."""
         local, remote = (str(one) for one in ends)
         self._before = GRE_HEADER if encapsulation is Encapsulation.GRE else b""
         space = lab.namespace(host)
@@ -64,8 +93,9 @@ class UserTunnel:
 
     def _carry(self) -> None:
         while self._open:
-            readable = select.select([self._device, self._socket], [], [], POLL_S)[0]
-            if self._socket in readable:
+            ends = [self._device, self._socket.fileno()]
+            readable = select.select(ends, [], [], POLL_S)[0]
+            if self._socket.fileno() in readable:
                 self._receive()
             if self._device in readable:
                 self._send()
