@@ -155,6 +155,8 @@ class ForwarderClient:
             self._asking.append(_Connection(folder, 0))
             first = self._asking[0].welcome
             self.interface, self.workers = first.interface, first.workers
+            self.marks = first.marks
+            """Whether it learns the fwmarks of packets that are routed to links."""
             self._asking += [_Connection(folder, worker) for worker in range(1, self.workers)]
             for worker in range(self.workers):
                 connection = _Connection(folder, worker)
@@ -225,7 +227,7 @@ class ForwarderClient:
     def held(self) -> Sequence[HeldSa]:
         """See :meth:`Forwarder.held`."""
         found: dict[int, HeldSa] = {}
-        for answer in self._ask(messages.AskHeld(), messages.Held):
+        for answer in self._ask_held():
             for one in answer.held:
                 other = found.get(one.sa.spi_in, one)
                 found[one.sa.spi_in] = HeldSa(
@@ -234,6 +236,15 @@ class ForwarderClient:
                     one.soft_limit_reached or other.soft_limit_reached,
                 )
         return list(found.values())
+
+    def _ask_held(self) -> list[messages.Held]:
+        answers = self._ask(messages.AskHeld(), messages.Held)
+        for connection, first in zip(self._asking, list(answers), strict=True):
+            more = first.more
+            while more:
+                answers.append(connection.answer(messages.Held))
+                more = answers[-1].more
+        return answers
 
     def tunnels(self) -> Sequence[TunnelLink]:
         """See :meth:`Forwarder.tunnels`."""

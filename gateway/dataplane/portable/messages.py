@@ -144,6 +144,8 @@ class Welcome:
     workers: int
     interface: str
     process: int
+    marks: bool
+    """Whether it learns the fwmarks of what it reads (Linux 5.19 or later)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ class Held:
     """The SAs, or halves of SAs, of this process."""
 
     held: tuple[HeldSa, ...]
+    more: bool
+    """Whether another answer follows that has more of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from gateway.dataplane.portable.messages import Welcome, socket_name
+from gateway.dataplane.portable.messages import Welcome
 from gateway.dataplane.portable.wire.batches import ReceiveBatch
 from gateway.dataplane.portable.wire.links import peer_name
 from gateway.dataplane.portable.wire.sockets import marks_are_told
@@ -85,8 +85,6 @@ def _run(folder: Path, workers: int, status: int, interface: str) -> int:
     process.run(poller, control)
     control.close()
     traffic.close()
-    with contextlib.suppress(OSError):
-        (folder / socket_name(worker)).unlink()
     return 0
 
 

@@ -23,11 +23,13 @@ MAX_CONNECTIONS: Final = 16
 SLICE_S: Final = 0.001
 """A commit lets packets pass after so long."""
 EVENTS_AT_ONCE: Final = 256
+_MAX_UNSENT: Final = 1 << 20
+"""Who does not read answers gets no more of them."""
 _READ_OCTETS: Final = 256 << 10
 _CREDENTIALS = struct.Struct("=iII")
 
 Answers = Callable[[Request], Iterator[Answer | None]]
-"""Works on a request; None after each part of the work, an answer at its end."""
+"""Works on a request; None after each part of the work, an answer at its end, or several."""
 
 
 class Connection:
@@ -63,7 +65,12 @@ class Connection:
         """Begin with the next request, if it is whole and the one before is done."""
         if not self._greeted and not self._greet():
             return
-        while self.open and self.work is None and len(self._read) >= FRAME.size:
+        while (
+            self.open
+            and self.work is None
+            and len(self._unsent) < _MAX_UNSENT
+            and len(self._read) >= FRAME.size
+        ):
             size = FRAME.unpack_from(self._read)[0]
             if size > MAX_OCTETS:
                 self.say(Wrong(f"message of {size} octets"))
@@ -128,9 +135,12 @@ class Connection:
             self._control.drop(self)
             return
         del self._unsent[:sent]
-        self._control.poller.when_writable(
-            self.sock.fileno(), self.writable if self._unsent else None
-        )
+        self._control.poller.when_writable(self.sock.fileno(), self._room if self._unsent else None)
+
+    def _room(self) -> None:
+        self.writable()
+        if self.open:
+            self.proceed()
 
     @property
     def idle(self) -> bool:
@@ -190,10 +200,12 @@ class Control:
         for connection in list(self._connections):
             while connection.work is not None and time.monotonic() < until:
                 answer = next(connection.work)
-                if answer is not None:
+                if answer is None:
+                    continue
+                if not (isinstance(answer, messages.Held) and answer.more):
                     connection.work = None
-                    connection.say(answer)
-                    connection.proceed()
+                connection.say(answer)
+                connection.proceed()
 
     def tell(self, take: Callable[[int], messages.Events | None]) -> None:
         """Send events, a bounded number of them, where they are watched for."""
@@ -217,6 +229,7 @@ class Control:
         """Close all connections, after what was said last."""
         for connection in list(self._connections):
             self.drop(connection)
+        self.poller.remove(self._listener.fileno())
         self._listener.close()
 
 

@@ -15,6 +15,7 @@ from gateway.dataplane.portable.worker.traffic import Traffic
 
 EMPTY_S: Final = 60.0
 """A forwarder that has nothing to do and belongs to nobody ends after this time."""
+HELD_AT_ONCE: Final = 64
 TURN_S: Final = 0.5
 """Longest time between two looks at what no socket tells."""
 
@@ -38,13 +39,13 @@ class Worker:
         """See :data:`control.Answers`."""
         if isinstance(request, messages.Commit):
             yield from self._commit(request)
+        elif isinstance(request, messages.AskHeld):
+            yield from self._held()
         else:
             yield self._answer(request)
 
     def _answer(self, request: Request) -> Answer:
         traffic = self._traffic
-        if isinstance(request, messages.AskHeld):
-            return messages.Held(tuple(traffic.esp.held()))
         if isinstance(request, messages.AskTunnels):
             return messages.Tunnels(tuple(traffic.tunnels.held()))
         if isinstance(request, messages.AskUsage):
@@ -56,6 +57,14 @@ class Worker:
         if isinstance(request, messages.AskCounters):
             return messages.Counters(tuple(traffic.counters().items()))
         return messages.Wrong(f"{type(request).__name__} is not asked here")
+
+    def _held(self) -> Iterator[Answer | None]:
+        held = self._traffic.esp.held()
+        for start in range(0, len(held), HELD_AT_ONCE):
+            part = tuple(held[start : start + HELD_AT_ONCE])
+            yield messages.Held(part, more=start + HELD_AT_ONCE < len(held))
+        if not held:
+            yield messages.Held((), more=False)
 
     def _commit(self, commit: messages.Commit) -> Iterator[Answer | None]:
         refusals: list[Refusal] = []

@@ -81,9 +81,9 @@ REQUESTS: list[object] = [
     messages.End(),
 ]
 ANSWERS: list[object] = [
-    messages.Welcome(1, 2, "gw0", 4711),
+    messages.Welcome(1, 2, "gw0", 4711, marks=True),
     messages.Committed((Refusal(1, "größer"),), (RefusedTunnel("a", "b"),)),
-    messages.Held((HeldSa(SA, outbound=True, soft_limit_reached=False),)),
+    messages.Held((HeldSa(SA, outbound=True, soft_limit_reached=False),), more=True),
     messages.Tunnels((TunnelLink("a", TunnelKind.L2TP, cookie=b"1234"),)),
     messages.UsageNow(None),
     messages.UsageNow(Usage(1, 2, 3, 4, 0.5)),
