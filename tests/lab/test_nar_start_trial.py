@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.nat_chains import nat_chains
+from gateway.dataplane.kernel.nar import start_trial
 from gateway.dataplane.kernel.nar.constants import TABLE
-from gateway.dataplane.kernel.nar.start_trial import NarTrial, try_start
+from gateway.dataplane.kernel.nar.start_trial import NarTrial
 from gateway.dataplane.nar import NarServerSettings, NarSettings
+from gateway.dataplane.portable.nar import start_trial as portable_trial
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -23,6 +26,8 @@ SERVER = NarServerSettings(
     ports=(range(20_000, 30_000),),
     icmp_ids=range(1, 100),
 )
+
+try_start = portable_trial.try_start if planes.portable() else start_trial.try_start
 
 
 def output(*words: str) -> str:

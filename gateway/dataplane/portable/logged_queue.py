@@ -8,6 +8,7 @@ A packet that no verdict ever changes is better copied: it is logged with the pr
 and goes on by itself.
 """
 
+import errno
 import itertools
 import re
 import struct
@@ -69,7 +70,7 @@ class GivesBack(Protocol):
 
 
 class LoggedQueue:
-    """Listens to one group. Raises :class:`NetlinkError` when another process does."""
+    """Listens to one group. Raises OSError when another process does."""
 
     def __init__(
         self, group: int, length: int, back: GivesBack, *, receive_buffer: int = 0
@@ -93,8 +94,12 @@ class LoggedQueue:
             ):
                 body = _GENERIC.pack(0, 0, group) + what
                 self._socket.check(f"nft log group {group}", [request(_CONFIG, 0, body)])
-        except OSError:
+        except OSError as error:
             self._socket.close()
+            if error.errno == errno.EPERM:
+                # Whoever may not change nftables at all has failed before.
+                text = f"nft log group {group}: another process listens to it"
+                raise OSError(errno.EBUSY, text) from error
             raise
 
     def fileno(self) -> int:

@@ -73,12 +73,12 @@ def test_server_mappings_have_both_ports() -> None:
     changed = elements.mark(mark + constants.TO_PORT)
     assert elements.of_tuple(mapping, mark) == {
         ("tcp_any", b"\x4e\x70\0\0" + NB.packed): changed,
-        ("client_port_tcp", changed + b"\x4e\x70\0\0" + NB.packed): b"\0\x50",
     }
     leaving = elements.mark(out + constants.WITH_PORT)
     assert elements.of_sender(mapping, mark, out, NA) == {
         ("out_tcp_any", XA.packed + b"\0\x50\0\0"): leaving,
         ("out_port_tcp", leaving + XA.packed + b"\0\x50\0\0"): b"\x4e\x70",
+        ("client_port_tcp", changed + b"\x4e\x70\0\0" + NB.packed): b"\0\x50",
     }
 
 
