@@ -229,6 +229,10 @@ class Associations:
         child = self._children.get(spi_in)
         return None if child is None else child.before_move
 
+    def spis(self) -> list[int]:
+        """Of the inbound halves that are here."""
+        return [half.spi_in for half in self._inbound.values()]
+
     def held(self) -> list[HeldSa]:
         """Every child SA, those with no half here as well. Soft limits are those of halves here."""
         return [

@@ -64,12 +64,18 @@ class EspEngine(Associations):
         """Packets routed to the link that another process has to seal: its number, the packet,
         and its fwmark. There, :meth:`handed_over` takes them."""
         self.events: list[DataplaneEvent] = []
+        self.refused: dict[int, int] = {}
+        """Packets that were no good by SPI, those of no SA as 0; the caller empties it."""
         self.counters: dict[str, int] = {}
         """Packets that were dropped, by why. Besides, with the names that the kernel dataplane has
         for them, what came from other addresses than the peer's."""
 
     def _count(self, why: str) -> None:
         self.counters[why] = self.counters.get(why, 0) + 1
+
+    def _refuse(self, why: str, spi: int) -> None:
+        self._count(why)
+        self.refused[spi] = self.refused.get(spi, 0) + 1
 
     def advance(self, now: float) -> None:
         """See :meth:`gateway.dataplane.portable.packets.Engine.advance`."""
@@ -163,9 +169,9 @@ class EspEngine(Associations):
                 continue
             half = halves.get(packet[start : start + 4])
             if half is None or half.local != local:
-                self._count("unknown_spi")
+                self._refuse("unknown_spi", 0)
             elif half.udp != (protocol == UDP):
-                self._count("wrong_encapsulation")
+                self._refuse("wrong_encapsulation", half.spi_in)
             else:
                 self._open(half, (packet, start, end, source, mark, ip_end))
 
@@ -175,13 +181,13 @@ class EspEngine(Associations):
         low = int.from_bytes(packet[start + 4 : start + 8], "big")
         number = window.full(low)
         if number < 0:
-            self._count("replayed")
+            self._refuse("replayed", half.spi_in)
             if source != half.source:
                 self._reject(half, source, "late", _late(low, window.highest))
             return
         elsewhere = source != half.source
         if elsewhere and source != half.claimed and not half.budget.take(source, self.now):
-            self._count("unchecked")
+            self._refuse("unchecked", half.spi_in)
             self._reject(half, source, "unchecked", "too many packets to check")
             return
         limits = half.limits
@@ -195,7 +201,7 @@ class EspEngine(Associations):
         else:
             plain = half.cipher.open(packet, start, end, number)
         if plain is None:
-            self._count("forged")
+            self._refuse("forged", half.spi_in)
             if elsewhere:
                 half.budget.suspect(source)
                 self._reject(half, source, "forged", "integrity check failed")

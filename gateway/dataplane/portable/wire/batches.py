@@ -69,7 +69,7 @@ class ReceiveBatch:
 
     def __init__(self, *, name_octets: int = 0, control_octets: int = _CONTROL_OCTETS) -> None:
         """With room for the sender's ``sockaddr``, and for control messages beyond the mark."""
-        slots = self._slots = BATCH
+        slots = BATCH
         self._memory = mmap.mmap(-1, slots * _STRIDE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._anchor = ctypes.c_char.from_buffer(self._memory)
         start = ctypes.addressof(self._anchor)
@@ -96,7 +96,9 @@ class ReceiveBatch:
         self._lengths = column(self._headers, ctypes.sizeof(_Header), _Header.octets.offset, "I")
         self._marks = column(controls, control_octets, _CONTROL_HEAD.size, "I")
 
-    def receive(self, fd: int, *, marked: bool = True) -> list[tuple[bytes, int]]:
+    def receive(
+        self, fd: int, *, marked: bool = True, most: int = BATCH
+    ) -> list[tuple[bytes, int]]:
         """What waits at a socket, at most a batch.
 
         ``marked`` sockets have :data:`SO_RCVMARK` set; of others the mark is 0.
@@ -104,7 +106,7 @@ class ReceiveBatch:
         """
         # The kernel puts what it wrote in the place of what there was room for.
         self._whole[:] = self._fresh
-        count = _recvmmsg(fd, self._at, self._slots, socket.MSG_DONTWAIT, None)
+        count = _recvmmsg(fd, self._at, most, socket.MSG_DONTWAIT, None)
         if count <= 0:
             code = ctypes.get_errno()
             if not count or code in {errno.EAGAIN, errno.EINTR}:

@@ -4,6 +4,7 @@ import ctypes
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 Program = Sequence[tuple[int, int, int, int]]
@@ -15,11 +16,16 @@ MAX_PORTS: Final = 64
 _LD_WORD_ABS, _LD_HALF_ABS, _LD_BYTE_ABS = 0x20, 0x28, 0x30
 _LD_HALF_IND, _LD_WORD_IND = 0x48, 0x40
 _LDX_IMMEDIATE, _LDX_HEADER_LENGTH = 0x01, 0xB1
-_MOD, _JUMP_EQUAL, _JUMP_GREATER = 0x94, 0x15, 0x25
+_MOD, _JUMP, _JUMP_EQUAL, _JUMP_GREATER = 0x94, 0x05, 0x15, 0x25
 _RETURN, _RETURN_A = 0x06, 0x16
 _RIGHT_SHIFT = 0x74
 _WHOLE = 0xFFFFFFFF
 _ATTACH = 26
+
+_AT_ONCE: Final = 200
+"""Comparisons before one ending: a jump goes 255 steps at most."""
+MAX_KNOWN: Final = 2000
+"""SPIs that one program has room for, among at most 4096 steps."""
 
 _PROTOCOL = 0xFFFFF000
 """``SKF_AD_PROTOCOL``: the Ethernet type."""
@@ -40,30 +46,64 @@ def _transport(version: int) -> tuple[int, int, int, int]:
     return (_LDX_HEADER_LENGTH, 0, 0, 0) if version == 4 else (_LDX_IMMEDIATE, 0, 0, 0)
 
 
-def esp(version: int, worker: int, workers: int) -> Program:
-    """ESP packets of a raw socket whose SPI modulo ``workers`` is ``worker``."""
-    return (
-        _transport(version),
-        (_LD_WORD_IND, 0, 0, 0),
-        (_MOD, 0, 0, workers),
-        (_JUMP_EQUAL, 0, 1, worker),
-        (_RETURN, 0, 0, _WHOLE),
-        (_RETURN, 0, 0, 0),
-    )
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which SPIs are for one socket of one process."""
+
+    worker: int
+    workers: int
+    aside: tuple[int, ...] = ()
+    """SPIs that have a socket of their own."""
+    known: tuple[int, ...] | None = None
+    """All SPIs of this process: others have that socket as well. None: nobody looks."""
+
+    def others(self) -> Program:
+        """Takes what is not set aside; the SPI is in the accumulator."""
+        return (
+            *_any_of(self.aside, 0),
+            *(self._mine() if self.known is None else _any_of(self.known, _WHOLE)),
+            (_RETURN, 0, 0, 0),
+        )
+
+    def set_aside(self) -> Program:
+        """Takes what is set aside."""
+        known = () if self.known is None else (*_any_of(self.known, 0), *self._mine())
+        return (*_any_of(self.aside, _WHOLE), *known, (_RETURN, 0, 0, 0))
+
+    def _mine(self) -> Program:
+        return (
+            (_MOD, 0, 0, self.workers),
+            (_JUMP_EQUAL, 0, 1, self.worker),
+            (_RETURN, 0, 0, _WHOLE),
+        )
 
 
-def esp_in_udp(version: int, ports: Sequence[int], worker: int, workers: int) -> Program:
+def _any_of(spis: Sequence[int], result: int) -> Program:
+    """Ends with ``result`` for these, and goes on behind itself for others."""
+    steps: list[tuple[int, int, int, int]] = []
+    for start in range(0, len(spis), _AT_ONCE):
+        some = spis[start : start + _AT_ONCE]
+        steps += [(_JUMP_EQUAL, len(some) - at, 0, spi) for at, spi in enumerate(some)]
+        steps += [(_JUMP, 0, 0, 1), (_RETURN, 0, 0, result)]
+    return steps
+
+
+def esp(version: int, spis: Program) -> Program:
+    """ESP packets of a raw socket whose SPI a :class:`Share` takes."""
+    return (_transport(version), (_LD_WORD_IND, 0, 0, 0), *spis)
+
+
+def esp_in_udp(version: int, ports: Sequence[int], spis: Program) -> Program:
     """The same for ESP in UDP (RFC 3948): no IKE, whose first four octets are 0; no keepalives."""
     return (
         *_ports(version, ports),
         (_LD_HALF_IND, 0, 0, 4),
-        (_JUMP_GREATER, 0, 5, 8 + 8),
-        (_LD_WORD_IND, 0, 0, 8),
-        (_JUMP_EQUAL, 3, 0, 0),
-        (_MOD, 0, 0, workers),
-        (_JUMP_EQUAL, 0, 1, worker),
-        (_RETURN, 0, 0, _WHOLE),
+        (_JUMP_GREATER, 1, 0, 8 + 8),
         (_RETURN, 0, 0, 0),
+        (_LD_WORD_IND, 0, 0, 8),
+        (_JUMP_EQUAL, 0, 1, 0),
+        (_RETURN, 0, 0, 0),
+        *spis,
     )
 
 

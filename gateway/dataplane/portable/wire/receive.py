@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.dataplane.portable.packets import Outer
 from gateway.dataplane.portable.wire import filters
-from gateway.dataplane.portable.wire.batches import ReceiveBatch, control_message
+from gateway.dataplane.portable.wire.batches import BATCH, ReceiveBatch, control_message
 from gateway.dataplane.portable.wire.sockets import with_buffers, with_marks
 
 RECEIVE_OCTETS: Final = 8 << 20
@@ -39,9 +39,18 @@ class RawReceiver:
     """One raw socket. Raises OSError from the constructor."""
 
     def __init__(
-        self, version: int, protocol: int, program: filters.Program, batches: Batches
+        self,
+        version: int,
+        protocol: int,
+        program: filters.Program,
+        batches: Batches,
+        *,
+        most: int = BATCH,
+        room: int = RECEIVE_OCTETS,
     ) -> None:
+        """``most`` packets are read at once, and ``room`` octets of them may wait."""
         self._version = version
+        self._most = most
         self._protocol = protocol
         self._batches = batches
         family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -50,7 +59,7 @@ class RawReceiver:
         )
         try:
             filters.attach(self._socket, program)
-            with_buffers(self._socket, RECEIVE_OCTETS, 0)
+            with_buffers(self._socket, room, 0)
             self._marked = with_marks(self._socket)
             if version == 6:
                 for option in (_RECVPKTINFO, _RECVHOPLIMIT, _RECVTCLASS):
@@ -75,9 +84,9 @@ class RawReceiver:
         """A batch of whole packets. Raises OSError when the kernel says something else."""
         fd = self._socket.fileno()
         if self._version == 4:
-            return self._batches.plain.receive(fd, marked=self._marked)
+            return self._batches.plain.receive(fd, marked=self._marked, most=self._most)
         batch = self._batches.version6
-        payloads = batch.receive(fd, marked=self._marked)
+        payloads = batch.receive(fd, marked=self._marked, most=self._most)
         if not payloads:
             return []
         names = bytes(batch.names[: len(payloads) * _SOCKADDR_OCTETS])

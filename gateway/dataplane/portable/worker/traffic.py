@@ -15,14 +15,16 @@ from gateway.dataplane.portable.packets import Delivery
 from gateway.dataplane.portable.tunnel_link import TunnelLink
 from gateway.dataplane.portable.tunnels.engine import TunnelEngine
 from gateway.dataplane.portable.wire import filters
+from gateway.dataplane.portable.wire.esp_sockets import UDP, EspSockets
+from gateway.dataplane.portable.wire.floods import UNKNOWN, Floods
 from gateway.dataplane.portable.wire.receive import Batches, RawReceiver
 from gateway.dataplane.portable.wire.send import RawSender
 from gateway.dataplane.portable.wire.veth import VethLink
 from gateway.dataplane.portable.worker.handover import Handover
 from gateway.dataplane.portable.worker.poller import Poller
 
-ESP: Final = 50
-UDP: Final = 17
+SORT_S: Final = 1.0
+"""Between two looks at which floods have ended, and which SAs have come."""
 MAX_EVENTS: Final = 4096
 """Events that wait for a core; the oldest ones are forgotten first."""
 
@@ -62,8 +64,9 @@ class Traffic:
         self._sender = RawSender(by_source=True)
         self._tunnel_sender = RawSender(by_source=False)
         self._links: dict[str, VethLink] = {}
-        self._esp_in_udp: list[tuple[int, RawReceiver]] = []
-        self._nat_ports: set[int] = set()
+        self._for_esp: EspSockets | None = None
+        self._floods = Floods()
+        self._sorted_at = now
         self._for_tunnels: dict[int, RawReceiver] = {}
         self._tunnel_ports: frozenset[int] = frozenset()
         self._deaf: dict[int, socket.socket] = {}
@@ -75,32 +78,16 @@ class Traffic:
         self._links[inside.name] = inside
         self._poller.add(inside.fileno(), lambda: self._from_inside(inside))
         worker, workers = self.place.worker, self.place.workers
-        for version in (4, 6):
-            try:
-                plain = RawReceiver(
-                    version, ESP, filters.esp(version, worker, workers), self._receive
-                )
-                in_udp = RawReceiver(version, UDP, filters.NOTHING, self._receive)
-            except OSError:
-                if version == 4:
-                    raise
-                continue  # A kernel without IPv6.
-            self._esp_in_udp.append((version, in_udp))
-            for receiver in (plain, in_udp):
-                self._poller.add(receiver.fileno(), self._from_wire(receiver, self.esp))
+        self._for_esp = EspSockets(worker, workers, self._receive)
+        for receiver in self._for_esp:
+            self._poller.add(receiver.fileno(), self._from_wire(receiver, self.esp))
         if workers > 1:
             self._poller.add(self._handover.fileno(worker), self._handed_over)
 
     def listen(self, port: int) -> None:
         """Receive ESP in UDP at this port as well. Raises OSError."""
-        if port in self._nat_ports or len(self._nat_ports) >= filters.MAX_PORTS:
-            return
-        ports = sorted((*self._nat_ports, port))
-        for version, receiver in self._esp_in_udp:
-            receiver.change(
-                filters.esp_in_udp(version, ports, self.place.worker, self.place.workers)
-            )
-        self._nat_ports.add(port)
+        if self._for_esp is not None:
+            self._for_esp.listen(port)
 
     # -- packets ---------------------------------------------------------------------------------
 
@@ -144,8 +131,30 @@ class Traffic:
         self.esp.handed_over(self._handover.receive(self.place.worker))
         self._flush_esp()
 
+    def _sort(self) -> None:
+        """Set aside whose packets are mostly garbage, and take back who has become calm."""
+        esp, floods = self.esp, self._floods
+        changed = floods.refused(esp.refused, esp.now)
+        esp.refused.clear()
+        if floods.aside and esp.now - self._sorted_at >= SORT_S:
+            self._sorted_at = esp.now
+            changed = True
+            floods.settle(esp.now)
+        if not changed or self._for_esp is None:
+            return
+        spis = tuple(sorted(floods.aside.keys() - {UNKNOWN}))
+        known = tuple(sorted(esp.spis())) if UNKNOWN in floods.aside else None
+        if known is not None and len(known) > filters.MAX_KNOWN:
+            known = None
+        try:
+            self._for_esp.set_aside(spis, known)
+        except OSError:
+            self._count("sort_errors")
+
     def _flush_esp(self) -> None:
         esp = self.esp
+        if esp.refused or self._floods.aside:
+            self._sort()
         if esp.sends:
             self._sender.send(esp.sends)
             esp.sends.clear()
@@ -279,7 +288,7 @@ class Traffic:
         """Close the sockets."""
         for link in self._links.values():
             link.close()
-        for receiver in (*self._for_tunnels.values(), *(one for _, one in self._esp_in_udp)):
+        for receiver in (*self._for_tunnels.values(), *(self._for_esp or ())):
             receiver.close()
         for sock in self._deaf.values():
             sock.close()
