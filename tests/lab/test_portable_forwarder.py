@@ -52,6 +52,7 @@ class Side:
 
     def __init__(self, name: str, folder: Path, workers: int, number: int) -> None:
         self.name, self.folder, self.workers, self.number = name, folder, workers, number
+        self.begun = False
         netns.command(["ip", "netns", "add", name])
         self.ip("link", "set", "lo", "up")
 
@@ -64,6 +65,7 @@ class Side:
             self.ip("address", "add", f"{INNER[version][self.number]}/{bits}", "dev", "gw0")
             self.ip("route", "add", INNER[version][1 - self.number], "dev", "gw0")
         self.forwarder = self.open(adopt=False)
+        self.begun = True
 
     def open(self, *, adopt: bool) -> ForwarderClient:
         def start() -> ForwarderClient:
@@ -82,7 +84,8 @@ class Side:
         return netns.made_inside(self.name, make)
 
     def close(self) -> None:
-        self.forwarder.close(keep=False)
+        if self.begun:
+            self.forwarder.close(keep=False)
         netns.command(["ip", "netns", "delete", self.name])
 
 
@@ -102,6 +105,9 @@ class Bed:
                 more = ("nodad",) if version == 6 else ()
                 address = f"{OUTER[version][side.number]}/{bits}"
                 side.ip("address", "add", address, "dev", "wire", *more)
+
+    def begin(self) -> None:
+        for side in (self.left, self.right):
             side.begin()
 
     def sas(self, version: int = 4, *, udp: bool = False, **changes: Any) -> list[ChildSa]:
@@ -147,12 +153,13 @@ def make(tmp_path: Path) -> Iterator[Callable[[int], Bed]]:
 
     def build(workers: int = 1) -> Bed:
         beds.append(Bed(tmp_path, workers))
+        beds[-1].begin()
         return beds[-1]
 
     yield build
     for bed in beds:
         for side in (bed.left, bed.right):
-            print(side.name, _counters(side.forwarder))
+            print(side.name, side.begun and _counters(side.forwarder))
         bed.close()
 
 
