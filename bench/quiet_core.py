@@ -36,7 +36,7 @@ class QuietParts(Parts):
 def main() -> int:
     """Run until told to stop."""
     keeper = fork_keeper()
-    start.Parts = QuietParts  # type: ignore[misc]
+    start.Parts = QuietParts  # type: ignore[attr-defined]
     try:
         return start.start(Path(sys.argv[1]), keeper)
     finally:
