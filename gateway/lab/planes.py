@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.lab.held import end_forwarders, held_by
 from gateway.lab.kernel import missing_features
 from gateway.lab.processes import LabError
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.dataplane.nar import NarSettings
     from gateway.dataplane.node import NodeSettings
     from gateway.dataplane.plane import Plane
+    from gateway.dataplane.portable.forwarder import HeldSa
 
 VARIABLE = "GATEWAY_LAB_DATAPLANE"
 KINDS = ("kernel", "portable")
@@ -84,12 +87,31 @@ def plane(interface: str = "gw0") -> Plane:
     """The portable one of the host that the calling thread is in, with its tunnels' interface."""
     from gateway.dataplane.plane import Plane  # noqa: PLC0415 - most of the lab needs none
 
-    inode = Path("/proc/thread-self/ns/net").stat().st_ino
-    folder = FORWARDERS / f"{_SESSION}-{inode}"
+    folder = _folder()
     if folder not in _planes:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _planes[folder] = Plane.of("portable", frozenset(), folder, interface)
     return _planes[folder]
+
+
+def held_here() -> list[HeldSa]:
+    """The SAs of the forwarder of the host that the calling thread is in."""
+    folder = _folder()
+    return held_by(folder) if folder.exists() else []
+
+
+def forget() -> None:
+    """End the forwarder of that host, before its namespace goes: another may get its number."""
+    folder = _folder()
+    _planes.pop(folder, None)
+    if folder.exists():
+        end_forwarders(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder() -> Path:
+    inode = Path("/proc/thread-self/ns/net").stat().st_ino
+    return FORWARDERS / f"{_SESSION}-{inode}"
 
 
 def dataplane(settings: KernelSettings) -> KernelDataplane:

@@ -2,11 +2,13 @@
 
     device 192.0.2.10 (.11, .12) -- 192.0.2.1 gateway 10.1.0.1 -- 10.1.0.2 intranet
 
-The device is the kernel's own IPsec, set up with iproute2, or the ESP that the test makes itself.
+The device is the kernel's own IPsec, set up with iproute2, or where the kernel has none a forwarder
+in its namespace, or the ESP that the test makes itself.
 """
 
 import contextlib
 import ctypes
+import dataclasses
 import select
 import socket
 import subprocess
@@ -18,6 +20,7 @@ from typing import Any, Self
 
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.portable.forwarder import Forwarder
 from gateway.domain.child_sa import (
     ChildSa,
     Encryption,
@@ -27,7 +30,8 @@ from gateway.domain.child_sa import (
     TrafficSelector,
 )
 from gateway.domain.endpoint import Endpoint, IpAddress
-from gateway.lab import planes
+from gateway.lab import held, planes
+from gateway.lab.kernel import has_esp
 
 GATEWAY, DEVICE, INTRANET = "dpt-gw", "dpt-dev", "dpt-in"
 NAMES = (GATEWAY, DEVICE, INTRANET)
@@ -45,6 +49,7 @@ CBC = EspSuite(Encryption.AES_CBC, 256, Integrity.HMAC_SHA2_256_128, esn=False)
 CBC_384 = EspSuite(Encryption.AES_CBC, 128, Integrity.HMAC_SHA2_384_192, esn=True)
 CBC_512 = EspSuite(Encryption.AES_CBC, 256, Integrity.HMAC_SHA2_512_256, esn=True)
 
+_MISMATCHES = {"XfrmInStateMismatch", "XfrmInTmplMismatch", "XfrmInNoPols"}
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -134,6 +139,8 @@ def algorithm_words(suite: EspSuite, keys: EspKeys) -> list[str]:
 class Bed:
     def __init__(self) -> None:
         self.dataplane: KernelDataplane | None = None
+        self._device: Forwarder | None = None
+        self._device_sa: ChildSa | None = None
 
     def up(self) -> None:
         self.down()
@@ -169,7 +176,14 @@ class Bed:
             with entered(GATEWAY):
                 self.dataplane.close()
             self.dataplane = None
+        if self._device is not None:
+            with entered(DEVICE):
+                self._device.close(keep=False)
+            self._device = self._device_sa = None
         there = [name for name in NAMES if Path(f"/run/netns/{name}").exists()]
+        for name in there:
+            with entered(name):
+                planes.forget()
         if there:
             run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in there))
 
@@ -188,6 +202,12 @@ class Bed:
         self, sa: ChildSa, source: object = DEVICE_OUTER, *, port: int = 4500
     ) -> None:
         """The device's end of ``sa``, replacing what it had. Replay starts anew."""
+        if not has_esp():
+            remote = Endpoint(ip_address(str(source)), port)
+            selectors = {"local_ts": (TrafficSelector.of_network(INTRANET_NET),)}
+            selectors["remote_ts"] = (TrafficSelector.of_network(POOL),)
+            self.user_device(dataclasses.replace(sa, remote=remote, **selectors))
+            return
         lines = ["xfrm state flush", "xfrm policy flush"]
         window = "replay-window 128 flag esn" if sa.suite.esn else "replay-window 32"
         for src, dst, spi, keys, ports in (
@@ -210,11 +230,80 @@ class Bed:
             )
         run("ip", "-n", DEVICE, "-batch", "-", stdin="\n".join(lines) + "\n")
 
+    def user_device(self, sa: ChildSa) -> None:
+        """The device's end of ``sa`` in a forwarder of its own."""
+        other = dataclasses.replace(
+            sa,
+            spi_in=sa.spi_out,
+            spi_out=sa.spi_in,
+            keys_in=sa.keys_out,
+            keys_out=sa.keys_in,
+            local=sa.remote,
+            remote=sa.local,
+            local_ts=sa.remote_ts,
+            remote_ts=sa.local_ts,
+            follow_endpoint=False,
+            soft_packets=None,
+            hard_packets=None,
+        )
+        with entered(DEVICE):
+            if self._device is None:
+                self._device = planes.plane().forwarder()
+            if self._device_sa is not None:
+                self._device.remove(self._device_sa.spi_in)
+            self._device.install(other, outbound=True)
+            assert self._device.commit() == ([], [])
+        self._device_sa = other
+        for selector in other.remote_ts:
+            (network,) = selector.networks()
+            source = f"src {DEVICE_INNER}" if network.version == 4 else ""
+            words = f"route replace {network} dev gw0 {source}"
+            inside(DEVICE, "ip", *words.split())
+
+    def device_moves(self, sa: ChildSa, address: str, port: int, sequence: int) -> None:
+        """The device's end goes on elsewhere, after ``sequence`` packets sent, or more."""
+        if self._device is None:
+            self.device_states(sa, address, port=port)
+            self._continue_at(sa, address, port, sequence)
+            return
+        assert self._device_sa is not None
+        there = Endpoint(ip_address(address), port)
+        with entered(DEVICE):
+            self._device.move(
+                self._device_sa.spi_in, there, sa.local, udp_encapsulation=sa.udp_encapsulation
+            )
+            assert self._device.commit() == ([], [])
+
+    def _continue_at(self, sa: ChildSa, address: str, port: int, sequence: int) -> None:
+        inside(DEVICE, "ip", "xfrm", "state", "delete", "src", address, "dst", "192.0.2.1",
+               "proto", "esp", "spi", sa.spi_in)  # fmt: skip
+        window = ["replay-window", "128", "flag", "esn"] if sa.suite.esn else []
+        inside(DEVICE, "ip", "xfrm", "state", "add", "src", address, "dst", "192.0.2.1", "proto",
+               "esp", "spi", sa.spi_in, "reqid", 7, "mode", "tunnel", *window, "replay-oseq",
+               sequence, *algorithm_words(sa.suite, sa.keys_in), "encap", "espinudp", port, 4500,
+               "0.0.0.0")  # fmt: skip
+
+    def states(self) -> str:
+        """The gateway's SAs as `ip xfrm state` writes them."""
+        kernel = inside(GATEWAY, "ip", "xfrm", "state") if has_esp() else ""
+        with entered(GATEWAY):
+            return kernel + held.states(planes.held_here())
+
+    def refused(self, *, late: bool = False) -> int:
+        """Packets that came by an SA whose selectors, or replay window, did not let them in."""
+        if planes.portable():
+            return self.counters().get(f"forwarder_{'replayed' if late else 'selectors'}", 0)
+        names = {"XfrmInStateSeqError"} if late else _MISMATCHES
+        table = inside(GATEWAY, "cat", "/proc/net/xfrm_stat")
+        counts = dict(line.split() for line in table.splitlines())
+        return sum(int(counts[name]) for name in names)
+
     def udp_encap_socket(self, name: str, address: object, port: int) -> socket.socket:
         with entered(name):
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.bind((str(address), port))
-        made.setsockopt(socket.IPPROTO_UDP, 100, 2)
+        if has_esp():
+            made.setsockopt(socket.IPPROTO_UDP, 100, 2)
         return made
 
     def ping(self, count: int = 3, *, source: str = "10.9.0.1", size: int = 56) -> bool:
