@@ -95,9 +95,15 @@ class Plane:
         from gateway.dataplane.portable.wire import links  # noqa: PLC0415
 
         # Whoever is first: roles may ask for the forwarder before the IPsec dataplane starts.
-        if self._interface and not links.exists(self._interface):
+        made = bool(self._interface) and not links.exists(self._interface)
+        if made:
             links.make_pair(self._interface, DEFAULT_MTU)
-        return open_forwarder(self._folder, interface=self._interface, adopt=adopt)
+        try:
+            return open_forwarder(self._folder, interface=self._interface, adopt=adopt)
+        except ForwarderUnavailableError:
+            if made:
+                links.delete(self._interface)
+            raise
 
     def _ended(self) -> None:
         from gateway.dataplane.portable.wire import links  # noqa: PLC0415
