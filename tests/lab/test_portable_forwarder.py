@@ -470,6 +470,24 @@ def test_another_version_is_replaced(bed: Bed, monkeypatch: pytest.MonkeyPatch) 
     assert bed.left.forwarder.processes != before
 
 
+def test_one_that_hangs_is_replaced(
+    make: Callable[[int], Bed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed = make(2)
+    before = bed.left.forwarder.processes
+    monkeypatch.setattr(client_module, "ANSWER_S", 0.2)
+    monkeypatch.setattr(launch, "END_S", 0.2)
+    os.kill(before[0], signal.SIGSTOP)
+    with pytest.raises(ForwarderUnavailableError, match="no answer within"):
+        bed.left.forwarder.held()
+    bed.left.forwarder._disconnect()
+    monkeypatch.setattr(client_module, "ANSWER_S", 2)
+    bed.left.forwarder = bed.left.open(adopt=True)
+    assert not bed.left.forwarder.adopted
+    assert not set(bed.left.forwarder.processes) & set(before)
+    assert not any(Path(f"/proc/{process}").exists() for process in before)
+
+
 # -- what others do to it ------------------------------------------------------------------------
 
 

@@ -29,12 +29,19 @@ _OPERATIONS_AT_ONCE = 256
 Kind = TypeVar("Kind")
 
 
-class OtherVersionError(ForwarderUnavailableError):
-    """The forwarder is of another version; ``process`` is the id of the one that answered."""
+class UnusableForwarderError(ForwarderUnavailableError):
+    """There is a forwarder, of which ``process`` is the first, but it is of no use."""
+
+    def __init__(self, process: int, reason: str) -> None:
+        super().__init__(f"forwarder process {process} {reason}")
+        self.process = process
+
+
+class OtherVersionError(UnusableForwarderError):
+    """It is of another version."""
 
     def __init__(self, process: int) -> None:
-        super().__init__(f"process {process} is a forwarder of another version")
-        self.process = process
+        super().__init__(process, "is of another version")
 
 
 class _Connection:
@@ -46,14 +53,20 @@ class _Connection:
         try:
             self._sock.settimeout(ANSWER_S)
             self._connect(folder, worker)
-            self._sock.sendall(HELLO)
-            theirs = self._take(len(HELLO))
-            if theirs != HELLO:
-                raise OtherVersionError(self.process)
-            self.welcome = self.answer(messages.Welcome)
+            self.welcome = self._greeted()
         except OSError as error:
             self._sock.close()
             raise _unavailable(error) from error
+
+    def _greeted(self) -> messages.Welcome:
+        try:
+            self._sock.sendall(HELLO)
+            theirs = self._take(len(HELLO))
+            if theirs == HELLO:
+                return self.answer(messages.Welcome)
+        except OSError as error:
+            raise UnusableForwarderError(self.process, f"does not answer: {error}") from error
+        raise OtherVersionError(self.process)
 
     def _connect(self, folder: Path, worker: int) -> None:
         # By a descriptor: the path may be longer than the address of a Unix socket.

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gateway
-from gateway.appliance.privileges import keep_across_exec
-from gateway.dataplane.portable.client import ForwarderClient, OtherVersionError
+from gateway.dataplane.portable.client import ForwarderClient, UnusableForwarderError
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
+from gateway.domain.privileges import keep_across_exec
 
 MAX_WORKERS = 4
 """More processes than this are only started when they are asked for."""
@@ -79,21 +79,22 @@ def _alone(folder: Path) -> Iterator[None]:
 def _running(folder: Path) -> ForwarderClient | None:
     try:
         return ForwarderClient(folder)
-    except OtherVersionError as other:
-        _end(other.process)
+    except UnusableForwarderError as unusable:
+        _end(unusable.process)
     except ForwarderUnavailableError:
-        # None, or one that does not answer: its sockets will be ours.
         pass
     return None
 
 
 def _end(process: int) -> None:
-    """End a forwarder of another version, and wait for it. Raises OSError."""
+    """End a forwarder of another version, or one that hangs, and wait for it. Raises OSError."""
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(process)
         try:
-            signal.pidfd_send_signal(handle, signal.SIGTERM)
-            select.select([handle], [], [], END_S)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(handle, number)
+                if select.select([handle], [], [], END_S)[0]:
+                    return
         finally:
             os.close(handle)
 

@@ -112,6 +112,17 @@ class Connection:
         else:
             self.work = self._control.answers(request)
 
+    def advance(self) -> None:
+        """Do the next part of the work."""
+        if self.work is None:
+            return
+        answer = next(self.work)
+        if answer is not None:
+            if not (isinstance(answer, messages.Held) and answer.more):
+                self.work = None
+            self.say(answer)
+            self.proceed()
+
     def say(self, answer: Answer) -> None:
         """Send an answer, now or when there is room."""
         self.say_octets(framed(Answer, answer))
@@ -199,13 +210,10 @@ class Control:
         until = time.monotonic() + SLICE_S
         for connection in list(self._connections):
             while connection.work is not None and time.monotonic() < until:
-                answer = next(connection.work)
-                if answer is None:
-                    continue
-                if not (isinstance(answer, messages.Held) and answer.more):
+                if not self.poller.guarded(connection.advance):
                     connection.work = None
-                connection.say(answer)
-                connection.proceed()
+                    connection.say(Wrong("a fault of ours; its log says more"))
+                    connection.proceed()
 
     def tell(self, take: Callable[[int], messages.Events | None]) -> None:
         """Send events, a bounded number of them, where they are watched for."""

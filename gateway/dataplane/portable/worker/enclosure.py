@@ -10,8 +10,8 @@ from typing import Final
 
 import cryptography
 
-from gateway.appliance.landlock import only_read
-from gateway.appliance.privileges import (
+from gateway.domain.landlock import only_read
+from gateway.domain.privileges import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
     drop_capabilities,

@@ -16,6 +16,7 @@ from gateway.dataplane.portable.worker.traffic import Traffic
 EMPTY_S: Final = 60.0
 """A forwarder that has nothing to do and belongs to nobody ends after this time."""
 HELD_AT_ONCE: Final = 64
+COLLECT_S: Final = 60.0
 TURN_S: Final = 0.5
 """Longest time between two looks at what no socket tells."""
 
@@ -144,17 +145,21 @@ class Worker:
 
     def run(self, poller: Poller, control: Control) -> None:
         """Until somebody ends it, the interface is gone, or it is of no use any more."""
-        # Packets make no cycles, and a full collection takes longer than a packet may wait.
+        # Neither packets nor verbs make cycles; looking for some takes longer than a packet may
+        # wait. It is done all the same, when there are no packets.
         gc.collect()
         gc.freeze()
         gc.disable()
-        useful = time.monotonic()
+        useful = collected = time.monotonic()
         while not (self.ending or control.ending or self._traffic.gone):
-            poller.turn(0 if control.busy else TURN_S)
+            served = poller.turn(0 if control.busy else TURN_S)
             control.proceed()
             if self._traffic.events:
                 control.tell(self.take_events)
             now = time.monotonic()
+            if not served and now - collected > COLLECT_S:
+                gc.collect()
+                collected = now
             # The first process decides for all.
             if not (self.empty and control.deserted and self._traffic.place.worker == 0):
                 useful = now

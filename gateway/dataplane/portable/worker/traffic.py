@@ -276,7 +276,8 @@ class Traffic:
         """Packets by what became of them."""
         total = dict(self._counters)
         unsent = sum(link.unsent for link in self._links.values())
-        own = {"link_unsent": unsent, "handover_full": self._handover.lost}
+        lost = self._handover.lost
+        own = {"link_unsent": unsent, "handover_full": lost, "faults": self._poller.faults}
         senders = self._sender.counters, self._tunnel_sender.counters
         for counters in (self.esp.counters, self.tunnels.counters, *senders, own):
             for what, packets in counters.items():

@@ -13,6 +13,7 @@ from gateway.dataplane.portable import messages
 from gateway.dataplane.portable.codec import FRAME, MAX_OCTETS, decoded, framed
 from gateway.dataplane.portable.messages import HELLO, Answer, Request, Welcome
 from gateway.dataplane.portable.worker import control as control_module
+from gateway.dataplane.portable.worker import poller as poller_module
 from gateway.dataplane.portable.worker.control import Control, listening
 from gateway.dataplane.portable.worker.poller import Poller
 
@@ -38,6 +39,8 @@ class Bed:
         elif isinstance(request, messages.AskHeld):
             yield messages.Held((), more=True)
             yield messages.Held((), more=False)
+        elif isinstance(request, messages.AskUsage):
+            raise KeyError(request.spi_in)
         else:
             yield messages.Counters((("asked", len(self.asked)),))
 
@@ -130,9 +133,9 @@ def test_requests_are_answered_in_turn(core: Core) -> None:
 
 
 def test_octets_may_come_one_by_one(core: Core) -> None:
-    for octet in framed(Request, messages.AskUsage(5)):
+    for octet in framed(Request, messages.AskBeforeMove(5)):
         core.send(bytes((octet,)))
-    assert core.bed.asked == [messages.AskUsage(5)]
+    assert core.bed.asked == [messages.AskBeforeMove(5)]
 
 
 def test_an_answer_may_have_several_parts(core: Core) -> None:
@@ -239,3 +242,16 @@ def test_only_this_user_may_connect(bed: Bed, monkeypatch: pytest.MonkeyPatch) -
     assert (bed.folder / "forwarder-0.sock").stat().st_mode & 0o777 == 0o600
     monkeypatch.setattr(os, "geteuid", lambda: -1)
     assert bed.connect(b"").closed
+
+
+def test_a_fault_of_ours_costs_one_request(core: Core, capsys: pytest.CaptureFixture[str]) -> None:
+    core.ask(messages.AskUsage(5))
+    core.ask(messages.AskCounters())
+    _, wrong, counters = core.answers()
+    assert isinstance(wrong, messages.Wrong)
+    assert counters == messages.Counters((("asked", 2),))
+    assert core.bed.poller.faults == 1
+    assert "KeyError: 5" in capsys.readouterr().err
+    for _ in range(20):
+        core.ask(messages.AskUsage(5))
+    assert capsys.readouterr().err.count("KeyError: 5") == poller_module.MAX_TOLD - 1
