@@ -25,12 +25,6 @@ from gateway.appliance.mobility_foresight import bindings_ended_by
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import Openings
 from gateway.appliance.pool_overlaps import refused_pools
-from gateway.appliance.privileges import (
-    CORE_CAPABILITIES,
-    drop_capabilities,
-    no_new_privileges,
-    not_dumpable,
-)
 from gateway.appliance.queries import Queries
 from gateway.appliance.reloading import Prepared, prepare
 from gateway.appliance.remote_access.composition import RemoteAccess
@@ -45,6 +39,12 @@ from gateway.control.object_operations import CutSession
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.domain.log import Log
+from gateway.domain.privileges import (
+    CORE_CAPABILITIES,
+    drop_capabilities,
+    no_new_privileges,
+    not_dumpable,
+)
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
 from gateway.ike.policy import ConnectionPolicy

@@ -11,12 +11,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.appliance.events import EventLog
-from gateway.appliance.privileges import (
-    CORE_CAPABILITIES,
-    drop_capabilities,
-    no_new_privileges,
-    not_dumpable,
-)
 from gateway.appliance.systemd import ServiceManager
 from gateway.config.problem import ConfigError
 from gateway.config.profile import Profile
@@ -26,6 +20,12 @@ from gateway.control.server import ControlServer
 from gateway.dataplane.kernel.node import constants
 from gateway.domain.event import Event, Severity
 from gateway.domain.log import Log
+from gateway.domain.privileges import (
+    CORE_CAPABILITIES,
+    drop_capabilities,
+    no_new_privileges,
+    not_dumpable,
+)
 from gateway.mobile_host.address_command import AddressCommand
 from gateway.mobile_host.control import NodeControl
 from gateway.mobile_host.credential_store import CredentialStore
