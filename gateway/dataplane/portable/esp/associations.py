@@ -15,6 +15,7 @@ from gateway.dataplane.portable.esp.inbound import Inbound
 from gateway.dataplane.portable.esp.outbound import Outbound
 from gateway.dataplane.portable.esp.owners import inbound_owner, outbound_owner
 from gateway.dataplane.portable.esp.routing import Routing
+from gateway.dataplane.portable.esp.state import Carried, InboundState, OutboundState, SaState
 from gateway.dataplane.portable.forwarder import HeldSa
 from gateway.domain.child_sa import ChildSa, EspKeys
 from gateway.domain.endpoint import Endpoint
@@ -31,23 +32,19 @@ class Child:
     selectors: list[Selector]
     owner: int
     """The process that sends."""
-    inbound: Inbound | None
-    outbound: Outbound | None
+    inbound: Inbound | None = None
+    outbound: Outbound | None = None
     """Here until another of its reqid sends."""
     sends: bool = False
-    bytes_out: int = 0
-    packets_out: int = 0
-    """What the outbound half has carried that is no more."""
-    soft_limit: bool = False
+    sent: Carried = field(default_factory=Carried)
+    """By an outbound half that is no more."""
     before_move: tuple[int, float | None] | None = None
 
     def retire(self) -> None:
         """Only receive any more."""
         self.sends = False
         if self.outbound is not None:
-            limits = self.outbound.limits
-            self.bytes_out, self.packets_out = limits.octets, limits.packets
-            self.soft_limit = self.soft_limit or limits.soft
+            self.sent = self.outbound.limits.carried
             self.outbound = None
 
 
@@ -89,30 +86,75 @@ class Associations:
         """See :meth:`gateway.dataplane.portable.forwarder.Forwarder.install`."""
         if sa.spi_in in self._children:
             return f"SPI {sa.spi_in:#010x} is in use"
+        fresh = SaState(sa, outbound, InboundState(), OutboundState(output_mark=output_mark))
+        return self.restore(fresh)
+
+    def restore(self, state: SaState) -> str | None:
+        """Go on where another engine was: take the halves that belong here, or say why not.
+
+        The states of an SA may come one by one from engines that had one half each, and from a
+        forwarder with another number of processes.
+        """
+        sa = state.sa
         if sa.local.address.version != sa.remote.address.version:
             return f"{sa.local.address} and {sa.remote.address} are of two IP versions"
+        child = self._children.get(sa.spi_in)
         try:
-            child = self._child(sa, output_mark)
+            if child is None:
+                child = self._child(sa)
+            halves = self._halves(child, state)
         except ValueError as error:
             return str(error)
-        self._children[sa.spi_in] = child
-        self._reqids.setdefault(sa.reqid, Reqid(sa.reqid)).children[sa.spi_in] = child
+        child.inbound, child.outbound = halves
+        child.sent = child.sent if state.sent == Carried() else state.sent
+        child.before_move = child.before_move or state.before_move
+        if sa.spi_in not in self._children:
+            self._children[sa.spi_in] = child
+            self._reqids.setdefault(sa.reqid, Reqid(sa.reqid)).children[sa.spi_in] = child
         if child.inbound is not None:
             self._inbound[sa.spi_in.to_bytes(4, "big")] = child.inbound
-        if outbound:
+        if state.sends:
             self.activate(sa.spi_in)
         return None
 
-    def _child(self, sa: ChildSa, output_mark: int) -> Child:
-        """Raises :class:`ValueError`: for selectors, addresses or keys that cannot be."""
-        selectors = outbound(sa.local_ts, sa.remote_ts)
-        owner = outbound_owner(sa, self.workers)
+    def _child(self, sa: ChildSa) -> Child:
+        """Raises :class:`ValueError` for selectors that cannot be."""
         return Child(
             replace(sa, keys_in=_NO_KEYS, keys_out=_NO_KEYS),
-            selectors,
-            owner,
-            Inbound(sa, selectors) if inbound_owner(sa, self.workers) == self.worker else None,
-            Outbound(sa, output_mark, self._random) if owner == self.worker else None,
+            outbound(sa.local_ts, sa.remote_ts),
+            outbound_owner(sa, self.workers),
+        )
+
+    def _halves(self, child: Child, state: SaState) -> tuple[Inbound | None, Outbound | None]:
+        """Those that are here, new ones among them. Raises :class:`ValueError` for wrong keys."""
+        sa, received, sent = state.sa, child.inbound, child.outbound
+        ours = inbound_owner(sa, self.workers) == self.worker
+        if state.inbound is not None and received is None and ours:
+            received = Inbound(sa, child.selectors, state.inbound, self.now)
+        if state.outbound is not None and sent is None and child.owner == self.worker:
+            sent = Outbound(sa, state.outbound, self._random)
+        return received, sent
+
+    def states(self) -> list[SaState]:
+        """Every child SA with the halves that are here, in the order of their installation.
+
+        The last thing that an engine is asked, or it would use numbers that another has.
+        """
+        return [self._state(child) for child in self._children.values()]
+
+    def _state(self, child: Child) -> SaState:
+        received, sent = child.inbound, child.outbound
+        return SaState(
+            replace(
+                child.sa,
+                keys_in=_NO_KEYS if received is None else received.keys,
+                keys_out=_NO_KEYS if sent is None else sent.keys,
+            ),
+            child.sends,
+            None if received is None else received.state(self.now),
+            None if sent is None else sent.state(),
+            child.sent,
+            child.before_move,
         )
 
     def activate(self, spi_in: int) -> None:
@@ -215,11 +257,8 @@ class Associations:
             octets, packets = limits.octets, limits.packets
             if child.inbound.last_at is not None:
                 age = max(0.0, self.now - child.inbound.last_at)
-        bytes_out, packets_out = child.bytes_out, child.packets_out
-        if child.outbound is not None:
-            bytes_out = child.outbound.limits.octets
-            packets_out = child.outbound.limits.packets
-        return Usage(octets, packets, bytes_out, packets_out, age)
+        sent = child.sent if child.outbound is None else child.outbound.limits.carried
+        return Usage(octets, packets, sent.octets, sent.packets, age)
 
     def before_move(self, spi_in: int) -> tuple[int, float | None] | None:
         """See :meth:`gateway.dataplane.portable.forwarder.Forwarder.before_move`.
@@ -242,4 +281,4 @@ class Associations:
 
     def _soft_limit(self, child: Child) -> bool:
         halves = child.inbound, child.outbound
-        return child.soft_limit or any(half.limits.soft for half in halves if half is not None)
+        return child.sent.soft or any(half.limits.soft for half in halves if half is not None)

@@ -17,12 +17,14 @@ from gateway.dataplane.interface import (
 )
 from gateway.dataplane.packet.ipv4 import congestion_marked
 from gateway.dataplane.portable.esp.associations import Associations, Reqid
+from gateway.dataplane.portable.esp.held_back import HeldBack
 from gateway.dataplane.portable.esp.inbound import Inbound, content
 from gateway.dataplane.portable.esp.inner import version_of
 from gateway.dataplane.portable.esp.outbound import Outbound
 from gateway.dataplane.portable.esp.outer import ESP, UDP, traffic_class
 from gateway.dataplane.portable.esp.transport import behind_nat, unwrapped
 from gateway.dataplane.portable.packets import Delivery, Inner, Outer
+from gateway.domain.endpoint import Endpoint
 
 REPEAT_S: Final = 1.0
 """The same news of an SA or a reqid are told again only after this time."""
@@ -64,6 +66,7 @@ class EspEngine(Associations):
         """Packets routed to the link that another process has to seal: its number, the packet,
         and its fwmark. There, :meth:`handed_over` takes them."""
         self.events: list[DataplaneEvent] = []
+        self._held_back = HeldBack()
         self.refused: dict[int, int] = {}
         """Packets that were no good by SPI, those of no SA as 0; the caller empties it."""
         self.counters: dict[str, int] = {}
@@ -80,6 +83,29 @@ class EspEngine(Associations):
     def advance(self, now: float) -> None:
         """See :meth:`gateway.dataplane.portable.packets.Engine.advance`."""
         self.now = now
+        if self._held_back.due is not None:
+            self.delivers += self._held_back.overdue(now)
+
+    @property
+    def due(self) -> float | None:
+        """When to call :meth:`advance` if nothing else happens before; None: at any time."""
+        return self._held_back.due
+
+    def move(
+        self, spi_in: int, local: Endpoint, remote: Endpoint, *, udp_encapsulation: bool
+    ) -> str | None:
+        """See :meth:`gateway.dataplane.portable.forwarder.Forwarder.move`.
+
+        What waited for it comes out.
+        """
+        refused = super().move(spi_in, local, remote, udp_encapsulation=udp_encapsulation)
+        self.delivers += self._held_back.release(spi_in)
+        return refused
+
+    def remove(self, spi_in: int) -> None:
+        """See :meth:`gateway.dataplane.portable.forwarder.Forwarder.remove`."""
+        super().remove(spi_in)
+        self.delivers += self._held_back.release(spi_in)
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -222,7 +248,7 @@ class EspEngine(Associations):
         """Give out what was in a packet if the SA's selectors allow it."""
         if next_header == _DUMMY:
             return
-        packet, _, _, _, mark, ip_end = arrival
+        packet, _, _, source, mark, ip_end = arrival
         if half.transport:
             if half.udp:
                 ends = packet[12:20] if packet[0] >> 4 == 4 else packet[8:40]
@@ -241,7 +267,13 @@ class EspEngine(Associations):
             return
         if not half.transport and traffic_class(packet, packet[0] >> 4) & 3 == 3:
             inner = _congested(inner, version)
-        self.delivers.append((self.link, inner, mark if half.mark is None else half.mark))
+        delivery = self.link, inner, mark if half.mark is None else half.mark
+        if not (half.waits and source == half.claimed and self._waits(half, delivery)):
+            self.delivers.append(delivery)
+
+    def _waits(self, half: Inbound, delivery: Delivery) -> bool:
+        half.waits = self._held_back.keep(half.spi_in, delivery)
+        return half.waits
 
     def _inbound_limit(self, half: Inbound) -> None:
         hard = half.limits.reached()
@@ -259,13 +291,17 @@ class EspEngine(Associations):
             reason = "the packet was late" if half.udp else _late(low, highest)
             self._reject(half, source, "late", reason)
             return
-        if source != half.claimed:
+        fresh = source != half.claimed
+        if fresh:
             half.claimed = source
             if half.watched and not half.udp:
                 self._count("slow_path_proven")
         if half.tells and half.may_tell(source, self.now, REPEAT_S):
             proof = MAPPING_PROOF if half.udp else f"esp icv, sequence {number}"
             self.events.append(EndpointSeen(half.spi_in, half.endpoint(source), proof))
+            if fresh:
+                half.waits = True
+                self._held_back.begin(half.spi_in, self.now)
 
     def _reject(self, half: Inbound, source: bytes, what: str, reason: str) -> None:
         """Tell of a packet that moves nothing. It is counted as the kernel's slow path does."""

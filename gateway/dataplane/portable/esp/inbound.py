@@ -10,6 +10,7 @@ from gateway.dataplane.packet.esp_keyed import keyed
 from gateway.dataplane.portable.esp.limits import Limits
 from gateway.dataplane.portable.esp.replay_window import ReplayWindow
 from gateway.dataplane.portable.esp.routing import Guard
+from gateway.dataplane.portable.esp.state import InboundState
 from gateway.domain.child_sa import ChildSa, Mode
 from gateway.domain.endpoint import Endpoint
 
@@ -32,6 +33,7 @@ class Inbound:
         "cipher",
         "claimed",
         "guard",
+        "keys",
         "last_at",
         "limits",
         "local",
@@ -42,22 +44,28 @@ class Inbound:
         "spi_in",
         "transport",
         "udp",
+        "waits",
         "watched",
         "window",
     )
 
-    def __init__(self, sa: ChildSa, selectors: list[Selector]) -> None:
+    def __init__(
+        self, sa: ChildSa, selectors: list[Selector], before: InboundState, now: float
+    ) -> None:
         """Raises :class:`ValueError` for keys that are none of the suite."""
+        self.keys = sa.keys_in
         self.cipher = keyed(sa.suite, sa.keys_in)
         self.shortest = self.cipher.overhead + self.cipher.block
-        self.window = ReplayWindow(sa.replay_window, esn=sa.suite.esn)
+        self.window = ReplayWindow(
+            sa.replay_window, esn=sa.suite.esn, highest=before.highest, bitmap=before.bitmap
+        )
         self.guard = Guard(selectors)
-        self.limits = Limits(sa)
+        self.limits = Limits(sa, before.carried)
         self.spi_in = sa.spi_in
         self.transport = sa.mode is Mode.TRANSPORT
         self.mark = marks.FROM_DEVICE | sa.zone if sa.zone else None
         """The fwmark of what comes out; None is that of the outer packet."""
-        self.last_at: float | None = None
+        self.last_at = None if before.last_age_s is None else now - before.last_age_s
         self.budget = CheckBudget()
         self.watched = sa.follow_endpoint
         self._seen, self._seen_at = b"", 0.0
@@ -71,8 +79,16 @@ class Inbound:
         self.source = octets_of(remote, udp=udp)
         self.claimed = b""
         """Another source that has proven to be the peer's."""
+        self.waits = False
+        """Whether packets from there are held back until it has moved."""
         self._seen = b""
         self.budget.trust(self.source)
+
+    def state(self, now: float) -> InboundState:
+        """What another half needs to go on from here."""
+        window = self.window
+        age = None if self.last_at is None else now - self.last_at
+        return InboundState(window.highest, window.bitmap, self.limits.carried, age)
 
     @property
     def tells(self) -> bool:

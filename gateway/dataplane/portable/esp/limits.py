@@ -3,6 +3,7 @@
 from typing import Final
 
 from gateway.dataplane.kernel.child import NO_ESN_HARD_PACKETS, NO_ESN_SOFT_PACKETS
+from gateway.dataplane.portable.esp.state import Carried
 from gateway.domain.child_sa import ChildSa
 
 _NONE: Final = (1 << 64) - 1
@@ -29,12 +30,12 @@ class Limits:
         "soft",
     )
 
-    def __init__(self, sa: ChildSa) -> None:
-        self.octets = 0
-        self.packets = 0
-        self.soft = False
+    def __init__(self, sa: ChildSa, before: Carried) -> None:
+        self.octets = before.octets
+        self.packets = before.packets
+        self.soft = before.soft
         """The limit was reached."""
-        self.hard = False
+        self.hard = before.hard
         """The half is no more."""
         self._soft_octets = sa.soft_bytes or _NONE
         self._hard_octets = sa.hard_bytes or _NONE
@@ -43,6 +44,11 @@ class Limits:
             soft, hard = min(soft, NO_ESN_SOFT_PACKETS), min(hard, NO_ESN_HARD_PACKETS)
         self._soft_packets, self._hard_packets = soft, hard
         self._measure()
+
+    @property
+    def carried(self) -> Carried:
+        """What there is to know of them."""
+        return Carried(self.octets, self.packets, self.soft, self.hard)
 
     def _measure(self) -> None:
         if self.soft:

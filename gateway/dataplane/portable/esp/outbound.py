@@ -7,6 +7,7 @@ from typing import Final
 from gateway.dataplane.packet.esp_keyed import keyed
 from gateway.dataplane.portable.esp.limits import Limits
 from gateway.dataplane.portable.esp.outer import outer_of
+from gateway.dataplane.portable.esp.state import OutboundState
 from gateway.dataplane.portable.esp.transport import TransportOuter, upper_layer_of
 from gateway.domain.child_sa import ChildSa, Mode
 from gateway.domain.endpoint import Endpoint
@@ -35,20 +36,23 @@ class Outbound:
         "_spi",
         "_trailers",
         "_transport",
+        "keys",
         "limits",
         "mark",
+        "output_mark",
         "sequence",
         "spi_in",
     )
 
-    def __init__(self, sa: ChildSa, output_mark: int, random: Callable[[int], bytes]) -> None:
+    def __init__(self, sa: ChildSa, before: OutboundState, random: Callable[[int], bytes]) -> None:
         """Raises :class:`ValueError` for keys that are none of the suite."""
+        self.keys = sa.keys_out
         self._cipher = keyed(sa.suite, sa.keys_out)
         self._block = self._cipher.block
         self._spi = sa.spi_out.to_bytes(4, "big")
         self._random = random
         self._counted = sa.suite.encryption.is_aead
-        self._mask = int.from_bytes(random(8), "big")
+        self._mask = before.iv_mask or int.from_bytes(random(8), "big")
         """So that an SA that is installed once more with the same keys has other IVs."""
         self._trailers = {
             version: tuple(trailer(rest, self._block, protocol) for rest in range(self._block))
@@ -56,9 +60,10 @@ class Outbound:
         }
         self._transport = sa.mode is Mode.TRANSPORT
         self.spi_in = sa.spi_in
-        self.sequence = 0
+        self.sequence = before.sequence
         """The number of the last packet."""
-        self.limits = Limits(sa)
+        self.limits = Limits(sa, before.carried)
+        self.output_mark = output_mark = before.output_mark
         self.mark = output_mark if output_mark or sa.zone or sa.vpn_fa else None
         """The fwmark of what is sent; None is that of the inner packet. Marks that routed it here,
         of a zone or by the foreign agent, are none for the way out."""
@@ -71,6 +76,10 @@ class Outbound:
             if self._transport
             else outer_of(local, remote, udp=udp)
         )
+
+    def state(self) -> OutboundState:
+        """What another half needs to go on from here."""
+        return OutboundState(self.sequence, self._mask, self.output_mark, self.limits.carried)
 
     def seal(self, packet: bytes, version: int) -> bytes | None:
         """The packet for the wire; None when it would be too long, or is a fragment.

@@ -14,15 +14,15 @@ REFUSED: Final = -1
 class ReplayWindow:
     """Numbers that were received, up to a distance from the highest."""
 
-    __slots__ = ("_bitmap", "_esn", "_mask", "_size", "highest")
+    __slots__ = ("_esn", "_mask", "_size", "bitmap", "highest")
 
-    def __init__(self, size: int, *, esn: bool) -> None:
+    def __init__(self, size: int, *, esn: bool, highest: int = 0, bitmap: int = 0) -> None:
         self._size = max(SMALLEST, min(size, LARGEST))
         self._mask = (1 << self._size) - 1
-        self._bitmap = 0
+        self.bitmap = bitmap & self._mask
         """Bit n is the number ``highest - n``."""
         self._esn = esn
-        self.highest = 0
+        self.highest = highest
         """With ESN the full 64 bits."""
 
     @property
@@ -40,7 +40,7 @@ class ReplayWindow:
         if number > highest:
             return number
         behind = highest - number
-        if number <= 0 or behind >= self._size or self._bitmap >> behind & 1:
+        if number <= 0 or behind >= self._size or self.bitmap >> behind & 1:
             return REFUSED
         return number
 
@@ -63,8 +63,8 @@ class ReplayWindow:
         if ahead > 0:
             self.highest = number
             if ahead < self._size:
-                self._bitmap = (self._bitmap << ahead | 1) & self._mask
+                self.bitmap = (self.bitmap << ahead | 1) & self._mask
             else:
-                self._bitmap = 1
+                self.bitmap = 1
         else:
-            self._bitmap |= 1 << -ahead
+            self.bitmap |= 1 << -ahead

@@ -20,7 +20,7 @@ def state(gateway: EspEngine) -> object:
     sender = gateway._reqids[7].sender
     assert sender is not None
     return (
-        half.window.highest, half.window._bitmap, half.limits.packets, half.limits.octets,
+        half.window.highest, half.window.bitmap, half.limits.packets, half.limits.octets,
         half.last_at, half.source, half.claimed, copy.copy(half.guard.allowed),
         sender.sequence, gateway.held(), list(gateway.sends), list(gateway.handovers),
         list(gateway.delivers), gateway.before_move(0x1000),
