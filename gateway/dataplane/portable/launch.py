@@ -15,7 +15,6 @@ import gateway
 from gateway.dataplane.portable.client import ForwarderClient, UnusableForwarderError
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 from gateway.domain.privileges import keep_across_exec
-from gateway.domain.privileges import keep_across_exec
 
 MAX_WORKERS = 4
 """More processes than this are only started when they are asked for."""
