@@ -222,6 +222,27 @@ def test_a_permit_is_prolonged_and_ended_at_once(bed: NodeBed) -> None:
     assert not bed.ping()
 
 
+@pytest.mark.parametrize("interface", ["w0", None])
+def test_what_waits_for_a_neighbour_does_not_outlive_its_permit(
+    bed: NodeBed, interface: str | None
+) -> None:
+    """It has passed the switch, and would leave when somebody else is behind the plug."""
+    bed.start()
+    bed.apply(stack_c())
+    bed.permit("w0")
+    inside(ROUTER, "ip", "link", "set", "r0", "arp", "off")
+    inside(NODE, "ip", "neighbour", "flush", "dev", "w0")
+    capture = bed.capture(ROUTER, "r0")
+    assert not bed.ping(HOST)
+    bed.forbid(interface)
+    inside(ROUTER, "ip", "link", "set", "r0", "arp", "on")
+    with bed.udp(mark=constants.NODE_VPN) as ike, bed.udp(PEERS) as gateway:
+        gateway.bind((str(GATEWAY), 500))
+        ike.sendto(b"ike", (str(GATEWAY), 500))
+        assert gateway.recv(100) == b"ike", "the router is known again"
+    assert [packet for packet in capture.packets() if packet.protocol == 4] == []
+
+
 def test_a_permit_is_for_the_home_address_only(bed: NodeBed) -> None:
     bed.start()
     bed.apply(stack_c())

@@ -25,7 +25,7 @@ from gateway.dataplane.kernel.netlink import (
     NetlinkSocket,
 )
 from gateway.dataplane.kernel.nft_elements import NFPROTO_INET
-from gateway.dataplane.kernel.node import constants, plan, switch, tunnels
+from gateway.dataplane.kernel.node import constants, plan, switch, tunnels, unresolved
 from gateway.dataplane.kernel.node.hold import Hold
 from gateway.dataplane.kernel.node.host import Host
 from gateway.dataplane.kernel.node.leftovers import clear
@@ -337,12 +337,13 @@ class KernelNode:
 
     def forbid(self, interface: str | None = None) -> None:
         """See :meth:`NodeDataplane.forbid`. Raises OSError."""
-        if interface is None:
-            self._permits.clear()
-        else:
-            self._permits.pop(interface, None)
+        ended = [one for one in self._permits if interface in (None, one)]
+        for one in ended:
+            del self._permits[one]
         self._ensure_switch()
         switch.forbid(interface)
+        for one in ended:
+            unresolved.drop(self._route, one)
 
     def user_packets(self) -> int:
         """See :meth:`NodeDataplane.user_packets`."""
