@@ -152,8 +152,9 @@ class Worker:
         gc.disable()
         useful = collected = time.monotonic()
         while not (self.ending or control.ending or self._traffic.gone):
-            served = poller.turn(0 if control.busy else TURN_S)
+            served = poller.turn(0 if control.busy else self._traffic.patience(TURN_S))
             control.proceed()
+            self._traffic.settle()
             if self._traffic.events:
                 control.tell(self.take_events)
             now = time.monotonic()

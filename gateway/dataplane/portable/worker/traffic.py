@@ -131,6 +131,19 @@ class Traffic:
         self.esp.handed_over(self._handover.receive(self.place.worker))
         self._flush_esp()
 
+    def patience(self, most_s: float) -> float:
+        """Seconds until :meth:`settle` has something to do, at most so many."""
+        due = self.esp.due
+        return most_s if due is None else min(most_s, max(0.0, due - time.monotonic()))
+
+    def settle(self) -> None:
+        """Let go of what has waited for a move long enough, or for one that was carried out."""
+        esp = self.esp
+        if esp.due is not None:
+            esp.advance(time.monotonic())
+        if esp.delivers:
+            self._flush_esp()
+
     def _sort(self) -> None:
         """Set aside whose packets are mostly garbage, and take back who has become calm."""
         esp, floods = self.esp, self._floods
