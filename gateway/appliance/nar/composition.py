@@ -47,6 +47,9 @@ AskUser = Callable[[PasswordQuestion, Callable[[Answer], None]], None]
 class KernelSide(NarDataplane, Protocol):
     """A dataplane with a slow path."""
 
+    kind: str
+    """Which one it is, in one word."""
+
     def event_fds(self) -> Sequence[int]:
         """Readable when packets wait for user space."""
 

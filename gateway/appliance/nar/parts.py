@@ -1,5 +1,6 @@
 """Builds the engines and the dataplane of the NAR servers."""
 
+import errno
 import os
 import time
 from collections.abc import Collection
@@ -9,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from gateway.appliance.nar.plan import AddressOf, NarPlan, NarServerPlan, NarTls, Planner
 from gateway.config import to_nar
 from gateway.config.document import Config
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.nar.dataplane import KernelNar
 from gateway.dataplane.nar import NarSettings
 from gateway.dataplane.plane import Plane
@@ -30,9 +32,20 @@ class NarParts:
 
     def dataplane(self, settings: NarSettings) -> KernelNar:
         """A started dataplane; raises :class:`DataplaneUnavailableError`."""
-        dataplane = KernelNar(settings)
+        dataplane = self._made(settings)
         dataplane.start()
         return dataplane
+
+    def _made(self, settings: NarSettings) -> KernelNar:
+        if not self.plane.portable:
+            return KernelNar(settings)
+        from gateway.dataplane.portable.nar.dataplane import PortableNar  # noqa: PLC0415 - if used
+
+        try:
+            return PortableNar(settings, self.plane.forwarder())
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
 
 
 def nar_planner(config: Config) -> Planner:

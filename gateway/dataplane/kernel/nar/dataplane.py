@@ -48,6 +48,8 @@ class KernelNar:
     :meth:`read_events`. No packet matches before the first :meth:`alive`.
     """
 
+    kind = "kernel"
+
     def __init__(
         self,
         settings: NarSettings,

@@ -19,6 +19,8 @@ class PortableNar(KernelNar):
     Raises OSError from the constructor when there may be no raw sockets.
     """
 
+    kind = "portable"
+
     def __init__(
         self,
         settings: NarSettings,
