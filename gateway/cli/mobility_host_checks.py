@@ -226,7 +226,9 @@ def outside_verdicts(config: Config) -> Iterator[Verdict]:
     if settings is None or not settings.inside_home_agents:
         return
     from gateway.dataplane.kernel.mobility.outside_trial import try_from_outside  # noqa: PLC0415
+    from gateway.dataplane.kernel.mobility.ruleset import QUEUED  # noqa: PLC0415
     from gateway.dataplane.kernel.scratch import TrialFailedError  # noqa: PLC0415
+    from gateway.dataplane.portable.mobility.wording import wording  # noqa: PLC0415
 
     name = "registrations from outside"
     if not settings.outside_interfaces:
@@ -234,8 +236,10 @@ def outside_verdicts(config: Config) -> Iterator[Verdict]:
         detail = "reach inside home agents: no interface is known to be outside"
         yield Verdict("network", name, "warn", detail, remedy)
         return
+    # Who is let in is the same, whether rules queue or log.
+    wordings = QUEUED, wording(settings.queue_number)
     try:
-        trials = try_from_outside(settings)
+        trials = try_from_outside(settings, wordings)
     except TrialFailedError as error:
         why = str(error).splitlines()[0][:200]
         yield Verdict("network", name, "warn", f"could not be tried: {why}", "see kernel, below")
