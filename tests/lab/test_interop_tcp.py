@@ -11,7 +11,10 @@ from gateway.lab.libreswan import Libreswan
 from gateway.lab.processes import wait_until
 from gateway.lab.topology import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernel_peer("libreswan has the kernel's ESP only"),
+]
 
 DEVICE_ADDRESS = plan.ACCESSES["access1"].device.ip
 CONNECTION = f"""

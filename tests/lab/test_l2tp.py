@@ -18,7 +18,10 @@ from gateway.lab.processes import wait_until
 from gateway.lab.strongswan import StrongSwan
 from gateway.lab.topology import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernel_peer("strongSwan has transport mode by the kernel only"),
+]
 
 GATEWAY = """
 [gateway]
