@@ -25,6 +25,8 @@ DEVICE = IPv4Address("192.0.2.2")
 SUITE = "aes256gcm16"
 CARRIES_S = 20.0
 WIRE = "wire"
+WORKER = b"portable.worker"
+"""What tells a forwarder's process by its command line."""
 NICE = -20
 KEY_OCTETS = 32 + 4  # and its salt
 SPIS = (0x1001, 0x2001)
@@ -123,7 +125,10 @@ class Ours:
     """Our forwarder at both ends."""
 
     def __init__(self, *, udp: bool, workers: int = 1, clients: int = 1) -> None:
-        """``clients`` inner addresses, each with an SA of its own."""
+        """``workers`` processes at the gateway, and one at the device, as a host has them.
+
+        ``clients`` inner addresses, each with an SA of its own.
+        """
         self._udp, self._workers, self._clients = udp, workers, clients
         self._processes: list[int] = []
         self.start_s: list[float] = []
@@ -144,9 +149,9 @@ class Ours:
             lab, "gw", plan.GATEWAY_OUTSIDE, DEVICE, ([INTRANET], inner), keys[::-1], SPIS[::-1]
         )
         lines = [f"address add {address} dev {LINK}" for address in inner]
-        lines.append(f"route add {INTRANET} dev {LINK} src {INNER}")
+        lines.append(f"route replace {INTRANET} dev {LINK} src {INNER}")
         netns.command(["ip", "-n", lab.namespace("device"), "-batch", "-"], "\n".join(lines) + "\n")
-        lines = [f"route add {address} dev {LINK} src {plan.SERVER}" for address in inner]
+        lines = [f"route replace {address} dev {LINK} src {plan.SERVER}" for address in inner]
         netns.command(["ip", "-n", lab.namespace("gw"), "-batch", "-"], "\n".join(lines) + "\n")
 
     def _forwarder(
@@ -163,7 +168,7 @@ class Ours:
             "folder": str(lab.folder / f"forwarder-{host}"), "local": str(local),
             "remote": str(remote), "local_networks": networks[0], "remote_networks": networks[1],
             "key_in": keys[0], "key_out": keys[1], "spi_in": spis[0], "spi_out": spis[1],
-            "udp": self._udp, "workers": self._workers,
+            "udp": self._udp, "workers": self._workers if host == "gw" else 1,
         }  # fmt: skip
         argv = [sys.executable, "-m", "bench.portable_forwarder", json.dumps(facts)]
         process = lab.spawn(host, argv, f"forwarder-{host}", {"PYTHONPATH": CHECKOUT})
@@ -174,9 +179,12 @@ class Ours:
             return process.output().endswith("}\n")
 
         wait_until(ready, CARRIES_S, "the forwarder")
-        said = json.loads(process.output().splitlines()[-1])
-        self._processes += said["processes"]
-        self.start_s.append(said["start_s"])
+        self.start_s.append(json.loads(process.output().splitlines()[-1])["start_s"])
+        self._processes += [
+            one
+            for one in sorted(netns.processes_in([lab.namespace(host)]))
+            if WORKER in Path(f"/proc/{one}/cmdline").read_bytes()
+        ]
 
     def forwarders(self) -> Sequence[int]:
         """Of both ends, the device's first."""

@@ -6,6 +6,7 @@ ended.
 """
 
 import json
+import select
 import signal
 import socket
 import sys
@@ -14,8 +15,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from gateway.dataplane.portable.launch import open_forwarder
-from gateway.dataplane.portable.wire import filters, links
+from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.plane import Plane
+from gateway.dataplane.portable import launch
+from gateway.dataplane.portable.dataplane import PortableDataplane
+from gateway.dataplane.portable.wire import filters
 from gateway.domain.child_sa import (
     ChildSa,
     Encryption,
@@ -27,7 +31,6 @@ from gateway.domain.child_sa import (
 from gateway.domain.endpoint import Endpoint
 
 LINK = "gw0"
-MTU = 1400
 NAT_PORT = 4500
 
 
@@ -56,27 +59,40 @@ def associations(facts: dict[str, Any]) -> list[ChildSa]:
     ]
 
 
+def started(facts: dict[str, Any]) -> PortableDataplane:
+    """The dataplane with its rules and routes, as the gateway starts it."""
+    launch.MAX_WORKERS = facts["workers"]
+    settings = KernelSettings(
+        inner_networks=tuple(IPv4Network(one) for one in facts["remote_networks"])
+    )
+    dataplane = Plane.of("portable", frozenset(), Path(facts["folder"])).dataplane(settings)
+    if not isinstance(dataplane, PortableDataplane):
+        raise SystemExit("this is not the portable dataplane")
+    dataplane.start()
+    return dataplane
+
+
 def main(facts: dict[str, Any]) -> None:
     """Entry point."""
-    links.make_pair(LINK, MTU)
     # In real life the gateway's socket for IKE, which hears no ESP.
     nat = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     filters.attach(nat, filters.NOTHING)
     nat.bind((facts["local"], NAT_PORT))
     began = time.perf_counter()
-    forwarder = open_forwarder(
-        Path(facts["folder"]), interface=LINK, adopt=False, workers=facts["workers"], lasting=False
-    )
+    dataplane = started(facts)
     took = time.perf_counter() - began
     for sa in associations(facts):
-        forwarder.install(sa, outbound=True)
-    refusals, _ = forwarder.commit()
-    if refusals:
+        dataplane.install_child_sa(sa)
+    if refusals := dataplane.commit():
         raise SystemExit(str(refusals))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    print(json.dumps({"processes": forwarder.processes, "start_s": took}), flush=True)
-    while True:
-        signal.pause()
+    print(json.dumps({"start_s": took}), flush=True)
+    try:
+        while True:
+            select.select(dataplane.event_fds(), [], [])
+            dataplane.read_events()
+    finally:
+        dataplane.close()
 
 
 if __name__ == "__main__":
