@@ -367,15 +367,15 @@ class Appliance:
         agents = "" if self._mobility is None else f"; {self._mobility.summary()}"
         agents += "" if self._nar is None else f"; {self._nar.summary()}"
         plane = self._factory.plane
+        chosen = {} if plane is None else {"dataplane": str(plane.choice.kind), "why": plane.why}
         if plane is not None:
-            kind = plane.choice.kind
-            text = f"packets are carried by the {kind} dataplane: {plane.why}"
-            self._log.info("dataplane", text=text, kind=str(kind), why=plane.why)
+            agents += f"; {plane.choice.kind} dataplane: {plane.why}"
         self._log.info(
             "started",
             text=f"gateway is ready: {len(config.connections)} connections, IKE on {where}{agents}",
             connections=len(config.connections),
             capabilities=sorted(capabilities),
+            **chosen,
         )
         for warning in config.warnings:
             self._log.warning("config_warning", text=str(warning))

@@ -94,6 +94,10 @@ class Plane:
         from gateway.dataplane.portable.launch import open_forwarder  # noqa: PLC0415
         from gateway.dataplane.portable.wire import links  # noqa: PLC0415
 
+        if adopt and self._interface and not self._runs():
+            # Devices of a gateway with another folder, whose forwarder ends with them; or of one
+            # that has died with its forwarder.
+            self._ended()
         # Whoever is first: roles may ask for the forwarder before the IPsec dataplane starts.
         made = bool(self._interface) and not links.exists(self._interface)
         if made:
@@ -104,6 +108,21 @@ class Plane:
             if made:
                 links.delete(self._interface)
             raise
+
+    def _runs(self) -> bool:
+        """Whether an earlier process of ours left a forwarder, of whatever version."""
+        from gateway.dataplane.portable.client import (  # noqa: PLC0415
+            ForwarderClient,
+            UnusableForwarderError,
+        )
+
+        try:
+            ForwarderClient(self._folder).close(keep=True)
+        except UnusableForwarderError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def _ended(self) -> None:
         from gateway.dataplane.portable.wire import links  # noqa: PLC0415
