@@ -21,7 +21,7 @@ from gateway.dataplane.interface import TrafficWaiting
 from gateway.dataplane.packet import marks
 from gateway.dataplane.portable import client as client_module
 from gateway.dataplane.portable import launch, messages
-from gateway.dataplane.portable.client import ForwarderClient, OtherVersionError
+from gateway.dataplane.portable.client import ForwarderClient
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 from gateway.dataplane.portable.launch import open_forwarder
 from gateway.dataplane.portable.wire import links
@@ -37,7 +37,7 @@ from gateway.domain.child_sa import (
 )
 from gateway.domain.endpoint import Endpoint
 from gateway.lab import netns
-from gateway.lab.processes import wait_until
+from gateway.lab.processes import start_time, wait_until
 
 SO_MARK, SO_RCVMARK = 36, 75
 GCM = EspSuite(Encryption.AES_GCM_16, 128, Integrity.NONE, esn=True)
@@ -223,6 +223,7 @@ def test_several_processes_share_the_work(
         for side, spi in zip((bed.left, bed.right), ends, strict=True):
             side.forwarder.remove(spi)
             side.forwarder.commit()
+        assert bed.right.forwarder.counters() == bed.left.forwarder.counters() == {}
     assert bed.left.forwarder.held() == []
 
 
@@ -457,17 +458,40 @@ def test_sigterm_ends_it(make: Callable[[int], Bed]) -> None:
     wait_until(lambda: _absent(bed.left.folder), 5, "the end of the forwarder")
 
 
-def test_another_version_is_replaced(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = bed.left.forwarder.processes
-    monkeypatch.setattr(client_module, "HELLO", b"gwfw" + bytes(8))
-    with pytest.raises(OtherVersionError):
-        ForwarderClient(bed.left.folder)
-    assert launch._running(bed.left.folder) is None
-    monkeypatch.undo()
-    bed.left.forwarder._disconnect()
+EARLIER = b"gwfw" + bytes(8)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_one_of_another_version_leaves_all_it_had(
+    make: Callable[[int], Bed], monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Sequence numbers go on: the other side's replay window takes what the successor sends."""
+    bed = make(2)
+    bed.left.forwarder.close(keep=False)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(client_module, "HELLO", EARLIER)
+        patched = f"from gateway.dataplane.portable import messages; messages.HELLO = {EARLIER!r}; "
+        earlier.setattr(launch, "_PROGRAM", patched + launch._PROGRAM)
+        bed.left.forwarder = bed.left.open(adopt=False)
+        bed.install(udp=True)
+        for _ in range(200):
+            _echo(bed, b"with the earlier one")
+        before = bed.left.forwarder.processes
+        bed.left.forwarder._disconnect()
+    bed.left.workers = workers
     bed.left.forwarder = bed.left.open(adopt=True)
-    assert not bed.left.forwarder.adopted
-    assert bed.left.forwarder.processes != before
+    assert bed.left.forwarder.adopted
+    assert bed.left.forwarder.workers == workers
+    assert not set(bed.left.forwarder.processes) & set(before)
+    assert not any(map(start_time, before))
+    (held,) = bed.left.forwarder.held()
+    assert held.sa == replace(bed.sas(udp=True)[0], keys_in=EspKeys(b""), keys_out=EspKeys(b""))
+    for _ in range(3):
+        _echo(bed, b"with its successor")
+    usage = bed.left.forwarder.usage(SPIS[0])
+    assert usage is not None
+    assert (usage.packets_in, usage.packets_out) == (203, 203)
+    assert bed.right.forwarder.counters() == {}
 
 
 def test_one_that_hangs_is_replaced(
@@ -485,7 +509,7 @@ def test_one_that_hangs_is_replaced(
     bed.left.forwarder = bed.left.open(adopt=True)
     assert not bed.left.forwarder.adopted
     assert not set(bed.left.forwarder.processes) & set(before)
-    assert not any(Path(f"/proc/{process}").exists() for process in before)
+    wait_until(lambda: not any(map(start_time, before)), 5, "the end of what hung")
 
 
 # -- what others do to it ------------------------------------------------------------------------

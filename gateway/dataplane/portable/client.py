@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from gateway.dataplane.interface import DataplaneEvent, Refusal, Usage
 from gateway.dataplane.portable import messages
 from gateway.dataplane.portable.codec import FRAME, MAX_OCTETS, decoded, framed
+from gateway.dataplane.portable.esp.state import SaState
 from gateway.dataplane.portable.forwarder import (
     ANSWER_S,
     ForwarderUnavailableError,
@@ -187,6 +188,10 @@ class ForwarderClient:
     def install(self, sa: ChildSa, *, outbound: bool, output_mark: int = 0) -> None:
         """See :meth:`Forwarder.install`."""
         self._queued.append(messages.Install(sa, outbound, output_mark))
+
+    def restore(self, state: SaState) -> None:
+        """Queue an SA, or half of one, that goes on where an earlier forwarder was."""
+        self._queued.append(messages.Restore(state))
 
     def activate(self, spi_in: int) -> None:
         """See :meth:`Forwarder.activate`."""

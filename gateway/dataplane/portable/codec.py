@@ -23,7 +23,8 @@ FRAME: Final = struct.Struct("!I")
 MAX_OCTETS: Final = 16 << 20
 """Of one message."""
 
-_INT_OCTETS = 16
+_INT_OCTETS = 255
+"""Replay windows are numbers as well."""
 _DOUBLE = struct.Struct("!d")
 
 Encode = Callable[[Any, bytearray], None]

@@ -12,8 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gateway
-from gateway.dataplane.portable.client import ForwarderClient, UnusableForwarderError
+from gateway.dataplane.portable.client import (
+    ForwarderClient,
+    OtherVersionError,
+    UnusableForwarderError,
+)
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
+from gateway.dataplane.portable.legacy import Legacy, left_in
+from gateway.dataplane.portable.messages import HELLO
 from gateway.domain.privileges import keep_across_exec
 
 MAX_WORKERS = 4
@@ -21,6 +27,8 @@ MAX_WORKERS = 4
 START_S = 20.0
 """A forwarder that is not ready after this time is given up."""
 END_S = 5.0
+
+_PROGRAM = "from gateway.dataplane.portable.worker.__main__ import main; main()"
 
 
 def default_workers() -> int:
@@ -41,7 +49,8 @@ def open_forwarder(
     Args:
         folder: where its sockets are; nobody else may write there.
         interface: whose packets ESP protects, a link pair that is there; empty: none.
-        adopt: take over one that runs, if it is of this version and for this interface.
+        adopt: take over one that runs for this interface; what one of another version had goes
+            on in a new one.
         workers: how many processes; :func:`default_workers` unless given.
         lasting: whether it goes on when this process ends without a word.
 
@@ -51,18 +60,18 @@ def open_forwarder(
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(folder):
-            running = _running(folder)
+            running, left = _found(folder)
             if running is not None and adopt and running.interface == interface:
                 return running
             if running is not None:
                 running.close(keep=False)
             _start(folder, workers or default_workers(), interface)
             started = ForwarderClient(folder)
+            started.adopted = adopt and _restored(started, left, interface)
     except ForwarderUnavailableError:
         raise
     except OSError as error:
         raise ForwarderUnavailableError(f"forwarder in {folder}: {error}") from error
-    started.adopted = False
     if not lasting:
         started.bind()
     return started
@@ -76,14 +85,33 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _running(folder: Path) -> ForwarderClient | None:
+def _found(folder: Path) -> tuple[ForwarderClient | None, Legacy]:
+    """The forwarder that runs, or what one of another version left, which has ended."""
+    left = Legacy()
     try:
-        return ForwarderClient(folder)
+        return ForwarderClient(folder), left
+    except OtherVersionError as other:
+        with contextlib.suppress(ForwarderUnavailableError):
+            left = left_in(folder, HELLO)
+        _end(other.process)
     except UnusableForwarderError as unusable:
         _end(unusable.process)
     except ForwarderUnavailableError:
         pass
-    return None
+    return None, left
+
+
+def _restored(started: ForwarderClient, left: Legacy, interface: str) -> bool:
+    """Let a new forwarder go on where another was; whether there was anything."""
+    if left.interface != interface or not (left.states or left.links):
+        return False
+    for state in left.states:
+        started.restore(state)
+    for link in left.links:
+        started.set_tunnel(link)
+    # What is refused is missing when the core asks what there is.
+    started.commit()
+    return True
 
 
 def _end(process: int) -> None:
@@ -102,10 +130,7 @@ def _end(process: int) -> None:
 def _start(folder: Path, workers: int, interface: str) -> None:
     reading, writing = os.pipe()
     root = str(Path(gateway.__file__).parent.parent)
-    code = (
-        f"import sys; sys.path.insert(0, {root!r}); "
-        "from gateway.dataplane.portable.worker.__main__ import main; main()"
-    )
+    code = f"import sys; sys.path.insert(0, {root!r}); {_PROGRAM}"
     argv = [sys.executable, "-P", "-c", code, str(folder), str(workers), str(writing)]
     try:
         started = subprocess.Popen(

@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.dataplane.interface import DataplaneEvent, Refusal, Usage
 from gateway.dataplane.portable.codec import fingerprint
+from gateway.dataplane.portable.esp.state import SaState
 from gateway.dataplane.portable.forwarder import HeldSa, RefusedTunnel
 from gateway.dataplane.portable.tunnel_link import TunnelLink
 from gateway.domain.child_sa import ChildSa
@@ -77,7 +78,14 @@ class RemoveTunnel:
     name: str
 
 
-Operation = Install | Activate | Remove | Move | Trap | Untrap | SetTunnel | RemoveTunnel
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """An SA goes on where an earlier forwarder was."""
+
+    state: SaState
+
+
+Operation = Restore | Install | Activate | Remove | Move | Trap | Untrap | SetTunnel | RemoveTunnel
 
 
 @dataclass(frozen=True, slots=True)

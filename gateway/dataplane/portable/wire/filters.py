@@ -27,16 +27,20 @@ _AT_ONCE: Final = 200
 MAX_KNOWN: Final = 2000
 """SPIs that one program has room for, among at most 4096 steps."""
 
-_PROTOCOL = 0xFFFFF000
-"""``SKF_AD_PROTOCOL``: the Ethernet type."""
+_PROTOCOL, _PACKET_TYPE = 0xFFFFF000, 0xFFFFF004
+"""``SKF_AD_PROTOCOL``: the Ethernet type; ``SKF_AD_PKTTYPE``: to whom it goes."""
+_PACKET_OUTGOING = 4
 
 ONLY_IP: Final[Program] = (
+    (_LD_BYTE_ABS, 0, 0, _PACKET_TYPE),
+    (_JUMP_EQUAL, 3, 0, _PACKET_OUTGOING),
     (_LD_HALF_ABS, 0, 0, _PROTOCOL),
-    (_JUMP_EQUAL, 1, 0, 0x0800),
-    (_JUMP_EQUAL, 0, 1, 0x86DD),
-    (_RETURN, 0, 0, _WHOLE),
+    (_JUMP_EQUAL, 2, 0, 0x0800),
+    (_JUMP_EQUAL, 1, 0, 0x86DD),
     (_RETURN, 0, 0, 0),
+    (_RETURN, 0, 0, _WHOLE),
 )
+"""Of what comes in: sockets that share an interface hear what leaves it as well."""
 EVERYTHING: Final[Program] = ((_RETURN, 0, 0, _WHOLE),)
 NOTHING: Final[Program] = ((_RETURN, 0, 0, 0),)
 

@@ -24,7 +24,7 @@ SEND_OCTETS: Final = 4 << 20
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SOL_PACKET = 263
 _PACKET_FANOUT, _PACKET_FANOUT_DATA, _PACKET_IGNORE_OUTGOING = 18, 22, 23
-_FANOUT_BPF = 6
+_FANOUT_BPF, _FANOUT_IGNORE_OUTGOING = 6, 0x4000
 _SIOCGIFMTU = 0x8921
 _IFREQ_MTU = struct.Struct("@16si20x")
 _MARKED = b"\2g"
@@ -59,10 +59,7 @@ class VethLink:
             filters.attach(self._socket, filters.ONLY_IP)
             self._socket.bind((peer_name(name), _ETH_P_ALL))
             if group is not None:
-                share = group | _FANOUT_BPF << 16
-                self._socket.setsockopt(_SOL_PACKET, _PACKET_FANOUT, share)
-                program = filters.by_destination()
-                filters.attach(self._socket, program, _SOL_PACKET, _PACKET_FANOUT_DATA)
+                self._share(group)
             self._mtu = self._ask_mtu()
             self._sending = _sender(peer_name(name))
         except OSError:
@@ -70,6 +67,18 @@ class VethLink:
             raise
         self._send = SendBatch(name_octets=0)
         self._heads: dict[tuple[int, bool], bytes] = {}
+
+    def _share(self, group: int) -> None:
+        # The first kind spares the kernel a copy of each packet that leaves, for the filter.
+        for kind in (_FANOUT_BPF | _FANOUT_IGNORE_OUTGOING, _FANOUT_BPF):
+            try:
+                self._socket.setsockopt(_SOL_PACKET, _PACKET_FANOUT, group | kind << 16)
+                break
+            except OSError as error:
+                if kind == _FANOUT_BPF or error.errno != errno.EINVAL:
+                    raise
+        program = filters.by_destination()
+        filters.attach(self._socket, program, _SOL_PACKET, _PACKET_FANOUT_DATA)
 
     def fileno(self) -> int:
         """For selectors."""

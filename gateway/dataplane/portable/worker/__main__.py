@@ -71,7 +71,7 @@ def _run(folder: Path, workers: int, status: int, interface: str) -> int:
     traffic = Traffic(place, poller, mine, handover)
     process = Worker(traffic)
     welcome = Welcome(worker, workers, interface, os.getpid(), marks_are_told())
-    control = Control(listeners[worker], poller, welcome, process.answers)
+    control = Control(listeners[worker], poller, welcome, process.answers, process.leave)
 
     def end(*_: object) -> None:
         process.ending = True

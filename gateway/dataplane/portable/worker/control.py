@@ -15,7 +15,8 @@ from typing import Final
 
 from gateway.dataplane.portable import messages
 from gateway.dataplane.portable.codec import FRAME, MAX_OCTETS, decoded, framed
-from gateway.dataplane.portable.messages import HELLO, Answer, Request, Welcome, Wrong
+from gateway.dataplane.portable.legacy import LEAVE
+from gateway.dataplane.portable.messages import HELLO, MAGIC, Answer, Request, Welcome, Wrong
 from gateway.dataplane.portable.worker.poller import Poller
 from gateway.domain.wire import WireError
 
@@ -41,6 +42,8 @@ class Connection:
         self._read = bytearray()
         self._unsent = bytearray()
         self._greeted = False
+        self._stranger = False
+        """Of another version: it may only ask for what this one leaves."""
         self.work: Iterator[Answer | None] | None = None
         self.watches = False
         self.bound = False
@@ -64,6 +67,9 @@ class Connection:
     def proceed(self) -> None:
         """Begin with the next request, if it is whole and the one before is done."""
         if not self._greeted and not self._greet():
+            return
+        if self._stranger:
+            self._leave()
             return
         while (
             self.open
@@ -94,11 +100,24 @@ class Connection:
         del self._read[: len(HELLO)]
         self._greeted = True
         self.say_octets(HELLO)
-        if theirs != HELLO:
+        self._stranger = theirs != HELLO
+        if self._stranger and not theirs.startswith(MAGIC):
             self._control.drop(self)
             return False
-        self.say(self._control.welcome)
+        if not self._stranger:
+            self.say(self._control.welcome)
         return True
+
+    def _leave(self) -> None:
+        if len(self._read) < len(LEAVE):
+            return
+        said = bytes(self._read)
+        self._read.clear()
+        if said != LEAVE:
+            self._control.drop(self)
+            return
+        octets = self._control.leave()
+        self.say_octets(FRAME.pack(len(octets)) + octets)
 
     def _begin(self, request: Request) -> None:
         if isinstance(request, messages.Watch):
@@ -163,11 +182,18 @@ class Control:
     """Listens for cores."""
 
     def __init__(
-        self, listener: socket.socket, poller: Poller, welcome: Welcome, answers: Answers
+        self,
+        listener: socket.socket,
+        poller: Poller,
+        welcome: Welcome,
+        answers: Answers,
+        leave: Callable[[], bytes],
     ) -> None:
+        """``leave`` gives what this process leaves to another version, and ends its work."""
         self.poller = poller
         self.welcome = welcome
         self.answers = answers
+        self.leave = leave
         self.ending = False
         self._listener = listener
         self._connections: list[Connection] = []

@@ -7,8 +7,11 @@ from typing import Final
 
 from gateway.dataplane.interface import Refusal
 from gateway.dataplane.portable import messages
+from gateway.dataplane.portable.esp.state import SaState
 from gateway.dataplane.portable.forwarder import RefusedTunnel
+from gateway.dataplane.portable.legacy import Legacy
 from gateway.dataplane.portable.messages import Answer, Request
+from gateway.dataplane.portable.plain import to_json
 from gateway.dataplane.portable.worker.control import Control
 from gateway.dataplane.portable.worker.poller import Poller
 from gateway.dataplane.portable.worker.traffic import Traffic
@@ -97,6 +100,8 @@ class Worker:
         match operation:
             case messages.Install():
                 return self._install(operation)
+            case messages.Restore(state):
+                return self._restore(state)
             case messages.Activate(spi_in):
                 esp.activate(spi_in)
             case messages.Remove(spi_in):
@@ -128,6 +133,28 @@ class Worker:
             return Refusal(sa.spi_in, reason)
         self._spis.add(sa.spi_in)
         return None
+
+    def _restore(self, state: SaState) -> Refusal | None:
+        sa = state.sa
+        reason = self._listen(sa.local.port) if sa.udp_encapsulation else None
+        if reason is None:
+            reason = self._traffic.esp.restore(state)
+        if reason is not None:
+            return Refusal(sa.spi_in, reason)
+        self._spis.add(sa.spi_in)
+        return None
+
+    def leave(self) -> bytes:
+        """What this process leaves to another version, in JSON; it carries no more packets."""
+        traffic = self._traffic
+        traffic.stop()
+        legacy = Legacy(
+            workers=traffic.place.workers,
+            interface=traffic.place.interface,
+            states=tuple(traffic.esp.states()),
+            links=tuple(traffic.tunnels.held()),
+        )
+        return to_json([legacy])
 
     def _listen(self, port: int) -> str | None:
         try:

@@ -17,6 +17,7 @@ from gateway.dataplane.portable.tunnels.engine import TunnelEngine
 from gateway.dataplane.portable.wire import filters
 from gateway.dataplane.portable.wire.esp_sockets import UDP, EspSockets
 from gateway.dataplane.portable.wire.floods import UNKNOWN, Floods
+from gateway.dataplane.portable.wire.paths import KernelPaths
 from gateway.dataplane.portable.wire.receive import Batches, RawReceiver
 from gateway.dataplane.portable.wire.send import RawSender
 from gateway.dataplane.portable.wire.veth import VethLink
@@ -56,7 +57,9 @@ class Traffic:
         """Whether the interface was deleted."""
         now = time.monotonic()
         worker, workers = place.worker, place.workers
-        self.esp = EspEngine(place.interface, worker, workers, os.urandom, now=now)
+        self.esp = EspEngine(
+            place.interface, worker, workers, os.urandom, now=now, paths=KernelPaths()
+        )
         self.tunnels = TunnelEngine(now)
         self._poller = poller
         self._handover = handover
@@ -297,6 +300,15 @@ class Traffic:
                 if packets:
                     total[what] = total.get(what, 0) + packets
         return total
+
+    def stop(self) -> None:
+        """Carry no more packets."""
+        handed = [self._handover.fileno(self.place.worker)] if self.place.workers > 1 else []
+        receivers = (*self._for_tunnels.values(), *(self._for_esp or ()))
+        for source in (*self._links.values(), *receivers):
+            self._poller.remove(source.fileno())
+        for fd in handed:
+            self._poller.remove(fd)
 
     def close(self) -> None:
         """Close the sockets."""

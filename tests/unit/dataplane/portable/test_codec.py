@@ -25,6 +25,7 @@ from gateway.dataplane.portable.codec import (
     fingerprint,
     framed,
 )
+from gateway.dataplane.portable.esp.state import Carried, InboundState, SaState
 from gateway.dataplane.portable.forwarder import HeldSa, RefusedTunnel
 from gateway.dataplane.portable.messages import Answer, Request
 from gateway.dataplane.portable.tunnel_link import TunnelKind, TunnelLink
@@ -57,10 +58,17 @@ SA = ChildSa(
     mode=Mode.TRANSPORT,
     hard_bytes=2**64 - 1,
 )
+STATE = SaState(
+    SA,
+    sends=True,
+    inbound=InboundState(2**40, 2**1023 - 1, Carried(5, 6, soft=True), 0.5),
+    before_move=(3, None),
+)
 REQUESTS: list[object] = [
     messages.Commit(
         (
             messages.Install(SA, outbound=True, output_mark=0xFFFFFFFF),
+            messages.Restore(STATE),
             messages.Activate(1),
             messages.Remove(0),
             messages.Move(1, V4, V6, udp_encapsulation=False),

@@ -1,5 +1,6 @@
 """The control socket of one process, with an engine that only answers."""
 
+import contextlib
 import os
 import select
 import socket
@@ -11,6 +12,7 @@ import pytest
 from gateway.dataplane.interface import TrafficWaiting
 from gateway.dataplane.portable import messages
 from gateway.dataplane.portable.codec import FRAME, MAX_OCTETS, decoded, framed
+from gateway.dataplane.portable.legacy import LEAVE
 from gateway.dataplane.portable.messages import HELLO, Answer, Request, Welcome
 from gateway.dataplane.portable.worker import control as control_module
 from gateway.dataplane.portable.worker import poller as poller_module
@@ -27,8 +29,9 @@ class Bed:
         self.asked: list[Request] = []
         self.events = [TrafficWaiting(number) for number in range(300)]
         self.parts = 0
+        self.left = 0
         self.cores: list[Core] = []
-        self.control = Control(listening(folder, 0), self.poller, WELCOME, self.answers)
+        self.control = Control(listening(folder, 0), self.poller, WELCOME, self.answers, self.leave)
 
     def answers(self, request: Request) -> Iterator[Answer | None]:
         self.asked.append(request)
@@ -43,6 +46,10 @@ class Bed:
             raise KeyError(request.spi_in)
         else:
             yield messages.Counters((("asked", len(self.asked)),))
+
+    def leave(self) -> bytes:
+        self.left += 1
+        return b"[]"
 
     def turns(self, count: int = 6) -> None:
         for _ in range(count):
@@ -120,10 +127,32 @@ def test_both_sides_say_their_version_and_the_process_who_it_is(core: Core) -> N
     assert core.heard() == HELLO + framed(Answer, WELCOME)
 
 
-def test_another_version_is_told_ours_and_goes(bed: Bed) -> None:
-    core = bed.connect(b"gwfw" + bytes(8))
+STRANGER = b"gwfw" + bytes(8)
+
+
+def test_another_version_is_told_ours_and_may_ask_what_is_left(bed: Bed) -> None:
+    core = bed.connect(STRANGER)
     assert core.heard() == HELLO
+    core.send(LEAVE[:3])
+    core.send(LEAVE[3:])
+    assert core.heard() == FRAME.pack(2) + b"[]"
+    assert bed.left == 1
+
+
+@pytest.mark.parametrize("said", [framed(Request, messages.End()), LEAVE[::-1], LEAVE * 2])
+def test_another_version_may_ask_nothing_else(bed: Bed, said: bytes) -> None:
+    core = bed.connect(STRANGER)
+    core.send(said)
+    with contextlib.suppress(OSError):
+        core.send(bytes(16))
     assert core.closed
+    assert bed.left == 0
+    assert bed.asked == []
+    assert not bed.control.ending
+
+
+def test_who_is_no_forwarders_core_goes(bed: Bed) -> None:
+    assert bed.connect(b"GET / HTTP/1.1\r\n\r\n").closed
     assert bed.control.deserted
 
 
