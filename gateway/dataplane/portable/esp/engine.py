@@ -22,6 +22,7 @@ from gateway.dataplane.portable.esp.inbound import Inbound, content
 from gateway.dataplane.portable.esp.inner import version_of
 from gateway.dataplane.portable.esp.outbound import Outbound
 from gateway.dataplane.portable.esp.outer import ESP, UDP, traffic_class
+from gateway.dataplane.portable.esp.path_sizes import ALWAYS_FITS, Paths, PathSizes
 from gateway.dataplane.portable.esp.transport import behind_nat, unwrapped
 from gateway.dataplane.portable.packets import Delivery, Inner, Outer
 from gateway.domain.endpoint import Endpoint
@@ -56,7 +57,9 @@ class EspEngine(Associations):
         *,
         now: float = 0.0,
         wall_clock: Callable[[], float] = time.time,
+        paths: Paths | None = None,
     ) -> None:
+        """Without ``paths`` no packet is too long for its tunnel."""
         super().__init__(worker, workers, random, wall_clock)
         self.link = link
         self.now = now
@@ -67,6 +70,7 @@ class EspEngine(Associations):
         and its fwmark. There, :meth:`handed_over` takes them."""
         self.events: list[DataplaneEvent] = []
         self._held_back = HeldBack()
+        self._sizes = PathSizes(paths)
         self.refused: dict[int, int] = {}
         """Packets that were no good by SPI, those of no SA as 0; the caller empties it."""
         self.counters: dict[str, int] = {}
@@ -119,7 +123,7 @@ class EspEngine(Associations):
         self._leaving(packets, hand_over=False)
 
     def _leaving(self, packets: Sequence[Inner], *, hand_over: bool) -> None:
-        find, sends = self._routing.find, self.sends
+        find, sends, now = self._routing.find, self.sends, self.now
         for packet, mark in packets:
             version = version_of(packet)
             if not version:
@@ -139,11 +143,30 @@ class EspEngine(Associations):
             if limits.hard:
                 self._count("expired")
                 continue
+            out = mark if sender.mark is None else sender.mark
+            if (now >= sender.limit_until or len(packet) > sender.limit) and not self._fits(
+                sender, packet, version, out
+            ):
+                continue
             outer = sender.seal(packet, version)
             if outer is None:
                 self._count("unsealable")
                 continue
-            sends.append((outer, mark if sender.mark is None else sender.mark))
+            sends.append((outer, out))
+
+    def _fits(self, sender: Outbound, packet: bytes, version: int, mark: int) -> bool:
+        """Whether it can be sent; otherwise its sender is told."""
+        if len(packet) <= ALWAYS_FITS:
+            return True
+        if self.now >= sender.limit_until:
+            self._sizes.look_up(sender, mark, self.now)
+        if self._sizes.fits(packet, version, sender.limit):
+            return True
+        self._count("too_long")
+        told = self._sizes.error(packet, version, sender.limit, self.now)
+        if told is not None:
+            self.sends.append((told, 0))
+        return False
 
     def _without_sender(self, reqid: Reqid, packet: bytes, mark: int, *, hand_over: bool) -> None:
         sending = reqid.sending

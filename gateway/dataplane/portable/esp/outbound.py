@@ -1,5 +1,6 @@
 """The sending half of a child SA."""
 
+import math
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,8 @@ def trailer(octets: int, block: int, next_header: int) -> bytes:
 class Outbound:
     """Seals packets. Sequence numbers and IVs never repeat, moved or not."""
 
+    NO_LIMIT: Final = 1 << 16
+
     __slots__ = (
         "_block",
         "_cipher",
@@ -35,13 +38,18 @@ class Outbound:
         "_random",
         "_spi",
         "_trailers",
-        "_transport",
         "keys",
+        "limit",
+        "limit_until",
         "limits",
         "mark",
         "output_mark",
+        "remote",
         "sequence",
         "spi_in",
+        "suite",
+        "transport",
+        "udp",
     )
 
     def __init__(self, sa: ChildSa, before: OutboundState, random: Callable[[int], bytes]) -> None:
@@ -58,7 +66,8 @@ class Outbound:
             version: tuple(trailer(rest, self._block, protocol) for rest in range(self._block))
             for version, protocol in _NEXT_HEADER.items()
         }
-        self._transport = sa.mode is Mode.TRANSPORT
+        self.suite = sa.suite
+        self.transport = sa.mode is Mode.TRANSPORT
         self.spi_in = sa.spi_in
         self.sequence = before.sequence
         """The number of the last packet."""
@@ -71,9 +80,14 @@ class Outbound:
 
     def move(self, local: Endpoint, remote: Endpoint, *, udp: bool) -> None:
         """Send between these from now on."""
+        self.remote, self.udp = remote, udp
+        self.limit = self.NO_LIMIT
+        """Octets of the largest inner packet that fits; longer ones may have to be cut up."""
+        self.limit_until = -math.inf
+        """How long to believe that."""
         self._outer = (
             TransportOuter(local, remote, udp=udp)
-            if self._transport
+            if self.transport
             else outer_of(local, remote, udp=udp)
         )
 
@@ -86,7 +100,7 @@ class Outbound:
 
         The caller has seen to :attr:`limits`, which end before the sequence numbers do.
         """
-        if self._transport:
+        if self.transport:
             found = upper_layer_of(packet, version)
             if found is None:
                 return None
