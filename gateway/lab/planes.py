@@ -131,7 +131,7 @@ def mobility(settings: MobilitySettings) -> KernelMobility:
             PortableMobility,
         )
 
-        return PortableMobility(settings, plane().forwarder())  # type: ignore[return-value]
+        return PortableMobility(settings, plane().forwarder())
     from gateway.dataplane.kernel.mobility.dataplane import KernelMobility  # noqa: PLC0415
 
     return KernelMobility(settings)
@@ -142,7 +142,7 @@ def nar(settings: NarSettings) -> KernelNar:
     if portable():
         from gateway.dataplane.portable.nar.dataplane import PortableNar  # noqa: PLC0415 - as above
 
-        return PortableNar(settings, plane().forwarder())  # type: ignore[return-value]
+        return PortableNar(settings, plane().forwarder())
     from gateway.dataplane.kernel.nar.dataplane import KernelNar  # noqa: PLC0415
 
     return KernelNar(settings)

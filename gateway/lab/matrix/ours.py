@@ -25,6 +25,7 @@ class OurGateway:
     """`gateway run` on a host of the lab."""
 
     defers_sending = True
+    replaces_moved = False
     moves: tuple[str, ...] = ()
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:

@@ -31,6 +31,8 @@ class Speaker(Protocol):
     """The access networks that it follows the device through."""
     defers_sending: bool
     """Whether it sends on a rekeyed child SA only once the other side can receive on it."""
+    replaces_moved: bool
+    """Whether it makes another child SA when its address changes."""
 
     def start(self) -> None:
         """Start the daemon."""
@@ -83,6 +85,7 @@ class StrongSwanSpeaker:
         self._daemon = StrongSwan(
             lab, host, plugins=f"{PLUGINS} eap-gtc xauth-generic", extra=swanctl.CHARON
         )
+        self.replaces_moved = self._daemon.user_space
 
     def start(self) -> None:
         """Start charon."""
@@ -162,6 +165,7 @@ class LibreswanSpeaker:
     """Debian's pluto."""
 
     defers_sending = False
+    replaces_moved = False
     moves: tuple[str, ...] = ("access2", "access1")
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:
