@@ -6,6 +6,9 @@ name = "gateway.example.com"
 runtime_dir = "{folder}"
 log_format = "json"
 
+[api]
+enabled = false
+
 [ike]
 listen = ["{outside}"]
 
