@@ -21,7 +21,7 @@ from gateway.dataplane.portable.esp.held_back import HeldBack
 from gateway.dataplane.portable.esp.inbound import Inbound, content
 from gateway.dataplane.portable.esp.inner import version_of
 from gateway.dataplane.portable.esp.outbound import Outbound
-from gateway.dataplane.portable.esp.outer import ESP, UDP, traffic_class
+from gateway.dataplane.portable.esp.outer import ESP, UDP
 from gateway.dataplane.portable.esp.path_sizes import ALWAYS_FITS, Paths, PathSizes
 from gateway.dataplane.portable.esp.transport import behind_nat, unwrapped
 from gateway.dataplane.portable.packets import Delivery, Inner, Outer
@@ -288,7 +288,8 @@ class EspEngine(Associations):
         if not half.guard.allows(inner, version):
             self._count("selectors")
             return
-        if not half.transport and traffic_class(packet, packet[0] >> 4) & 3 == 3:
+        outside = packet[1] if packet[0] >> 4 == 4 else packet[1] >> 4
+        if outside & 3 == 3 and not half.transport:
             inner = _congested(inner, version)
         delivery = self.link, inner, mark if half.mark is None else half.mark
         if not (half.waits and source == half.claimed and self._waits(half, delivery)):

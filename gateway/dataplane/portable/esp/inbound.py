@@ -111,10 +111,6 @@ class Inbound:
 
 def content(plain: bytes) -> bytes | None:
     """What was sealed without its padding, pad length and next header; None if padded wrongly."""
-    padding = plain[-2]
-    if not padding:
-        return plain[:-2]
-    at = len(plain) - 2 - padding
-    if at < 0 or plain[at:-2] != _PADDING[padding]:
-        return None
-    return plain[:at]
+    at = -2 - plain[-2]
+    # Where it would be longer than what there is, the slice is shorter than itself.
+    return plain[:at] if plain[at:-2] == _PADDING[-2 - at] else None

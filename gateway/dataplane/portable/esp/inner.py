@@ -21,19 +21,12 @@ def version_of(packet: bytes) -> int:
     size = len(packet)
     if size < 20:
         return 0
-    version = packet[0] >> 4
-    if version == 4:
-        header = (packet[0] & 15) * 4
-        total = packet[2] << 8 | packet[3]
-        return 4 if 20 <= header <= total <= size else 0
-    if version == 6 and size >= 40 and 40 + (packet[4] << 8 | packet[5]) <= size:
+    first = packet[0]
+    if first >> 4 == 4:
+        return 4 if 20 <= (first & 15) * 4 <= packet[2] << 8 | packet[3] <= size else 0
+    if first >> 4 == 6 and size >= 40 and 40 + (packet[4] << 8 | packet[5]) <= size:
         return 6
     return 0
-
-
-def ends_of(packet: bytes, version: int) -> bytes:
-    """Source and destination address, one after the other."""
-    return packet[12:20] if version == 4 else packet[8:40]
 
 
 def flow_of(packet: bytes, version: int) -> Flow:
