@@ -8,6 +8,7 @@ from gateway.cli.verdict import State, Verdict
 from gateway.dataplane import choice
 from gateway.dataplane.choice import Choice, Kind
 from gateway.dataplane.interface import DataplaneUnavailableError
+from gateway.dataplane.portable.probe import required
 
 if TYPE_CHECKING:
     from gateway.dataplane.kernel.probe import Capability
@@ -31,13 +32,14 @@ def choose(
 ) -> Choice | DataplaneUnavailableError:
     """What a gateway that starts here would take, or why it could not start."""
     lacking = {one.name: one.detail for one in capabilities if not one.ok}
-    required = {one.name for one in capabilities if one.required and one.name.startswith(PORTABLE)}
     try:
         return choice.choose(
             kind,
             needs,
             lambda wanted: {name: said for name, said in lacking.items() if name in wanted},
-            lambda: {name: said for name, said in lacking.items() if name in required},
+            lambda wanted: {
+                name: said for name, said in lacking.items() if name in required(wanted)
+            },
         )
     except DataplaneUnavailableError as error:
         return error

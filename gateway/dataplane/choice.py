@@ -47,15 +47,15 @@ def choose(
     wanted: str,
     needs: frozenset[str],
     kernel: Callable[[frozenset[str]], Problems],
-    portable: Callable[[], Problems],
+    portable: Callable[[frozenset[str]], Problems],
 ) -> Choice:
     """Decide; ``wanted`` is ``auto``, ``kernel`` or ``portable``.
 
-    ``kernel`` and ``portable`` tell what is missing; each is asked at most once. Raises
-    :class:`DataplaneUnavailableError` where what is wanted cannot be had.
+    ``kernel`` and ``portable`` tell what is missing of the needs; each is asked once at most.
+    Raises :class:`DataplaneUnavailableError` where what is wanted cannot be had.
     """
     if wanted == Kind.PORTABLE:
-        _require_portable(portable(), "")
+        _require_portable(portable(needs), "")
         return Choice(Kind.PORTABLE, "as configured")
     lacking = kernel(needs)
     if wanted == Kind.KERNEL:
@@ -66,7 +66,7 @@ def choose(
         return Choice(Kind.KERNEL, "as configured")
     if not lacking:
         return Choice(Kind.KERNEL, "the kernel has all that is needed")
-    _require_portable(portable(), f"the kernel lacks {_listed(lacking)}, and ")
+    _require_portable(portable(needs), f"the kernel lacks {_listed(lacking)}, and ")
     return Choice(Kind.PORTABLE, f"the kernel lacks {_listed(lacking)}")
 
 

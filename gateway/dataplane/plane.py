@@ -24,24 +24,39 @@ FOLDER = "forwarder"
 class Plane:
     """Who carries the packets; and the forwarder, where it is one that carries them."""
 
-    def __init__(self, made: Choice, folder: Path, interface: str = INTERFACE) -> None:
+    def __init__(
+        self,
+        made: Choice,
+        folder: Path,
+        interface: str = INTERFACE,
+        workers: int | None = None,
+    ) -> None:
         """``folder`` is where the process has its sockets; see :meth:`of`."""
         self.choice = made
+        self._workers = workers
         self._interface = interface
         self._folder = folder / FOLDER
         self._shared: SharedForwarder | None = None
 
     @classmethod
     def of(
-        cls, kind: str, needs: frozenset[str], folder: Path, interface: str = INTERFACE
+        cls,
+        kind: str,
+        needs: frozenset[str],
+        folder: Path,
+        interface: str = INTERFACE,
+        *,
+        workers: int | None = None,
     ) -> "Plane":
         """Choose: ``kind`` is ``auto``, ``kernel`` or ``portable``.
 
         ``needs`` are names of :mod:`gateway.dataplane.choice`, ``interface`` is the tunnels' own,
-        of the IPsec dataplane. Raises
+        of the IPsec dataplane, ``workers`` how many processes a forwarder has; one for each
+        processor unless given. Raises
         :class:`gateway.dataplane.interface.DataplaneUnavailableError`.
         """
-        return cls(choice.choose(kind, needs, _kernel_lacks, _portable_lacks), folder, interface)
+        made = choice.choose(kind, needs, _kernel_lacks, _portable_lacks)
+        return cls(made, folder, interface, workers)
 
     @property
     def portable(self) -> bool:
@@ -57,7 +72,7 @@ class Plane:
         """For status pages."""
         found: dict[str, object] = {"kind": str(self.choice.kind), "why": self.why}
         if self._shared is not None:
-            found["forwarder_restarts"] = self._shared.restarts
+            found["forwarder"] = self._shared.facts()
         return found
 
     def dataplane(self, settings: "KernelSettings") -> "KernelDataplane | PortableDataplane":
@@ -103,7 +118,9 @@ class Plane:
         if made:
             links.make_pair(self._interface, DEFAULT_MTU)
         try:
-            return open_forwarder(self._folder, interface=self._interface, adopt=adopt)
+            return open_forwarder(
+                self._folder, interface=self._interface, adopt=adopt, workers=self._workers
+            )
         except ForwarderUnavailableError:
             if made:
                 links.delete(self._interface)
@@ -172,7 +189,7 @@ def _kernel_lacks(needs: frozenset[str]) -> Problems:
     return missing_here(needs)
 
 
-def _portable_lacks() -> Problems:
+def _portable_lacks(needs: frozenset[str]) -> Problems:
     from gateway.dataplane.portable.probe import missing  # noqa: PLC0415 - only to choose
 
-    return missing()
+    return missing(needs)

@@ -48,6 +48,9 @@ from gateway.domain.endpoint import Endpoint
 if TYPE_CHECKING:
     from gateway.dataplane.plane import Plane
 
+NO_MARKS: Final = (
+    "devices behind NAPT and mobile nodes by VPN/FA need the marks of packets: Linux 5.19 or later"
+)
 REVIVE_S: Final = 2.0
 """Not more often than this a forwarder is started in the place of one that ended."""
 
@@ -204,6 +207,9 @@ class PortableDataplane(RulesDataplane):
             return
         if sa.spi_in in self._children:
             self._refused.append(Refusal(sa.spi_in, f"SPI {sa.spi_in:#010x} is in use"))
+            return
+        if (sa.zone or sa.vpn_fa) and not self._plane.shared.marks:
+            self._refused.append(Refusal(sa.spi_in, NO_MARKS))
             return
         self._enter(child)
         self._fresh[sa.spi_in] = None
@@ -424,7 +430,7 @@ class PortableDataplane(RulesDataplane):
         return {
             **ruleset.counters(),
             **{_counter(name): count for name, count in forwarder.items()},
-            "forwarder_restarts": self._plane.shared.restarts,
+            "restarts_of_forwarder": self._plane.shared.restarts,
         }
 
     def close(self, *, keep: bool = False) -> None:

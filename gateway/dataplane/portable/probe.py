@@ -4,7 +4,7 @@ import contextlib
 import secrets
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from gateway.dataplane.kernel.links import Links
@@ -82,8 +82,8 @@ TRIALS: Final[tuple[Trial, ...]] = (
     ),
     (
         "portable-marks",
-        True,
-        "no tunnels in user space: rules and zones go by the marks of packets",
+        False,
+        "no NAPT sessions, no VPN/FA, no Mobile IPv4 and no NAR in user space: they go by marks",
         "use Linux 5.19 or later",
         _marks,
     ),
@@ -107,23 +107,28 @@ TRIALS: Final[tuple[Trial, ...]] = (
 )
 
 
-def missing() -> dict[str, str]:
+TUNNEL_NEEDS: Final = frozenset({"portable-marks", "portable-log"})
+"""What takes the place of tunnel devices needs these as well."""
+
+
+def required(needs: Collection[str]) -> frozenset[str]:
+    """What is needed in user space for what :mod:`gateway.dataplane.choice` calls so."""
+    found = frozenset(name for name, always, *_ in TRIALS if always)
+    return found | (TUNNEL_NEEDS if "ipip" in needs else frozenset())
+
+
+def missing(needs: Collection[str] = ("ipip",)) -> dict[str, str]:
     """What is missing by name, and what the kernel said. Leaves nothing behind.
 
     Raises :class:`gateway.dataplane.interface.DataplaneUnavailableError` without privileges.
     """
     found = {}
+    wanted = required(needs)
     for name, _, _, _, attempt in TRIALS:
+        if name not in wanted:
+            continue
         try:
             attempt()
         except (OSError, ImportError) as error:
             found[name] = said(error)
     return found
-
-
-def explained(names: dict[str, str]) -> str:
-    """What is missing and what to do, in one line."""
-    parts = [
-        f"{name} ({names[name]}): {remedy}" for name, _, _, remedy, _ in TRIALS if name in names
-    ]
-    return "; ".join(parts)

@@ -73,6 +73,16 @@ class SharedForwarder:
             raise ForwarderUnavailableError("the forwarder has ended")
         return self._forwarder
 
+    @property
+    def marks(self) -> bool:
+        """Whether packets from inside come with their marks."""
+        return bool(getattr(self._forwarder, "marks", True))
+
+    def facts(self) -> dict[str, object]:
+        """For status pages."""
+        processes = getattr(self._forwarder, "processes", ())
+        return {"processes": list(processes), "restarts": self.restarts, "lost": self.lost}
+
     def fileno(self) -> int:
         """Readable when one of the forwarder's descriptors is, whichever forwarder it is."""
         if self._epoll is None:

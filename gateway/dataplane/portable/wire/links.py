@@ -23,6 +23,7 @@ from gateway.dataplane.kernel.netlink import (
     request,
 )
 from gateway.dataplane.portable.wire.joining import join_received, leave_whole
+from gateway.dataplane.portable.wire.names import FAR_END
 
 NAME_OCTETS: Final = 15
 """Longest name of an interface (``IFNAMSIZ``)."""
@@ -31,7 +32,7 @@ FAR_MTU: Final = 65535
 NEAR_ADDRESS: Final = b"\2gw\0\0\1"
 """Ethernet address of every near end: the forwarder need not ask for it."""
 
-_SUFFIX = "-io"
+_SUFFIX = FAR_END
 _RTM_NEWLINK, _RTM_DELLINK = 16, 17
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_GROUP = (
     1,
