@@ -87,7 +87,7 @@ def plane(interface: str = "gw0") -> Plane:
     """The portable one of the host that the calling thread is in, with its tunnels' interface."""
     from gateway.dataplane.plane import Plane  # noqa: PLC0415 - most of the lab needs none
 
-    folder = _folder()
+    folder = folder_here()
     if folder not in _planes:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _planes[folder] = Plane.of("portable", frozenset(), folder, interface)
@@ -96,20 +96,21 @@ def plane(interface: str = "gw0") -> Plane:
 
 def held_here() -> list[HeldSa]:
     """The SAs of the forwarder of the host that the calling thread is in."""
-    folder = _folder()
+    folder = folder_here()
     return held_by(folder) if folder.exists() else []
 
 
 def forget() -> None:
     """End the forwarder of that host, before its namespace goes: another may get its number."""
-    folder = _folder()
+    folder = folder_here()
     _planes.pop(folder, None)
     if folder.exists():
         end_forwarders(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _folder() -> Path:
+def folder_here() -> Path:
+    """Where the forwarder of the host that the calling thread is in has its sockets."""
     inode = Path("/proc/thread-self/ns/net").stat().st_ino
     return FORWARDERS / f"{_SESSION}-{inode}"
 

@@ -119,11 +119,11 @@ _LINK_UP = {
 
 
 class NodeBed:
-    def __init__(self) -> None:
+    def __init__(self, *, user_peers: bool = False) -> None:
         self.node: KernelNode | None = None
         self.captures: list[Capture] = []
         self._with_vpn: set[str] = set()
-        self._peers = UserPeers() if missing_features() else None
+        self._peers = UserPeers() if user_peers or missing_features() else None
 
     def up(self) -> None:
         self.down()
@@ -350,8 +350,8 @@ table ip peer {{
 
 
 @contextlib.contextmanager
-def node_bed() -> Iterator[NodeBed]:
-    bed = NodeBed()
+def node_bed(*, user_peers: bool = False) -> Iterator[NodeBed]:
+    bed = NodeBed(user_peers=user_peers)
     bed.up()
     try:
         yield bed
