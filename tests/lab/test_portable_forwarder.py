@@ -40,6 +40,7 @@ from gateway.lab import netns
 from gateway.lab.processes import start_time, wait_until
 
 SO_MARK, SO_RCVMARK = 36, 75
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
 GCM = EspSuite(Encryption.AES_GCM_16, 128, Integrity.NONE, esn=True)
 KEYS = bytes(range(20)), bytes(range(20, 40))
 SPIS = 0x1001, 0x2002
@@ -233,12 +234,37 @@ def test_large_datagrams_are_cut_up_inside(bed: Bed) -> None:
         _echo(bed, os.urandom(9000), inner)
 
 
-def test_outer_packets_that_do_not_fit_are_cut_up(bed: Bed) -> None:
-    bed.install()
+@pytest.mark.parametrize("udp", [False, True])
+def test_outer_packets_that_do_not_fit_are_cut_up(bed: Bed, udp: bool) -> None:
+    """Unless the inner one says that it must not be: then its sender is told, and sends less."""
+    bed.install(udp=udp)
     for side in (bed.left, bed.right):
         side.ip("link", "set", "wire", "mtu", "1300")
+    with (
+        bed.left.bound(socket.SOCK_DGRAM, 7001) as left,
+        bed.right.bound(socket.SOCK_DGRAM, 7002) as right,
+    ):
+        left.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        left.sendto(bytes(1340), (INNER[4][1], 7002))
+        assert len(right.recv(65536)) == 1340
     for inner in (4, 6):
+        _learn(bed.left, bed.right, inner)
+        _learn(bed.right, bed.left, inner)
         _echo(bed, os.urandom(1340), inner)
+
+
+def _learn(side: Side, other: Side, inner: int) -> None:
+    """Send until the kernel knows what fits."""
+    with side.bound(socket.SOCK_DGRAM, 7001, inner) as sock:
+        sock.connect((INNER[inner][other.number], 7002))
+
+        def told() -> bool:
+            level, option = (socket.IPPROTO_IP, 14) if inner == 4 else (socket.IPPROTO_IPV6, 24)
+            with contextlib.suppress(OSError):
+                sock.send(bytes(1340))
+            return sock.getsockopt(level, option) < 1300
+
+        wait_until(told, 5, "the news of a smaller path MTU")
 
 
 @pytest.mark.parametrize("inner", [4, 6])
