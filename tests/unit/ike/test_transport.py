@@ -17,7 +17,7 @@ from gateway.ike.socket_errors import (
     TransportDeniedError,
     TransportError,
 )
-from gateway.ike.transport import DATAGRAMS_PER_WAKE_UP, IkeSockets
+from gateway.ike.transport import DATAGRAMS_PER_WAKE_UP, KEEPALIVE, IkeSockets
 from gateway.ike.transport_esp import EspInUdp, bypass_policy
 
 LOOPBACK = IPv4Address("127.0.0.1")
@@ -44,8 +44,9 @@ class Net:
 
 
 @contextlib.asynccontextmanager
-async def listening(address: Any = LOOPBACK) -> Any:
-    sockets = IkeSockets([address], ike_port=0, nat_port=0, esp=EspInUdp.NONE)
+async def listening(address: Any = LOOPBACK, **options: Any) -> Any:
+    defaults = {"ike_port": 0, "nat_port": 0, "esp": EspInUdp.NONE}
+    sockets = IkeSockets([address], **{**defaults, **options})
     batches, changed = [], asyncio.Event()
 
     def receive(batch: Any) -> None:
@@ -248,3 +249,47 @@ def test_bypass_policy_has_the_kernels_layout() -> None:
     assert policy[40:42] == socket.AF_INET.to_bytes(2, "little")
     assert policy[160:164] == b"\1\0\0\0"  # direction out, action allow
     assert bypass_policy(socket.AF_INET6, outbound=False)[160] == 0
+
+
+async def counted(net: Net, *datagrams: bytes) -> Any:
+    """Counters after these and an IKE message came to the NAT port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for data in (*datagrams, b"\0\0\0\0an IKE message"):
+            peer.sendto(data, (str(net.nat.address), net.nat.port))
+        await net.until(lambda: net.messages)
+    assert net.messages == [b"an IKE message"]
+    return net.sockets.counters
+
+
+def test_esp_that_another_process_reads_never_wakes_the_core() -> None:
+    async def scenario() -> None:
+        async with listening(esp=EspInUdp.FILTERED) as net:
+            esp = (b"\0\0\1\2 esp", b"", b"\0\0\0")
+            counters = await counted(net, *esp, b"x", KEEPALIVE)
+            # One octet is let in without a look at it.
+            assert (counters["keepalives"], counters["not_ike"]) == (1, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("esp", [EspInUdp.FILTERED, EspInUdp.NONE])
+def test_a_held_socket_gets_the_options_of_the_dataplane_there_is(esp: EspInUdp) -> None:
+    async def scenario() -> None:
+        async with listening(esp=EspInUdp.FILTERED) as first:
+            held = [one.dup() for one in first.sockets.sockets]
+        transport_esp.release(held[1])
+        ports = {"ike_port": first.ike.port, "nat_port": first.nat.port}
+        async with listening(esp=esp, held=held, **ports) as net:
+            assert net.sockets.sockets == held
+            counters = await counted(net, b"\0\0\1\2 esp")
+            assert counters["not_ike"] == (0 if esp is EspInUdp.FILTERED else 1)
+
+    asyncio.run(scenario())
+
+
+def test_releasing_a_socket_without_options_is_fine() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        transport_esp.release(plain)
+        transport_esp.attach_filter(plain)
+        transport_esp.release(plain)
+        transport_esp.release(plain)
