@@ -128,7 +128,7 @@ class Parts:
         """Raises :class:`gateway.dataplane.interface.DataplaneUnavailableError`."""
         if self._plane is None:
             kind, folder = profile.dataplane.kind, profile.profile.runtime_dir
-            self._plane = Plane.of(kind, KERNEL_NEEDS, folder, constants.XFRM_INTERFACE)
+            self._plane = Plane.of(kind, KERNEL_NEEDS, folder, constants.XFRM_INTERFACE, workers=1)
         return self._plane
 
     def load(self, path: Path) -> Profile:
