@@ -87,10 +87,12 @@ def run(say: Callable[[str], None]) -> Sequence[Result]:
         say(f"{suite}: {seal:.2f} and {opening:.2f} us")
         bar = Bar(4.0, at_least=False) if suite is SUITES[0] else None
         results.append(
-            Result(f"esp_seal_{suite.encryption.value}_{suite.key_bits}", seal, "us", bar)
+            Result(f"esp_packets.seal_{suite.encryption.value}_{suite.key_bits}", seal, "us", bar)
         )
         results.append(
-            Result(f"esp_open_{suite.encryption.value}_{suite.key_bits}", opening, "us", bar)
+            Result(
+                f"esp_packets.open_{suite.encryption.value}_{suite.key_bits}", opening, "us", bar
+            )
         )
     return results
 
