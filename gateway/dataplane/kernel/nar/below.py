@@ -41,6 +41,8 @@ class Words:
 class TunnelDevices(Protocol):
     """The four devices that are there whoever is a client. Methods raise OSError."""
 
+    receiving: tuple[str, ...]
+    """Those that packets of anybody come out of."""
     indexes: dict[str, int]
     """By name, once they are made."""
 

@@ -107,6 +107,7 @@ class NarDevices:
     """Our tunnel devices in this network namespace. Methods raise OSError."""
 
     names: tuple[str, ...] = constants.RECEIVING + constants.SENDING
+    receiving: tuple[str, ...] = constants.RECEIVING
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)

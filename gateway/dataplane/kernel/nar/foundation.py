@@ -104,7 +104,7 @@ class Foundation:
 
     def _apply(self, settings: NarSettings) -> None:
         """Sysctls, routes and addresses; all of it may be there already."""
-        for device in constants.RECEIVING:
+        for device in self._devices.receiving:
             self._sysctls.receiving(device)
         if settings.forwarding:
             self._sysctls.forwarding()
@@ -117,7 +117,7 @@ class Foundation:
                 *(routes.set_blackhole(table) for table in constants.TABLES),
                 *(
                     routes.set_address(constants.LOCAL, device_of[name])
-                    for name in constants.RECEIVING
+                    for name in self._devices.receiving
                 ),
                 routes.set_route(
                     constants.IP_IP_TABLE, everything, device_of[constants.SEND_IP_IP], settings.mtu

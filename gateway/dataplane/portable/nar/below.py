@@ -60,6 +60,10 @@ class PortableBelow:
         """See :meth:`Below.queue`."""
         return LoggedQueue(settings.queue_number, settings.queue_length, self._ways)
 
+    def look_again(self) -> None:
+        """Interfaces may have other sizes."""
+        self._ways.forget()
+
     def devices(self) -> NarLinks:
         """See :meth:`Below.devices`."""
         return NarLinks(self._forwarder)

@@ -29,8 +29,14 @@ class PortableNar(KernelNar):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``forwarder`` is ours, until :meth:`close`."""
-        super().__init__(settings, below=PortableBelow(forwarder), clock=clock)
+        self._ground = PortableBelow(forwarder)
+        super().__init__(settings, below=self._ground, clock=clock)
         self._forwarder = forwarder
+
+    def reconfigure(self, settings: NarSettings) -> None:
+        """See :meth:`KernelNar.reconfigure`."""
+        super().reconfigure(settings)
+        self._ground.look_again()
 
     def counters(self) -> dict[str, int]:
         """See :meth:`KernelNar.counters`; the forwarder's have its name before them."""

@@ -46,6 +46,7 @@ class NarLinks(NarDevices):
     """Implements :class:`gateway.dataplane.kernel.nar.below.TunnelDevices`."""
 
     names = (*NarDevices.names, BACK)
+    receiving = (*NarDevices.receiving, BACK)
 
     def __init__(self, forwarder: Forwarder) -> None:
         super().__init__()
