@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.dataplane.interface import DataplaneEvent, Refusal, Usage
 from gateway.dataplane.portable import messages
@@ -23,6 +23,9 @@ from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.wire import WireError
 
+GREETING_S: Final = 10.0
+"""A forwarder that has just started, beside others on a slow machine, may take so long to answer;
+one that hangs is found out after that time."""
 _READ_OCTETS = 256 << 10
 _MESSAGES_AT_ONCE = 64
 _OPERATIONS_AT_ONCE = 256
@@ -52,9 +55,10 @@ class _Connection:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._read = bytearray()
         try:
-            self._sock.settimeout(ANSWER_S)
+            self._sock.settimeout(GREETING_S)
             self._connect(folder, worker)
             self.welcome = self._greeted()
+            self._sock.settimeout(ANSWER_S)
         except OSError as error:
             self._sock.close()
             raise _unavailable(error) from error
@@ -344,7 +348,7 @@ def _unavailable(error: OSError) -> ForwarderUnavailableError:
     if isinstance(error, ForwarderUnavailableError):
         return error
     if isinstance(error, TimeoutError):
-        return ForwarderUnavailableError(f"no answer within {ANSWER_S:g} s")
+        return ForwarderUnavailableError("no answer in time")
     return ForwarderUnavailableError(f"{error.strerror or error}")
 
 
