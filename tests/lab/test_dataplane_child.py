@@ -1,5 +1,7 @@
 """Child SAs in the real kernel: packets pass, and only those that may."""
 
+# planes: kernel portable
+
 import dataclasses
 import re
 from collections.abc import Iterator

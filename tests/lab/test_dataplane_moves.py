@@ -1,5 +1,7 @@
 """SAs that follow their peer: by mapping events and by the evidence in plain ESP."""
 
+# planes: kernel portable
+
 import socket
 import struct
 import subprocess

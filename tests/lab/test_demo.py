@@ -1,5 +1,7 @@
 """The demonstration holds, and says what it measured."""
 
+# planes: kernel portable
+
 import json
 from pathlib import Path
 

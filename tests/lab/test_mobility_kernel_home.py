@@ -1,5 +1,7 @@
 """The home agent's kernel path: every encapsulation, both directions, as seen on the wire."""
 
+# planes: kernel portable
+
 import struct
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Zero-overhead tunnelling (draft 001, appendix D) in the kernel: what is on which wire."""
 
+# planes: kernel portable
+
 import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address

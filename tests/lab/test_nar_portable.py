@@ -1,5 +1,7 @@
 """NAR without the kernel's tunnels and queue: what only that could get wrong."""
 
+# planes: portable
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,7 +132,7 @@ def test_esp_that_is_lent_passes_whatever_user_space_has(started: NarKernelBed) 
     started.tunnelled(forwarded(esp(YB, NB, 0x4000_0001)))
     started.send(CLIENTS, wrap(XA, NA, esp(NB, YB, 0x99)))
     started.arrives(started.y, forwarded(esp(NB, YB, 0x99)))
-    assert "forwarder_unknown_spi" not in started.counters()
+    assert "forwarder_no_sa" not in started.counters()
 
 
 def counters() -> dict[str, int]:

@@ -1,5 +1,7 @@
 """A mobile node whose packets the forwarder carries: what it can besides, and when it dies."""
 
+# planes: portable
+
 import os
 import signal
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """The whole gateway on the portable dataplane: its forwarder dies, and its kernel changes."""
 
+# planes: portable
+
 import os
 import signal
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """What the kernel joins of the packets that a forwarder writes into a link pair."""
 
+# planes: portable
+
 import os
 import socket
 import struct

@@ -1,5 +1,7 @@
 """Transport mode of the portable dataplane, without IKE: by ESP, or nowhere."""
 
+# planes: portable
+
 import contextlib
 import os
 import socket

@@ -1,5 +1,7 @@
 """Appendix A in the real kernel: devices with the same address behind one of the gateway's."""
 
+# planes: kernel portable
+
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 

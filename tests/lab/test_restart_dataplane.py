@@ -1,5 +1,7 @@
 """A dataplane is handed over to the next process: nothing is lost, nothing foreign is touched."""
 
+# planes: kernel portable
+
 import dataclasses
 import re
 import subprocess
