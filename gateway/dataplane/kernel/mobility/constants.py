@@ -24,6 +24,11 @@ SEND_GRE: Final = "mob-gre"
 SEND_UDP: Final = "mob-udp"
 RECEIVING: Final = (RECEIVE_IP_IP, RECEIVE_GRE)
 SENDING: Final = (SEND_IP_IP, SEND_GRE, SEND_UDP)
+BACK: Final = "mob-back"
+BACK_OUTSIDE: Final = "mob-back-out"
+GIVING_BACK: Final = (BACK, BACK_OUTSIDE)
+"""Of the portable dataplane: what user space has accepted comes out of them. The second is for
+what came in by an outside interface, and counts as one."""
 DEVICE_GROUP: Final = 0x4757
 """Marks interfaces as ours."""
 

@@ -125,6 +125,7 @@ def _requests(mtu: int) -> dict[str, bytes]:
 
 
 _LARGEST_IP_IP: Final = 1480
+_EVERY_NAME: Final = constants.RECEIVING + constants.SENDING + constants.GIVING_BACK
 
 
 class Devices:
@@ -165,7 +166,7 @@ class Devices:
         """Those that are there already. Raises OSError for somebody else's of our names."""
         found = []
         for device in self.every().values():
-            if device.name not in self.names:
+            if device.name not in _EVERY_NAME:
                 continue
             if device.group != constants.DEVICE_GROUP:
                 raise OSError(

@@ -11,7 +11,7 @@ from gateway.dataplane.kernel.mobility.routes import add_rule_to
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.portable.forwarder import Forwarder
 from gateway.dataplane.portable.logged_queue import LoggedQueue
-from gateway.dataplane.portable.mobility.links import BACK, BACK_OUTSIDE, LinkPairs
+from gateway.dataplane.portable.mobility.links import LinkPairs
 from gateway.dataplane.portable.mobility.queue import BySide, MobilityQueue, SlowLinks
 from gateway.dataplane.portable.mobility.wording import PRIORITY, let_pass, wording
 from gateway.dataplane.portable.ways_back import WaysBack
@@ -40,15 +40,17 @@ class PortableMeans:
     def queue(self, settings: MobilitySettings) -> MobilityQueue:
         """See :meth:`Means.queue`."""
         with contextlib.ExitStack() as undo:
-            inside = WaysBack(BACK, PRIORITY)
+            inside = WaysBack(constants.BACK, PRIORITY)
             undo.callback(inside.close)
-            outside = WaysBack(BACK_OUTSIDE, PRIORITY)
+            outside = WaysBack(constants.BACK_OUTSIDE, PRIORITY)
             undo.callback(outside.close)
             let_pass(inside.judged_in_rules, outside.judged_in_rules)
             back = BySide(inside, outside, settings.outside_interfaces)
             logged = LoggedQueue(settings.queue_number, settings.queue_length, back)
             undo.callback(logged.close)
-            made = MobilityQueue(logged, SlowLinks(constants.SENDING), back)
+            slow = SlowLinks(constants.SENDING)
+            undo.callback(slow.close)
+            made = MobilityQueue(logged, slow, back)
             undo.pop_all()
         self._back = back
         return made

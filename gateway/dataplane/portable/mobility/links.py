@@ -1,19 +1,16 @@
 """The tunnel devices of the mobility dataplane as link pairs that the forwarder serves."""
 
+import contextlib
 import errno
 from typing import Final
 
 from gateway.dataplane.kernel.mobility import constants
 from gateway.dataplane.kernel.mobility.devices import Devices
-from gateway.dataplane.portable.forwarder import Forwarder
+from gateway.dataplane.portable.forwarder import Forwarder, ForwarderUnavailableError
 from gateway.dataplane.portable.tunnel_link import TunnelKind, TunnelLink
 from gateway.dataplane.portable.wire import links
 from gateway.domain.mobility import MIP_PORT
 
-BACK: Final = "mob-back"
-"""What user space has decided about and accepted comes out of it."""
-BACK_OUTSIDE: Final = "mob-back-out"
-"""The same for what came in by an outside interface: it is one, too."""
 _LARGEST: Final = 65535
 """MTU of links that only receive: what came through a tunnel has the size it has."""
 
@@ -40,8 +37,8 @@ def tunnel_links() -> tuple[TunnelLink, ...]:
 class LinkPairs(Devices):
     """Implements :class:`gateway.dataplane.kernel.mobility.means.TunnelDevices`."""
 
-    names = (*Devices.names, BACK, BACK_OUTSIDE)
-    receiving = (*Devices.receiving, BACK, BACK_OUTSIDE)
+    names = Devices.names + constants.GIVING_BACK
+    receiving = Devices.receiving + constants.GIVING_BACK
 
     def __init__(self, forwarder: Forwarder) -> None:
         super().__init__()
@@ -54,9 +51,11 @@ class LinkPairs(Devices):
 
     def clear(self) -> int:
         """Delete devices of an earlier run, of any kind. Raises OSError."""
-        for link in tunnel_links():
-            self._forwarder.remove_tunnel(link.name)
-        self._forwarder.commit()
+        with contextlib.suppress(ForwarderUnavailableError):
+            # It serves nothing any more.
+            for link in tunnel_links():
+                self._forwarder.remove_tunnel(link.name)
+            self._forwarder.commit()
         return super().clear()
 
     def make(self, mtu: int) -> None:

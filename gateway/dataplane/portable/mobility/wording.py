@@ -7,7 +7,6 @@ from gateway.dataplane.kernel.mobility.ruleset import Wording
 from gateway.dataplane.kernel.ruleset import run_nft
 from gateway.dataplane.packet import marks
 from gateway.dataplane.portable.logged_queue import as_logged, copied
-from gateway.dataplane.portable.mobility.links import BACK_OUTSIDE
 from gateway.dataplane.portable.ways_back import in_rules
 
 PRIORITY: Final = 0x4757_0021
@@ -42,7 +41,7 @@ def wording(queue_number: int) -> Wording:
         slow_tunnel=_slow_tunnel(),
         output=_TUNNEL_ERRORS,
         chains="chain judged {\n\t}",
-        outside=(BACK_OUTSIDE,),
+        outside=(constants.BACK_OUTSIDE,),
         final=as_logged,
     )
 

@@ -12,7 +12,7 @@ from gateway.dataplane.kernel.nfqueue import LOCAL_OUT, POSTROUTING, PREROUTING
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.packet import marks
 from gateway.dataplane.portable.mobility import queue as mobility_queue
-from gateway.dataplane.portable.mobility.links import BACK_OUTSIDE, tunnel_links
+from gateway.dataplane.portable.mobility.links import tunnel_links
 from gateway.dataplane.portable.mobility.queue import BySide, SlowLinks
 from gateway.dataplane.portable.mobility.wording import wording
 from gateway.dataplane.portable.tunnels.engine import TunnelEngine
@@ -35,8 +35,8 @@ def test_the_rules_of_the_kernel_queue_and_those_of_user_space_log(offload: bool
 
 def test_what_is_given_back_from_outside_is_still_outside() -> None:
     logged = ruleset.render(SETTINGS, (), wording(SETTINGS.queue_number))
-    assert f'elements = {{ "eth0", "{BACK_OUTSIDE}" }}' in logged
-    assert BACK_OUTSIDE not in ruleset.render(SETTINGS)
+    assert f'elements = {{ "eth0", "{constants.BACK_OUTSIDE}" }}' in logged
+    assert constants.BACK_OUTSIDE not in ruleset.render(SETTINGS)
 
 
 def test_a_forwarder_takes_the_links() -> None:
