@@ -30,6 +30,7 @@ from gateway.dataplane.kernel.mobility import ruleset
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.mobility import Encapsulation, MobilityBinding, Tunnel, Visitor
 from gateway.lab import planes
+from gateway.lab.kernel import missing_features
 
 pytestmark = pytest.mark.kernel
 # clock: real (packets must have time to be lost)
@@ -221,6 +222,24 @@ def test_what_nobody_has_any_more_goes_and_what_was_flushed_comes_back(bed: Mobi
     inside(GATEWAY, "ip", "rule", "del", "priority", str(0x4759))
     hand_over(bed, ONE_OF_EACH[0], visitors=VISITORS[:1], **OF_BOTH)
     assert without_reverse(picture()) == without_reverse(wanted)
+
+
+@pytest.mark.skipif(bool(missing_features()), reason="the kernel has no tunnels of its own")
+def test_kernel_and_user_space_take_over_from_each_other(
+    bed: MobilityBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.node_tunnel()
+    for kind in ("kernel", "portable", "kernel"):
+        monkeypatch.setenv(planes.VARIABLE, kind)
+        if bed.mobility is None:
+            bed.start()
+            bed.commit(binding())
+        else:
+            hand_over(bed, binding())
+        assert bed.reaches(NODE, HOME, HOST_ADDRESS), kind
+        assert bed.reaches(HOST, HOST_ADDRESS, HOME), kind
+        assert ("mob-back" in picture()) == (kind == "portable")
+        assert ("log group" in picture()) == (kind == "portable")
 
 
 def test_neighbours_are_not_told_again(bed: MobilityBed) -> None:
