@@ -4,16 +4,19 @@
 
 import contextlib
 import os
+import select
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dataplane_bed import entered, inside, run
 from mobility_kernel_bed import Capture
 
+from gateway.dataplane.interface import TrafficWaiting
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.portable.transport import constants
 from gateway.domain.child_sa import (
@@ -259,6 +262,22 @@ def test_tcp_by_a_nat_in_udp(bed: Bed) -> None:
                 got += len(peer.recv(65536))
             peer.sendall(SECRET)
             assert client.recv(100) == SECRET
+
+
+def test_a_trap_tells_of_traffic_and_lets_none_out(bed: Bed) -> None:
+    near, _ = bed.sas()
+    one: Any = bed.dataplanes[NEAR]
+    with entered(NEAR):
+        one.trap(near)
+        assert one.commit() == []
+    assert hears() == (False, False)
+    (fd,) = one.event_fds()
+    assert select.select([fd], [], [], 2)[0]
+    assert TrafficWaiting(near.reqid) in one.read_events()
+    with entered(NEAR):
+        one.untrap(near.reqid)
+        assert one.commit() == []
+    assert hears() == (True, True)
 
 
 def test_the_next_process_takes_it_over_and_a_fresh_one_clears_it(bed: Bed) -> None:
