@@ -42,7 +42,16 @@ class NarParts:
         from gateway.dataplane.portable.nar.dataplane import PortableNar  # noqa: PLC0415 - if used
 
         try:
-            return PortableNar(settings, self.plane.forwarder())
+            forwarder = self.plane.forwarder()
+            if not self.plane.shared.marks:
+                forwarder.close(keep=True)
+                text = (
+                    "NAR in user space needs Linux 5.19: this kernel does not tell packets' marks"
+                )
+                raise DataplaneUnavailableError(errno.ENOSYS, text)
+            return PortableNar(settings, forwarder)
+        except DataplaneUnavailableError:
+            raise
         except OSError as error:
             text = error.strerror or str(error)
             raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
