@@ -50,10 +50,15 @@ class EspSockets:
 
     def set_aside(self, spis: tuple[int, ...], known: tuple[int, ...] | None) -> None:
         """Give these SPIs sockets of their own; see :class:`Share`. Raises OSError."""
-        share = Share(self._share.worker, self._share.workers, spis, known)
-        if share != self._share:
+        share, before = Share(self._share.worker, self._share.workers, spis, known), self._share
+        if share != before:
             self._share = share
-            self._attach()
+            try:
+                self._attach()
+            except OSError:
+                self._share = before
+                self._attach()
+                raise
 
     def close(self) -> None:
         """Close the sockets."""
@@ -63,8 +68,9 @@ class EspSockets:
     def _attach(self) -> None:
         share = self._share
         for version, protocol, others, aside in self._open:
-            others.change(self._program(version, protocol, share.others()))
+            # In this order nothing that is set aside now is lost in between.
             aside.change(self._program(version, protocol, share.set_aside()))
+            others.change(self._program(version, protocol, share.others()))
 
     def _program(self, version: int, protocol: int, spis: Program) -> Program:
         if protocol == ESP:

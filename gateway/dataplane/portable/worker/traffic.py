@@ -163,7 +163,11 @@ class Traffic:
         if known is not None and len(known) > filters.MAX_KNOWN:
             known = None
         try:
-            self._for_esp.set_aside(spis, known)
+            try:
+                self._for_esp.set_aside(spis, known)
+            except OSError:
+                # Older kernels allow a socket a few hundred SPIs (net.core.optmem_max).
+                self._for_esp.set_aside(spis, None)
         except OSError:
             self._count("sort_errors")
 
