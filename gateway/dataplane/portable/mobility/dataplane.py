@@ -58,7 +58,7 @@ class PortableMeans:
     def reconfigure(self, settings: MobilitySettings) -> None:
         """Other interfaces may be outside now."""
         if self._back is not None:
-            self._back.outside_interfaces = settings.outside_interfaces
+            self._back.use(settings.outside_interfaces)
 
     def counters(self) -> dict[str, int]:
         """The forwarder tells its own, for all of its links together."""

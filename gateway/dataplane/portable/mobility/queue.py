@@ -116,6 +116,12 @@ class BySide:
         else:
             self._inside.give_back(hook, device, octets, mark)
 
+    def use(self, names: Collection[str]) -> None:
+        """Other interfaces may be outside now, and have other names and sizes."""
+        self.outside_interfaces = names
+        self._inside.forget()
+        self._outside.forget()
+
     def _name(self, device: int) -> str:
         try:
             answer = fcntl.ioctl(self._probe, _SIOCGIFNAME, _REQUEST.pack(b"", device))

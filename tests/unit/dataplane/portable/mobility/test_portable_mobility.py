@@ -88,6 +88,10 @@ def test_marks_of_what_is_left_to_the_slow_path(mark: int, before: int) -> None:
 @dataclass
 class Way:
     given: list[tuple[int, int]] = field(default_factory=list)
+    forgotten: int = 0
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def give_back(self, hook: int, device: int, _octets: bytes, _mark: int) -> None:
         self.given.append((hook, device))
@@ -105,7 +109,8 @@ def test_sides(monkeypatch: pytest.MonkeyPatch) -> None:
         both.give_back(hook, device, b"", 0)
     assert outside.given == [(PREROUTING, 2)]
     assert inside.given == [(PREROUTING, 3), (PREROUTING, 9), (LOCAL_OUT, 2)]
-    both.outside_interfaces = ("eth1",)
+    both.use(("eth1",))
+    assert inside.forgotten == outside.forgotten == 1
     both.give_back(PREROUTING, 3, b"", 0)
     assert outside.given[-1] == (PREROUTING, 3)
     both.close()
