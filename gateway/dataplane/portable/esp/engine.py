@@ -168,6 +168,20 @@ class EspEngine(Associations):
             self.sends.append((told, 0))
         return False
 
+    def narrowed(self, remote: bytes) -> bool:
+        """A packet to this outer address did not fit: whether that is news, and known from now on.
+
+        Looks at all SAs, so not more often than :data:`.path_sizes.SEARCHES_PER_S`.
+        """
+        if not self._sizes.may_search(self.now):
+            return False
+        found = False
+        for reqid in self._reqids.values():
+            sender = reqid.sender
+            if sender is not None and sender.remote.address.packed == remote:
+                found = self._sizes.narrowed(sender, self.now) or found
+        return found
+
     def _without_sender(self, reqid: Reqid, packet: bytes, mark: int, *, hand_over: bool) -> None:
         sending = reqid.sending
         if hand_over and sending is not None and sending.owner != self.worker:

@@ -42,6 +42,7 @@ class Outbound:
         "limit",
         "limit_until",
         "limits",
+        "local",
         "mark",
         "output_mark",
         "remote",
@@ -80,7 +81,7 @@ class Outbound:
 
     def move(self, local: Endpoint, remote: Endpoint, *, udp: bool) -> None:
         """Send between these from now on."""
-        self.remote, self.udp = remote, udp
+        self.local, self.remote, self.udp = local.address, remote, udp
         self.limit = self.NO_LIMIT
         """Octets of the largest inner packet that fits; longer ones may have to be cut up."""
         self.limit_until = -math.inf

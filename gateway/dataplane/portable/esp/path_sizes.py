@@ -23,6 +23,7 @@ ALWAYS_FITS: Final = 400
 """Octets that fit into the narrowest path that kernels believe in (``min_pmtu`` 552), whatever is
 around them."""
 ERRORS_PER_S: Final = 200.0
+SEARCHES_PER_S: Final = 20.0
 _DONT_FRAGMENT: Final = 0x40
 _IPV6_HEADER: Final = 40
 _ICMPV6: Final = 58
@@ -36,8 +37,8 @@ _MESSAGE = struct.Struct("!BBHI")
 class Paths(Protocol):
     """Questions to the kernel. Nothing here raises."""
 
-    def mtu(self, remote: IpAddress, mark: int) -> int:
-        """Octets of the largest packet to an address with a fwmark; 0 when that is not known."""
+    def mtu(self, local: IpAddress, remote: IpAddress, mark: int) -> int:
+        """Octets of the largest packet between addresses, with a fwmark; 0 when nobody knows."""
 
     def source(self, destination: IpAddress) -> bytes | None:
         """The address of ours that packets to an address have; None when there is no way."""
@@ -49,6 +50,7 @@ class PathSizes:
     def __init__(self, paths: Paths | None) -> None:
         self._paths = paths
         self._errors = TokenBucket(ERRORS_PER_S, ERRORS_PER_S)
+        self._searches = TokenBucket(SEARCHES_PER_S, SEARCHES_PER_S)
 
     def look_up(self, sender: Outbound, mark: int, now: float) -> None:
         """Give the SA its limit for some time. That is a question to the kernel."""
@@ -57,10 +59,20 @@ class PathSizes:
             return
         sender.limit_until = now + BELIEVED_S
         remote = sender.remote.address
-        link = self._paths.mtu(remote, mark)
+        link = self._paths.mtu(sender.local, remote, mark)
         sender.limit = (
             tunnel_mtu(sender.suite, remote, udp=sender.udp, link=link) if link else sender.NO_LIMIT
         )
+
+    def may_search(self, now: float) -> bool:
+        """Whether all SAs may be looked at for one whose path is narrower now."""
+        return self._searches.take(now)
+
+    def narrowed(self, sender: Outbound, now: float) -> bool:
+        """Look its limit up at once; whether it is lower than was believed."""
+        before = sender.limit
+        self.look_up(sender, sender.mark or 0, now)
+        return sender.limit < before
 
     def fits(self, packet: bytes, version: int, limit: int) -> bool:
         """Whether it may be sealed all the same: it is short enough or may be cut up."""

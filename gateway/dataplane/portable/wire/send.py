@@ -38,10 +38,13 @@ _U32 = struct.Struct("@I")
 class RawSender:
     """Sends whole packets of both versions. Raises OSError from the constructor."""
 
-    def __init__(self, *, by_source: bool) -> None:
+    def __init__(self, *, by_source: bool, narrowed: Callable[[bytes], bool] | None = None) -> None:
         """``by_source``: the source decides about the route as well, and must be this host's.
 
         Otherwise rules may write it, when the route is known.
+
+        ``narrowed`` is told the destination of an IPv4 packet that is too long and must not be
+        fragmented, and says whether who made it has learned from that. It is dropped then.
         """
         self.counters: dict[str, int] = {}
         self._version4 = _sender(socket.AF_INET)
@@ -61,6 +64,7 @@ class RawSender:
         name = _SOCKADDR_IN6.pack(socket.AF_INET6, 0, bytes(16), 0)
         self._batch6.names[:] = name * BATCH
         self._by_source = by_source
+        self._narrowed = narrowed
 
     def close(self) -> None:
         """Close the sockets."""
@@ -139,6 +143,9 @@ class RawSender:
             again(packets[sent + 1 :])
 
     def _cut4(self, packet: bytes, mark: int) -> None:
+        if packet[6] & 0x40 and self._narrowed is not None and self._narrowed(packet[16:20]):
+            self._count("send_narrowed")
+            return
         cut = pieces(packet, _route_mtu(socket.AF_INET, packet[16:20], mark))
         if len(cut) < 2:
             self._count("send_too_long")

@@ -64,7 +64,7 @@ class Traffic:
         self._poller = poller
         self._handover = handover
         self._receive = Batches()
-        self._sender = RawSender(by_source=True)
+        self._sender = RawSender(by_source=True, narrowed=self.esp.narrowed)
         self._tunnel_sender = RawSender(by_source=False)
         self._links: dict[str, VethLink] = {}
         self._for_esp: EspSockets | None = None

@@ -8,7 +8,7 @@ from esp_bed import HOST, HOST6, LINK, both_ends
 
 from gateway.dataplane.packet import icmp
 from gateway.dataplane.portable.esp.engine import EspEngine
-from gateway.dataplane.portable.esp.path_sizes import BELIEVED_S, ERRORS_PER_S
+from gateway.dataplane.portable.esp.path_sizes import BELIEVED_S, ERRORS_PER_S, SEARCHES_PER_S
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.endpoint import IpAddress
 
@@ -22,7 +22,8 @@ class FakePaths:
         self.octets = mtu
         self.asked: list[tuple[IpAddress, int]] = []
 
-    def mtu(self, remote: IpAddress, mark: int) -> int:
+    def mtu(self, local: IpAddress, remote: IpAddress, mark: int) -> int:
+        assert local.version == remote.version
         self.asked.append((remote, mark))
         return self.octets
 
@@ -143,3 +144,21 @@ def test_small_packets_ask_nothing_and_an_unknown_path_has_no_limit() -> None:
     sends(made, of(100))
     assert paths.asked == []
     assert len(sends(made, of(9000))[0][0]) > 9000
+
+
+def test_the_wire_says_that_a_packet_did_not_fit() -> None:
+    paths = FakePaths(1500)
+    made = gateway(paths)
+    remote = bed.endpoint(bed.DEVICE).address.packed
+    assert len(sends(made, of(1400))[0][0]) > 1400
+    assert not made.narrowed(remote), "no news: it has to be cut up"
+    paths.octets = 1300
+    assert not made.narrowed(bed.endpoint("203.0.113.9").address.packed)
+    assert made.narrowed(remote)
+    assert not made.narrowed(remote)
+    [(told, _)] = sends(made, of(1400))
+    assert icmp.parse_error(told).mtu == 1246
+    before = len(paths.asked)
+    for _ in range(1000):
+        made.narrowed(remote)
+    assert len(paths.asked) - before < SEARCHES_PER_S
