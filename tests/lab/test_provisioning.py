@@ -1,7 +1,5 @@
 """Devices connect with exactly what a fresh gateway's bundles hold, and no more once revoked."""
 
-# planes: portable
-
 import os
 import sys
 from collections.abc import Iterator
