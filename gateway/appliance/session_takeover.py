@@ -147,7 +147,7 @@ class TakenOver:
     def _tell(self, ike_sas: int, there: int, lost: int) -> None:
         text = f"took over {ike_sas} IKE SAs with {there} child SAs of the last process"
         if lost:
-            text += f"; {lost} child SAs were gone from the kernel and are negotiated anew"
+            text += f"; {lost} child SAs were gone from the dataplane and are negotiated anew"
         severity = Severity.WARNING if lost else Severity.INFO
         self._emit(Event("sessions_taken_over", text, severity, dict(self.facts)))
 
