@@ -61,9 +61,10 @@ def compared(say: Say) -> list[Result]:
         carrying = {name: labs[name] for name in labs if name != "nothing"}
         taken = in_turns(carrying, tunnels, streaming, say)
         results += rates("tcp", taken, "mbit_s", 1.0)
-        results += processor_times(taken)
+        results += processor_times("processor", taken, 1e9 / 8, "s_per_gbit")
         taken = in_turns(carrying, tunnels, datagrams, say)
         results += rates("datagrams", taken, "per_s", 1.0)
+        results += processor_times("datagrams_processor", taken, 1e6, "us_each")
         results += latency(labs, say)
     return results
 
@@ -103,13 +104,13 @@ def rates(what: str, taken: Mapping[str, Taken], unit: str, least: float) -> lis
     return results
 
 
-def processor_times(taken: Mapping[str, Taken]) -> list[Result]:
-    """Seconds that the forwarders of both ends need for a Gbit of TCP."""
-    each = {name: one.processor_per * 1e9 / 8 for name, one in taken.items()}
-    beside = {f"{name}_s_per_gbit": seconds for name, seconds in each.items()} | load()
+def processor_times(what: str, taken: Mapping[str, Taken], scale: float, unit: str) -> list[Result]:
+    """Processor time of the forwarders of both ends; ``scale`` of what was counted is a unit."""
+    each = {name: one.processor_per * scale for name, one in taken.items()}
+    beside = {f"{name}_{unit}": needed for name, needed in each.items()} | load()
     return [
         Result(
-            f"portable.processor{name.removeprefix('ours')}",
+            f"portable.{what}{name.removeprefix('ours')}",
             each[name] / each["libipsec"],
             "of libipsec",
             Bar(1.0, at_least=False),
