@@ -17,7 +17,6 @@ from typing import Any
 
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.plane import Plane
-from gateway.dataplane.portable import launch
 from gateway.dataplane.portable.dataplane import PortableDataplane
 from gateway.dataplane.portable.wire import filters
 from gateway.domain.child_sa import (
@@ -61,11 +60,12 @@ def associations(facts: dict[str, Any]) -> list[ChildSa]:
 
 def started(facts: dict[str, Any]) -> PortableDataplane:
     """The dataplane with its rules and routes, as the gateway starts it."""
-    launch.MAX_WORKERS = facts["workers"]
     settings = KernelSettings(
         inner_networks=tuple(IPv4Network(one) for one in facts["remote_networks"])
     )
-    dataplane = Plane.of("portable", frozenset(), Path(facts["folder"])).dataplane(settings)
+    folder = Path(facts["folder"])
+    plane = Plane.of("portable", frozenset(), folder, workers=facts["workers"])
+    dataplane = plane.dataplane(settings)
     if not isinstance(dataplane, PortableDataplane):
         raise SystemExit("this is not the portable dataplane")
     dataplane.start()
