@@ -8,7 +8,6 @@ for the one of RFC 3519; zero-overhead packets are rewritten there too.
 
 import contextlib
 import errno
-import functools
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +34,8 @@ from gateway.dataplane.kernel.node.tunnel_devices import (
     NoSuchTunnelError,
     TunnelDevices,
 )
-from gateway.dataplane.kernel.node.tunnels import GONE, TunnelDevice
+from gateway.dataplane.kernel.node.tunnel_set import TunnelSet
+from gateway.dataplane.kernel.node.tunnels import GONE
 from gateway.dataplane.kernel.node.watch import Watch
 from gateway.dataplane.kernel.routing import (
     Address,
@@ -75,14 +75,13 @@ class KernelNode:
         clock: Callable[[], float] = _since_boot,
     ) -> None:
         self.settings = settings
-        self._maker = tunnel_devices or KernelTunnels()
+        self._tunnels = TunnelSet(tunnel_devices or KernelTunnels())
         self._xfrm_interface = xfrm_interface
         self._clock = clock
         self._permits: dict[str, float] = {}
         """When each permit that was given ends, by the clock."""
         self._home_address: IPv4Address | None = None
         self._elements: switch.Elements = {}
-        self._tunnels: dict[str, TunnelDevice] = {}
         self._routes: dict[tuple[int, IPv4Network], Route] = {}
         self._addresses: set[Address] = set()
         self._neighbours: set[Neighbour] = set()
@@ -142,7 +141,7 @@ class KernelNode:
         self._raise()
         self._routes = {route.key: route for route in waiting}
         self._addresses = {a for a in addresses(self._route) if a.device == hold}
-        self._maker.open()
+        self._tunnels.open()
 
     def _raise(self) -> None:
         refused, self._refused = self._refused, []
@@ -158,7 +157,7 @@ class KernelNode:
             switch.forbid()
         with contextlib.suppress(OSError):
             clear(self._route, self._devices, keep=())
-        self._maker.close()
+        self._tunnels.close()
         self._watch.close()
         self._hold.close(remove=True)
         if not keep_switch:
@@ -198,20 +197,20 @@ class KernelNode:
         indexes = self._indexes()
         place = self._place(indexes)
         wanted = plan.tunnel_devices(stack, place)
-        for device in wanted:
-            self._maker.check(device)
+        self._tunnels.check(wanted)
         self._learn(plan.elements(stack, place, self._link_mtu(stack)))
         if stack.attachment is not None:
             place.index(stack.attachment.interface)
             self._host.link(stack.attachment.interface)
-        stale = self._make_tunnels(wanted, indexes)
+        self._refused += self._tunnels.make(wanted, indexes, self._host)
         place = self._place(self._indexes())
         self._add_addresses(plan.addresses(stack, place), place)
         self._set_neighbours(plan.neighbours(stack, place))
         self._set_rules(set(plan.rules(stack)))
         routes = plan.own_traffic_routes(stack, place) + plan.user_routes(stack, place)
         self._set_routes(routes)
-        self._forget(plan.addresses(stack, place), routes, stale)
+        self._forget(plan.addresses(stack, place), routes)
+        self._refused += self._tunnels.forget(wanted, self._indexes())
         self._announce(stack, place)
 
     def _wait(self, networks: Sequence[IPv4Network]) -> None:
@@ -230,25 +229,6 @@ class KernelNode:
     def _learn(self, elements: switch.Elements) -> None:
         switch.learn(self._elements, elements)
         self._elements = elements
-
-    def _make_tunnels(
-        self, wanted: Sequence[TunnelDevice], indexes: dict[str, int]
-    ) -> dict[str, TunnelDevice]:
-        """Make and change devices; those that are of no more use are returned."""
-        stale = dict(self._tunnels)
-        for device in wanted:
-            before = stale.pop(device.name, None)
-            index = indexes.get(device.name)
-            if before is not None and index is not None:
-                if before != device:
-                    self._try(device.name, functools.partial(self._maker.change, device, index))
-            else:
-                self._try(device.name, functools.partial(self._maker.make, device))
-                self._host.no_ipv6(device.name)
-                with contextlib.suppress(OSError):
-                    self._host.tunnel(device.name)
-            self._tunnels[device.name] = device
-        return stale
 
     def _add_addresses(self, wanted: Sequence[Address], place: Place) -> None:
         there = {(one.device, one.address) for one in place.addresses}
@@ -277,9 +257,7 @@ class KernelNode:
         self._send(("a rule", rule.add(), (errno.EEXIST,)) for rule in wanted - self._rules)
         self._rules = wanted
 
-    def _forget(
-        self, wanted: Sequence[Address], routes: Sequence[Route], stale: dict[str, TunnelDevice]
-    ) -> None:
+    def _forget(self, wanted: Sequence[Address], routes: Sequence[Route]) -> None:
         """Remove what the stack before had and this one has not."""
         kept = {route.key: route for route in routes}
         gone = [key for key in self._routes if key not in kept]
@@ -289,10 +267,6 @@ class KernelNode:
         old = {one for one in self._addresses if (one.device, one.address) not in places}
         self._send(("an address", one.delete(), GONE) for one in old)
         self._addresses -= old
-        indexes = self._indexes() if stale else {}
-        for name in stale:
-            del self._tunnels[name]
-            self._try(name, functools.partial(self._maker.delete, name, indexes.get(name, 0)))
 
     def _announce(self, stack: LayerStack, place: Place) -> None:
         """At home neighbours learn that the address is here again (RFC 5944 section 4.6)."""
@@ -401,13 +375,6 @@ class KernelNode:
         if stack.attachment is None:
             return self.settings.mtu
         return mtu(stack.attachment.interface) or self.settings.mtu
-
-    def _try(self, what: str, action: Callable[[], None]) -> None:
-        """Do it; what is refused is kept for the answer."""
-        try:
-            action()
-        except OSError as error:
-            self._refused.append(NodeRefusal(what, error.strerror or str(error)))
 
     def _send(self, requests: Iterable[Request]) -> None:
         """Send in one go; what is refused is kept for the answer."""

@@ -69,7 +69,11 @@ class PortableTunnels:
     def make(self, device: TunnelDevice) -> None:
         """See :meth:`TunnelDevices.make`."""
         links.make_pair(device.name, device.mtu, group=constants.DEVICE_GROUP)
-        self._serve(device)
+        try:
+            self._serve(device)
+        except OSError:
+            links.delete(device.name)
+            raise
 
     def change(self, device: TunnelDevice, index: int) -> None:
         """See :meth:`TunnelDevices.change`."""
