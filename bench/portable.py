@@ -136,6 +136,8 @@ def idle(tunnels: Mapping[str, Tunnel], ours: Ours) -> list[Result]:
 def latency(labs: Mapping[str, Ends], say: Say) -> list[Result]:
     """What a tunnel, both its ends, adds to the wire alone."""
     found = {name: Beat.none() for name in labs}
+    for lab in labs.values():
+        lab.apart = False
     for _ in range(LATENCY_ROUNDS):
         for name, lab in labs.items():
             found[name] += beating(lab, BEAT_S)
@@ -159,7 +161,7 @@ def latency(labs: Mapping[str, Ends], say: Say) -> list[Result]:
 def several_peers(say: Say) -> list[Result]:
     """Two processes and several peers: how the second one shares in the work."""
     tunnel = Ours(udp=True, workers=2, clients=PEERS)
-    with joined("peers", tunnel) as lab, contextlib.ExitStack() as stack:
+    with joined("peers", tunnel, apart=False) as lab, contextlib.ExitStack() as stack:
         memory = sum(memory_mb(one, shared=False) for one in tunnel.forwarders()[1:])
         running = [
             stack.enter_context(datagrams(lab, number, address))

@@ -36,6 +36,8 @@ class Ends(Lab):
     """The two hosts."""
 
     hosts: ClassVar[Sequence[str]] = ("device", "gw")
+    apart = True
+    """Whether each of them has a processor of its own, as two machines have."""
 
     def up(self, *, fresh: bool = False, access: str = "") -> None:
         """Build the two hosts and the wire; there is nothing to attach to."""
@@ -196,9 +198,10 @@ class Ours:
 
 
 @contextlib.contextmanager
-def joined(name: str, tunnel: Tunnel) -> Iterator[Ends]:
+def joined(name: str, tunnel: Tunnel, *, apart: bool = True) -> Iterator[Ends]:
     """Two hosts of their own with a tunnel that carries packets; they go away with the block."""
     lab = Ends(f"bp{name.replace('_', '')}-")
+    lab.apart = apart
     lab.up(fresh=True)
     try:
         tunnel.start(lab)
@@ -210,11 +213,17 @@ def joined(name: str, tunnel: Tunnel) -> Iterator[Ends]:
 
 def prefer(lab: Ends) -> None:
     """Let what runs on these hosts go before what else the machine does."""
-    for process in netns.processes_in([lab.namespace(host) for host in lab.hosts]):
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process, NICE)
-            # Where the kernel shares processors among sessions first, that alone does nothing.
-            Path(f"/proc/{process}/autogroup").write_text(str(NICE))
+    processors = sorted(os.sched_getaffinity(0))
+    for number, host in enumerate(lab.hosts):
+        for process in netns.processes_in([lab.namespace(host)]):
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, process, NICE)
+                # Where the kernel shares processors among sessions first, that alone does nothing.
+                Path(f"/proc/{process}/autogroup").write_text(str(NICE))
+            own = {processors[number % len(processors)]} if lab.apart else processors
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(int(thread.name), own)
 
 
 def processor_s(processes: Sequence[int]) -> float:

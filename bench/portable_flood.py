@@ -41,7 +41,7 @@ def flood(say: Callable[[str], None]) -> list[Result]:
     spis = {"known": hex(SPIS[1] + 1), "unknown": UNKNOWN}
     flooded = {kind: Beat.none() for kind in spis}
     sent: dict[str, list[float]] = {kind: [] for kind in spis}
-    with joined("flood", tunnel) as lab:
+    with joined("flood", tunnel, apart=False) as lab:
         for number in range(ROUNDS):
             quiet += beating(lab, BEAT_S)
             for kind, spi in spis.items():
