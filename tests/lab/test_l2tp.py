@@ -3,6 +3,8 @@
 Draft 000 section 1.1 compares with it; it is the bridge for old devices.
 """
 
+# planes: kernel portable-guest
+
 import os
 import signal
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """The forwarder of a running mobile node dies: nothing leaks, and the node comes back by itself."""
 
+# planes: portable
+
 import os
 import signal
 import sys

@@ -1,5 +1,7 @@
 """Further paths of a mobile node: UDP tunnels, address switching, path MTU, moving, waiting."""
 
+# planes: kernel portable
+
 import socket
 from collections.abc import Iterator
 from dataclasses import replace

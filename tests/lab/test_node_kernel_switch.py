@@ -1,5 +1,7 @@
 """The switch of a mobile node: what leaves and enters in every state, and when its process died."""
 
+# planes: kernel portable
+
 import multiprocessing
 import os
 import select

@@ -1,5 +1,7 @@
 """What a dead mobile node left is seen and taken away; the trial of `gateway mn check`."""
 
+# planes: kernel portable
+
 from ipaddress import IPv4Address
 
 import pytest
