@@ -238,6 +238,7 @@ def test_kernel_and_user_space_take_over_from_each_other(
             if kind == "kernel":
                 # As a gateway does first; the port of UDP tunnels is free then.
                 with entered(GATEWAY):
+                    bed.mobility.close(keep=True)
                     planes.plane().end_forwarder()
             hand_over(bed, binding())
         assert bed.reaches(NODE, HOME, HOST_ADDRESS), kind
