@@ -433,6 +433,28 @@ class PortableDataplane(RulesDataplane):
             "restarts_of_forwarder": self._plane.shared.restarts,
         }
 
+    def sas(self) -> list[dict[str, object]]:
+        """What the forwarder has, as a kernel's list of states would show it; without keys."""
+        try:
+            held = self._forwarder.held()
+        except ForwarderUnavailableError:
+            return []
+        return [
+            {
+                "spi_in": f"{one.sa.spi_in:08x}",
+                "spi_out": f"{one.sa.spi_out:08x}",
+                "reqid": one.sa.reqid,
+                "suite": str(one.sa.suite),
+                "mode": one.sa.mode.value,
+                "local": str(one.sa.local),
+                "remote": str(one.sa.remote),
+                "udp_encapsulation": one.sa.udp_encapsulation,
+                "sends": one.outbound,
+                "selectors": one.sa.summary,
+            }
+            for one in held
+        ]
+
     def close(self, *, keep: bool = False) -> None:
         """See :meth:`Dataplane.close`."""
         if not self._started:

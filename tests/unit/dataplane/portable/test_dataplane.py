@@ -304,6 +304,15 @@ def test_a_forwarder_that_cannot_be_started_is_tried_again_later(bed: Bed) -> No
     assert event.there == (3,)
 
 
+def test_sas_are_shown_without_keys(bed: Bed) -> None:
+    bed.installed(child_sa())
+    (shown,) = bed.dataplane.sas()
+    assert (shown["spi_in"], shown["remote"], shown["sends"]) == ("00001001", str(THERE), True)
+    assert not [value for value in shown.values() if isinstance(value, bytes | EspKeys)]
+    bed.forwarder.die()
+    assert bed.dataplane.sas() == []
+
+
 def test_counters_of_both_dataplanes_have_one_name(bed: Bed) -> None:
     counters = bed.dataplane.counters()
     assert (counters["forwarder_no_sa"], counters["slow_path_forged"]) == (3, 2)
