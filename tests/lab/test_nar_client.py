@@ -1,5 +1,7 @@
 """`gateway nar lease`, `run`, `list` and `release` on a host, with a gateway as the NAR server."""
 
+# planes: kernel portable
+
 import itertools
 import json
 import re

@@ -1,5 +1,7 @@
 """NAR beside what else the box does: mobility agents at the same address, and all by the queue."""
 
+# planes: kernel portable
+
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 

@@ -1,5 +1,7 @@
 """End-to-end delivery by L2TPv3: the kernel at both ends, or a forwarder at both."""
 
+# planes: kernel portable
+
 import socket
 from collections.abc import Iterator
 

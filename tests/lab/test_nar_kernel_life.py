@@ -1,5 +1,7 @@
 """Starting, stopping, dying, starting over, other settings, and ten thousand mappings."""
 
+# planes: kernel portable
+
 import contextlib
 import os
 import re

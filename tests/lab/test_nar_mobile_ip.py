@@ -3,6 +3,8 @@
 N is foreign agent and NAR server at once; the home agent outside and the node know nothing of NAR.
 """
 
+# planes: kernel portable
+
 import contextlib
 from collections.abc import Iterator
 from ipaddress import IPv4Address

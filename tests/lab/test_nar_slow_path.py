@@ -5,6 +5,8 @@ Where a kernel chooses the IP identification of an outer header or of its own IC
 the header's checksum are not compared.
 """
 
+# planes: kernel portable
+
 import struct
 import time
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """``gateway check`` starts what the kernel does for NAR servers, and leaves nothing behind."""
 
+# planes: kernel portable
+
 import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
