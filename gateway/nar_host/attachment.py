@@ -11,8 +11,9 @@ from typing import Final
 
 from gateway.dataplane.kernel.mobility.sysctls import filtered
 from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from gateway.domain.nar import NarTuple
+from gateway.domain.nar import Delivery, NarTuple
 from gateway.nar_host import constants, kernel_tunnels, l2tp, plan, rtnetlink
+from gateway.nar_host.failure import NarHostError
 from gateway.nar_host.hub import Hub
 from gateway.nar_host.kernel_tunnels import KernelTunnels
 from gateway.nar_host.portable_tunnels import PortableTunnels
@@ -104,9 +105,15 @@ class Attachment:
 
     def _is_apart(self, tunnel: Tunnel) -> bool:
         """Whether the tunnel is in user space. A session that is attached stays as it is."""
-        if self._dataplane == AUTO:
-            return kernel_tunnels.lacks(tunnel.delivery)
-        return self._dataplane == PORTABLE
+        if self._dataplane not in (AUTO, PORTABLE):
+            return False
+        lacks = kernel_tunnels.lacks(tunnel.delivery)
+        if self._dataplane == PORTABLE and not lacks and tunnel.delivery is not Delivery.L2TP:
+            # It would tell the server that nobody is there, and the server the other side.
+            name = tunnel.delivery.value
+            text = f"the kernel has {name} itself, and answers for tunnels that it does not know"
+            raise NarHostError(f"{text}: leave out --dataplane portable", errno.EBUSY)
+        return lacks or self._dataplane == PORTABLE
 
     def _open_hub(self, wanted: Record, others: Sequence[Record]) -> Hub:
         if wanted.apart:
