@@ -109,9 +109,9 @@ class Plane:
         from gateway.dataplane.portable.launch import open_forwarder  # noqa: PLC0415
         from gateway.dataplane.portable.wire import links  # noqa: PLC0415
 
-        if adopt and self._interface and not self._runs():
-            # Devices of a gateway with another folder, whose forwarder ends with them; or of one
-            # that has died with its forwarder.
+        if adopt and self._interface and not self._runs() and links.served(self._interface):
+            # Devices of a gateway with another folder, whose forwarder ends with them. Those of
+            # one that has died stay: without their routes packets would leave in the clear.
             self._ended()
         # Whoever is first: roles may ask for the forwarder before the IPsec dataplane starts.
         made = bool(self._interface) and not links.exists(self._interface)

@@ -10,6 +10,7 @@ import errno
 import socket
 import struct
 import zlib
+from pathlib import Path
 from typing import Final
 
 from gateway.dataplane.kernel.netlink import (
@@ -47,6 +48,8 @@ _AF_INET6, _ADDR_GEN_MODE, _GEN_MODE_NONE = 10, 8, b"\1"
 _IFF_UP, _IFF_NOARP, _IFF_MULTICAST = 0x1, 0x80, 0x1000
 _INFO = struct.Struct("=BxHiII")
 _U32 = struct.Struct("=I")
+_PACKET_INTERFACE = 4
+"""Column of ``/proc/net/packet``."""
 
 
 def peer_name(name: str) -> str:
@@ -101,6 +104,17 @@ def exists(name: str) -> bool:
         return bool(socket.if_nametoindex(name) and socket.if_nametoindex(peer_name(name)))
     except OSError:
         return False
+
+
+def served(name: str) -> bool:
+    """Whether somebody listens at the far end of the pair; so it is taken where nobody tells."""
+    try:
+        far = str(socket.if_nametoindex(peer_name(name)))
+        # Of the thread's own network namespace; /proc/net is that of the process.
+        lines = Path("/proc/thread-self/net/packet").read_text("ascii").splitlines()
+    except (OSError, ValueError):
+        return True
+    return any(words[_PACKET_INTERFACE] == far for words in map(str.split, lines[1:]))
 
 
 def set_mtu(name: str, mtu: int) -> None:

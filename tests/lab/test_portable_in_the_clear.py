@@ -1,0 +1,78 @@
+"""What is routed to the tunnels goes nowhere else, whoever has died."""
+
+# planes: portable
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dataplane_bed import GATEWAY, INTRANET_NET, POOL, Bed, entered, inside
+
+from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.plane import Plane
+
+pytestmark = pytest.mark.kernel
+
+SETTINGS = KernelSettings(inner_networks=(POOL,), protected_networks=(INTRANET_NET,))
+
+
+@pytest.fixture
+def bed() -> Iterator[Bed]:
+    with Bed() as made:
+        yield made
+
+
+def kill(plane: Plane) -> None:
+    """Every process of its forwarder, and wait for that."""
+    processes = plane.shared.facts()["processes"]
+    assert isinstance(processes, list)
+    handles = [os.pidfd_open(process) for process in processes]
+    for handle in handles:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    for handle in handles:
+        assert select.select([handle], [], [], 10)[0]
+        os.close(handle)
+
+
+def index() -> int:
+    return socket.if_nametoindex("gw0")
+
+
+def route() -> str:
+    return inside(GATEWAY, "ip", "route", "show", POOL)
+
+
+def test_routes_outlive_gateway_and_forwarder(bed: Bed, tmp_path: Path) -> None:
+    """Deleted and made again the interface would have no routes for a while."""
+    with entered(GATEWAY):
+        first = Plane.of("portable", frozenset(), tmp_path)
+        dataplane = first.dataplane(SETTINGS)
+        dataplane.start(adopt=True)
+        before = index()
+        kill(first)
+        dataplane.close(keep=True)
+        assert "gw0" in route()
+        second = Plane.of("portable", frozenset(), tmp_path).dataplane(SETTINGS)
+        second.start(adopt=True)
+        assert second.adopt([]) == []
+        assert index() == before
+        assert "gw0" in route()
+        second.close()
+
+
+def test_who_has_another_folder_gets_an_interface_of_its_own(bed: Bed, tmp_path: Path) -> None:
+    """Two forwarders that read the same interface would each miss half of its packets."""
+    with entered(GATEWAY):
+        first = Plane.of("portable", frozenset(), tmp_path / "one")
+        dataplane = first.dataplane(SETTINGS)
+        dataplane.start(adopt=True)
+        before = index()
+        dataplane.close(keep=True)
+        second = Plane.of("portable", frozenset(), tmp_path / "two").dataplane(SETTINGS)
+        second.start(adopt=True)
+        assert index() != before
+        second.close()
