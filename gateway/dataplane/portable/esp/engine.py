@@ -137,6 +137,9 @@ class EspEngine(Associations):
             if sender is None:
                 self._without_sender(reqid, packet, mark, hand_over=hand_over)
                 continue
+            if packet[sender.source_at] == sender.source and sender.has_sent(packet, version):
+                self._count("loop")
+                continue
             limits = sender.limits
             if limits.packets >= limits.packets_free or limits.octets >= limits.octets_free:
                 self._outbound_limit(reqid, sender)

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.dataplane.packet.esp_keyed import keyed
 from gateway.dataplane.portable.esp.limits import Limits
-from gateway.dataplane.portable.esp.outer import outer_of
+from gateway.dataplane.portable.esp.outer import ESP, UDP, outer_of
 from gateway.dataplane.portable.esp.state import OutboundState
 from gateway.dataplane.portable.esp.transport import TransportOuter, upper_layer_of
 from gateway.domain.child_sa import ChildSa, Mode
@@ -16,6 +16,7 @@ from gateway.domain.endpoint import Endpoint
 _HEADER = struct.Struct("!4sI")
 _LOW: Final = 0xFFFFFFFF
 _NEXT_HEADER: Final = {4: 4, 6: 41}
+_SOURCE_AT: Final = {4: slice(12, 16), 6: slice(8, 24)}
 
 
 def trailer(octets: int, block: int, next_header: int) -> bytes:
@@ -35,6 +36,7 @@ class Outbound:
         "_counted",
         "_mask",
         "_outer",
+        "_port",
         "_random",
         "_spi",
         "_trailers",
@@ -47,6 +49,8 @@ class Outbound:
         "output_mark",
         "remote",
         "sequence",
+        "source",
+        "source_at",
         "spi_in",
         "suite",
         "transport",
@@ -82,6 +86,10 @@ class Outbound:
     def move(self, local: Endpoint, remote: Endpoint, *, udp: bool) -> None:
         """Send between these from now on."""
         self.local, self.remote, self.udp = local.address, remote, udp
+        self.source = local.address.packed
+        self.source_at = _SOURCE_AT[local.address.version]
+        """Where it is in the packets that are sent."""
+        self._port = local.port.to_bytes(2, "big")
         self.limit = self.NO_LIMIT
         """Octets of the largest inner packet that fits; longer ones may have to be cut up."""
         self.limit_until = -math.inf
@@ -91,6 +99,18 @@ class Outbound:
             if self.transport
             else outer_of(local, remote, udp=udp)
         )
+
+    def has_sent(self, packet: bytes, version: int) -> bool:
+        """Whether a packet from :attr:`source` looks like one of our own ESP packets.
+
+        Their way then leads into the tunnel, and each of them would be sealed again, for ever.
+        """
+        if version != self.local.version:
+            return False
+        protocol, at = (packet[9], (packet[0] & 15) * 4) if version == 4 else (packet[6], 40)
+        if self.udp and protocol == UDP:
+            return packet[at : at + 2] == self._port
+        return protocol == ESP
 
     def state(self) -> OutboundState:
         """What another half needs to go on from here."""

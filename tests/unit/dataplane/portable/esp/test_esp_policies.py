@@ -286,3 +286,26 @@ def test_what_was_handed_over_is_not_handed_on() -> None:
     lost.install(sa, outbound=True)
     lost.handed_over([(bed.udp4("10.1.0.1", "10.9.0.6"), 0)])
     assert (lost.handovers, lost.sends, lost.counters) == ([], [], {"no_sa": 1})
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["esp", "udp"])
+@pytest.mark.parametrize(
+    ("local", "remote", "networks"),
+    [("192.0.2.1", "192.0.2.10", "0.0.0.0/0"), ("2001:db8::1", "2001:db8::10", "::/0")],
+    ids=["v4", "v6"],
+)
+def test_what_was_sealed_is_not_sealed_again(
+    local: str, remote: str, networks: str, udp: bool
+) -> None:
+    """Its way leads back into the tunnel: the peer's address is one of its side's."""
+    anything = (bed.network(networks),)
+    gateway = with_sas(
+        both_ends(
+            local=bed.endpoint(local), remote=bed.endpoint(remote),
+            local_ts=anything, remote_ts=anything, udp=udp,
+        )[0]
+    )  # fmt: skip
+    make = bed.udp4 if "." in local else bed.udp6
+    (first,) = sealed(gateway, make(local, remote))
+    assert sealed(gateway, first) == []
+    assert gateway.counters == {"loop": 1}
