@@ -15,8 +15,7 @@ import contextlib
 import errno
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.dataplane.interface import (
@@ -31,7 +30,6 @@ from gateway.dataplane.interface import (
 )
 from gateway.dataplane.kernel import ruleset
 from gateway.dataplane.kernel.adopt import InterfaceTakenError, Leftovers
-from gateway.dataplane.kernel.batch import Batch
 from gateway.dataplane.kernel.rules_dataplane import RulesDataplane
 from gateway.dataplane.kernel.ruleset import VPN_FA
 from gateway.dataplane.kernel.segment_sizes import SegmentSizes
@@ -61,6 +59,8 @@ class PortableDataplane(RulesDataplane):
     Used as :class:`gateway.dataplane.kernel.dataplane.KernelDataplane` is.
     """
 
+    _foundation: PortableFoundation
+
     def __init__(
         self,
         settings: KernelSettings,
@@ -69,18 +69,14 @@ class PortableDataplane(RulesDataplane):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``plane`` has the forwarder."""
-        self.settings = settings
+        super().__init__(settings)
         self._plane = plane
         self._clock = clock
         self._children: dict[int, CarriedChild] = {}
         self._siblings: Counter[int] = Counter()
         """How many child SAs a reqid has."""
         self._traps: dict[int, CarriedChild] = {}
-        self._vpn_fa: Counter[bytes] = Counter()
-        """Home addresses by how many child SAs have them."""
         self._transport = TransportPolicies(settings.xfrm_interface)
-        self._batch = Batch()
-        self._refused: list[Refusal] = []
         self._fresh: dict[int, None] = {}
         """Installed since the last commit."""
         self._pending: list[DataplaneEvent] = []
@@ -126,22 +122,6 @@ class PortableDataplane(RulesDataplane):
             self._forwarder.commit()
             self._foundation.leftovers = Leftovers(2 * len(held), 0, interface=True)
 
-    def reconfigure(self, settings: KernelSettings) -> None:
-        """See :meth:`KernelDataplane.reconfigure`."""
-        wanted = replace(
-            self.settings,
-            inner_networks=settings.inner_networks,
-            protected_networks=settings.protected_networks,
-        )
-        if wanted != self.settings:
-            self._foundation.reconfigure(wanted)
-            self.settings = wanted
-
-    @property
-    def leftovers(self) -> Leftovers:
-        """What :meth:`start` found of an earlier run and cleared."""
-        return self._foundation.leftovers
-
     # -- taking over -------------------------------------------------------------------------
 
     def adopt(self, children: Sequence[tuple[ChildSa, bool]]) -> list[int]:
@@ -154,11 +134,11 @@ class PortableDataplane(RulesDataplane):
             if sa.spi_in in held and serves(held[sa.spi_in], sa)
         }
         sending = {one.sa.reqid for one in kept.values() if one.outbound}
-        lost = []
+        missing = []
         for sa, outbound in children:
             one = kept.get(sa.spi_in)
             if one is None or sa.spi_in in self._children or (outbound and sa.reqid not in sending):
-                lost.append(sa.spi_in)
+                missing.append((sa, outbound))
                 continue
             self._keep(one.sa, sa, outbound=one.outbound)
             if one.soft_limit_reached:
@@ -166,10 +146,28 @@ class PortableDataplane(RulesDataplane):
         for spi_in in held:
             if spi_in not in self._children:
                 self._forwarder.remove(spi_in)
+        for sa, outbound in missing:
+            self._keep_closed(sa, outbound=outbound)
         self._settle_elements()
         self._foundation.forget_unclaimed()
+        lost = [sa.spi_in for sa, _ in missing]
         lost += [refusal.spi_in for refusal in self.commit()]
         return list(dict.fromkeys(lost))
+
+    def _keep_closed(self, sa: ChildSa, *, outbound: bool) -> None:
+        """The forwarder does not have it: what it is for waits for another, and for nothing else.
+
+        Without its routes it would leave in the clear until that is negotiated. The engine removes
+        it then.
+        """
+        if sa.spi_in in self._children:
+            return
+        with contextlib.suppress(SelectorRefusedError):
+            child = CarriedChild.of(sa)
+            child.outbound = outbound
+            self._enter(child)
+            if outbound:
+                self._add_routes(child)
 
     def _keep(self, there: ChildSa, wanted: ChildSa, *, outbound: bool) -> None:
         """Enter a child SA that the forwarder has; it moves to where it is wanted."""
@@ -230,19 +228,6 @@ class PortableDataplane(RulesDataplane):
         if reason is not None:
             self._refused.append(Refusal(sa.spi_in, reason))
 
-    def _guard(self, child: CarriedChild) -> None:
-        """Nothing but registrations from this home address without the foreign agent's mark."""
-        for key in child.home_addresses:
-            self._vpn_fa[key] += 1
-            self._batch.element(child.sa.spi_in, VPN_FA, key)
-
-    def _unguard(self, child: CarriedChild) -> None:
-        for key in child.home_addresses:
-            self._vpn_fa[key] -= 1
-            if not self._vpn_fa[key]:
-                del self._vpn_fa[key]
-                self._batch.element(child.sa.spi_in, VPN_FA, key, add=False)
-
     def activate_outbound(self, spi_in: int) -> None:
         """See :meth:`Dataplane.activate_outbound`."""
         child = self._children.get(spi_in)
@@ -251,29 +236,6 @@ class PortableDataplane(RulesDataplane):
         child.outbound = True
         self._forwarder.activate(spi_in)
         self._add_routes(child)
-
-    def _add_routes(self, child: CarriedChild) -> None:
-        if not self.settings.routes or not child.tunnel or child.routed or child.sa.zone:
-            return
-        if child.sa.vpn_fa:
-            return  # a route to a home address would be the short cut that appendix B rules out
-        with self._refusing(child):
-            for network in child.networks_beyond(self.settings.inner_networks):
-                self._foundation.add_peer_route(network)
-                child.routed += (network,)
-
-    def _drop_routes(self, child: CarriedChild) -> None:
-        routed, child.routed = child.routed, ()
-        for network in routed:
-            with self._refusing(child):
-                self._foundation.drop_peer_route(network)
-
-    @contextlib.contextmanager
-    def _refusing(self, child: CarriedChild) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._refused.append(Refusal(child.sa.spi_in, error.strerror or str(error)))
 
     def remove_child_sa(self, spi_in: int) -> None:
         """See :meth:`Dataplane.remove_child_sa`."""
