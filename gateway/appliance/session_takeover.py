@@ -133,7 +133,7 @@ class TakenOver:
         for spi_in, child in children.items():
             if spi_in in there:
                 service.child_adopted(child)
-        for spi_in in there - engine.reconcile(set(there), now):
+        for spi_in in children.keys() - engine.reconcile(set(there), now):
             dataplane.remove_child_sa(spi_in)
         self.facts = {
             "ike_sas": restored.ike_sas,

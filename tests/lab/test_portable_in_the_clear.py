@@ -7,13 +7,16 @@ import select
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from dataplane_bed import GATEWAY, INTRANET_NET, POOL, Bed, entered, inside
+from dataplane_bed import GATEWAY, INTRANET_NET, POOL, Bed, child_sa, entered, inside
 
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.plane import Plane
+from gateway.domain.child_sa import EspKeys, TrafficSelector
 
 pytestmark = pytest.mark.kernel
 
@@ -42,8 +45,8 @@ def index() -> int:
     return socket.if_nametoindex("gw0")
 
 
-def route() -> str:
-    return inside(GATEWAY, "ip", "route", "show", POOL)
+def route(network: object = POOL) -> str:
+    return inside(GATEWAY, "ip", "route", "show", network)
 
 
 def test_routes_outlive_gateway_and_forwarder(bed: Bed, tmp_path: Path) -> None:
@@ -61,6 +64,29 @@ def test_routes_outlive_gateway_and_forwarder(bed: Bed, tmp_path: Path) -> None:
         assert second.adopt([]) == []
         assert index() == before
         assert "gw0" in route()
+        second.close()
+
+
+def test_routes_of_lost_sas_stay_until_they_are_removed(bed: Bed, tmp_path: Path) -> None:
+    """Other keys are negotiated for them; what is routed to the peer's side waits for those."""
+    sa = child_sa(remote_ts=(TrafficSelector.of_network(ip_network("10.77.0.0/24")),))
+    remembered = replace(sa, keys_in=EspKeys(b""), keys_out=EspKeys(b""))
+    with entered(GATEWAY):
+        first = Plane.of("portable", frozenset(), tmp_path)
+        dataplane = first.dataplane(SETTINGS)
+        dataplane.start(adopt=True)
+        dataplane.install_child_sa(sa)
+        assert dataplane.commit() == []
+        assert "gw0" in route("10.77.0.0/24")
+        kill(first)
+        dataplane.close(keep=True)
+        second = Plane.of("portable", frozenset(), tmp_path).dataplane(SETTINGS)
+        second.start(adopt=True)
+        assert second.adopt([(remembered, True)]) == [sa.spi_in]
+        assert "gw0" in route("10.77.0.0/24")
+        second.remove_child_sa(sa.spi_in)
+        assert second.commit() == []
+        assert not route("10.77.0.0/24")
         second.close()
 
 
