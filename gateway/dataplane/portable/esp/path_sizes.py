@@ -23,6 +23,10 @@ ALWAYS_FITS: Final = 400
 """Octets that fit into the narrowest path that kernels believe in (``min_pmtu`` 552), whatever is
 around them."""
 ERRORS_PER_S: Final = 200.0
+ERRORS_TO_ONE_PER_S: Final = 10.0
+"""So that one host that does not listen leaves some for the others."""
+MAX_TOLD: Final = 256
+"""Hosts whose share is remembered."""
 SEARCHES_PER_S: Final = 20.0
 _DONT_FRAGMENT: Final = 0x40
 _IPV6_HEADER: Final = 40
@@ -50,6 +54,7 @@ class PathSizes:
     def __init__(self, paths: Paths | None) -> None:
         self._paths = paths
         self._errors = TokenBucket(ERRORS_PER_S, ERRORS_PER_S)
+        self._shares: dict[bytes, TokenBucket] = {}
         self._searches = TokenBucket(SEARCHES_PER_S, SEARCHES_PER_S)
 
     def look_up(self, sender: Outbound, mark: int, now: float) -> None:
@@ -84,7 +89,8 @@ class PathSizes:
 
     def error(self, packet: bytes, version: int, limit: int, now: float) -> bytes | None:
         """What its sender is told; None if nothing may be."""
-        if self._paths is None or not self._errors.take(now):
+        to = packet[12:16] if version == 4 else packet[8:24]
+        if self._paths is None or not self._may_tell(to, now):
             return None
         if version == 4:
             source = self._paths.source(IPv4Address(packet[12:16]))
@@ -94,6 +100,15 @@ class PathSizes:
             return icmp.error(source, packet, kind, code, limit)
         source = self._paths.source(IPv6Address(packet[8:24]))
         return None if source is None else _too_big(source, packet, max(limit, LEAST_MTU[6]))
+
+    def _may_tell(self, host: bytes, now: float) -> bool:
+        share = self._shares.pop(host, None) or TokenBucket(
+            ERRORS_TO_ONE_PER_S, ERRORS_TO_ONE_PER_S
+        )
+        if len(self._shares) >= MAX_TOLD:
+            del self._shares[next(iter(self._shares))]
+        self._shares[host] = share
+        return share.take(now) and self._errors.take(now)
 
 
 def _too_big(source: bytes, about: bytes, limit: int) -> bytes | None:

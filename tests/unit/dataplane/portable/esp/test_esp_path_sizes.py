@@ -8,7 +8,12 @@ from esp_bed import HOST, HOST6, LINK, both_ends
 
 from gateway.dataplane.packet import icmp
 from gateway.dataplane.portable.esp.engine import EspEngine
-from gateway.dataplane.portable.esp.path_sizes import BELIEVED_S, ERRORS_PER_S, SEARCHES_PER_S
+from gateway.dataplane.portable.esp.path_sizes import (
+    BELIEVED_S,
+    ERRORS_PER_S,
+    ERRORS_TO_ONE_PER_S,
+    SEARCHES_PER_S,
+)
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.endpoint import IpAddress
 
@@ -114,9 +119,23 @@ def test_no_errors_about_errors() -> None:
 
 
 def test_errors_are_bounded() -> None:
-    made = gateway(FakePaths(600))
-    told = sum(len(sends(made, of(1000))) for _ in range(1000))
+    made = gateway(FakePaths(1500))
+    hosts = [f"10.1.0.{number}" for number in range(1, 61)]
+    told = sum(len(sends(made, from_host(host))) for host in hosts for _ in range(10))
     assert told == ERRORS_PER_S
+
+
+def test_one_host_that_does_not_listen_leaves_errors_for_others() -> None:
+    made = gateway(FakePaths(1500))
+    told = sum(len(sends(made, from_host("10.1.0.1"))) for _ in range(1000))
+    assert told == ERRORS_TO_ONE_PER_S
+    assert len(sends(made, from_host("10.1.0.2"))) == 1
+    made.advance(made.now + 1.0)
+    assert len(sends(made, from_host("10.1.0.1"))) == 1
+
+
+def from_host(address: str) -> bytes:
+    return bed.udp4(address, HOST, payload=bytes(1472))
 
 
 def test_the_kernel_is_asked_now_and_then_and_after_a_move() -> None:
