@@ -146,7 +146,8 @@ class RawSender:
         if packet[6] & 0x40 and self._narrowed is not None and self._narrowed(packet[16:20]):
             self._count("send_narrowed")
             return
-        cut = pieces(packet, _route_mtu(socket.AF_INET, packet[16:20], mark))
+        source = packet[12:16] if self._by_source else b""
+        cut = pieces(packet, _route_mtu(socket.AF_INET, source, packet[16:20], mark))
         if len(cut) < 2:
             self._count("send_too_long")
             return
@@ -154,7 +155,8 @@ class RawSender:
             self._send4([(piece, mark) for piece in cut[start : start + BATCH]])
 
     def _cut6(self, packet: bytes, mark: int) -> None:
-        cut = pieces(packet, _route_mtu(socket.AF_INET6, packet[24:40], mark))
+        source = packet[8:24] if self._by_source else b""
+        cut = pieces(packet, _route_mtu(socket.AF_INET6, source, packet[24:40], mark))
         if len(cut) < 2:
             self._count("send_too_long")
             return
@@ -193,12 +195,17 @@ def _sender(family: int) -> socket.socket:
     return made
 
 
-def _route_mtu(family: int, destination: bytes, mark: int) -> int:
-    """What fits on the way to an address; asked only for packets that did not fit."""
+def _route_mtu(family: int, source: bytes, destination: bytes, mark: int) -> int:
+    """What fits on the way to an address; asked only for packets that did not fit.
+
+    Without ``source``, for one that is written when the route is known.
+    """
     with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
         try:
             if mark:
                 asking.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+            if source:
+                asking.bind((socket.inet_ntop(family, source), 0))
             asking.connect((socket.inet_ntop(family, destination), 9))
             if family == socket.AF_INET:
                 return asking.getsockopt(socket.IPPROTO_IP, _IP_MTU)
