@@ -102,3 +102,18 @@ def test_who_has_another_folder_gets_an_interface_of_its_own(bed: Bed, tmp_path:
         second.start(adopt=True)
         assert index() != before
         second.close()
+
+
+def test_the_interface_may_be_named_otherwise_at_the_next_start(bed: Bed, tmp_path: Path) -> None:
+    with entered(GATEWAY):
+        dataplane = Plane.of("portable", frozenset(), tmp_path).dataplane(SETTINGS)
+        dataplane.start(adopt=True)
+        dataplane.close(keep=True)
+        named = replace(SETTINGS, xfrm_interface="vpn7")
+        second = Plane.of("portable", frozenset(), tmp_path, "vpn7").dataplane(named)
+        second.start(adopt=True)
+        assert second.adopt([]) == []
+        assert "vpn7" in route()
+        with pytest.raises(OSError, match=r"No such device|no interface"):
+            index()
+        second.close()

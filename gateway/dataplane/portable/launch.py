@@ -20,6 +20,7 @@ from gateway.dataplane.portable.client import (
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 from gateway.dataplane.portable.legacy import Legacy, left_in
 from gateway.dataplane.portable.messages import HELLO
+from gateway.dataplane.portable.wire import links
 from gateway.domain.privileges import keep_across_exec
 
 MAX_WORKERS = 4
@@ -65,6 +66,10 @@ def open_forwarder(
                 return running
             if running is not None:
                 running.close(keep=False)
+            before = left.interface if running is None else running.interface
+            if before not in {"", interface}:
+                # It has another name now; the routes of the old one would be in the way.
+                links.delete(before)
             _start(folder, workers or default_workers(), interface)
             started = ForwarderClient(folder)
             started.adopted = adopt and _restored(started, left, interface)
