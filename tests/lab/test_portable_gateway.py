@@ -1,4 +1,4 @@
-"""The whole gateway on the portable dataplane: its forwarder dies, and its kernel changes."""
+"""The whole gateway on the portable dataplane: its forwarder dies."""
 
 # planes: portable
 
@@ -11,8 +11,6 @@ import pytest
 from interop_bed import device_file, psk_connection
 from restart_bed import RestartBed, restart_bed
 
-from gateway.lab import planes
-from gateway.lab.kernel import missing_features
 from gateway.lab.processes import wait_until
 
 pytestmark = pytest.mark.kernel
@@ -83,24 +81,3 @@ def test_esp_does_not_wake_the_core(restarts: RestartBed) -> None:
     before = bed.gateway.call("status")["counters"]["sockets"]["not_ike"]
     assert bed.ping(5)
     assert bed.gateway.call("status")["counters"]["sockets"]["not_ike"] == before
-
-
-@pytest.mark.skipif(
-    bool(missing_features()) or planes.wanted() != "auto", reason="needs both, and a free choice"
-)
-def test_sessions_survive_a_change_of_the_dataplane_with_new_keys(restarts: RestartBed) -> None:
-    bed = restarts.bed
-    restarts.connect(configuration=device_file(connection="encap = yes"))
-    (before,) = bed.ike_sas()
-    try:
-        for kind in ("kernel", "portable"):
-            restarts.end("stop")
-            bed.gateway.write_text(bed.head + on(kind))
-            restarts.start()
-            assert dataplane(restarts)["kind"] == kind
-            # One, and one that it replaced, which still waited for late packets.
-            assert bed.gateway.call("status")["taken_over"]["lost_child_sas"] >= 1
-            wait_until(lambda: bed.ping(1), 30, "traffic")
-            assert [one["id"] for one in bed.ike_sas()] == [before["id"]]
-    finally:
-        bed.gateway.write_text(bed.head + on("portable"))
