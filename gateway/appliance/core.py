@@ -398,7 +398,12 @@ class Appliance:
     # -- stop ----------------------------------------------------------------------------
 
     def _terminate(self) -> None:
-        """SIGTERM: the service manager restarts us, or somebody wants us to end."""
+        """SIGTERM: the service manager restarts us, or somebody wants us to end.
+
+        Who is stopping already goes on as begun: peers may have been told that it is over.
+        """
+        if self._stop.is_set():
+            return
         self._keep = self._config.gateway.on_sigterm == "keep" and self._taken.possible
         self._stop.set()
 

@@ -300,6 +300,22 @@ class FakeSessions:
         self.log.append(f"forget {kind} {key}")
 
 
+def test_who_is_stopping_already_goes_on_as_begun(bed: Bed) -> None:
+    bed.parts.sessions = FakeSessions({"ike": {"one": b"1"}})
+    bed.write()
+
+    async def scenario() -> None:
+        async with bed.running():
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await bed.until(lambda: bed.has("stopped"))
+        assert "close_all" in [call[0] for call in bed.parts.made.calls]
+        assert not bed.parts.kernel.kept
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("number", "gateway", "kept"),
     [
