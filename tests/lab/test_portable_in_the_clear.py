@@ -117,3 +117,23 @@ def test_the_interface_may_be_named_otherwise_at_the_next_start(bed: Bed, tmp_pa
         with pytest.raises(OSError, match=r"No such device|no interface"):
             index()
         second.close()
+
+
+def test_nobody_of_this_host_speaks_out_of_the_tunnels(bed: Bed) -> None:
+    """The far end takes what is sent to everybody, from whoever has no privileges at all."""
+    dataplane = bed.start()
+    hook = "type filter hook input priority 0"
+    heard = f'add table inet heard {{ chain c {{ {hook}; iifname "gw0" counter; }}; }}'
+    inside(GATEWAY, "nft", heard)
+    send = (
+        "import os, socket\n"
+        "os.setgid(65534)\n"
+        "os.setuid(65534)\n"
+        "one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'gw0-io')\n"
+        "one.sendto(b'not from a device', ('224.0.0.1', 9))\n"
+    )
+    inside(GATEWAY, "/usr/bin/python3", "-c", send)
+    with entered(GATEWAY):
+        assert dataplane.counters()["not_forwarded"] == 1
+    assert "packets 0" in inside(GATEWAY, "nft", "list table inet heard")
