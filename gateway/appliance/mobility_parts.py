@@ -56,4 +56,8 @@ class MobilityParts:
             forwarder = self.plane.forwarder()
         except ForwarderUnavailableError as error:
             raise DataplaneUnavailableError(error.errno or errno.EIO, str(error)) from error
+        if not self.plane.shared.marks:
+            text = f"Mobile IPv4 in user space needs {self.plane.shared.marks_need}"
+            forwarder.close(keep=True)
+            raise DataplaneUnavailableError(errno.ENOSYS, text)
         return PortableMobility(settings, forwarder)

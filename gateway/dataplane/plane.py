@@ -107,23 +107,23 @@ class Plane:
     def _open(self, adopt: bool) -> Forwarder:
         from gateway.dataplane.kernel.settings import DEFAULT_MTU  # noqa: PLC0415
         from gateway.dataplane.portable.launch import open_forwarder  # noqa: PLC0415
-        from gateway.dataplane.portable.wire import links  # noqa: PLC0415
+        from gateway.dataplane.portable.wire import inside  # noqa: PLC0415
 
-        if adopt and self._interface and not self._runs() and links.served(self._interface):
+        if adopt and self._interface and not self._runs() and inside.served(self._interface):
             # Devices of a gateway with another folder, whose forwarder ends with them. Those of
             # one that has died stay: without their routes packets would leave in the clear.
             self._ended()
         # Whoever is first: roles may ask for the forwarder before the IPsec dataplane starts.
-        made = bool(self._interface) and not links.exists(self._interface)
+        made = bool(self._interface) and not inside.exists(self._interface)
         if made:
-            links.make_pair(self._interface, DEFAULT_MTU)
+            inside.make(self._interface, DEFAULT_MTU)
         try:
             return open_forwarder(
                 self._folder, interface=self._interface, adopt=adopt, workers=self._workers
             )
         except ForwarderUnavailableError:
             if made:
-                links.delete(self._interface)
+                inside.delete(self._interface)
             raise
 
     def _runs(self) -> bool:
@@ -142,10 +142,10 @@ class Plane:
         return True
 
     def _ended(self) -> None:
-        from gateway.dataplane.portable.wire import links  # noqa: PLC0415
+        from gateway.dataplane.portable.wire import inside  # noqa: PLC0415
 
-        if self._interface and links.exists(self._interface):
-            links.delete(self._interface)
+        if self._interface and inside.exists(self._interface):
+            inside.delete(self._interface)
 
     def use_interface(self, name: str) -> None:
         """Another name of what the inner packets pass; before the first view.

@@ -26,7 +26,7 @@ from gateway.dataplane.portable import launch, messages
 from gateway.dataplane.portable.client import ForwarderClient
 from gateway.dataplane.portable.forwarder import ANSWER_S, ForwarderUnavailableError
 from gateway.dataplane.portable.launch import open_forwarder
-from gateway.dataplane.portable.wire import links
+from gateway.dataplane.portable.wire import inside
 from gateway.domain.child_sa import (
     ANY_IPV4,
     ANY_IPV6,
@@ -63,7 +63,7 @@ class Side:
         netns.command(["ip", "-n", self.name, *words])
 
     def begin(self) -> None:
-        netns.made_inside(self.name, lambda: links.make_pair("gw0", 1400))
+        netns.made_inside(self.name, lambda: inside.make("gw0", 1400))
         for version, bits in ((4, "32"), (6, "128")):
             self.ip("address", "add", f"{INNER[version][self.number]}/{bits}", "dev", "gw0")
             self.ip("route", "add", INNER[version][1 - self.number], "dev", "gw0")

@@ -44,10 +44,8 @@ class NarParts:
         try:
             forwarder = self.plane.forwarder()
             if not self.plane.shared.marks:
+                text = f"NAR in user space needs {self.plane.shared.marks_need}"
                 forwarder.close(keep=True)
-                text = (
-                    "NAR in user space needs Linux 5.19: this kernel does not tell packets' marks"
-                )
                 raise DataplaneUnavailableError(errno.ENOSYS, text)
             return PortableNar(settings, forwarder)
         except DataplaneUnavailableError:

@@ -175,6 +175,8 @@ class ForwarderClient:
             self.interface, self.workers = first.interface, first.workers
             self.marks = first.marks
             """Whether it learns the fwmarks of packets that are routed to links."""
+            self.tun = first.tun
+            """Whether its interface is a TUN device."""
             self._asking += [_Connection(folder, worker) for worker in range(1, self.workers)]
             for worker in range(self.workers):
                 connection = _Connection(folder, worker)

@@ -46,9 +46,7 @@ from gateway.domain.endpoint import Endpoint
 if TYPE_CHECKING:
     from gateway.dataplane.plane import Plane
 
-NO_MARKS: Final = (
-    "devices behind NAPT and mobile nodes by VPN/FA need the marks of packets: Linux 5.19 or later"
-)
+NEED_MARKS: Final = "devices behind NAPT and mobile nodes by VPN/FA need"
 REVIVE_S: Final = 2.0
 """Not more often than this a forwarder is started in the place of one that ended."""
 
@@ -207,7 +205,8 @@ class PortableDataplane(RulesDataplane):
             self._refused.append(Refusal(sa.spi_in, f"SPI {sa.spi_in:#010x} is in use"))
             return
         if (sa.zone or sa.vpn_fa) and not self._plane.shared.marks:
-            self._refused.append(Refusal(sa.spi_in, NO_MARKS))
+            reason = f"{NEED_MARKS} {self._plane.shared.marks_need}"
+            self._refused.append(Refusal(sa.spi_in, reason))
             return
         self._enter(child)
         self._fresh[sa.spi_in] = None

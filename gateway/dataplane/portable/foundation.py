@@ -1,4 +1,4 @@
-"""What is there before the first peer: the tunnels' pair of devices, ruleset, pool routes.
+"""What is there before the first peer: the tunnels' interface, ruleset, pool routes.
 
 Rules are those of the kernel dataplane but for its queue: the forwarder judges unknown sources.
 """
@@ -13,7 +13,7 @@ from gateway.dataplane.kernel.ground import Ground, with_error_sources
 from gateway.dataplane.kernel.links import Links
 from gateway.dataplane.kernel.netlink import NETLINK_XFRM, NetlinkSocket
 from gateway.dataplane.kernel.settings import KernelSettings
-from gateway.dataplane.portable.wire import links as pairs
+from gateway.dataplane.portable.wire import inside
 
 
 class PortableFoundation(Ground):
@@ -31,7 +31,7 @@ class PortableFoundation(Ground):
         link = self._links.find(name)
         if link is None or link.if_id is not None:
             self.leftovers = self._clear_kernel(name)
-        elif not pairs.exists(name):
+        elif not inside.exists(name):
             kind = link.kind or "unknown"
             text = f"interface {name} exists and is not ours (kind {kind})"
             raise InterfaceTakenError(errno.EEXIST, f"{text}; set another xfrm_interface")
@@ -46,7 +46,7 @@ class PortableFoundation(Ground):
             return adopt.clear(xfrm, self._links, name)
 
     def build(self, *, adopt_it: bool = False) -> None:
-        """Make the ruleset and the routes, where the pair of devices is already.
+        """Make the ruleset and the routes, where the interface is already.
 
         With ``adopt_it`` what an earlier process left stays, and the rest is made.
         """
@@ -64,7 +64,7 @@ class PortableFoundation(Ground):
             self.forget_unclaimed()
 
     def rebuild(self) -> None:
-        """The pair of devices was made again: route what was routed to it. Raises OSError."""
+        """The interface was made again: route what was routed to it. Raises OSError."""
         link = self._links.find(self._settings.xfrm_interface)
         if link is None:
             raise OSError(errno.ENODEV, f"interface {self._settings.xfrm_interface} is gone")

@@ -21,6 +21,7 @@ from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 from gateway.dataplane.portable.legacy import Legacy, left_in
 from gateway.dataplane.portable.messages import HELLO
 from gateway.dataplane.portable.wire import links
+from gateway.dataplane.portable.wire.inside import processes
 from gateway.domain.privileges import keep_across_exec
 
 MAX_WORKERS = 4
@@ -49,10 +50,10 @@ def open_forwarder(
 
     Args:
         folder: where its sockets are; nobody else may write there.
-        interface: whose packets ESP protects, a link pair that is there; empty: none.
+        interface: whose packets ESP protects, of :mod:`.wire.inside` and there; empty: none.
         adopt: take over one that runs for this interface; what one of another version had goes
             on in a new one.
-        workers: how many processes; :func:`default_workers` unless given.
+        workers: how many processes; :func:`default_workers` unless given; a TUN device has one.
         lasting: whether it goes on when this process ends without a word.
 
     Raises:
@@ -70,7 +71,7 @@ def open_forwarder(
             if before not in {"", interface}:
                 # It has another name now; the routes of the old one would be in the way.
                 links.delete(before)
-            _start(folder, workers or default_workers(), interface)
+            _start(folder, processes(interface, workers or default_workers()), interface)
             started = ForwarderClient(folder)
             started.adopted = adopt and _restored(started, left, interface)
     except ForwarderUnavailableError:

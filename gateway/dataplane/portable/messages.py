@@ -153,7 +153,9 @@ class Welcome:
     interface: str
     process: int
     marks: bool
-    """Whether it learns the fwmarks of what it reads (Linux 5.19 or later)."""
+    """Whether it learns the fwmarks of what it reads (a link pair, Linux 5.19 or later)."""
+    tun: bool = False
+    """Whether its interface is a TUN device."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What the portable dataplane needs of a kernel, found out by doing it."""
 
 import contextlib
+import errno
 import secrets
 import socket
 import struct
@@ -18,6 +19,7 @@ from gateway.dataplane.kernel.netlink import (
     request,
 )
 from gateway.dataplane.kernel.trying import said, try_rules
+from gateway.dataplane.portable.wire import inside, tun
 
 SO_RCVMARK: Final = 75
 """``asm-generic/socket.h``, Linux 5.19."""
@@ -36,6 +38,7 @@ def _raw_sockets() -> None:
 
 
 def _veth() -> None:
+    inside.refuse_pairs()
     name = f"gw-{secrets.token_hex(4)}"
     peer = _INFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, f"{name}p".encode() + b"\0")
     body = (
@@ -54,6 +57,19 @@ def _veth() -> None:
         link = links.find(name)
         if link is not None:
             links.delete(link.index)
+
+
+def _links() -> None:
+    try:
+        _veth()
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise
+        try:
+            tun.try_device(f"gw-{secrets.token_hex(4)}")
+        except OSError as also:
+            text = f"no veth ({error.strerror}), and no TUN ({also.strerror})"
+            raise OSError(also.errno, text) from also
 
 
 def _marks() -> None:
@@ -76,7 +92,14 @@ TRIALS: Final[tuple[Trial, ...]] = (
     (
         "portable-links",
         True,
-        "no tunnels in user space: their packets pass a pair of devices",
+        "no tunnels in user space: their packets pass a pair of devices, or a TUN device",
+        _kernel("CONFIG_VETH") + ", or with CONFIG_TUN, and allow /dev/net/tun",
+        _links,
+    ),
+    (
+        "portable-pairs",
+        False,
+        "no NAPT sessions, no VPN/FA, no Mobile IPv4, no NAR in user space: TUN tells no marks",
         _kernel("CONFIG_VETH"),
         _veth,
     ),
@@ -107,7 +130,7 @@ TRIALS: Final[tuple[Trial, ...]] = (
 )
 
 
-TUNNEL_NEEDS: Final = frozenset({"portable-marks", "portable-log"})
+TUNNEL_NEEDS: Final = frozenset({"portable-pairs", "portable-marks", "portable-log"})
 """What takes the place of tunnel devices needs these as well."""
 
 

@@ -78,6 +78,13 @@ class SharedForwarder:
         """Whether packets from inside come with their marks."""
         return bool(getattr(self._forwarder, "marks", True))
 
+    @property
+    def marks_need(self) -> str:
+        """What this host would need for that."""
+        if getattr(self._forwarder, "tun", False):
+            return "veth (CONFIG_VETH): a TUN device tells no marks"
+        return "Linux 5.19 or later: this kernel does not tell packets' marks"
+
     def facts(self) -> dict[str, object]:
         """For status pages."""
         processes = getattr(self._forwarder, "processes", ())

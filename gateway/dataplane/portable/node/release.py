@@ -13,7 +13,7 @@ from gateway.dataplane.plane import Plane
 from gateway.dataplane.portable.forwarder import Forwarder
 from gateway.dataplane.portable.launch import open_forwarder
 from gateway.dataplane.portable.node.node import PortableNode
-from gateway.dataplane.portable.wire import links
+from gateway.dataplane.portable.wire import inside, links
 
 
 def release(folder: Path) -> list[str]:
@@ -22,12 +22,12 @@ def release(folder: Path) -> list[str]:
     Before the rest is released: without it, routes into its devices lead nowhere. Only while no
     node runs. Raises OSError.
     """
-    if not links.exists(constants.XFRM_INTERFACE):
+    if not inside.exists(constants.XFRM_INTERFACE):
         return []
     chosen = Choice(Kind.PORTABLE, "to be removed")
     Plane(chosen, folder, constants.XFRM_INTERFACE).end_forwarder()
     # Its forwarder may have died, or have been another folder's.
-    links.delete(constants.XFRM_INTERFACE)
+    inside.delete(constants.XFRM_INTERFACE)
     ruleset.remove()
     return [f"interface {constants.XFRM_INTERFACE} and its forwarder"]
 

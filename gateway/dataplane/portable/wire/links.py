@@ -79,7 +79,7 @@ def make_pair(name: str, mtu: int, group: int = 0) -> int:
         route.check(f"link pair {name}", [made])
         try:
             for end in (peer_name(name), name):
-                _without_autoconf(route, end)
+                without_autoconf(route, end)
                 leave_whole(end)
             for end in (peer_name(name), name):
                 up = _INFO.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _named(end)
@@ -133,10 +133,11 @@ def _named(name: str) -> bytes:
     return attribute(_IFLA_IFNAME, name.encode() + b"\0")
 
 
-def _without_autoconf(route: NetlinkSocket, name: str) -> None:
+def without_autoconf(route: NetlinkSocket, name: str) -> None:
+    """Give an interface that is down no IPv6 address of its own. Raises :class:`NetlinkError`."""
     mode = nested(_AF_INET6, attribute(_ADDR_GEN_MODE, _GEN_MODE_NONE))
     body = _INFO.pack(0, 0, 0, 0, 0) + _named(name) + nested(_IFLA_AF_SPEC, mode)
     refusals, _ = route.transact([request(_RTM_NEWLINK, 0, body)])
     # A kernel without IPv6 has nothing to configure.
     if refusals and refusals[0].errno not in {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}:
-        raise NetlinkError(f"link pair {name}", refusals[0])
+        raise NetlinkError(f"interface {name}", refusals[0])

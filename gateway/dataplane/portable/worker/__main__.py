@@ -9,16 +9,15 @@ import contextlib
 import os
 import resource
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from gateway.dataplane.portable.messages import Welcome
 from gateway.dataplane.portable.wire.batches import ReceiveBatch
-from gateway.dataplane.portable.wire.links import peer_name
+from gateway.dataplane.portable.wire.inside import opened
 from gateway.dataplane.portable.wire.sockets import marks_are_told
-from gateway.dataplane.portable.wire.veth import VethLink
+from gateway.dataplane.portable.wire.tun import TunLink
 from gateway.dataplane.portable.worker.control import Control, listening
 from gateway.dataplane.portable.worker.enclosure import enclose
 from gateway.dataplane.portable.worker.handover import Handover
@@ -48,12 +47,7 @@ def main() -> NoReturn:
 def _run(folder: Path, workers: int, status: int, interface: str) -> int:
     receive = ReceiveBatch()
     handover = Handover(workers)
-    # All of them before the processes part: their order says which packets each of them gets.
-    group = socket.if_nametoindex(peer_name(interface)) & 0xFFFF if interface else 0
-    inside = [
-        VethLink(interface, receive, group=group if workers > 1 else None)
-        for _ in range(workers if interface else 0)
-    ]
+    inside = opened(interface, receive, workers) if interface else []
     listeners = [listening(folder, worker) for worker in range(workers)]
     # Closed by its death, however it comes, the first process' end of the pipe ends the others.
     alive, life = os.pipe()
@@ -70,7 +64,9 @@ def _run(folder: Path, workers: int, status: int, interface: str) -> int:
     place = Place(worker, workers, interface)
     traffic = Traffic(place, poller, mine, handover)
     process = Worker(traffic)
-    welcome = Welcome(worker, workers, interface, os.getpid(), marks_are_told())
+    tun = isinstance(mine, TunLink)
+    marks = marks_are_told() and not tun
+    welcome = Welcome(worker, workers, interface, os.getpid(), marks, tun)
     control = Control(listeners[worker], poller, welcome, process.answers, process.leave)
 
     def end(*_: object) -> None:

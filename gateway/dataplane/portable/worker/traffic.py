@@ -17,6 +17,7 @@ from gateway.dataplane.portable.tunnels.engine import TunnelEngine
 from gateway.dataplane.portable.wire import filters
 from gateway.dataplane.portable.wire.esp_sockets import UDP, EspSockets
 from gateway.dataplane.portable.wire.floods import UNKNOWN, Floods
+from gateway.dataplane.portable.wire.inside import Inside
 from gateway.dataplane.portable.wire.paths import KernelPaths
 from gateway.dataplane.portable.wire.receive import Batches, RawReceiver
 from gateway.dataplane.portable.wire.send import RawSender
@@ -49,7 +50,7 @@ class Traffic:
     """The packets of one process. Raises OSError from the constructor."""
 
     def __init__(
-        self, place: Place, poller: Poller, inside: VethLink | None, handover: Handover
+        self, place: Place, poller: Poller, inside: Inside | None, handover: Handover
     ) -> None:
         self.place = place
         self.events: deque[DataplaneEvent] = deque(maxlen=MAX_EVENTS)
@@ -66,7 +67,7 @@ class Traffic:
         self._receive = Batches()
         self._sender = RawSender(by_source=True, narrowed=self.esp.narrowed)
         self._tunnel_sender = RawSender(by_source=False)
-        self._links: dict[str, VethLink] = {}
+        self._links: dict[str, Inside] = {}
         self._for_esp: EspSockets | None = None
         self._floods = Floods()
         self._sorted_at = now
@@ -77,7 +78,7 @@ class Traffic:
         if inside is not None:
             self._open_inside(inside)
 
-    def _open_inside(self, inside: VethLink) -> None:
+    def _open_inside(self, inside: Inside) -> None:
         self._links[inside.name] = inside
         self._poller.add(inside.fileno(), lambda: self._from_inside(inside))
         worker, workers = self.place.worker, self.place.workers
@@ -94,7 +95,7 @@ class Traffic:
 
     # -- packets ---------------------------------------------------------------------------------
 
-    def _from_inside(self, link: VethLink) -> None:
+    def _from_inside(self, link: Inside) -> None:
         try:
             packets = link.receive()
         except OSError:
@@ -242,7 +243,7 @@ class Traffic:
         with contextlib.suppress(OSError):
             self._listen_for_tunnels()
 
-    def _drop_link(self, link: VethLink) -> None:
+    def _drop_link(self, link: Inside) -> None:
         self._poller.remove(link.fileno())
         link.close()
         del self._links[link.name]
