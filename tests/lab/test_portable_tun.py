@@ -15,7 +15,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
-from interop_bed import device_file, psk_connection
+from interop_bed import PSK, device_file, psk_connection, table
 from restart_bed import RestartBed, restart_bed
 from test_portable_forwarder import INNER, SPIS, Bed, _echo, _stream
 
@@ -29,7 +29,7 @@ from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 from gateway.dataplane.portable.wire import inside, tun
 from gateway.domain.child_sa import EspKeys
 from gateway.lab import netns
-from gateway.lab.processes import wait_until
+from gateway.lab.processes import LabError, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -231,7 +231,16 @@ def test_nar_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 # -- a whole gateway ------------------------------------------------------------------------------
 
-CONFIG = f'[dataplane]\nkind = "portable"\n{psk_connection(endpoint_update="allowed")}'
+OWN = table(
+    "connections.own",
+    local_auth="psk",
+    remote_auth="psk",
+    psk=PSK,
+    remote_id="own@example.com",
+    presence="napt",
+    local_subnets=["10.1.0.0/24"],
+)
+CONFIG = f'[dataplane]\nkind = "portable"\n{psk_connection(endpoint_update="allowed")}{OWN}'
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +284,14 @@ def test_a_session_outlives_a_killed_forwarder_with_new_keys(restarts: RestartBe
     )
     wait_until(lambda: bed.ping(1), 30, "traffic")
     assert [one["id"] for one in bed.ike_sas()] == [before["id"]]
+
+
+def test_napt_is_refused_with_the_reason(restarts: RestartBed) -> None:
+    bed = restarts.bed
+    bed.device.load(configuration=device_file(device_id="own@example.com", vips=False))
+    with contextlib.suppress(LabError):
+        bed.device.initiate("net")
+    wait_until(lambda: bed.gateway.events("child_sa_refused"), 10, "the refusal")
+    (refused,) = bed.gateway.events("child_sa_refused")
+    assert "veth (CONFIG_VETH)" in refused["reason"]
+    assert bed.child_sas() == []

@@ -15,6 +15,7 @@ class FakeForwarder:
     """Implements the protocol; :meth:`die` ends it."""
 
     marks = True
+    tun = False
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()

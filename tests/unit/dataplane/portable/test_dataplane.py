@@ -207,6 +207,14 @@ def test_without_marks_what_goes_by_them_is_refused(bed: Bed, changes: dict[str,
     bed.installed(child_sa(2))
 
 
+@pytest.mark.parametrize("changes", [{"zone": 5}, {"vpn_fa": True}])
+def test_without_veth_the_reason_is_that(bed: Bed, changes: dict[str, Any]) -> None:
+    bed.forwarder.marks, bed.forwarder.tun = False, True
+    bed.dataplane.install_child_sa(child_sa(**changes))
+    (refusal,) = bed.dataplane.commit()
+    assert "veth (CONFIG_VETH)" in refusal.reason
+
+
 def test_what_is_refused_is_gone_altogether(bed: Bed) -> None:
     bed.forwarder.refuse[1] = "no such suite"
     network = ip_network("172.20.0.0/24")
