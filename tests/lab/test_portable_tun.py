@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -32,6 +33,18 @@ from gateway.lab import netns
 from gateway.lab.processes import LabError, wait_until
 
 pytestmark = pytest.mark.kernel
+
+
+STRANGER = """
+import errno, fcntl, os, struct
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+fd = os.open("/dev/net/tun", os.O_RDWR)
+try:
+    fcntl.ioctl(fd, 0x400454CA, struct.pack("@16sH22x", b"gw0", 0x1001))
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+"""Somebody else on this host who would like to speak for the devices."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -148,6 +161,8 @@ def test_the_device_outlives_its_forwarder_with_its_routes(bed: Bed) -> None:
             right.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 right.recv(100)
+    argv = netns.inside(bed.left.name, [sys.executable, "-c", STRANGER])
+    assert subprocess.run(argv, check=False, capture_output=True, text=True).stdout == "EPERM\n"
     bed.left.forwarder._disconnect()
     bed.left.forwarder = bed.left.open(adopt=True)
     assert netns.made_inside(bed.left.name, lambda: socket.if_nametoindex("gw0")) == index

@@ -35,7 +35,12 @@ QUEUE_PACKETS: Final = 4096
 BUSY_S: Final = 1.0
 """A forwarder that has just ended may have the device for so long."""
 
-_TUNSETIFF, _TUNSETPERSIST, _TUNSETOFFLOAD = 0x400454CA, 0x400454CB, 0x400454D0
+_TUNSETIFF, _TUNSETPERSIST, _TUNSETOWNER, _TUNSETOFFLOAD = (
+    0x400454CA,
+    0x400454CB,
+    0x400454CC,
+    0x400454D0,
+)
 _IFF_TUN, _IFF_NO_PI, _IFF_EXCLUSIVE = 0x1, 0x1000, 0x8000
 _IFREQ = struct.Struct("@16sH22x")
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
@@ -53,9 +58,20 @@ def make_device(name: str, mtu: int, group: int = 0) -> None:
         fcntl.ioctl(fd, _TUNSETOFFLOAD, 0)
         _configure(name, mtu, group)
         _keep_routes(name)
+        _close_to_others(fd)
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)
     finally:
         os.close(fd)  # unless it is persistent, it goes
+
+
+def _close_to_others(fd: int) -> None:
+    """A persistent device without an owner is everybody's while no forwarder has it."""
+    try:
+        fcntl.ioctl(fd, _TUNSETOWNER, 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        fcntl.ioctl(fd, _TUNSETOWNER, os.geteuid())  # this user namespace has no root
 
 
 def _configure(name: str, mtu: int, group: int) -> None:
