@@ -16,7 +16,8 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
-from interop_bed import PSK, device_file, psk_connection, table
+from gateway_bed import PSK
+from interop_bed import device_file, psk_connection, table
 from restart_bed import RestartBed, restart_bed
 from test_portable_forwarder import INNER, SPIS, Bed, _echo, _stream
 
