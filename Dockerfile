@@ -2,7 +2,8 @@
 #
 #   docker build -t gateway .
 #
-# The tunnels are the host kernel's: it needs ESP, xfrm interfaces and nft queue (`gateway check`).
+# Tunnels are the host kernel's where it has ESP, xfrm interfaces and nft queue; otherwise processes
+# in the container carry their packets (docs/dataplanes.md). `gateway check` tells.
 
 FROM debian:12-slim AS build
 RUN apt-get update \

@@ -2,23 +2,34 @@
 
 PYTHON := .venv/bin/python
 TESTKERNEL := scripts/testkernel
+# KERNEL=test: demo and tour in the test kernel, with the kernel's dataplane.
+ifeq ($(KERNEL),test)
+SHOW_SETUP := run
+SHOW := GATEWAY_TESTKERNEL=always GATEWAY_LAB_DATAPLANE=kernel $(TESTKERNEL) run --
+else ifeq ($(KERNEL),)
+SHOW_SETUP := demo
+SHOW := scripts/apart
+else
+$(error KERNEL: "$(KERNEL)" given, allowed are test and nothing)
+endif
 UNIT ?= tests/unit
 LAB ?= tests/lab
 
 .PHONY: demo tour test setup lint unit lab-tests bench lock clean clean-cache
 
 demo:
-	@scripts/setup run
-	@$(TESTKERNEL) run -- .venv/bin/gateway demo
+	@scripts/setup $(SHOW_SETUP)
+	@$(SHOW) .venv/bin/gateway demo
 
 tour:
-	@scripts/setup run
-	@$(TESTKERNEL) run -- .venv/bin/gateway lab tour
+	@scripts/setup $(SHOW_SETUP)
+	@$(SHOW) .venv/bin/gateway lab tour
 
 # Linters, types, unit tests, lab tests; each runs even when an earlier one failed.
+# make test PLANE=portable (or kernel) runs every lab file on that dataplane.
 test:
 	@scripts/setup test
-	@scripts/run-tests
+	@scripts/run-tests $(PLANE)
 
 setup:
 	@scripts/setup run
@@ -32,7 +43,7 @@ unit:
 	@$(PYTHON) -m pytest -n auto $(UNIT)
 
 lab-tests:
-	@GATEWAY_LAB_REQUIRED=1 $(TESTKERNEL) run -- $(PYTHON) -m pytest $(LAB)
+	@GATEWAY_LAB_REQUIRED=1 GATEWAY_LAB_DATAPLANE=$(PLANE) $(TESTKERNEL) run -- $(PYTHON) -m pytest $(LAB)
 
 # make bench ONLY=name runs one benchmark. What the running kernel can do is measured there first.
 bench:

@@ -35,10 +35,21 @@ BENCHMARKS = (
     "nar_forwarding",
     "node_handover",
     "rules",
+    "portable",
+    "esp_packets",
 )
 """In the order they run; each is a module ``bench.NAME`` with ``run(say) -> Sequence[Result]``."""
-NATIVE = ("ike_memory", "ike_flood", "mip_registrations", "nar_demultiplex", "rest")
-"""Those for the running kernel: in the test kernel a system call costs too much for a flood."""
+NATIVE = (
+    "ike_memory",
+    "ike_flood",
+    "mip_registrations",
+    "nar_demultiplex",
+    "rest",
+    "portable",
+    "esp_packets",
+)
+"""Those for the running kernel: in the test kernel a system call costs too much for a flood, and
+the portable dataplane is for kernels that the test kernel is not."""
 
 OUTPUT = Path("build/bench.json")
 KEPT = Path("build/bench-native.json")

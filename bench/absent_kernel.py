@@ -73,8 +73,9 @@ class _Queue:
 class AbsentKernel(KernelDataplane):
     """A dataplane that keeps what the gateway's own keeps for each SA, and sends it nowhere."""
 
-    def start(self) -> None:
+    def start(self, *, adopt: bool = False) -> None:
         """Nothing is opened."""
+        del adopt
         netlink = _Netlink()
         queue: Queue = _Queue()  # type: ignore[assignment]
         self._foundation = _Foundation()  # type: ignore[assignment]

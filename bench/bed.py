@@ -149,9 +149,11 @@ def start_gateway(
     return gateway
 
 
-def start_strongswan_gateway(lab: Lab, *, esp: str = "aes256gcm16") -> StrongSwan:
+def start_strongswan_gateway(
+    lab: Lab, *, esp: str = "aes256gcm16", user_space: bool | None = None
+) -> StrongSwan:
     """strongSwan as the gateway, with the same policy."""
-    charon = StrongSwan(lab, "gw")
+    charon = StrongSwan(lab, "gw", quiet=user_space is True, user_space=user_space)
     charon.start()
     charon.load(
         STRONGSWAN_GATEWAY.format(
@@ -162,10 +164,15 @@ def start_strongswan_gateway(lab: Lab, *, esp: str = "aes256gcm16") -> StrongSwa
 
 
 def connect_device(
-    lab: Lab, *, esp: str = "aes256gcm16", encap: bool = False, mobike: bool = False
+    lab: Lab,
+    *,
+    esp: str = "aes256gcm16",
+    encap: bool = False,
+    mobike: bool = False,
+    user_space: bool | None = None,
 ) -> StrongSwan:
     """strongSwan on the device, connected, with `INNER` as its inner address."""
-    device = StrongSwan(lab, "device")
+    device = StrongSwan(lab, "device", quiet=user_space is True, user_space=user_space)
     device.start()
     device.load(
         DEVICE.format(

@@ -30,6 +30,7 @@ from gateway.ike.codec import Nonce, parse_message
 from gateway.ike.engine import _VERSIONS, IkeEngine
 from gateway.ike.outputs import Event, Transmit
 from gateway.ike.transport import IkeSockets
+from gateway.ike.transport_esp import EspInUdp
 from gateway.lab import netns
 
 OFFERED_PER_S = 50_000
@@ -240,7 +241,7 @@ async def gateway() -> None:
     named = [replace(one, name=f"road{one.version}") for one in connections]
     engine = make_engine(named[0])
     engine.reconfigure(named, 0.0)
-    sockets = IkeSockets([IPv4Address(str(GATEWAY.address))], bypass=False)
+    sockets = IkeSockets([IPv4Address(str(GATEWAY.address))], esp=EspInUdp.NONE)
     service = _join(engine, sockets, lambda _event: None)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -291,7 +292,7 @@ async def _connect(number: int) -> float:
     policy = device_policy(2, GATEWAY, CLIENT)
     who = device_policy(2, GATEWAY, Endpoint(IPv4Address(number + 1), 500)).local_id
     engine = make_engine(replace(policy, local_id=who))
-    sockets = IkeSockets([IPv4Address(str(CLIENT.address))], bypass=False)
+    sockets = IkeSockets([IPv4Address(str(CLIENT.address))], esp=EspInUdp.NONE)
     service = _join(engine, sockets, emit)
     loop = asyncio.get_running_loop()
     began = loop.time()

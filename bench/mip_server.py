@@ -51,7 +51,11 @@ class NoKernel:
         """Nothing was counted."""
         return {}
 
-    def close(self) -> None:
+    def adopt(self) -> list[MobilityRefusal]:
+        """There was nothing before."""
+        return []
+
+    def close(self, *, keep: bool = False) -> None:
         """Nothing to close."""
 
 

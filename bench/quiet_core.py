@@ -16,6 +16,7 @@ from gateway.appliance.parts import Parts
 from gateway.config.document import Config
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.ike.transport import IkeSockets
+from gateway.ike.transport_esp import EspInUdp
 
 
 class QuietParts(Parts):
@@ -25,7 +26,7 @@ class QuietParts(Parts):
         """On any free port."""
         for one in held:
             one.close()
-        return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, bypass=False)
+        return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, esp=EspInUdp.NONE)
 
     def dataplane(self, config: Config) -> KernelDataplane:
         """Books without a kernel."""
@@ -35,7 +36,7 @@ class QuietParts(Parts):
 def main() -> int:
     """Run until told to stop."""
     keeper = fork_keeper()
-    start.Parts = QuietParts  # type: ignore[misc]
+    start.Parts = QuietParts  # type: ignore[attr-defined]
     try:
         return start.start(Path(sys.argv[1]), keeper)
     finally:

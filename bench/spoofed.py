@@ -6,7 +6,6 @@ object. Raw sockets and sendmmsg(2), so that most of its processor's time is the
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import socket
@@ -14,6 +13,8 @@ import struct
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from bench.batches import Batch, ipv4_address
 
 AT_ONCE = 64
 IP_OCTETS, UDP_OCTETS = 20, 8
@@ -35,30 +36,6 @@ def settle(processor: int) -> None:
         Path("/proc/self/autogroup").write_text(str(NICE))
 
 
-class _Vector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
-
-
-class _Header(ctypes.Structure):
-    """``struct msghdr``."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("namelen", ctypes.c_uint32),
-        ("iov", ctypes.POINTER(_Vector)),
-        ("iovlen", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("controllen", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _Counted(ctypes.Structure):
-    """``struct mmsghdr``."""
-
-    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
-
-
 class Spoofer:
     """Sends copies of one IKE message to ``to``, 64 at a time."""
 
@@ -70,27 +47,12 @@ class Spoofer:
         )
         packet = ip + udp + message
         self._size = len(packet)
-        self._octets = bytearray(packet * AT_ONCE)
-        self._buffer = (ctypes.c_char * len(self._octets)).from_buffer(self._octets)
-        address = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, to.packed)
-        self._address = ctypes.create_string_buffer(address, 16)
-        base = ctypes.addressof(self._buffer)
-        self._vectors = (_Vector * AT_ONCE)()
-        self._headers = (_Counted * AT_ONCE)()
-        for number in range(AT_ONCE):
-            self._vectors[number] = _Vector(base + number * self._size, self._size)
-            self._headers[number].header = _Header(
-                name=ctypes.addressof(self._address),
-                namelen=16,
-                iov=ctypes.pointer(self._vectors[number]),
-                iovlen=1,
-            )
+        self._batch = Batch(packet, AT_ONCE, ipv4_address(to.packed, port))
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        self._send = ctypes.CDLL(None, use_errno=True).sendmmsg
 
     def send(self) -> int:
         """Send another 64; returns how many went."""
-        octets, size, nonce_at = self._octets, self._size, self._nonce_at
+        octets, size, nonce_at = self._batch.octets, self._size, self._nonce_at
         fresh = os.urandom(RANDOM_OCTETS * AT_ONCE)
         at = source = 0
         for _ in range(AT_ONCE):
@@ -101,8 +63,7 @@ class Spoofer:
             octets[at + nonce_at : at + nonce_at + 16] = fresh[source + 13 : source + 29]
             at += size
             source += RANDOM_OCTETS
-        sent = self._send(self._sock.fileno(), self._headers, AT_ONCE, 0)
-        return max(int(sent), 0)
+        return self._batch.send(self._sock)
 
 
 def run(spoofer: Spoofer, per_s: float, seconds: float) -> dict[str, float]:

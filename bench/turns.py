@@ -59,9 +59,13 @@ class Transfer:
         while before != (before := self.octets()):
             time.sleep(QUIET_S)
 
+    def resume(self) -> None:
+        """Let the sender go on."""
+        self.sender.signal(signal.SIGCONT)
+
     def turn(self) -> float:
         """Run for a turn; returns Mbit/s on the wire."""
-        self.sender.signal(signal.SIGCONT)
+        self.resume()
         time.sleep(RAMP_S)
         first, began = self.octets(), time.monotonic()
         time.sleep(TURN_S)
@@ -73,7 +77,7 @@ class Transfer:
 
     def end(self) -> None:
         """End the transfer; the server stays for the next one."""
-        self.sender.signal(signal.SIGCONT)
+        self.resume()
         self.client.stop()
 
 

@@ -64,6 +64,10 @@ class WireGuard:
         argv += ["listen-port", str(PORT), "peer", peer, "allowed-ips", allowed, *endpoint]
         self._lab.run(host, argv)
 
+    def processes(self) -> list[int]:
+        """Ids of both wireguard-go."""
+        return [process.pid for process in self._processes]
+
     def end(self) -> None:
         """Both ends."""
         for process in self._processes:

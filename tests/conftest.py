@@ -15,14 +15,42 @@ settings.register_profile("ci", parent=settings.get_profile("project"), derandom
 settings.load_profile("ci" if os.environ.get("CI") else "project")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `kernel` where the kernel will not do, and say why."""
-    kernel = [item for item in items if item.get_closest_marker("kernel")]
-    if not kernel or os.environ.get("GATEWAY_LAB_REQUIRED"):
-        return  # required: on a kernel that lacks something they fail
-    from gateway.lab.kernel import missing_features
+_left_out: dict[str, list[str]] = {}
+"""Reason to the tests that this dataplane, or this kernel, is not for."""
 
-    if missing := missing_features():
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the dataplane is not for; skip what is marked `kernel` where none works."""
+    if not any(item.get_closest_marker("kernel") for item in items):
+        return
+    from gateway.lab.kernel import PORTABLE_PROBES, missing_features
+    from gateway.lab.planes import portable
+
+    lacking = missing_features()
+    kept = []
+    for item in items:
+        marks = ["kernel_dataplane"] * portable() + ["kernel_peer"] * bool(lacking)
+        found = next((one for name in marks if (one := item.get_closest_marker(name))), None)
+        if found is None:
+            kept.append(item)
+        else:
+            _left_out.setdefault(found.args[0], []).append(item.nodeid)
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+    if os.environ.get("GATEWAY_LAB_REQUIRED"):
+        return  # required: on a kernel that lacks something they fail
+    if missing := missing_features(PORTABLE_PROBES) if portable() else lacking:
         reason = f"this kernel or user lacks: {', '.join(missing)}; run `make lab-tests`"
-        for item in kernel:
-            item.add_marker(pytest.mark.skip(reason=reason))
+        for item in items:
+            if item.get_closest_marker("kernel"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out, and why."""
+    for reason, names in _left_out.items():
+        terminalreporter.write_line(f"left out, {reason}:")
+        for name in names:
+            terminalreporter.write_line(f"  {name}")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.appliance.privileges import CAP_SETGID, CAP_SETUID, permitted
 from gateway.config.problem import ConfigError, Problem
 from gateway.control.peer import Access
+from gateway.domain.privileges import CAP_SETGID, CAP_SETUID, permitted
 
 _MAX_LINKS = 40
 """As many links as the kernel follows (path_resolution(7))."""

@@ -25,12 +25,6 @@ from gateway.appliance.mobility_foresight import bindings_ended_by
 from gateway.appliance.mobility_plan import MobilityPlan
 from gateway.appliance.opening import Openings
 from gateway.appliance.pool_overlaps import refused_pools
-from gateway.appliance.privileges import (
-    CORE_CAPABILITIES,
-    drop_capabilities,
-    no_new_privileges,
-    not_dumpable,
-)
 from gateway.appliance.queries import Queries
 from gateway.appliance.reloading import Prepared, prepare
 from gateway.appliance.remote_access.composition import RemoteAccess
@@ -45,6 +39,12 @@ from gateway.control.object_operations import CutSession
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.domain.log import Log
+from gateway.domain.privileges import (
+    CORE_CAPABILITIES,
+    drop_capabilities,
+    no_new_privileges,
+    not_dumpable,
+)
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
 from gateway.ike.policy import ConnectionPolicy
@@ -366,11 +366,16 @@ class Appliance:
             where += ", TCP " + ", ".join(map(str, self._tcp.listening))
         agents = "" if self._mobility is None else f"; {self._mobility.summary()}"
         agents += "" if self._nar is None else f"; {self._nar.summary()}"
+        plane = self._factory.plane
+        chosen = {} if plane is None else {"dataplane": str(plane.choice.kind), "why": plane.why}
+        if plane is not None:
+            agents += f"; {plane.choice.kind} dataplane: {plane.why}"
         self._log.info(
             "started",
             text=f"gateway is ready: {len(config.connections)} connections, IKE on {where}{agents}",
             connections=len(config.connections),
             capabilities=sorted(capabilities),
+            **chosen,
         )
         for warning in config.warnings:
             self._log.warning("config_warning", text=str(warning))
@@ -393,7 +398,12 @@ class Appliance:
     # -- stop ----------------------------------------------------------------------------
 
     def _terminate(self) -> None:
-        """SIGTERM: the service manager restarts us, or somebody wants us to end."""
+        """SIGTERM: the service manager restarts us, or somebody wants us to end.
+
+        Who is stopping already goes on as begun: peers may have been told that it is over.
+        """
+        if self._stop.is_set():
+            return
         self._keep = self._config.gateway.on_sigterm == "keep" and self._taken.possible
         self._stop.set()
 
@@ -591,7 +601,7 @@ class Appliance:
                 for name, pool in self._engine.pools.items()
             ],
             "counters": {name: dict(values) for name, values in counters.items()},
-            "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
+            "dataplane": {**self._plane_facts(), "counters": self._dataplane.counters()},
             "api": {"listen": str(config.api.listen), **self._api},
             "reloads": dict(self._reloads),
             "backends": self._backends.facts(),
@@ -603,6 +613,10 @@ class Appliance:
             **({"mobility": self._mobility.facts()} if self._mobility is not None else {}),
             **({"nar": self._nar.facts()} if self._nar is not None else {}),
         }
+
+    def _plane_facts(self) -> dict[str, object]:
+        plane = self._factory.plane
+        return {"kind": "kernel"} if plane is None else plane.facts()
 
     def _api_report(self, report: dict[str, object]) -> None:
         what = report.get("what")

@@ -17,6 +17,7 @@ from gateway.appliance.vpn_fa import VpnFaSessions
 from gateway.config.document import Config
 from gateway.dataplane.interface import Dataplane
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.plane import Plane
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event
 from gateway.domain.pools import AddressPool
@@ -80,7 +81,7 @@ class ManagedEngine(Engine, QueriedCore, Opener, Asking, TakeoverEngine, Protoco
 
 
 class KernelSide(TakenKernelSide, Protocol):
-    """A dataplane with events: :class:`gateway.dataplane.kernel.dataplane.KernelDataplane`."""
+    """A dataplane with events: :meth:`gateway.dataplane.plane.Plane.dataplane`."""
 
     def event_fds(self) -> Iterable[int]:
         """Readable when there are events."""
@@ -115,6 +116,10 @@ class Factory(Protocol):
 
     def kernel_settings(self, config: Config) -> KernelSettings:
         """What the dataplane is told."""
+
+    @property
+    def plane(self) -> Plane | None:
+        """Which dataplane this process has; None until it is chosen."""
 
     def sockets(self, config: Config, held: Sequence[socket] = ()) -> IkeSockets:
         """The bound IKE sockets; ``held`` are those of the last process."""

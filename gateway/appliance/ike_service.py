@@ -5,13 +5,14 @@ round is committed before any datagram of that round leaves, so a peer that has 
 already send through the tunnel.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from gateway.appliance.one_timer import CallAt, OneTimer
 from gateway.dataplane.interface import (
     Dataplane,
     DataplaneEvent,
+    DataplaneTrouble,
     EndpointRejected,
     EndpointSeen,
     SaExpired,
@@ -78,6 +79,9 @@ class Engine(Protocol):
 
     def endpoint_seen(self, spi_in: int, remote: Endpoint, proof: str, now: float) -> None:
         """An authenticated packet came from a new address."""
+
+    def reconcile(self, kernel_spis: Collection[int], now: float) -> set[int]:
+        """The dataplane has these child SAs and no others."""
 
 
 class Send(Protocol):
@@ -215,6 +219,10 @@ class IkeService:
         elif isinstance(event, EndpointRejected):
             self.counters["endpoints_rejected"] += 1
             self._emit(_rejected(event))
+        elif isinstance(event, DataplaneTrouble):
+            self._emit(Event("dataplane_trouble", event.text, Severity.WARNING))
+            if event.there is not None:
+                engine.reconcile(event.there, now)
 
     def flush(self, now: float | None = None, *, commit: bool = False) -> None:
         """Carry the engine's outputs out and arm the timer. Call after anything that drove it.

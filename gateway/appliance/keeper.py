@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from gateway.appliance.privileges import (
+from gateway.domain.privileges import (
     die_with_parent,
     drop_capabilities,
     no_new_privileges,

@@ -266,7 +266,7 @@ class Mobility:
                 "service": dict(self.service.counters),
                 "sockets": dict(self._sockets.counters),
             },
-            "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
+            "dataplane": {"counters": self._dataplane.counters()},
         }
 
     # -- stop ------------------------------------------------------------------------------

@@ -19,14 +19,15 @@ from gateway.config.loader import load
 from gateway.config.problem import ConfigError, Problem, shown
 from gateway.control.protocol import ControlError
 from gateway.dataplane.interface import Dataplane
-from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.plane import Plane
 from gateway.domain.event import Event
 from gateway.domain.pools import AddressPool
 from gateway.ike.engine import IkeEngine
 from gateway.ike.mobility_authority import MobilityAuthority
 from gateway.ike.policy import ConnectionPolicy, FindUser
 from gateway.ike.transport import IkeSockets
+from gateway.ike.transport_esp import EspInUdp
 from gateway.users.document import UserFileError
 from gateway.users.store import UserBase
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from gateway.appliance.mobility import Mobility
     from gateway.appliance.nar.composition import AskUser, Nar
     from gateway.appliance.nar.plan import Planner
+    from gateway.dataplane.kernel.dataplane import KernelDataplane
+    from gateway.dataplane.portable.dataplane import PortableDataplane
 
 
 T = TypeVar("T")
@@ -50,7 +53,7 @@ def _without_os_errors(config: Config, make: Callable[[Config], T]) -> T:
 
 
 class Parts:
-    """The parts of a gateway with the kernel's dataplane and IKE.
+    """The parts of a gateway with its dataplane and IKE.
 
     What only mobility agents or NAR servers need is imported when there are some: most gateways
     have none.
@@ -61,6 +64,27 @@ class Parts:
     def __init__(self, node_refusal: Callable[[str], str | None] | None = None) -> None:
         """``node_refusal`` says why a mobile node may not register, or None."""
         self.node_refusal = node_refusal
+        self.plane: Plane | None = None
+        """Which dataplane this process has, from :meth:`sockets` on."""
+
+    def choose(self, config: Config) -> Plane:
+        """Choose the dataplane, once.
+
+        Raises :class:`gateway.dataplane.interface.DataplaneUnavailableError`.
+        """
+        if self.plane is None:
+            needs = to_dataplane.kernel_needs(config)
+            folder = config.gateway.runtime_dir
+            interface = config.dataplane.xfrm_interface
+            self.plane = Plane.of(config.dataplane.kind, needs, folder, interface)
+        return self.plane
+
+    @property
+    def chosen(self) -> Plane:
+        """The dataplane that was chosen."""
+        if self.plane is None:
+            raise ValueError("sockets come first")
+        return self.plane
 
     def taken_over(
         self, config: Config, administration: Administration, emit: Callable[[Event], None]
@@ -82,14 +106,15 @@ class Parts:
     def sockets(self, config: Config, held: Sequence[socket] = ()) -> IkeSockets:
         """The bound IKE sockets, of the last process where ``held`` has them.
 
-        Raises :class:`gateway.ike.socket_errors.TransportError`.
+        Raises :class:`gateway.ike.socket_errors.TransportError` and DataplaneUnavailableError.
         """
         ike = config.ike
-        return IkeSockets(ike.listen, ike_port=ike.port, nat_port=ike.nat_port, held=held)
+        esp = EspInUdp.FILTERED if self.choose(config).portable else EspInUdp.KERNEL
+        return IkeSockets(ike.listen, ike_port=ike.port, nat_port=ike.nat_port, esp=esp, held=held)
 
-    def dataplane(self, config: Config) -> KernelDataplane:
+    def dataplane(self, config: Config) -> "KernelDataplane | PortableDataplane":
         """A started dataplane that has to adopt; raises :class:`DataplaneUnavailableError`."""
-        dataplane = KernelDataplane(self.kernel_settings(config))
+        dataplane = self.choose(config).dataplane(self.kernel_settings(config))
         dataplane.start(adopt=True)
         return dataplane
 
@@ -186,7 +211,7 @@ class Parts:
         from gateway.appliance.mobility import Mobility  # noqa: PLC0415 - see the class
         from gateway.appliance.mobility_parts import MobilityParts  # noqa: PLC0415
 
-        return Mobility(plan, MobilityParts(), sessions, emit, taken)
+        return Mobility(plan, MobilityParts(self.chosen), sessions, emit, taken)
 
     def nar(self, config: Config) -> "Planner | None":
         """What is wanted of the NAR servers; None when none is configured."""
@@ -215,7 +240,7 @@ class Parts:
 
         return Nar(
             planner,
-            NarParts(),
+            NarParts(self.chosen),
             ask_user=ask_user,
             spi_in_use=spi_in_use,
             emit=emit,

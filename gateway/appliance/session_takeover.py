@@ -4,7 +4,7 @@ The records say which sessions there are, the kernel has their keys. What only o
 ended: records without an SA by the engine, with the peer; SAs without a record by the dataplane.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.appliance.ike_service import IkeService
@@ -50,7 +50,7 @@ class TakeoverEngine(Protocol):
     def restore(self, records: Mapping[str, bytes], now: float) -> RestoredSas:
         """Go on with the IKE SAs of these records."""
 
-    def reconcile(self, kernel_spis: set[int], now: float) -> set[int]:
+    def reconcile(self, kernel_spis: Collection[int], now: float) -> set[int]:
         """Compare with what the kernel has; the inbound SPIs that the engine knows."""
 
     def take_outputs(self) -> "list[Output]":
@@ -133,7 +133,7 @@ class TakenOver:
         for spi_in, child in children.items():
             if spi_in in there:
                 service.child_adopted(child)
-        for spi_in in there - engine.reconcile(set(there), now):
+        for spi_in in children.keys() - engine.reconcile(set(there), now):
             dataplane.remove_child_sa(spi_in)
         self.facts = {
             "ike_sas": restored.ike_sas,
@@ -147,7 +147,7 @@ class TakenOver:
     def _tell(self, ike_sas: int, there: int, lost: int) -> None:
         text = f"took over {ike_sas} IKE SAs with {there} child SAs of the last process"
         if lost:
-            text += f"; {lost} child SAs were gone from the kernel and are negotiated anew"
+            text += f"; {lost} child SAs were gone from the dataplane and are negotiated anew"
         severity = Severity.WARNING if lost else Severity.INFO
         self._emit(Event("sessions_taken_over", text, severity, dict(self.facts)))
 

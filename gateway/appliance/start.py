@@ -13,7 +13,7 @@ from gateway.appliance.mip_sockets import MipSocketError
 from gateway.appliance.parts import Parts
 from gateway.config.document import Config
 from gateway.control.server import SocketInUseError
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.domain.log import Log, configure
 from gateway.ike.socket_errors import (
     KernelLacksError,
@@ -47,7 +47,7 @@ def status_of(error: Exception) -> tuple[int, str] | None:
         case DataplaneUnavailableError():
             what = str(error.strerror).partition("\n")[0].removeprefix("Error: ")
             hint = "`gateway check` says what is missing"
-            return EXIT_KERNEL_LACKS, f"the kernel's dataplane cannot be set up: {what}; {hint}"
+            return EXIT_KERNEL_LACKS, f"the dataplane cannot be set up: {what}; {hint}"
         case TransportDeniedError() | TokenFileError():
             return EXIT_NO_PERMISSION, str(error)
         case KernelLacksError():

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gateway.cli import exits
 from gateway.cli.certificate_checks import certificate_verdicts
+from gateway.cli.dataplane_checks import choose, dataplane_verdicts, for_chosen
 from gateway.cli.host_checks import (
     addresses_and_ports,
     api_user,
@@ -36,13 +37,14 @@ from gateway.cli.verdict import State, Verdict
 from gateway.config import Config, ConfigError, Problem, load
 from gateway.control.client import ControlClient
 from gateway.control.protocol import ControlError
+from gateway.dataplane.choice import IPSEC, Choice, Kind
 from gateway.dataplane.kernel.routes_in_use import routes_in_use
 
 if TYPE_CHECKING:
     from gateway.dataplane.kernel.probe import Capability
 
 _STYLES = {"ok": "green", "warn": "yellow", "missing": "bold red"}
-_AREAS = ("configuration", "host", "network", "kernel")
+_AREAS = ("configuration", "host", "network", "dataplane", "kernel")
 _CERTIFICATE_KEYS = (".certificate", ".ca_certificates")
 
 
@@ -103,21 +105,30 @@ def _configured(config: Config) -> Iterator[Verdict]:
     yield from pools_and_routes(config, routes)
     yield from pools_and_inside(config, routes)
     yield from outside_verdicts(config)
-    yield from kernel_verdicts(config)
-    yield from nar_kernel_verdicts(config)
 
 
-def _kernel() -> Iterator[Verdict]:
+def _kernel(config: Config | None) -> Iterator[Verdict]:
+    from gateway.config.to_dataplane import kernel_needs  # noqa: PLC0415 - with the next
     from gateway.dataplane.kernel.probe import probe  # noqa: PLC0415 - costs pyroute2
 
-    for capability in probe():
+    kind = "auto" if config is None else config.dataplane.kind
+    needs = IPSEC if config is None else kernel_needs(config)
+    capabilities = probe()
+    made = choose(capabilities, kind, needs)
+    if len(capabilities) > 1:
+        yield from dataplane_verdicts(capabilities, kind, needs)
+    for capability in for_chosen(capabilities, made):
         yield of_capability(capability)
+    if config is not None:
+        portable = isinstance(made, Choice) and made.kind is Kind.PORTABLE
+        yield from kernel_verdicts(config, portable=portable)
+        yield from nar_kernel_verdicts(config, portable=portable)
 
 
 def of_capability(capability: "Capability") -> Verdict:
     """A line of the kernel's part; what the gateway can do without is a warning."""
     if capability.ok:
-        return Verdict("kernel", capability.name, "ok")
+        return Verdict("kernel", capability.name, "ok", capability.detail)
     state: State = "missing" if capability.required else "warn"
     said = f" (kernel: {capability.detail})" if capability.detail else ""
     return Verdict("kernel", capability.name, state, f"{capability.cost}{said}", capability.remedy)
@@ -127,14 +138,16 @@ def verdicts(path: Path | None) -> tuple[list[Verdict], int]:
     """All verdicts and the exit status; without a path, of the host alone."""
     found: list[Verdict] = []
     status = exits.OK
+    config: Config | None = None
     if path is not None:
         try:
-            found += _configured(load(path))
+            config = load(path)
+            found += _configured(config)
         except ConfigError as error:
             found += [of_problem(problem, "missing") for problem in error.problems]
             status = exits.BAD_CONFIG
     found.append(privileges(Path("/proc/self/status").read_text()))
-    found += _kernel()
+    found += _kernel(config)
     if status == exits.OK and any(verdict.state == "missing" for verdict in found):
         status = exits.FAILED
     return ordered(found), status

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gateway.cli import exits
 from gateway.cli.check import of_capability, of_problem, ordered, tell
+from gateway.cli.dataplane_checks import PORTABLE, choose, dataplane_verdicts, for_chosen
 from gateway.cli.host_checks import privileges
 from gateway.cli.mn import DEFAULT_SOCKET
 from gateway.cli.mn_host_checks import (
@@ -24,6 +25,7 @@ from gateway.cli.verdict import Verdict
 from gateway.config.problem import ConfigError
 from gateway.config.profile import Profile, load_profile
 from gateway.config.profile_login import gateway_identity
+from gateway.dataplane.choice import IPSEC, MOBILITY, Choice, Kind
 
 _KERNEL = {
     "net-admin": "nothing about the kernel could be tried",
@@ -37,6 +39,7 @@ _KERNEL = {
     "nft-queue": "no SA follows the gateway to another address",
     "ipip": "no IP-in-IP tunnels of Mobile IPv4",
     "gre": "no GRE and no UDP tunnels of Mobile IPv4",
+    "fou": "no UDP tunnels of Mobile IPv4",
     "policy-rules": "no layers: each has a route table of its own",
 }
 """What a node needs of the kernel, and what it cannot do without."""
@@ -56,7 +59,7 @@ def verdicts(path: Path | None) -> tuple[list[Verdict], int]:
             found += [of_problem(problem, "missing") for problem in error.problems]
             status = exits.BAD_CONFIG
     found += _host(profile)
-    found += _kernel()
+    found += _kernel("auto" if profile is None else profile.dataplane.kind)
     if status == exits.OK and any(verdict.state == "missing" for verdict in found):
         status = exits.FAILED
     return ordered(found), status
@@ -103,23 +106,40 @@ def _switch(profile: Profile | None, *, runs: bool) -> Iterator[Verdict]:
     yield switch_verdict(left=left, runs=runs, kill_switch=kind)
 
 
-def _kernel() -> Iterator[Verdict]:
-    from gateway.dataplane.kernel.node.release import try_start  # noqa: PLC0415
+def _kernel(kind: str) -> Iterator[Verdict]:
     from gateway.dataplane.kernel.probe import probe  # noqa: PLC0415 - costs pyroute2
 
-    for capability in probe():
+    needs = IPSEC | MOBILITY
+    capabilities = probe()
+    made = choose(capabilities, kind, needs)
+    if len(capabilities) > 1:
+        yield from dataplane_verdicts(capabilities, kind, needs)
+    for capability in for_chosen(capabilities, made):
         if capability.name in _KERNEL:
             needed, cost = capability.name in _NEEDED, _KERNEL[capability.name]
             yield of_capability(replace(capability, required=needed, cost=cost))
+        elif capability.name.startswith(PORTABLE):
+            yield of_capability(capability)
+    yield _trial(portable=isinstance(made, Choice) and made.kind is Kind.PORTABLE)
+
+
+def _trial(*, portable: bool) -> Verdict:
+    if portable:
+        from gateway.dataplane.portable.node.release import try_start  # noqa: PLC0415
+
+        options = "CONFIG_TUN, CONFIG_VETH"
+    else:
+        from gateway.dataplane.kernel.node.release import try_start  # noqa: PLC0415
+
+        options = "CONFIG_TUN, CONFIG_NET_IPIP, CONFIG_NET_IPGRE"
     problem = try_start()
     if problem is None:
         detail = "switch, tunnels, rules and routes were made, and removed"
-        yield Verdict("kernel", "mobile node", "ok", detail)
-        return
+        return Verdict("kernel", "mobile node", "ok", detail)
     why = problem.splitlines()[0][:300] if problem else "no reason given"
-    remedy = "use a kernel with CONFIG_TUN, CONFIG_NET_IPIP, CONFIG_NET_IPGRE, CONFIG_NF_TABLES "
+    remedy = f"use a kernel with {options}, CONFIG_NF_TABLES "
     remedy += "and CONFIG_IP_MULTIPLE_TABLES (load the modules, or rebuild)"
-    yield Verdict("kernel", "mobile node", "missing", f"cannot be started: {why}", remedy)
+    return Verdict("kernel", "mobile node", "missing", f"cannot be started: {why}", remedy)
 
 
 def check(path: Path | None, *, as_json: bool) -> int:

@@ -32,9 +32,10 @@ def release(socket: Path, state_dir: Path, *, force: bool) -> int:
         )
         return exits.FAILED
     from gateway.dataplane.kernel.node.release import release as remove  # noqa: PLC0415
+    from gateway.dataplane.portable.node.release import release as end_forwarder  # noqa: PLC0415
     from gateway.mobile_host.resolver import restore_dns  # noqa: PLC0415
 
-    removed = remove()
+    removed = end_forwarder(socket.parent) + remove()
     if restore_dns(state_dir):
         removed.append("the node's name servers; /etc/resolv.conf is as it was")
     for what in removed:

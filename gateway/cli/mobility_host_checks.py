@@ -195,12 +195,15 @@ def _routes(config: Config, routes: list[Route]) -> Iterator[Verdict]:
             yield Verdict("network", label, "missing", detail, remedy)
 
 
-def kernel_verdicts(config: Config) -> Iterator[Verdict]:
-    """Start what the kernel does for the agents, all of it, in a namespace of its own."""
+def kernel_verdicts(config: Config, *, portable: bool = False) -> Iterator[Verdict]:
+    """Start what the kernel does for the agents, all of it, in a namespace of its own.
+
+    With ``portable`` that is the forwarder's, which needs no more of the kernel than SAs do.
+    """
     from gateway.config.to_mobility import mobility_settings  # noqa: PLC0415 - only with agents
 
     settings = mobility_settings(config)
-    if settings is None:
+    if settings is None or portable:
         return
     from gateway.dataplane.kernel.mobility.start_trial import try_start  # noqa: PLC0415
 
@@ -223,7 +226,9 @@ def outside_verdicts(config: Config) -> Iterator[Verdict]:
     if settings is None or not settings.inside_home_agents:
         return
     from gateway.dataplane.kernel.mobility.outside_trial import try_from_outside  # noqa: PLC0415
+    from gateway.dataplane.kernel.mobility.ruleset import QUEUED  # noqa: PLC0415
     from gateway.dataplane.kernel.scratch import TrialFailedError  # noqa: PLC0415
+    from gateway.dataplane.portable.mobility.wording import wording  # noqa: PLC0415
 
     name = "registrations from outside"
     if not settings.outside_interfaces:
@@ -231,8 +236,10 @@ def outside_verdicts(config: Config) -> Iterator[Verdict]:
         detail = "reach inside home agents: no interface is known to be outside"
         yield Verdict("network", name, "warn", detail, remedy)
         return
+    # Who is let in is the same, whether rules queue or log.
+    wordings = QUEUED, wording(settings.queue_number)
     try:
-        trials = try_from_outside(settings)
+        trials = try_from_outside(settings, wordings)
     except TrialFailedError as error:
         why = str(error).splitlines()[0][:200]
         yield Verdict("network", name, "warn", f"could not be tried: {why}", "see kernel, below")

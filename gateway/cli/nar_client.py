@@ -65,6 +65,15 @@ GreOption = Annotated[
 L2tpOption = Annotated[
     bool, typer.Option("--l2tp", help="Tunnel by L2TPv3 in UDP.", rich_help_panel=_HOW)
 ]
+DataplaneOption = Annotated[
+    str,
+    typer.Option(
+        "--dataplane",
+        metavar="auto|kernel|portable",
+        help="Who has the tunnel: the kernel, a process of ours, or the kernel where it can.",
+        rich_help_panel=_HOW,
+    ),
+]
 TranslatedOption = Annotated[
     bool,
     typer.Option(
@@ -162,6 +171,7 @@ def lease(  # noqa: PLR0917 - one option each
     translated: TranslatedOption = False,
     gre: GreOption = False,
     l2tp: L2tpOption = False,
+    dataplane: DataplaneOption = "auto",
     background: BackgroundOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -176,7 +186,15 @@ def lease(  # noqa: PLR0917 - one option each
         from gateway.cli.nar_client_options import Access
 
         access = Access(
-            server, user, password_file, tls, ca, translated=translated, gre=gre, l2tp=l2tp
+            server,
+            user,
+            password_file,
+            tls,
+            ca,
+            translated=translated,
+            gre=gre,
+            l2tp=l2tp,
+            dataplane=dataplane,
         )
         wish = leasing.Wish(kind, peer, count, port, remote_port, spi, identifier, inner)
         return leasing.lease(access, wish, background=background, as_json=as_json)
@@ -223,6 +241,7 @@ def run(  # noqa: PLR0917 - one option each
     ca: CaOption = None,
     gre: GreOption = False,
     l2tp: L2tpOption = False,
+    dataplane: DataplaneOption = "auto",
 ) -> None:
     """Run a command whose only address is the NAR server's: `gateway nar run ... -- ssh host`.
 
@@ -234,7 +253,9 @@ def run(  # noqa: PLR0917 - one option each
         from gateway.cli import nar_client_run
         from gateway.cli.nar_client_options import Access
 
-        access = Access(server, user, password_file, tls, ca, gre=gre, l2tp=l2tp)
+        access = Access(
+            server, user, password_file, tls, ca, gre=gre, l2tp=l2tp, dataplane=dataplane
+        )
         wish = nar_client_run.Wish(
             tuple(command), tuple(peer or ()), ports, port, udp=udp, dns=dns, run_as=run_as
         )

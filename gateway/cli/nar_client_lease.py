@@ -89,7 +89,7 @@ def lease(access: Access, wish: Wish, *, background: bool, as_json: bool) -> int
 
 
 def _maker(access: Access, wish: Wish, password: bytes | None) -> Callable[[], NarSession]:
-    server, delivery = access.name(), access.delivery()
+    server, delivery, tunnels = access.name(), access.delivery(), access.tunnels()
     return lambda: NarSession(
         server,
         user=access.user,
@@ -98,6 +98,7 @@ def _maker(access: Access, wish: Wish, password: bytes | None) -> Callable[[], N
         delivery=delivery,
         title=f"lease {wish.kind}" + (f" for {wish.peer}" if wish.peer else ""),
         notify=say,
+        dataplane=tunnels,
     )
 
 

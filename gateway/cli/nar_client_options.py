@@ -12,6 +12,7 @@ from gateway.cli import exits
 from gateway.cli.failure import complain
 from gateway.cli.passwords import MAX_STDIN_OCTETS, PasswordNotGivenError, given_password
 from gateway.domain.nar import Delivery
+from gateway.nar_host.attachment import AUTO, DATAPLANES
 from gateway.nar_host.failure import NarError, NarHostError, NarUnavailableError
 from gateway.nar_host.server_name import ServerName
 
@@ -37,6 +38,7 @@ class Access:
     translated: bool = False
     gre: bool = False
     l2tp: bool = False
+    dataplane: str = AUTO
 
     def name(self) -> ServerName:
         """Where it is. Raises :class:`WrongOptionError`."""
@@ -63,6 +65,13 @@ class Access:
         if len(asked) > 1:
             raise WrongOptionError("--translated, --gre and --l2tp exclude each other: give one")
         return asked[0] if asked else Delivery.IP_IP
+
+    def tunnels(self) -> str:
+        """Who has them. Raises :class:`WrongOptionError`."""
+        if self.dataplane not in DATAPLANES:
+            allowed = ", ".join(DATAPLANES)
+            raise WrongOptionError(f"--dataplane {self.dataplane!r}: give one of {allowed}")
+        return self.dataplane
 
     def password(self) -> bytes | None:
         """From the file, the environment or a prompt. Raises :class:`WrongOptionError`, OSError."""

@@ -67,7 +67,8 @@ def run(access: Access, wish: Wish) -> int:
     def command() -> int:
         nonlocal started
         options = wish.options()
-        server, delivery, password = access.name(), access.delivery(), access.password()
+        server, delivery, tunnels = access.name(), access.delivery(), access.tunnels()
+        password = access.password()
         title = "run " + " ".join(options.argv)[:200]
 
         async def main() -> int:
@@ -83,6 +84,7 @@ def run(access: Access, wish: Wish) -> int:
                     enclosure=enclosure,
                     title=title,
                     notify=_say,
+                    dataplane=tunnels,
                 ) as session:
                     return await _run(session, enclosure, options)
             finally:

@@ -89,12 +89,15 @@ def release(number: int | None) -> int:
 
 
 def _end(registry: Registry, number: int) -> bool:
-    """Tell it and see it end; whether there was one."""
-    path = registry.socket(number)
+    """Tell it and see it end; whether there was one.
+
+    When its file is gone it has the registry's lock until the host is as it was.
+    """
+    path, record = registry.socket(number), registry.record(number)
     if ask(path, "nar-session-end") is None:
         return False
     until = time.monotonic() + _END_S
-    while path.exists():
+    while path.exists() or record.exists():
         if time.monotonic() > until:
             raise NarHostError(f"session {number} does not end; see its process")
         time.sleep(_LOOK_S)

@@ -53,21 +53,29 @@ def nar_verdicts(
     yield from _other_nat(config, seen)
 
 
-def nar_kernel_verdicts(config: Config) -> Iterator[Verdict]:
-    """Start what the kernel does for NAR servers, all of it, in a namespace of its own."""
+def nar_kernel_verdicts(config: Config, *, portable: bool = False) -> Iterator[Verdict]:
+    """Start what the kernel does for NAR servers, all of it, in a namespace of its own.
+
+    With ``portable`` that is what the portable dataplane leaves to it.
+    """
     if not config.needs_nar:
         return
     from gateway.config.to_nar import nar_settings  # noqa: PLC0415 - only with servers
     from gateway.dataplane.kernel.nar.start_trial import try_start  # noqa: PLC0415
+    from gateway.dataplane.portable.nar.start_trial import (  # noqa: PLC0415
+        try_start as try_portable,
+    )
 
     settings = nar_settings(config, address_of)
     if settings is None:
         return
-    trial = try_start(settings)
+    trial = (try_portable if portable else try_start)(settings)
     if trial.problem is not None:
         why = trial.problem.splitlines()[0][:300]
-        remedy = "use a kernel with CONFIG_NET_IPIP, CONFIG_NET_IPGRE, CONFIG_NF_TABLES and "
-        remedy += "CONFIG_NFT_QUEUE (load the modules, or rebuild)"
+        remedy = "CONFIG_VETH, CONFIG_NF_TABLES and CONFIG_NFT_LOG"
+        if not portable:
+            remedy = "CONFIG_NET_IPIP, CONFIG_NET_IPGRE, CONFIG_NF_TABLES and CONFIG_NFT_QUEUE"
+        remedy = f"use a kernel with {remedy} (load the modules, or rebuild)"
         yield Verdict("kernel", "NAR servers", "missing", f"cannot be started: {why}", remedy)
         return
     said = "tunnel devices, rules, routes, ruleset and queue were made, and removed"

@@ -107,6 +107,9 @@ def troubles(picture: Picture) -> Iterator[Trouble]:
                 "has expired" if gone else f"expires in {duration(left_s)}"
             )
             yield Trouble(what, "renew it, then: gateway reload", serious=gone)
+    if _mapping(_mapping(status.get("dataplane")).get("forwarder")).get("lost"):
+        what = "the forwarder has ended and no other one could be started: no packet passes"
+        yield Trouble(what, "see the log: gateway log; then: systemctl restart gateway")
     yield from _network(picture)
     for item in picture.failures:
         who = f"{printable(item.get('peer'))} from {printable(item.get('remote'))}"
@@ -219,6 +222,7 @@ def _up(picture: Picture) -> RenderableType:
         )
     )
     rows.append(("IKE on", printable(status.get("listen"))))
+    rows.append(("packets", _carried(_mapping(status.get("dataplane")))))
     mobility = _mapping(status.get("mobility"))
     for kind, what, count in (
         ("home_agents", "home agent", "bindings"),
@@ -235,6 +239,18 @@ def _up(picture: Picture) -> RenderableType:
     shown = table(("", ""), rows)
     shown.show_header = False
     return shown
+
+
+def _carried(dataplane: Mapping[str, object]) -> str:
+    """Who carries the packets, and why."""
+    said = f"{printable(dataplane.get('kind'))} dataplane"
+    if dataplane.get("why"):
+        said += f": {printable(dataplane['why'])}"
+    forwarder = _mapping(dataplane.get("forwarder"))
+    if forwarder:
+        said += f"; {len(_list(forwarder.get('processes')))} processes"
+        said += f", restarted {printable(forwarder.get('restarts'))} times"
+    return said
 
 
 def _counts(value: object) -> str:

@@ -70,6 +70,21 @@ class Rates:
         return rates
 
 
+def _forwarded(dataplane: object) -> str:
+    """What the forwarder of a portable dataplane dropped, and how often it was started again."""
+    facts = dataplane if isinstance(dataplane, Mapping) else {}
+    counters, forwarder = facts.get("counters"), facts.get("forwarder")
+    if not isinstance(forwarder, Mapping) or not isinstance(counters, Mapping):
+        return ""
+    dropped = sum(
+        count
+        for name, count in counters.items()
+        if str(name).startswith("forwarder_") and isinstance(count, int)
+    )
+    restarts = forwarder.get("restarts", 0)
+    return f"; forwarder: {dropped} packets dropped, restarted {restarts} times"
+
+
 def picture(
     client: ControlClient,
     choice: Choice,
@@ -101,6 +116,7 @@ def picture(
         f" {value('gateway_moves_total'):.0f} moves;"
         f" memory {octets(value('gateway_resident_memory_bytes'))}"
     )
+    load.append(_forwarded(status.get("dataplane")))
     shown = f"{len(found['items'])} of {found['total']} devices by {choice.sort.lstrip('-')}"
     if choice.where is not None:
         shown += f", only {choice.where}"

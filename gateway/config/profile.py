@@ -203,6 +203,13 @@ class NetworkPart(Section):
     """Largest packet of the user's in octets."""
 
 
+class DataplanePart(Section):
+    """``[dataplane]``: what carries the packets."""
+
+    kind: Literal["auto", "kernel", "portable"] = "auto"
+    """The kernel, or a process of ours in user space; ``auto`` takes the kernel where it can."""
+
+
 class Profile(Section):
     """A profile that was read and found usable. Immutable."""
 
@@ -214,6 +221,7 @@ class Profile(Section):
     detection: DetectionPart = DetectionPart()
     hints: HintsPart = HintsPart()
     network: NetworkPart = NetworkPart()
+    dataplane: DataplanePart = DataplanePart()
 
     _path: Path = PrivateAttr(default=Path())
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())

@@ -71,7 +71,8 @@ class IkeSection(Section):
 class DataplaneSection(Section):
     """``[dataplane]``: what carries the packets."""
 
-    kind: Literal["auto", "kernel"] = "auto"
+    kind: Literal["auto", "kernel", "portable"] = "auto"
+    """Who carries them: the kernel, or a process of ours in user space."""
     xfrm_interface: InterfaceName = "gw0"
     """The interface that the tunnels' inner packets pass."""
     outside_interfaces: tuple[InterfaceName, ...] = ()

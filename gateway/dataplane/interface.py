@@ -64,7 +64,20 @@ class TrafficWaiting:
     reqid: int
 
 
-DataplaneEvent = EndpointSeen | EndpointRejected | SaExpired | TrafficWaiting
+@dataclass(frozen=True, slots=True)
+class DataplaneTrouble:
+    """Something is wrong with the dataplane itself."""
+
+    text: str
+    there: tuple[int, ...] | None = None
+    """Inbound SPIs of the child SAs that it still has; None: all of them."""
+
+
+DataplaneEvent = EndpointSeen | EndpointRejected | SaExpired | TrafficWaiting | DataplaneTrouble
+
+
+class DataplaneUnavailableError(OSError):
+    """The kernel or the process cannot do it; the text says what is missing."""
 
 
 class Dataplane(Protocol):

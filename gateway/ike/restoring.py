@@ -243,7 +243,7 @@ def reconcile(core: Core, kernel_spis: Collection[int], now: float) -> set[int]:
         core.emit(
             "child_sa_lost",
             f"child SA {spi_in:08x} of {sa.peer_name} ({sa.connection_name}) is gone from the"
-            " kernel: it is replaced",
+            " dataplane: it is replaced",
             Severity.WARNING,
             peer=sa.peer_name,
             session=sa.session_id,
@@ -252,7 +252,7 @@ def reconcile(core: Core, kernel_spis: Collection[int], now: float) -> set[int]:
             spi_in=f"{spi_in:08x}",
         )
         if child.state is ChildState.DELETING or not sa.established:
-            closing.remove_child(core, sa, child, "the kernel does not have it any more", now)
+            closing.remove_child(core, sa, child, "the dataplane does not have it any more", now)
         elif child.state is ChildState.INSTALLED:
             core.touch(sa)
             core.timers.set((TimerKind.REKEY_CHILD, spi_in), now + SETTLE_S)

@@ -1,8 +1,8 @@
 """The IKE sockets: UDP 500 and 4500 of each local address, without any protocol knowledge.
 
-The NAT port carries ESP as well (RFC 3948): the kernel takes it there, and this adapter strips and
-adds the non-ESP marker of the IKE messages beside it. Both sockets bypass every IPsec policy, so
-IKE never travels inside a tunnel of its own making.
+The NAT port carries ESP as well (RFC 3948): others take it there (:mod:`.transport_esp`), and this
+adapter strips and adds the non-ESP marker of the IKE messages beside it. Where the kernel does
+IPsec both sockets bypass its policies, so IKE never travels inside a tunnel of its own making.
 """
 
 import asyncio
@@ -14,7 +14,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from gateway.domain.endpoint import Endpoint, IpAddress, Path
+from gateway.ike import transport_esp
 from gateway.ike.socket_errors import bind_error, setup_error
+from gateway.ike.transport_esp import EspInUdp
 
 Batch = list[tuple[bytes, Path]]
 SocketAddress = tuple[str, int]
@@ -43,10 +45,6 @@ RECEIVE_BUFFER_OCTETS = 16 * 1024 * 1024
 """A quarter of a second of a flood, so that our pauses cost nobody's message."""
 MAX_DATAGRAM_OCTETS = 65_535
 
-UDP_ENCAP = 100
-UDP_ENCAP_ESPINUDP = 2
-IP_XFRM_POLICY = 17
-IPV6_XFRM_POLICY = 35
 IP_PKTINFO = 8
 IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
@@ -56,16 +54,8 @@ PMTUDISC_DONT = 0
 SO_RCVBUFFORCE = 33
 SO_MARK = 36
 
-_SELECTOR = struct.Struct("=16s16sHHHHHBBB3xiI")
-_POLICY_REST = struct.Struct("=96xIIBBBB4x")  # lifetimes left at 0, then priority ... share
 _PKTINFO4 = struct.Struct("=i4s4s")
 _PKTINFO6 = struct.Struct("=16sI")
-
-
-def bypass_policy(family: int, *, outbound: bool) -> bytes:
-    """``struct xfrm_userpolicy_info`` of a per-socket policy that lets everything pass."""
-    selector = _SELECTOR.pack(b"", b"", 0, 0, 0, 0, family, 0, 0, 0, 0, 0)
-    return selector + _POLICY_REST.pack(0, 0, 1 if outbound else 0, 0, 0, 0)
 
 
 class IkeSocket:
@@ -79,23 +69,24 @@ class IkeSocket:
         port: int,
         *,
         nat: bool,
-        bypass: bool,
+        esp: EspInUdp,
         mark: int = 0,
         held: socket.socket | None = None,
     ) -> None:
-        """``held`` is the same socket of an earlier process, with all it needs."""
+        """``held`` is the same socket of an earlier process, whose dataplane may be another."""
         self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._wildcard = address.is_unspecified
         self.nat = nat
         if held is not None:
             self.sock = held
             self.sock.setblocking(False)
+            self._settle(Endpoint(address, port), esp, held=True)
         else:
             self.sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             try:
                 if mark:
                     self.sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
-                self._prepare(address, port, bypass=bypass)
+                self._prepare(address, port, esp)
             except BaseException:
                 self.sock.close()
                 raise
@@ -107,7 +98,15 @@ class IkeSocket:
         self.share = 1.0
         """Of strangers' messages that there is time for."""
 
-    def _prepare(self, address: IpAddress, port: int, *, bypass: bool) -> None:
+    def _settle(self, where: Endpoint, esp: EspInUdp, *, held: bool) -> None:
+        try:
+            if held and esp is not EspInUdp.NONE:
+                transport_esp.release(self.sock)
+            transport_esp.settle(self.sock, esp, nat=self.nat)
+        except OSError as error:
+            raise setup_error(error, where) from error
+
+    def _prepare(self, address: IpAddress, port: int, esp: EspInUdp) -> None:
         sock = self.sock
         sock.setblocking(False)
         six = self._family == socket.AF_INET6
@@ -123,15 +122,7 @@ class IkeSocket:
         except PermissionError:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
         where = Endpoint(address, port)
-        if bypass:
-            try:
-                for outbound in (False, True):
-                    policy = bypass_policy(self._family, outbound=outbound)
-                    sock.setsockopt(level, IPV6_XFRM_POLICY if six else IP_XFRM_POLICY, policy)
-                if self.nat:
-                    sock.setsockopt(socket.IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)
-            except OSError as error:
-                raise setup_error(error, where) from error
+        self._settle(where, esp, held=False)
         try:
             sock.bind((str(address), port))
         except OSError as error:
@@ -238,7 +229,6 @@ class IkeSockets:
 
     ``addresses`` may hold ``0.0.0.0`` or ``::``; the local address of each message is then the
     one it was sent to.
-    ``bypass=False`` leaves the IPsec options out, for tests without privileges.
     """
 
     def __init__(
@@ -247,7 +237,7 @@ class IkeSockets:
         *,
         ike_port: int = 500,
         nat_port: int = 4500,
-        bypass: bool = True,
+        esp: EspInUdp = EspInUdp.KERNEL,
         mark: int = 0,
         held: Sequence[socket.socket] = (),
     ) -> None:
@@ -271,10 +261,8 @@ class IkeSockets:
         try:
             for address in addresses:
                 for port, nat in ((ike_port, False), (nat_port, True)):
-                    before = known.pop((address, port, nat), None)
-                    opened = IkeSocket(
-                        address, port, nat=nat, bypass=bypass, mark=mark, held=before
-                    )
+                    before = known.pop((address, port), None)
+                    opened = IkeSocket(address, port, nat=nat, esp=esp, mark=mark, held=before)
                     self._add(opened, address)
         except BaseException:
             self.close()
@@ -400,14 +388,13 @@ class IkeSockets:
         self._routes.clear()
 
 
-def _by_place(held: Sequence[socket.socket]) -> dict[tuple[IpAddress, int, bool], socket.socket]:
-    """Address, port, and whether it takes ESP in UDP, of each; what has none of that is closed."""
-    known: dict[tuple[IpAddress, int, bool], socket.socket] = {}
+def _by_place(held: Sequence[socket.socket]) -> dict[tuple[IpAddress, int], socket.socket]:
+    """Address and port of each; what is none of that is closed."""
+    known: dict[tuple[IpAddress, int], socket.socket] = {}
     for one in held:
         try:
             host, port = one.getsockname()[:2]
-            nat = one.getsockopt(socket.IPPROTO_UDP, UDP_ENCAP) == UDP_ENCAP_ESPINUDP
-            place = ip_address(host.partition("%")[0]), int(port), nat
+            place = ip_address(host.partition("%")[0]), int(port)
         except (OSError, ValueError):
             one.close()
             continue

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.control.client import ControlClient
+from gateway.lab import planes
 from gateway.lab.measured import CHECKOUT
 from gateway.lab.processes import LabError, Process, wait_until
 from gateway.lab.topology import Lab
@@ -38,6 +39,7 @@ class Appliance:
         self.host = host
         self.folder = lab.folder / name
         self.folder.mkdir()
+        lab.keeps(host, self.folder)
         self.config = self.folder / "gateway.toml"
         self.process: Process | None = None
         self._starts = 0
@@ -51,7 +53,7 @@ class Appliance:
         if "[store]" not in text:
             text += f'\n[store]\nstate_dir = "{self.folder}/state"\n'
         self.config.touch(mode=0o600)
-        self.config.write_text(text)
+        self.config.write_text(planes.with_kind(text))
 
     def arguments(self) -> list[str]:
         """Of the command `gateway`."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.lab import netns
+from gateway.lab import netns, record
 from gateway.lab.processes import LabError, Process, ProcessTable, wait_until
 
+CHECKOUT = str(Path(__file__).parents[2])
 READY_S = 20.0
 CATCH_UP_TRIES = 30
 STATISTICS = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter")
@@ -28,6 +31,7 @@ BAD_CHECKSUM = (
     f" || (!({QUOTES}) && (_ws.expert.severity == error"
     " || tcp.checksum.status == Bad || udp.checksum.status == Bad))"
 )
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,12 @@ def start_capture(
         "-w",
         str(path),
     ]
-    process = processes.spawn(
-        f"tcpdump-{path.stem}", netns.inside(namespace, [*argv, *only.split()])
-    )
+    if record.needed():
+        argv = [sys.executable, "-S", "-m", "gateway.lab.record", interface, str(path)]
+    # A log of its own: an earlier one of the same name has said there that it listens.
+    name = f"tcpdump-{path.stem}-{next(_numbers)}"
+    command = netns.inside(namespace, [*argv, *only.split()])
+    process = processes.spawn(name, command, env={"PYTHONPATH": CHECKOUT})
 
     def ready() -> bool:
         if not process.running():

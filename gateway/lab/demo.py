@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gateway.lab.kernel import missing_features
+from gateway.lab.kernel import PORTABLE_PROBES, missing_features
 from gateway.lab.processes import LabError
 from gateway.lab.story import INNER_OCTETS, Attack, Move, Story
 from gateway.lab.topology import Lab
@@ -56,10 +56,9 @@ def run(record: Path | None = None) -> int:
 
     Returns 0 when every step held and 1 otherwise. Raises LabError where the lab cannot be built.
     """
-    if missing := missing_features():
-        raise LabError(
-            f"the demo needs root and a kernel with: {', '.join(missing)}; try make demo"
-        )
+    if missing := missing_features(PORTABLE_PROBES):
+        lacks = ", ".join(missing)
+        raise LabError(f"the demo needs root and a kernel with: {lacks}; try make demo KERNEL=test")
     console = Console(soft_wrap=True, width=max(100, Console().width))
     console.print("A strongSwan device, this gateway, and the networks between them:\n")
     console.print(DRAWING, highlight=False, markup=False)
@@ -94,8 +93,10 @@ def _tell(teller: Teller, story: Story) -> tuple[list[Move], Attack, int]:
     teller.step("The gateway starts, a device connects with a certificate (IKEv2)")
     with teller.doing("gateway check") as said:
         said(story.check())
-    with teller.doing("gateway run, strongSwan") as said:
+    with teller.doing(f"gateway run, {story.device.name}") as said:
         said(f"the gateway was ready after {story.start():.1f} s")
+    with teller.doing("the gateway's dataplane") as said:
+        said(story.dataplane())
     with teller.doing("the intranet's server is not reachable without a tunnel"):
         story.closed_without_tunnel()
     with teller.doing("the device connects and loads the intranet's page") as said:
@@ -107,7 +108,7 @@ def _tell(teller: Teller, story: Story) -> tuple[list[Move], Attack, int]:
     _reconnect(teller, story, "nat")
     teller.step("The NAT in front of the device changes its mapping; nobody says anything")
     moves.append(_move(teller, story, "UDP encapsulation, NAT remaps", story.change_mapping))
-    _reconnect(teller, story, "access1")
+    _reconnect(teller, story, "access1", native_esp=True)
     teller.step("Native ESP: the device's packets come from a new address; nobody says anything")
     moves.append(_move(teller, story, "native ESP, new address", story.change_address))
 
@@ -121,10 +122,15 @@ def _tell(teller: Teller, story: Story) -> tuple[list[Move], Attack, int]:
     return moves, attack, malformed
 
 
-def _reconnect(teller: Teller, story: Story, access: str) -> None:
-    with teller.doing(f"the device reconnects from {access} with MOBIKE off") as said:
+def _reconnect(teller: Teller, story: Story, access: str, *, native_esp: bool = False) -> None:
+    with teller.doing(f"the device goes to {access}"):
         story.disconnect()
         story.lab.move(access)
+    if native_esp and story.needs_another_device():
+        with teller.doing("strongSwan's user-space IPsec has ESP in UDP only") as said:
+            story.change_device()
+            said(f"the device has {story.device.name} from now on")
+    with teller.doing(f"the device reconnects from {access} with MOBIKE off") as said:
         said(story.connect(mobike=False))
 
 

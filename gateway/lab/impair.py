@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
+import select
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from gateway.lab import plan
+from gateway.lab import plan, taken
 from gateway.lab.measured import Measured, start
 from gateway.lab.topology import Lab
 
-QUEUE = 77
+GROUP = 77
 READY_S = 30.0
 IKE_PORTS = (500, 4500)
 NON_ESP_MARKER = bytes(4)
@@ -29,17 +29,13 @@ NON_ESP_MARKER = bytes(4)
 Direction = Literal["to-gateway", "from-gateway"]
 Action = Literal["drop", "duplicate", "hold", "corrupt"]
 
-RULES = f"""
-table ip lab_impair {{
-    chain forward {{
-        type filter hook forward priority filter
-        udp dport 500 queue flags bypass to {QUEUE}
-        udp sport 500 queue flags bypass to {QUEUE}
-        udp dport 4500 @th,64,32 0 queue flags bypass to {QUEUE}
-        udp sport 4500 @th,64,32 0 queue flags bypass to {QUEUE}
-    }}
-}}
-"""
+TABLE = "lab_impair"
+MATCHES = (
+    "udp dport 500",
+    "udp sport 500",
+    "udp dport 4500 @th,64,32 0",
+    "udp sport 4500 @th,64,32 0",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,48 +53,28 @@ class Fault:
     exchange: int | None = None
 
 
-class Queued(Protocol):
-    """A packet of the NetfilterQueue binding."""
-
-    def get_payload(self) -> bytes:
-        """The IP packet."""
-
-    def set_payload(self, payload: bytes) -> None:
-        """Replace the IP packet."""
-
-    def accept(self) -> None:
-        """Let it go on."""
-
-    def drop(self) -> None:
-        """Throw it away."""
-
-    def retain(self) -> None:
-        """Keep the payload after the callback."""
-
-
 class Impairment:
-    """Counts IKE messages and decides; the packets come from the binding or from a test."""
+    """Counts IKE messages and decides; `send` lets a packet go on."""
 
-    def __init__(self, faults: Sequence[Fault], resend: socket.socket | None) -> None:
+    def __init__(self, faults: Sequence[Fault], send: Callable[[bytes], object]) -> None:
         self._faults = faults
-        self._resend = resend
+        self._send = send
         self._counts: dict[tuple[str, int | None], int] = {}
-        self._held: dict[str, list[Queued]] = {}
+        self._held: dict[str, list[bytes]] = {}
 
-    def packet(self, packet: Queued) -> None:
+    def packet(self, octets: bytes) -> None:
         """Treat one packet."""
-        octets = packet.get_payload()
         ihl = (octets[0] & 15) * 4
         ike = octets[ihl + 8 :]
         if 4500 in struct.unpack_from(">HH", octets, ihl):
             ike = ike.removeprefix(NON_ESP_MARKER)
         if len(ike) < 28:
-            packet.accept()
+            self._send(octets)
             return
         exchange, flags, message_id = ike[18], ike[19], struct.unpack_from(">I", ike, 20)[0]
         direction = "to-gateway" if octets[16:20] == plan.GATEWAY_OUTSIDE.packed else "from-gateway"
         action = self._action(direction, exchange)
-        self._apply(packet, octets, ihl, direction, action)
+        self._apply(octets, ihl, direction, action)
         line = {
             "direction": direction, "exchange": exchange, "message_id": message_id,
             "response": bool(flags & 0x20), "length": len(ike), "action": action,
@@ -115,13 +91,11 @@ class Impairment:
                 return fault.action
         return "pass"
 
-    def _apply(self, packet: Queued, octets: bytes, ihl: int, direction: str, action: str) -> None:
+    def _apply(self, octets: bytes, ihl: int, direction: str, action: str) -> None:
         if action == "drop":
-            packet.drop()
             return
         if action == "hold":
-            packet.retain()
-            self._held.setdefault(direction, []).append(packet)
+            self._held.setdefault(direction, []).append(octets)
             return
         if action == "corrupt":
             changed = bytearray(octets)
@@ -129,13 +103,11 @@ class Impairment:
                 0x55  # inside the ciphertext or the checksum of every message that has one
             )
             changed[ihl + 6 : ihl + 8] = bytes(2)  # no UDP checksum: IKE itself has to notice
-            packet.set_payload(bytes(changed))
-        packet.accept()
-        if action == "duplicate" and self._resend is not None:
-            destination = socket.inet_ntoa(octets[16:20])
-            self._resend.sendto(octets, (destination, 0))
+            octets = bytes(changed)
+        for _ in range(1 + (action == "duplicate")):
+            self._send(octets)
         for held in self._held.pop(direction, []):
-            held.accept()
+            self._send(held)
 
 
 def start_impairment(lab: Lab, faults: Sequence[Fault], name: str = "impair") -> Measured:
@@ -143,31 +115,30 @@ def start_impairment(lab: Lab, faults: Sequence[Fault], name: str = "impair") ->
     plan_text = json.dumps([asdict(fault) for fault in faults])
     running = start(lab, "internet", "impair", [plan_text], name)
     running.wait_for("ready", 1, READY_S)
-    lab.nft("internet", "table ip lab_impair\ndelete table ip lab_impair\n" + RULES)
+    lab.nft("internet", taken.rules(TABLE, GROUP, MATCHES))
     return running
 
 
 def stop_impairment(lab: Lab, running: Measured) -> list[dict[str, Any]]:
     """End it and return the messages it saw, in order."""
-    lab.nft("internet", "table ip lab_impair\ndelete table ip lab_impair\n")
+    lab.nft("internet", taken.clear(TABLE))
     running.process.stop()
     return [line for line in running.lines() if "exchange" in line]
 
 
 def main() -> None:
     """Entry point of the process on the internet router."""
-    from netfilterqueue import NetfilterQueue  # noqa: PLC0415 - only this process needs it
-
     parser = argparse.ArgumentParser()
     parser.add_argument("faults", help="JSON list of faults")
     faults = [Fault(**each) for each in json.loads(parser.parse_args().faults)]
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as resend:
-        impairment = Impairment(faults, resend)
-        queue = NetfilterQueue()
-        queue.bind(QUEUE, impairment.packet)
-        sys.stdout.write('{"ready": 1}\n')
-        sys.stdout.flush()
-        queue.run()
+    packets = taken.Taken(GROUP)
+    impairment = Impairment(faults, packets.send)
+    sys.stdout.write('{"ready": 1}\n')
+    sys.stdout.flush()
+    while True:
+        select.select([packets], [], [])
+        for packet in packets.packets():
+            impairment.packet(packet)
 
 
 if __name__ == "__main__":

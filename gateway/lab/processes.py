@@ -169,6 +169,10 @@ class ProcessTable:
                 wait_until(lambda: not alive(), TERM_GRACE_S, "the lab's processes to end")
         for record in self._folder.glob("*.pid"):
             record.unlink(missing_ok=True)
+        for child in self._started.values():
+            # Its first thread may have ended before the others: only then it can be reaped.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(TERM_GRACE_S)
         self._started.clear()
 
     def _records(self) -> Iterator[tuple[str, int]]:

@@ -14,14 +14,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from gateway.lab import inject, plan
+from gateway.lab import inject, plan, planes
 from gateway.lab.appliance import Appliance
 from gateway.lab.capture import Capture, judge, merge
 from gateway.lab.measured import start_download, start_receiver, start_sender
 from gateway.lab.pki import Authority
 from gateway.lab.processes import LabError, wait_until
-from gateway.lab.story_settings import GATEWAY_TOML, SWANCTL_CONF
-from gateway.lab.strongswan import StrongSwan
+from gateway.lab.story_devices import Device, OwnDevice, StrongSwanDevice
+from gateway.lab.story_settings import GATEWAY_TOML
 from gateway.lab.topology import Lab
 
 INNER = IPv4Address("10.9.0.1")
@@ -35,7 +35,6 @@ LONGEST_S = 120.0
 MOVED_ADDRESS = IPv4Address("198.51.100.77")
 NON_ESP_MARKER = bytes(4)
 PROTOCOL_UDP = 17
-SLOW_PATH = "slow_path_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Story:
         self.lab = lab
         self.authority = Authority()
         self.gateway = Appliance(lab, fresh=True)
-        self.device = StrongSwan(lab, "device")
+        self.device: Device = StrongSwanDevice(lab, self.authority)
         self._captures: list[Path] = []
         self._number = 0
 
@@ -101,13 +100,8 @@ class Story:
 
     def connect(self, *, mobike: bool) -> str:
         """Connect with a certificate and load the page; returns how long the handshake took."""
-        self.device.load(
-            SWANCTL_CONF.format(outside=plan.GATEWAY_OUTSIDE, mobike="yes" if mobike else "no"),
-            authorities=[self.authority.root],
-            credentials={"device": self.authority.device()},
-        )
         began = time.monotonic()
-        self.device.initiate("intranet")
+        self.device.connect(mobike=mobike)
         took_ms = (time.monotonic() - began) * 1000
         if not self.page():
             raise LabError("the intranet's page does not load through the tunnel")
@@ -120,8 +114,23 @@ class Story:
 
     def disconnect(self) -> None:
         """The device says goodbye."""
-        self.device.terminate("home")
+        self.device.disconnect()
         wait_until(lambda: not self.gateway.call("ike-sas")["total"], 10, "the goodbye")
+
+    def needs_another_device(self) -> bool:
+        """Whether this one cannot send native ESP."""
+        return isinstance(self.device, StrongSwanDevice) and self.device.user_space
+
+    def change_device(self) -> None:
+        """Our own gateway in its place, which has native ESP on every kernel."""
+        self.device.stop()
+        self.device = OwnDevice(self.lab, self.authority)
+        self.device.start()
+
+    def dataplane(self) -> str:
+        """Which one the gateway has, and why."""
+        told = self.gateway.call("status")["dataplane"]
+        return f"{told['kind']}: {told['why']}"
 
     def move(self, name: str, act: Callable[[], object]) -> Move:
         """Measure a change of address while a download and a stream each way run."""
@@ -174,18 +183,18 @@ class Story:
         stolen = inject.esp_packets(capture.stop(), plan.GATEWAY_OUTSIDE)[-1]
         replay = inject.with_source(stolen, plan.ATTACKER)
         forgery = inject.with_sequence(replay, inject.esp_sequence(stolen) + 1000)
-        before, remote = self._slow_path(), self._child()["remote"]
+        before, remote = self._rejected(), self._child()["remote"]
         inject.send(self.lab, "attacker", replay)
         inject.send(self.lab, "attacker", forgery)
 
         def seen() -> bool:
-            now = self._slow_path()
+            now = self._rejected()
             return all(now[kind] > before[kind] for kind in ("late", "forged"))
 
         wait_until(seen, 10, "the gateway counts both packets")
         if not self.page():
             raise LabError("the attack broke the tunnel")
-        after = self._slow_path()
+        after = self._rejected()
         return Attack(
             forged=after["forged"] - before["forged"],
             replayed=after["late"] - before["late"],
@@ -215,15 +224,8 @@ class Story:
             raise LabError(f"the tunnel is gone:\n{self.gateway.output()[-2000:]}")
         return items[0]
 
-    def _slow_path(self) -> Counter[str]:
-        counters = self.gateway.call("status")["dataplane"]["counters"]
-        return Counter(
-            {
-                name.removeprefix(SLOW_PATH): count
-                for name, count in counters.items()
-                if name.startswith(SLOW_PATH)
-            }
-        )
+    def _rejected(self) -> Counter[str]:
+        return planes.rejected(self.gateway.call("status")["dataplane"]["counters"])
 
     def _new(self, name: str) -> str:
         self._number += 1

@@ -6,6 +6,9 @@ name = "gateway.example.com"
 runtime_dir = "{folder}"
 log_format = "json"
 
+[api]
+enabled = false
+
 [ike]
 listen = ["{outside}"]
 
@@ -24,6 +27,37 @@ private_key = "{folder}/gateway.key"
 remote_id = "*@example.com"
 pool = "road"
 local_subnets = ["10.1.0.0/24"]
+"""
+
+DEVICE_TOML = """\
+[gateway]
+name = "device.example.com"
+runtime_dir = "{folder}"
+log_format = "json"
+
+[ike]
+listen = ["0.0.0.0"]
+
+[api]
+enabled = false
+
+[dataplane]
+forwarding = false
+
+[credentials]
+ca_certificates = ["{folder}/ca.crt"]
+certificate = "{folder}/device.crt"
+private_key = "{folder}/device.key"
+
+[connections.home]
+local_id = "device@example.com"
+remote_id = "gateway.example.com"
+remote = "{outside}"
+remote_subnets = ["10.1.0.0/24"]
+request_inner_address = true
+esp_proposals = ["aes128gcm16"]
+mobike = false
+liveness_s = 600
 """
 
 SWANCTL_CONF = """

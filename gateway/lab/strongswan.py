@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.lab.kernel import has_esp
 from gateway.lab.pki import Issued
 from gateway.lab.processes import LabError, Process, wait_until
 from gateway.lab.topology import Lab
 from gateway.lab.vici import Section, Vici
 
+GONE = frozenset({"DELETED", "DESTROYING"})
+"""States of CHILD_SAs that are listed and have nothing installed any more."""
 CHARON = Path("/usr/lib/ipsec/charon")
 READY_S = 30.0
 PLUGINS = (
@@ -20,6 +23,9 @@ PLUGINS = (
     " kdf hmac gmp counters kernel-netlink socket-default vici updown"
     " eap-identity eap-mschapv2 eap-tls eap-md5"
 )
+USER_SPACE_PLUGIN = "kernel-libipsec"
+"""In front of kernel-netlink: ESP in charon's own process, which then does only links and routes.
+It puts ESP in UDP, whether there is a NAT or not, and has no ESN and no transport mode."""
 PLUGINS_SWANCTL = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey"
 
 SETTINGS = """
@@ -95,6 +101,7 @@ class StrongSwan:
 
     `extra` are further lines of strongswan.conf's charon section (`retransmit_tries = 2`);
     `quiet` logs next to nothing, so that writing it costs a measurement nothing.
+    `user_space` takes its own IPsec instead of the kernel's; None: where the kernel has none.
     """
 
     def __init__(
@@ -107,7 +114,12 @@ class StrongSwan:
         extra: str = "",
         install_routes: bool = True,
         quiet: bool = False,
+        user_space: bool | None = None,
     ) -> None:
+        self.user_space = not has_esp() if user_space is None else user_space
+        if self.user_space:
+            plugins = plugins.replace("kernel-netlink", f"{USER_SPACE_PLUGIN} kernel-netlink")
+            lab.asks(host, self.spis)
         self._lab = lab
         self._host = host
         self._name = name or f"charon-{host}"
@@ -257,6 +269,14 @@ class StrongSwan:
     def established(self) -> list[IkeSa]:
         """The IKE_SAs that are established."""
         return [sa for sa in self.list_sas() if sa.state == "ESTABLISHED"]
+
+    def spis(self) -> set[int]:
+        """Of the child SAs that it has itself, both directions."""
+        if not self.running():
+            return set()
+        children = [child for sa in self.list_sas() for child in sa.children]
+        there = [child for child in children if child.state not in GONE]
+        return {spi for child in there for spi in (child.spi_in, child.spi_out) if spi}
 
     def wait_for(self, condition: str, timeout_s: float = 20.0) -> None:
         """Wait until the log contains a text; raises LabError when it does not come."""

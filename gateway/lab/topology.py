@@ -18,14 +18,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
 
-from gateway.lab import netns, plan, rules
+from gateway.dataplane.portable.forwarder import HeldSa
+from gateway.lab import held, netns, plan, rules, taken
 from gateway.lab.capture import Capture, start_capture
+from gateway.lab.kernel import has_esp, has_netem
 from gateway.lab.processes import (
     Child,
     LabError,
@@ -37,6 +39,8 @@ from gateway.lab.processes import (
 from gateway.lab.warm import warm_start
 
 RUN_FOLDER = Path("/run/gateway-lab")
+SLOW_GROUP = 100
+"""First netlink group of packets that are delayed by us."""
 SERVER_READY_S = 30.0
 CLEANUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SYSCTLS = {
@@ -73,6 +77,9 @@ class Lab:
         self.folder = RUN_FOLDER / prefix.rstrip("-")
         self.processes = ProcessTable(self.folder / "processes")
         self._rtt_ms = rtt_ms
+        self._kept: dict[str, list[Path]] = {}
+        self._slowed: dict[str, Process] = {}
+        self._asked: dict[str, list[Callable[[], set[int]]]] = {}
 
     def __enter__(self) -> Self:
         self._signals = contextlib.ExitStack()
@@ -210,6 +217,40 @@ class Lab:
             self.processes, self.namespace(host), interface, self.folder / f"{name}.pcap", only
         )
 
+    def states(self, host: str) -> str:
+        """What `ip xfrm state` says there, or would say of a forwarder's SAs."""
+        return self._kernel_xfrm(host, "state") + held.states(self._held(host))
+
+    def policies(self, host: str) -> str:
+        """The same of `ip xfrm policy`."""
+        return self._kernel_xfrm(host, "policy") + held.policies(self._held(host))
+
+    def spis(self, host: str) -> set[int]:
+        """Of every SA there: of the kernel, a forwarder, or a daemon that has its own IPsec."""
+        found = netns.made_inside(self.namespace(host), held.kernel_spis)
+        for ask in self._asked.get(host, ()):
+            found |= ask()
+        return found | held.spis(self._held(host))
+
+    def wipe(self, host: str) -> None:
+        """What a killed daemon left goes too, as by a power cut."""
+        for what in ("state", "policy") if has_esp() else ():
+            self.run(host, ["ip", "xfrm", what, "flush"])
+        for folder in self._kept.get(host, ()):
+            held.end_forwarders(folder)
+        if host == "device":  # the inner address sits on the interface
+            for access in self.access():
+                self.run(host, ["ip", "address", "flush", "dev", access])
+                self.attach(access)
+
+    def asks(self, host: str, spis: Callable[[], set[int]]) -> None:
+        """Remember a daemon that has SAs of its own."""
+        self._asked.setdefault(host, []).append(spis)
+
+    def keeps(self, host: str, folder: Path) -> None:
+        """Remember the folder of a gateway or node of a host, whose forwarder is there."""
+        self._kept.setdefault(host, []).append(folder)
+
     def addresses(self, host: str) -> dict[str, list[str]]:
         """Interface to its IPv4 addresses in CIDR form, of the interfaces that are up."""
         found = json.loads(
@@ -292,6 +333,10 @@ class Lab:
         self._access(access)
         netem = f"netem limit 100000 delay {rtt_ms / 2:g}ms {jitter_ms:g}ms loss {loss_percent:g}%"
         for host, interface in ((access, "uplink"), ("internet", access)):
+            if not has_netem():
+                words = (f"{rtt_ms / 2:g}", f"{jitter_ms:g}", f"{loss_percent:g}")
+                self._slow(host, interface, words if rtt_ms or loss_percent else ())
+                continue
             argv = ["tc", "-n", self.namespace(host), "qdisc"]
             if rtt_ms or loss_percent:
                 netns.command([*argv, "replace", "dev", interface, "root", *netem.split()])
@@ -305,6 +350,31 @@ class Lab:
         self.run(host, ["nft", "-f", "-"], stdin=script)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _slow(self, host: str, interface: str, words: Sequence[str]) -> None:
+        """What netem would do to what leaves by an interface, without words no more of it."""
+        name = f"slow-{host}-{interface}"
+        table = name.replace("-", "_")
+        if before := self._slowed.pop(name, None):
+            self.nft(host, taken.clear(table))
+            before.stop()
+        if not words:
+            return
+        group = SLOW_GROUP + [port.interface for port in self._ports(host)].index(interface)
+        argv = [sys.executable, "-m", "gateway.lab.slow", str(group), *words]
+        made = self.spawn(host, argv, name, {"PYTHONPATH": str(Path(__file__).parents[2])})
+        wait_until(lambda: "ready" in made.output(), SERVER_READY_S, f"{name}: {made.output()}")
+        self._slowed[name] = made
+        self.nft(host, taken.rules(table, group, [f"oifname {interface}"]))
+
+    def _ports(self, host: str) -> list[plan.Port]:
+        return [port for wire in self.wires for port in wire if port.host == host]
+
+    def _kernel_xfrm(self, host: str, what: str) -> str:
+        return self.run(host, ["ip", "xfrm", what]).stdout if has_esp() else ""
+
+    def _held(self, host: str) -> list[HeldSa]:
+        return [one for folder in self._kept.get(host, ()) for one in held.held_by(folder)]
 
     def _build(self) -> None:
         names = {host: self.namespace(host) for host in self.hosts}

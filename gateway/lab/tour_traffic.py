@@ -34,6 +34,8 @@ FRAME = struct.Struct(">Qd152x")
 DOWNLOAD_OCTETS_PER_S = 200_000
 CHUNK = bytes(16384)
 SO_TIMESTAMPNS = 35
+REST_S = 20.0
+"""Patience with what was sent already."""
 NANOSECONDS = struct.Struct("=qq")
 
 
@@ -89,8 +91,8 @@ class LiveSession:
         self._up, self._down = _Way(), _Way()
         self._lines_back: list[float] = []
         self._octets: list[tuple[float, int]] = []
-        self._received = 0
-        self._paused = False
+        self._received = self._served = 0
+        self._paused = self._silent = False
         self._debt = 0.0
         self._line, self._unsent = 0, b""
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -154,8 +156,16 @@ class LiveSession:
         wait_until(new, timeout_s, "the session to go on")
 
     def pause_download(self, *, paused: bool) -> None:
-        """Keep the download silent, so that other large packets can be told from it."""
+        """Keep the download silent, so that other large packets can be told from it.
+
+        Waits for what is under way, which may be repeated after a move.
+        """
         self._paused = paused
+        if paused:
+            wait_until(self._is_silent, REST_S, "the rest of the download")
+
+    def _is_silent(self) -> bool:
+        return bool(self._broken) or (self._silent and self._received >= self._served)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -223,6 +233,7 @@ class LiveSession:
             last = now
             if not self._paused and self._debt >= 1000:
                 self._guarded(self._serve, self._download_end)
+            self._silent = self._paused
 
     def _guarded(self, act: Callable[[], None], watched: object) -> None:
         """Run a step; an error of a connection is its end."""
@@ -277,7 +288,9 @@ class LiveSession:
         self._lines_back.append(time.time())
 
     def _serve(self) -> None:
-        self._debt -= self._download_end.send(CHUNK[: int(self._debt)])
+        sent = self._download_end.send(CHUNK[: int(self._debt)])
+        self._debt -= sent
+        self._served += sent
 
     def _more(self) -> None:
         data = self._download.recv(1 << 17)

@@ -10,8 +10,8 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from gateway.appliance.privileges import keep_across_exec
 from gateway.domain.event import Event, Severity
+from gateway.domain.privileges import keep_across_exec
 from gateway.mobile_node.inputs import LinkState
 
 LONGEST_S: Final = 30.0

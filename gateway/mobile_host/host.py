@@ -11,12 +11,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.appliance.events import EventLog
-from gateway.appliance.privileges import (
-    CORE_CAPABILITIES,
-    drop_capabilities,
-    no_new_privileges,
-    not_dumpable,
-)
 from gateway.appliance.systemd import ServiceManager
 from gateway.config.problem import ConfigError
 from gateway.config.profile import Profile
@@ -26,6 +20,12 @@ from gateway.control.server import ControlServer
 from gateway.dataplane.kernel.node import constants
 from gateway.domain.event import Event, Severity
 from gateway.domain.log import Log
+from gateway.domain.privileges import (
+    CORE_CAPABILITIES,
+    drop_capabilities,
+    no_new_privileges,
+    not_dumpable,
+)
 from gateway.mobile_host.address_command import AddressCommand
 from gateway.mobile_host.control import NodeControl
 from gateway.mobile_host.credential_store import CredentialStore
@@ -135,7 +135,7 @@ class Host:
             text = "IP forwarding is on; it is off while this host is a mobile node"
             self._events(Event("forwarding_off", text, Severity.WARNING))
         self._found_closed = self._parts.switch_left()
-        dataplane = self._parts.dataplane(self._terms.node_settings())
+        dataplane = self._parts.dataplane(self._profile, self._terms.node_settings())
         dataplane.open()
         self._dataplane = dataplane
         self._stoppers.append(self._open_switch)
@@ -233,6 +233,7 @@ class Host:
         self._events.log.info(
             "started",
             text=f"mobile node {self._profile.name} is ready; links: {links}{locked}",
+            dataplane=self._parts.chosen,
             links=[one.interface for one in self._links.states],
             capabilities=capabilities,
             locked=self._lock.locked,
@@ -270,6 +271,7 @@ class Host:
             ("profile.runtime_dir", before.profile.runtime_dir, wanted.profile.runtime_dir),
             ("network.mtu", before.network.mtu, wanted.network.mtu),
             ("network.dns", before.network.dns, wanted.network.dns),
+            ("dataplane.kind", before.dataplane.kind, wanted.dataplane.kind),
         ):
             if old != new:
                 text = f"reload: {key} = {new}: needs a restart; {old} stays in force"

@@ -1,6 +1,7 @@
 """What the mobile node's host is built of, and who builds it. No logic beyond that."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -10,16 +11,20 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.config.profile import Profile, load_profile
-from gateway.dataplane.interface import Dataplane
-from gateway.dataplane.kernel.dataplane import KernelDataplane
+from gateway.dataplane.choice import IPSEC, MOBILITY
+from gateway.dataplane.interface import Dataplane, DataplaneUnavailableError
 from gateway.dataplane.kernel.node import constants
 from gateway.dataplane.kernel.node.node import KernelNode
 from gateway.dataplane.kernel.node.release import is_left
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.node import NodeDataplane, NodeSettings
+from gateway.dataplane.plane import Plane
+from gateway.dataplane.portable.node.node import PortableNode
+from gateway.dataplane.portable.wire.links import peer_name
 from gateway.domain.event import Event
 from gateway.ike.engine import IkeEngine
 from gateway.ike.transport import IkeSockets
+from gateway.ike.transport_esp import EspInUdp
 from gateway.mobile_host.links import LinkMonitor
 from gateway.mobile_host.node_service import NodeEngine
 from gateway.mobile_host.signalling import Receiver, Signalling
@@ -28,7 +33,10 @@ from gateway.mobile_node.node import MobileNode
 from gateway.mobile_node.policy import NodePolicy
 from gateway.mobile_node.status import NodeStatus
 
-OWN_DEVICES = frozenset({constants.HOLD, constants.XFRM_INTERFACE, *constants.TUNNELS})
+_PAIRS = (constants.XFRM_INTERFACE, *constants.TUNNELS)
+OWN_DEVICES = frozenset({constants.HOLD, *_PAIRS, *map(peer_name, _PAIRS)})
+KERNEL_NEEDS = IPSEC | MOBILITY
+"""Of a kernel that is to carry a node's packets."""
 __all__ = ["HostParts", "ManagedDataplane", "ManagedEngine", "Parts"]
 
 
@@ -70,13 +78,17 @@ class ManagedDataplane(NodeDataplane, Protocol):
 class HostParts(Protocol):
     """Builds the parts; see :class:`Parts`."""
 
+    @property
+    def chosen(self) -> str:
+        """Who carries the packets, and why; empty before :meth:`dataplane`."""
+
     def load(self, path: Path) -> Profile:
         """Read the profile."""
 
     def switch_left(self) -> bool:
         """Whether an earlier process left the switch closed. Raises OSError."""
 
-    def dataplane(self, settings: NodeSettings) -> ManagedDataplane:
+    def dataplane(self, profile: Profile, settings: NodeSettings) -> ManagedDataplane:
         """Not opened yet."""
 
     def links(
@@ -102,7 +114,22 @@ class HostParts(Protocol):
 
 
 class Parts:
-    """The parts of a mobile node on Linux."""
+    """The parts of a mobile node on Linux. Who carries its packets is chosen once."""
+
+    def __init__(self) -> None:
+        self._plane: Plane | None = None
+
+    @property
+    def chosen(self) -> str:
+        """Who carries the packets, and why."""
+        return "" if self._plane is None else f"{self._plane.choice.kind}: {self._plane.why}"
+
+    def _choose(self, profile: Profile) -> Plane:
+        """Raises :class:`gateway.dataplane.interface.DataplaneUnavailableError`."""
+        if self._plane is None:
+            kind, folder = profile.dataplane.kind, profile.profile.runtime_dir
+            self._plane = Plane.of(kind, KERNEL_NEEDS, folder, constants.XFRM_INTERFACE, workers=1)
+        return self._plane
 
     def load(self, path: Path) -> Profile:
         """Read and check the profile; raises :class:`gateway.config.ConfigError`."""
@@ -112,8 +139,13 @@ class Parts:
         """Whether the switch's table is there."""
         return is_left()
 
-    def dataplane(self, settings: NodeSettings) -> ManagedDataplane:
-        """The kernel."""
+    def dataplane(self, profile: Profile, settings: NodeSettings) -> ManagedDataplane:
+        """The kernel with its tunnels, or those of the forwarder."""
+        with contextlib.suppress(DataplaneUnavailableError):
+            plane = self._choose(profile)
+            if plane.portable:
+                return PortableNode(settings, plane.forwarder)
+        # Where neither can be had its switch closes all the same; :meth:`vpn` says what is missing.
         return KernelNode(settings)
 
     def links(
@@ -139,14 +171,16 @@ class Parts:
         *,
         debug: bool,
     ) -> Vpn:
-        """Our IKE engine over XFRM.
+        """Our IKE engine over XFRM, or over the forwarder.
 
         Raises DataplaneUnavailableError and :class:`gateway.ike.socket_errors.TransportError`.
         """
-        dataplane = KernelDataplane(kernel_settings(profile))
+        plane = self._choose(profile)
+        dataplane = plane.dataplane(kernel_settings(profile))
         dataplane.start()
+        esp = EspInUdp.FILTERED if plane.portable else EspInUdp.KERNEL
         try:
-            sockets = IkeSockets([IPv4Address(0)], mark=constants.NODE_VPN)
+            sockets = IkeSockets([IPv4Address(0)], mark=constants.NODE_VPN, esp=esp)
         except BaseException:
             dataplane.close()
             raise

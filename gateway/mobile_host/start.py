@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.config.profile import Profile
 from gateway.control.server import SocketInUseError
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.domain.log import Log, configure
 from gateway.ike.socket_errors import KernelLacksError, TransportDeniedError, TransportError
 from gateway.mobile_host.host import Host
@@ -34,7 +34,7 @@ def status_of(error: Exception) -> tuple[int, str] | None:
         case DataplaneUnavailableError():
             what = str(error.strerror).partition("\n")[0].removeprefix("Error: ")
             hint = "`gateway mn check` says what is missing"
-            return EXIT_KERNEL_LACKS, f"the kernel's dataplane cannot be set up: {what}; {hint}"
+            return EXIT_KERNEL_LACKS, f"the dataplane cannot be set up: {what}; {hint}"
         case TransportDeniedError():
             return EXIT_NO_PERMISSION, str(error)
         case KernelLacksError():

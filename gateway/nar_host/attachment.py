@@ -11,12 +11,19 @@ from typing import Final
 
 from gateway.dataplane.kernel.mobility.sysctls import filtered
 from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
-from gateway.domain.nar import NarTuple
-from gateway.nar_host import constants, l2tp, plan, rtnetlink
+from gateway.domain.nar import Delivery, NarTuple
+from gateway.nar_host import constants, kernel_tunnels, l2tp, plan, rtnetlink
+from gateway.nar_host.failure import NarHostError
 from gateway.nar_host.hub import Hub
+from gateway.nar_host.kernel_tunnels import KernelTunnels
+from gateway.nar_host.portable_tunnels import PortableTunnels
 from gateway.nar_host.record import Place, Record, Tunnel
 from gateway.nar_host.registry import Holder, Registry
 
+AUTO: Final = "auto"
+PORTABLE: Final = "portable"
+DATAPLANES: Final = (AUTO, "kernel", PORTABLE)
+"""Who has the tunnels: the kernel where it can, the kernel, or a forwarder."""
 _MAIN_TABLE: Final = 254
 _SYS: Final = Path("/proc/sys/net")
 _GONE: Final = (errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL)
@@ -26,8 +33,9 @@ class Attachment:
     """Our entry in the registry, and what follows from it in the kernel.
 
     ``inside`` is a netlink socket in the network namespace of a command, for
-    :attr:`~gateway.nar_host.record.Place.COMMAND`. Calls raise OSError, as
-    :class:`~gateway.nar_host.failure.NarHostError` where there is something to say.
+    :attr:`~gateway.nar_host.record.Place.COMMAND`. ``dataplane`` says who has the tunnels, see
+    :data:`DATAPLANES`. Calls raise OSError, as :class:`~gateway.nar_host.failure.NarHostError`
+    where there is something to say.
     """
 
     def __init__(
@@ -38,7 +46,9 @@ class Attachment:
         *,
         registry: Registry | None = None,
         inside: NetlinkSocket | None = None,
+        dataplane: str = AUTO,
     ) -> None:
+        self._dataplane = dataplane
         self._registry = registry or Registry()
         self._inside = inside
         self._hub: Hub | None = None
@@ -73,9 +83,11 @@ class Attachment:
         wanted = replace(self.record, address=address, tunnel=tunnel, tuples=tuple(tuples))
         with self._registry.locked():
             others = [one for one in self._registry.living() if one.number != self.record.number]
+            if tunnel is not None and self._hub is None:
+                wanted = replace(wanted, apart=self._is_apart(tunnel))
             wanted = plan.placed(wanted, others)
             if wanted.attached and self._hub is None:
-                self._hub = Hub.open(others)
+                self._hub = self._open_hub(wanted, others)
             if self._hub is not None:
                 wanted = replace(wanted, hub=self._hub.descriptor)
             before, self.record = self.record, wanted
@@ -85,10 +97,34 @@ class Attachment:
                 self._registry.dead.append(before)
             sweep(self._host, self._registry, everyone)
             if self._hub is not None:
-                self._hub.match(everyone)
+                together = self._together(everyone)
+                self._hub.match(together)
                 if wanted.attached:
                     self._connect(before)
-                self._hub.join(everyone)
+                self._hub.join(together)
+
+    def _is_apart(self, tunnel: Tunnel) -> bool:
+        """Whether the tunnel is in user space. A session that is attached stays as it is."""
+        if self._dataplane not in (AUTO, PORTABLE):
+            return False
+        lacks = kernel_tunnels.lacks(tunnel.delivery)
+        if self._dataplane == PORTABLE and not lacks and tunnel.delivery is not Delivery.L2TP:
+            # It would tell the server that nobody is there, and the server the other side.
+            name = tunnel.delivery.value
+            text = f"the kernel has {name} itself, and answers for tunnels that it does not know"
+            raise NarHostError(f"{text}: leave out --dataplane portable", errno.EBUSY)
+        return lacks or self._dataplane == PORTABLE
+
+    def _open_hub(self, wanted: Record, others: Sequence[Record]) -> Hub:
+        if wanted.apart:
+            folder = self._registry.forwarder(wanted.number)
+            return Hub.open([], PortableTunnels(folder))
+        tunnels = KernelTunnels(NetlinkSocket(NETLINK_ROUTE))
+        return Hub.open([one for one in others if not one.apart], tunnels)
+
+    def _together(self, records: Sequence[Record]) -> list[Record]:
+        """Those whose packets meet in our hub."""
+        return [one for one in records if plan.shares_hub(self.record, one)]
 
     def _connect(self, before: Record) -> None:
         """Our own interface, its address, and the way out through it."""
@@ -135,8 +171,9 @@ class Attachment:
                 sweep(self._host, self._registry, living)
             if self._hub is not None:
                 with contextlib.suppress(OSError):
-                    self._hub.match(living)
-                    self._hub.join(living)
+                    together = self._together(living)
+                    self._hub.match(together)
+                    self._hub.join(together)
         if self._hub is not None:
             self._hub.close()
             self._hub = None

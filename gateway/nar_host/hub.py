@@ -12,16 +12,14 @@ the last one ends, in whatever way, the kernel takes it away with all that is in
 import contextlib
 import errno
 import os
-import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.dataplane.kernel.netlink import NETLINK_ROUTE, NetlinkError, NetlinkSocket
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
-from gateway.domain.nar import Delivery
-from gateway.nar_host import constants, l2tp, netns, plan, rtnetlink
+from gateway.nar_host import constants, netns, plan, rtnetlink
 from gateway.nar_host.demultiplex import ruleset
 from gateway.nar_host.failure import NarHostError
 from gateway.nar_host.record import Record, Tunnel
@@ -33,22 +31,31 @@ _SYSCTLS: Final = (
     ("conf/all/send_redirects", "0"),
     ("conf/default/send_redirects", "0"),
 )
-_VANISHING_S: Final = 3.0
-"""A tunnel whose hub is gone is removed by the kernel within this time, as a rule at once."""
-_AGAIN_S: Final = 0.05
-_OPTIONS: Final = {
-    Delivery.IP_IP: "IP-in-IP (CONFIG_NET_IPIP, module ipip); try --gre",
-    Delivery.GRE: "GRE (CONFIG_NET_IPGRE, module ip_gre); try without --gre",
-}
+
+
+class Tunnels(Protocol):
+    """Makes the devices of tunnels. Methods raise OSError."""
+
+    def make(self, name: str, tunnel: Tunnel) -> int:
+        """The index of the device, on the host."""
+
+    def dropped(self, name: str) -> None:
+        """A device of ours is gone."""
+
+    def close(self) -> None:
+        """No more of them, and those that are left end with the hub."""
 
 
 class Hub:
     """The hub of this host's network namespace. Raises OSError or :class:`NarHostError`."""
 
-    def __init__(self, descriptor: int, *, fresh: bool) -> None:
+    def __init__(self, descriptor: int, tunnels: Tunnels, *, fresh: bool) -> None:
+        """``descriptor`` and ``tunnels`` are the hub's from now on."""
         self.descriptor = descriptor
+        self._tunnels = tunnels
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, descriptor)
+            undo.callback(tunnels.close)
             self._host = NetlinkSocket(NETLINK_ROUTE)
             undo.callback(self._host.close)
             self.route = netns.made_in(descriptor, lambda: NetlinkSocket(NETLINK_ROUTE))
@@ -58,17 +65,18 @@ class Hub:
             undo.pop_all()
 
     @classmethod
-    def open(cls, living: Iterable[Record]) -> "Hub":
+    def open(cls, living: Iterable[Record], tunnels: Tunnels) -> "Hub":
         """The one that another session keeps, else a new one."""
         for record in living:
             if record.hub >= 0:
                 descriptor = netns.of_process(record.pid, record.hub)
                 if descriptor is not None:
-                    return cls(descriptor, fresh=False)
-        return cls(netns.new(), fresh=True)
+                    return cls(descriptor, tunnels, fresh=False)
+        return cls(netns.new(), tunnels, fresh=True)
 
     def close(self) -> None:
         """Keep it no longer."""
+        self._tunnels.close()
         self.route.close()
         self._host.close()
         os.close(self.descriptor)
@@ -100,7 +108,7 @@ class Hub:
         """Lead packets between the interfaces that are there, and to nowhere else."""
         links = rtnetlink.links(self.route)
         ways = [way for way in plan.exits(records) if way.interface in links]
-        routes = [rtnetlink.default_route(way.table, links[way.interface]) for way in ways]
+        routes = [rtnetlink.default_route(way.table, links[way.interface], way.mtu) for way in ways]
         self.route.check("the hub's routes", routes) if routes else None
         rules = [way.rule.add() for way in ways]
         self.route.check("the hub's rules", rules, errno.EEXIST) if rules else None
@@ -115,13 +123,11 @@ class Hub:
         for name, index in rtnetlink.links(self.route).items():
             if name.startswith(constants.PREFIX) and name not in keep:
                 self.route.transact([rtnetlink.delete(index)])
+                if name.startswith(constants.TUNNEL):
+                    self._tunnels.dropped(name)
 
     def _make(self, name: str, tunnel: Tunnel) -> None:
-        if tunnel.l2tp is not None:
-            index = l2tp.make(name, tunnel, self._host)
-        else:
-            self._create(name, tunnel)
-            index = rtnetlink.links(self._host)[name]
+        index = self._tunnels.make(name, tunnel)
         moved = rtnetlink.move(index, self.descriptor)
         try:
             self._host.check(f"moving {name}", [moved])
@@ -130,30 +136,3 @@ class Hub:
             raise
         index = rtnetlink.links(self.route)[name]
         self.route.check(name, [rtnetlink.set_up(index, arp=tunnel.l2tp is None)])
-
-    def _create(self, name: str, tunnel: Tunnel) -> None:
-        made = rtnetlink.tunnel(name, tunnel.delivery, tunnel.local, tunnel.remote, tunnel.mtu)
-        left = rtnetlink.links(self._host).get(name)
-        if left is not None:
-            self._host.transact([rtnetlink.delete(left)])
-        until = time.monotonic() + _VANISHING_S
-        while True:
-            refusals, _ = self._host.transact([made])
-            if not refusals:
-                return
-            if refusals[0].errno != errno.EEXIST or time.monotonic() > until:
-                raise _explained(tunnel, refusals[0].errno, str(refusals[0]))
-            time.sleep(_AGAIN_S)
-
-
-def _explained(tunnel: Tunnel, number: int, words: str) -> NarHostError:
-    ends = f"{tunnel.local} and {tunnel.remote}"
-    if number == errno.EEXIST:
-        text = f"there is another tunnel between {ends} on this host: remove it (`ip tunnel`)"
-    elif number in (errno.EOPNOTSUPP, errno.ENOENT):
-        text = f"the kernel has no {_OPTIONS.get(tunnel.delivery, tunnel.delivery.value)}"
-    elif number in (errno.EPERM, errno.EACCES):
-        text = "no permission to make a tunnel: run as root (CAP_NET_ADMIN)"
-    else:
-        text = f"the tunnel between {ends} was refused: {words}"
-    return NarHostError(text, number)

@@ -49,9 +49,9 @@ def make(name: str, tunnel: Tunnel, host: NetlinkSocket) -> int:
 
 
 def clear(dead: Iterable[Record], living: Iterable[Record]) -> None:
-    """Close what the dead had and nobody has. Raises OSError."""
+    """Close what the dead had in the kernel and nobody has. Raises OSError."""
     kept = {one.tunnel for one in living if one.attached}
-    gone = {one.tunnel for one in dead if one.tunnel is not None} - kept
+    gone = {one.tunnel for one in dead if one.tunnel is not None and not one.apart} - kept
     sessions = {one.l2tp for one in gone if one is not None and one.l2tp is not None}
     if not sessions:
         return
@@ -77,12 +77,17 @@ def _from_here(session: L2tpSession) -> L2tpSession:
     )
 
 
+def find_family(netlink: L2tpNetlink) -> bool:
+    """Whether the kernel has L2TPv3; its module is loaded where there is one. Raises OSError."""
+    if netlink.find_family():
+        return True
+    _load_module()
+    return netlink.find_family()
+
+
 def _need_family(netlink: L2tpNetlink) -> None:
     """Raises :class:`NarHostError`."""
-    if netlink.find_family():
-        return
-    _load_module()
-    if not netlink.find_family():
+    if not find_family(netlink):
         text = "the kernel has no L2TPv3 (CONFIG_L2TP_ETH, module l2tp_eth); try without --l2tp"
         raise NarHostError(text, errno.EOPNOTSUPP)
 

@@ -1,9 +1,10 @@
 """Network namespaces as file descriptors: made and entered by threads that end right after."""
 
+import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -54,6 +55,15 @@ def new() -> int:
         return os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
 
     return _in_thread(make)
+
+
+@contextlib.contextmanager
+def closing(descriptor: int) -> Iterator[None]:
+    """Keep a network namespace no longer than this."""
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def made_in(descriptor: int, make: Callable[[], _Made]) -> _Made:

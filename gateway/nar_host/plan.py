@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway.dataplane.portable.wire.links import peer_name
 from gateway.domain.nar import Delivery
 from gateway.nar_host import constants
 from gateway.nar_host.demultiplex import Member, tunnel_mark
@@ -23,6 +24,8 @@ class HubExit:
 
     interface: str
     mark: int
+    mtu: int = 0
+    """What fits, where the interface does not say it."""
 
     @property
     def table(self) -> int:
@@ -65,7 +68,8 @@ def placed(record: Record, others: Sequence[Record]) -> Record:
         return replace(record, slot=0, table=0)
     there = {one.slot: one.tunnel for one in others if one.attached and one.tunnel is not None}
     tunnel = record.tunnel
-    same = [slot for slot, one in there.items() if tunnel is not None and one.joins(tunnel)]
+    with_us = {one.slot for one in others if one.attached and shares_hub(record, one)}
+    same = [slot for slot in with_us if tunnel is not None and there[slot].joins(tunnel)]
     slot = same[0] if same else _lowest(there, range(constants.MAX_RECORDS), "tunnels")
     table = 0
     if record.place is Place.HOST:
@@ -74,6 +78,11 @@ def placed(record: Record, others: Sequence[Record]) -> Record:
             taken, constants.HOST_TABLES, "sessions with an address on the host"
         )
     return replace(record, tunnel=there.get(slot, tunnel), slot=slot, table=table)
+
+
+def shares_hub(record: Record, other: Record) -> bool:
+    """Whether both have one hub, hence one device where they have one tunnel."""
+    return record.number == other.number or not (record.apart or other.apart)
 
 
 def _lowest(taken: Iterable[int], allowed: range, what: str) -> int:
@@ -102,7 +111,13 @@ def exits(records: Sequence[Record]) -> list[HubExit]:
     """All ways out of the hub."""
     found = {HubExit(member.interface, member.mark) for member in members(records)}
     found |= {
-        HubExit(tunnel_name(one.slot), tunnel_mark(one.slot)) for one in records if one.attached
+        HubExit(
+            tunnel_name(one.slot),
+            tunnel_mark(one.slot),
+            one.tunnel.mtu if one.apart and one.tunnel is not None else 0,
+        )
+        for one in records
+        if one.attached
     }
     return sorted(found, key=lambda one: one.mark)
 
@@ -118,7 +133,9 @@ def members(records: Iterable[Record]) -> list[Member]:
 
 def host_ends(records: Iterable[Record]) -> set[str]:
     """Interfaces on the host."""
-    return {host_end(one.number) for one in _on_host(records)}
+    kept = list(records)
+    served = {peer_name(tunnel_name(one.slot)) for one in kept if one.attached and one.apart}
+    return {host_end(one.number) for one in _on_host(kept)} | served
 
 
 def host_rules(records: Iterable[Record]) -> set[Rule]:

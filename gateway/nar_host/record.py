@@ -66,6 +66,8 @@ class Record:
     """On the host: the route table for packets of the address."""
     hub: int = -1
     """A descriptor of the process that keeps the hub's network namespace; -1: none."""
+    apart: bool = False
+    """Whether hub and tunnel are for this session alone: a forwarder of its own serves it."""
 
     @property
     def attached(self) -> bool:
@@ -101,6 +103,7 @@ class Record:
                 "slot": self.slot,
                 "table": self.table,
                 "hub": self.hub,
+                "apart": self.apart,
             }
         ).encode()
 
@@ -124,6 +127,7 @@ class Record:
                 int(found["slot"]),
                 int(found["table"]),
                 int(found["hub"]),
+                bool(found.get("apart", False)),
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a record: {type(error).__name__}") from None

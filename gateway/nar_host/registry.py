@@ -71,6 +71,14 @@ class Registry:
         """The control socket of a session."""
         return self.path / f"{number}.sock"
 
+    def record(self, number: int) -> Path:
+        """The file of a session; it is there until the session begins to take everything back."""
+        return self.path / f"{number}{_SUFFIX}"
+
+    def forwarder(self, number: int) -> Path:
+        """The folder of the forwarder of a session that has one."""
+        return self.path / f"{number}.forwarder"
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else changes the registry or the kernel meanwhile.
@@ -97,7 +105,7 @@ class Registry:
         for number in range(1, constants.MAX_RECORDS + 1):
             if number in taken:
                 continue
-            path = self.path / f"{number}{_SUFFIX}"
+            path = self.record(number)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -32,7 +32,8 @@ _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IPTUN_LOCAL, _IPTUN_REMOTE, _IPTUN_TTL, _IPTUN_PMTUDISC = 2, 3, 4, 10
 _GRE_LOCAL, _GRE_REMOTE, _GRE_TTL, _GRE_PMTUDISC, _GRE_IGNORE_DF = 6, 7, 8, 10, 19
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 4, 6, 15
+_RTA_OIF, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 4, 6, 8, 15
+_RTAX_LOCK, _RTAX_MTU = 1, 2
 _FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
 _AF_INET: Final = 2
 _UNIVERSE, _LINK = 0, 253
@@ -41,6 +42,8 @@ _LAST: Final = 0xFFFF_FFFF
 """The worst metric."""
 _UP, _NO_ARP = 0x01, 0x80
 _TTL: Final = b"\x40"
+EXAMPLE_ENDS: Final = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
+"""Of a tunnel that is only tried (RFC 5737)."""
 LOOPBACK: Final = 1
 """Index of ``lo`` in every network namespace."""
 _INFO = struct.Struct("=BxHiII")
@@ -162,11 +165,17 @@ def addresses(route: NetlinkSocket) -> Iterator[tuple[int, IPv4Address]]:
             yield int(_ADDRESS.unpack_from(body)[4]), IPv4Address(local)
 
 
-def default_route(table: int, index: int) -> bytes:
-    """Everything of a table goes to a device; replaces the one that was there."""
+def default_route(table: int, index: int, mtu: int = 0) -> bytes:
+    """Everything of a table goes to a device; replaces the one that was there.
+
+    ``mtu`` is what fits, in octets; 0: what the device says.
+    """
     short = table if table < 256 else 0
     body = _ROUTE.pack(_AF_INET, 0, 0, 0, short, ROUTE_PROTOCOL, _LINK, _UNICAST, 0)
     body += attribute(_RTA_TABLE, _u32(table)) + attribute(_RTA_OIF, _u32(index))
+    if mtu:
+        locked = attribute(_RTAX_LOCK, _u32(1 << _RTAX_MTU))
+        body += nested(_RTA_METRICS, locked, attribute(_RTAX_MTU, _u32(mtu)))
     return request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 

@@ -26,7 +26,7 @@ from gateway.nar.client_outputs import (
     SessionAgreed,
 )
 from gateway.nar_host import plan, spis
-from gateway.nar_host.attachment import Attachment
+from gateway.nar_host.attachment import AUTO, Attachment
 from gateway.nar_host.enclosure import Enclosure
 from gateway.nar_host.failure import NarError, NarHostError, NarRefusedError, NarUnavailableError
 from gateway.nar_host.held_lease import HeldLease
@@ -77,11 +77,14 @@ class NarSession:
         title: str = "a program",
         notify: Notify | None = None,
         registry: Registry | None = None,
+        dataplane: str = AUTO,
     ) -> None:
         """Set it up, without doing anything yet.
 
         ``peer`` is Yb for NAR-MODE, for leases that name none themselves; a name is resolved by
-        the server. Raises ValueError when ``server`` is not HOST or HOST:PORT.
+        the server. ``dataplane`` says who has the tunnel: "kernel", "portable" (a process of ours),
+        or "auto", the kernel where it can. Raises ValueError when ``server`` is not HOST or
+        HOST:PORT.
         """
         if isinstance(server, str):
             server = ServerName.parse(server, tls=tls, ca=ca)
@@ -97,7 +100,12 @@ class NarSession:
         )
         inside = None if enclosure is None else enclosure.route
         self._attachment = Attachment(
-            title, str(server), self._place, registry=registry, inside=inside
+            title,
+            str(server),
+            self._place,
+            registry=registry,
+            inside=inside,
+            dataplane=dataplane,
         )
         self._notify = notify
         self._held: dict[int, HeldLease] = {}

@@ -106,8 +106,8 @@ def gateway(lab: Lab, **options: Any) -> Iterator[RunningGateway]:
 def kernel_state(lab: Lab) -> dict[str, str]:
     """What a gateway may leave behind on its host."""
     state = {
-        "states": lab.run("gw", ["ip", "xfrm", "state"]).stdout,
-        "policies": lab.run("gw", ["ip", "xfrm", "policy"]).stdout,
+        "states": lab.states("gw"),
+        "policies": lab.policies("gw"),
         "links": lab.run("gw", ["ip", "-br", "link"]).stdout,
         "routes": lab.run("gw", ["ip", "route"]).stdout,
         "tables": lab.run("gw", ["nft", "list", "tables"]).stdout,

@@ -208,8 +208,8 @@ class Bed:
         self.device.start()
 
     def states(self, host: str = "gw") -> str:
-        """The SAs of a host's kernel."""
-        return self.lab.run(host, ["ip", "xfrm", "state"]).stdout
+        """The SAs of a host."""
+        return self.lab.states(host)
 
     def reload(self, connections: str) -> None:
         """Give the gateway other connections."""
@@ -231,7 +231,12 @@ class Bed:
 
 @contextlib.contextmanager
 def gateway_alone(
-    connections: str, *, ike: str = "", charon: str = "", access: str = "access1"
+    connections: str,
+    *,
+    ike: str = "",
+    charon: str = "",
+    access: str = "access1",
+    user_space: bool | None = None,
 ) -> Iterator[Bed]:
     """The bed without its charon, for a test that starts another peer, or charon, itself."""
     lab = Lab(f"t{os.getpid()}-")
@@ -245,7 +250,8 @@ def gateway_alone(
         gateway.write_text(head + connections)
         try:
             gateway.start()
-            yield Bed(lab, gateway, StrongSwan(lab, "device", extra=charon), recording, head)
+            device = StrongSwan(lab, "device", extra=charon, user_space=user_space)
+            yield Bed(lab, gateway, device, recording, head)
         finally:
             print(f"--- gateway\n{gateway.output()[-8000:]}")
             gateway.stop()
@@ -254,8 +260,11 @@ def gateway_alone(
 
 
 @contextlib.contextmanager
-def interop(connections: str, **options: str) -> Iterator[Bed]:
-    """The bed, with `ike` as further lines of [ike] and `charon` of strongswan.conf."""
+def interop(connections: str, **options: Any) -> Iterator[Bed]:
+    """The bed, with `ike` as further lines of [ike] and `charon` of strongswan.conf.
+
+    `user_space` is charon's own IPsec, by default where the kernel has none.
+    """
     with gateway_alone(connections, **options) as bed:
         try:
             bed.device.start()

@@ -3,6 +3,7 @@
     node 192.0.2.10 -- .1 router 198.51.100.1 -- 198.51.100.2 gateway 10.1.0.1 -- 10.1.0.2 host
 
 The mobile node is plain ``ip link`` tunnels; for UDP tunnels FOU and nft, as the gateway itself.
+Where the kernel has none of that, a forwarder of its own.
 """
 
 import socket
@@ -10,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from dataplane_bed import entered, inside, run
 
 from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings
+from gateway.dataplane.portable.forwarder import Forwarder
+from gateway.dataplane.portable.tunnel_link import TunnelKind, TunnelLink
+from gateway.dataplane.portable.wire.links import make_pair
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.mobility import (
     Encapsulation,
@@ -26,6 +31,8 @@ from gateway.domain.mobility import (
     Tunnel,
     Visitor,
 )
+from gateway.lab import planes
+from gateway.lab.kernel import missing_features
 
 NODE, ROUTER, GATEWAY, HOST = "mkt-mn", "mkt-rt", "mkt-gw", "mkt-cn"
 NAMES = (NODE, ROUTER, GATEWAY, HOST)
@@ -156,6 +163,7 @@ class MobilityBed:
     def __init__(self) -> None:
         self.mobility: KernelMobility | None = None
         self.captures: list[Capture] = []
+        self.forwarders: list[Forwarder] = []
 
     def capture(self, name: str, interface: str, protocol: int = ETH_P_IP) -> Capture:
         """What passes there from now on, until the end of the test."""
@@ -194,6 +202,8 @@ class MobilityBed:
         self.stop()
         while self.captures:
             self.captures.pop().close()
+        while self.forwarders:
+            self.forwarders.pop().close(keep=False)
         there = [name for name in NAMES if Path(f"/run/netns/{name}").exists()]
         if there:
             run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in there))
@@ -201,7 +211,7 @@ class MobilityBed:
     def start(self, **changes: Any) -> KernelMobility:
         fields: dict[str, Any] = {"home_agents": (AGENT,), "home_networks": (VIRTUAL, PHYSICAL)}
         with entered(GATEWAY):
-            self.mobility = KernelMobility(MobilitySettings(**{**fields, **changes}))
+            self.mobility = planes.mobility(MobilitySettings(**{**fields, **changes}))
             self.mobility.start()
         return self.mobility
 
@@ -234,18 +244,48 @@ class MobilityBed:
     ) -> None:
         """The mobile node's end: all traffic of ``home`` to 10.1.0.0/24 goes through it."""
         inside(NODE, "ip", "link", "del", "t0", check=False)
-        kind = "ipip" if encapsulation is Encapsulation.IP_IP and not udp else "gre"
-        words = f"link add t0 mtu 1300 type {kind} local {CARE_OF} remote {AGENT} ttl 64"
-        if udp:
-            csum = "encap-csum" if checksum else "noencap-csum"
-            words += f" encap fou encap-sport {NAT_PORT} encap-dport 434 {csum}"
-            inside(NODE, "ip", "fou", "add", "port", NAT_PORT, "ipproto", 47, check=False)
-            with entered(NODE):
-                run("nft", "-f", "-", stdin=_NODE_UDP)
-        inside(NODE, "ip", *words.split())
-        inside(NODE, "ip", "link", "set", "t0", "up")
+        if udp and not missing_features():
+            self._kernel_udp_tunnel(checksum=checksum)
+        else:
+            self.tunnel(NODE, CARE_OF, AGENT, encapsulation, udp=udp)
         inside(NODE, "ip", "address", "add", f"{home}/32", "dev", "t0")
         inside(NODE, "ip", "route", "add", "10.1.0.0/24", "dev", "t0", "src", home)
+
+    def tunnel(
+        self,
+        name: str,
+        local: IPv4Address,
+        remote: IPv4Address,
+        encapsulation: Encapsulation = Encapsulation.IP_IP,
+        *,
+        udp: bool = False,
+    ) -> None:
+        """One end of a tunnel, the interface `t0` of a namespace."""
+        if not missing_features():
+            kind = "ipip" if encapsulation is Encapsulation.IP_IP else "gre"
+            words = f"link add t0 mtu 1300 type {kind} local {local} remote {remote} ttl 64"
+            inside(name, "ip", *words.split())
+            inside(name, "ip", "link", "set", "t0", "up")
+            return
+        link = TunnelLink("t0", TunnelKind[encapsulation.name], local=local, remote=remote)
+        if udp:
+            link = replace(link, kind=TunnelKind.MIP_UDP, local_port=NAT_PORT, remote_port=434)
+        with entered(name):
+            make_pair("t0", 1300)
+            forwarder = planes.plane("t-esp").forwarder()
+            forwarder.set_tunnel(link)
+            assert forwarder.commit() == ([], [])
+            self.forwarders.append(forwarder)
+
+    def _kernel_udp_tunnel(self, *, checksum: bool) -> None:
+        csum = "encap-csum" if checksum else "noencap-csum"
+        words = f"link add t0 mtu 1300 type gre local {CARE_OF} remote {AGENT} ttl 64"
+        words += f" encap fou encap-sport {NAT_PORT} encap-dport 434 {csum}"
+        inside(NODE, "ip", "fou", "add", "port", NAT_PORT, "ipproto", 47, check=False)
+        with entered(NODE):
+            run("nft", "-f", "-", stdin=_NODE_UDP)
+        inside(NODE, "ip", *words.split())
+        inside(NODE, "ip", "link", "set", "t0", "up")
 
     def ping(self, name: str, source: object, target: object, *words: object) -> str:
         return inside(

@@ -22,6 +22,7 @@ from gateway.dataplane.kernel.nar.dataplane import KernelNar
 from gateway.dataplane.nar import NarRefusal, NarServerSettings, NarSettings
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.nar import Delivery, L2tpSession, NarMapping, NarProtocol, NarTuple
+from gateway.lab import planes
 
 CLIENTS, SERVER, OUTSIDE = "nkt-x", "nkt-n", "nkt-y"
 NAMES = (CLIENTS, SERVER, OUTSIDE)
@@ -171,7 +172,7 @@ class NarKernelBed:
 
     def start(self, settings: NarSettings = SETTINGS, **changes: Any) -> KernelNar:
         with entered(SERVER):
-            made = KernelNar(replace(settings, **changes))
+            made = planes.nar(replace(settings, **changes))
             made.start()
             self.nar = made
             made.alive()

@@ -3,7 +3,8 @@
     node 192.0.2.10 w0 -- r0 .1 router 198.51.100.1 -- 198.51.100.2 (x-HA), .3 (gateway) peers
     node e0 ------------- home link 10.1.0.0/24 ------- h1 10.1.0.1 (i-HA) peers, 10.1.0.2 (host)
 
-The peers' ends of tunnels and SAs are plain ``ip link`` and ``ip xfrm``.
+The peers' ends of tunnels and SAs are plain ``ip link`` and ``ip xfrm``; where the kernel has none
+of that, a forwarder of theirs (:mod:`node_user_peers`).
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from typing import Any
 
 from dataplane_bed import entered, inside, run
 from mobility_kernel_bed import ETH_P_IP, Capture
+from node_user_peers import UserPeers, node_end
 
 from gateway.dataplane.kernel.mobility.constants import FOU_PORT
 from gateway.dataplane.kernel.node import constants
@@ -32,6 +34,8 @@ from gateway.dataplane.node import (
 )
 from gateway.domain.access_mode import AccessMode
 from gateway.domain.mobility import Encapsulation
+from gateway.lab import planes
+from gateway.lab.kernel import missing_features
 
 NODE, ROUTER, PEERS = "nkt-mn", "nkt-rt", "nkt-hq"
 NAMES = (NODE, ROUTER, PEERS)
@@ -115,10 +119,11 @@ _LINK_UP = {
 
 
 class NodeBed:
-    def __init__(self) -> None:
+    def __init__(self, *, user_peers: bool = False) -> None:
         self.node: KernelNode | None = None
         self.captures: list[Capture] = []
         self._with_vpn: set[str] = set()
+        self._peers = UserPeers() if user_peers or missing_features() else None
 
     def up(self) -> None:
         self.down()
@@ -126,7 +131,7 @@ class NodeBed:
             link add w0 netns {NODE} type veth peer name r0 netns {ROUTER}
             link add r1 netns {ROUTER} type veth peer name h0 netns {PEERS}
             link add e0 netns {NODE} type veth peer name h1 netns {PEERS}
-            link add c0 netns {PEERS} type dummy
+            link add c0 netns {PEERS} type veth peer name c1 netns {PEERS}
         """)  # fmt: skip
         self._batch(ROUTER, "link set lo up", *_LINK_UP["r0"], *_LINK_UP["r1"])
         self._batch(ROUTER, f"route add 10.1.0.0/16 via {EXTERNAL_AGENT}")
@@ -142,6 +147,9 @@ class NodeBed:
     def clean(self) -> None:
         """As it was after :meth:`up`."""
         self.stop()
+        if self._peers is not None:
+            with entered(PEERS):
+                self._peers.end()
         while self.captures:
             self.captures.pop().close()
         # It is not the IPsec dataplane's own: release() would not touch it.
@@ -167,6 +175,9 @@ class NodeBed:
 
     def down(self) -> None:
         self.stop()
+        if self._peers is not None and Path(f"/run/netns/{PEERS}").exists():
+            with entered(PEERS):
+                self._peers.end()
         while self.captures:
             self.captures.pop().close()
         there = [name for name in NAMES if Path(f"/run/netns/{name}").exists()]
@@ -174,8 +185,8 @@ class NodeBed:
             run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in there))
 
     def start(self, settings: NodeSettings = SETTINGS) -> KernelNode:
-        self.node = KernelNode(settings)
         with entered(NODE):
+            self.node = planes.node(settings)
             self.node.open()
         return self.node
 
@@ -228,6 +239,14 @@ class NodeBed:
         checksum: bool = False,
     ) -> None:
         """A home agent's tunnel for ``address``."""
+        if udp:
+            with entered(PEERS):
+                run("nft", "-f", "-", stdin=_PEER_UDP)
+        if self._peers is not None:
+            with entered(PEERS):
+                self._peers.tunnel(name, local, remote, encapsulation, udp=udp)
+            inside(PEERS, "ip", "route", "replace", f"{address}/32", "dev", name)
+            return
         inside(PEERS, "ip", "link", "del", name, check=False)
         kind = "ipip" if encapsulation is Encapsulation.IP_IP and not udp else "gre"
         mtu = 1400 if address == EXTERNAL_HOME else 1300
@@ -236,15 +255,23 @@ class NodeBed:
             csum = "encap-csum" if checksum else "noencap-csum"
             words += f" encap fou encap-sport 434 encap-dport 434 {csum}"
             inside(PEERS, "ip", "fou", "add", "port", FOU_PORT, "ipproto", 47, check=False)
-            with entered(PEERS):
-                run("nft", "-f", "-", stdin=_PEER_UDP)
         inside(PEERS, "ip", *words.split())
         inside(PEERS, "ip", "link", "set", name, "up")
         inside(PEERS, "ip", "route", "replace", f"{address}/32", "dev", name)
 
     def vpn(self, outer: IPv4Address) -> None:
         """Both ends of the VPN layer, as the IPsec dataplane would make the node's."""
+        if planes.portable():
+            with entered(NODE):
+                node_end(outer, GATEWAY)
+        if self._peers is not None:
+            with entered(PEERS):
+                self._peers.vpn(GATEWAY, outer)
+            inside(PEERS, "ip", "route", "replace", f"{VPN_INNER}/32", "dev", "vg")
+            return
         for name, mark in ((NODE, f"output-mark {constants.NODE_VPN:#x}"), (PEERS, "")):
+            if name == NODE and planes.portable():
+                continue
             interface = constants.XFRM_INTERFACE if name == NODE else "vg"
             ends = (outer, GATEWAY) if name == NODE else (GATEWAY, outer)
             out, back = (f"src {a} dst {b}" for a, b in (ends, ends[::-1]))
@@ -323,8 +350,8 @@ table ip peer {{
 
 
 @contextlib.contextmanager
-def node_bed() -> Iterator[NodeBed]:
-    bed = NodeBed()
+def node_bed(*, user_peers: bool = False) -> Iterator[NodeBed]:
+    bed = NodeBed(user_peers=user_peers)
     bed.up()
     try:
         yield bed

@@ -4,7 +4,8 @@
                            +-- 192.0.2.1 gateway 10.1.0.1 -- 10.1.0.7, 10.1.0.8 intranet
     device b 192.0.2.20  --+
 
-Both have 192.168.1.5 in their tunnels. Keys are static; the devices are the kernel's own IPsec.
+Both have 192.168.1.5 in their tunnels. Keys are static; the devices are the kernel's own IPsec, or
+forwarders where it has none.
 """
 
 import contextlib
@@ -16,7 +17,15 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Self
 
-from dataplane_bed import GCM, algorithm_words, entered, inside, keys_for, run
+from dataplane_bed import (
+    GCM,
+    UserDevice,
+    algorithm_words,
+    echoes,
+    entered,
+    keys_for,
+    run,
+)
 
 from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.dataplane.kernel.presence.dataplane import KernelPresence
@@ -24,6 +33,8 @@ from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.presence import Member, PresenceSettings
 from gateway.domain.child_sa import ChildSa, TrafficSelector
 from gateway.domain.endpoint import Endpoint
+from gateway.lab import planes
+from gateway.lab.kernel import has_esp
 
 GATEWAY, INTRANET = "pre-gw", "pre-in"
 DEVICES = ("pre-a", "pre-b")
@@ -62,6 +73,7 @@ def child_of(name: str, *, own: Any = OWN, spi: int = 0, **changes: Any) -> Chil
 class Bed:
     def __init__(self) -> None:
         self.dataplane: KernelDataplane | None = None
+        self._devices: dict[str, UserDevice] = {}
         self.presence: KernelPresence | None = None
         self._processes: list[subprocess.Popen[str]] = []
 
@@ -105,7 +117,7 @@ class Bed:
 
     def start(self, settings: PresenceSettings, *, adopt: bool = False) -> None:
         with entered(GATEWAY):
-            self.dataplane = KernelDataplane(
+            self.dataplane = planes.dataplane(
                 KernelSettings(protected_networks=(INSIDE,), outside_interfaces=("out1",))
             )
             self.dataplane.start(adopt=adopt)
@@ -136,6 +148,11 @@ class Bed:
             assert self.presence.commit() == []
 
     def _device_states(self, name: str, sa: ChildSa) -> None:
+        if not has_esp():
+            if name not in self._devices:
+                self._devices[name] = UserDevice(name, OWN)
+            self._devices[name].add(sa)
+            return
         lines = []
         own = sa.remote_ts[0].start
         outer = sa.remote.address
@@ -163,9 +180,7 @@ class Bed:
     # -- traffic -----------------------------------------------------------------------------
 
     def ping(self, name: str, target: str = HOST, count: int = 2) -> bool:
-        out = inside(name, "ping", "-n", "-c", count, "-i", "0.01", "-W", "1", "-I", OWN, target,
-                     check=False)  # fmt: skip
-        return f"{count} received" in out
+        return echoes(name, OWN, ip_address(target), count) == count
 
     def serve(self, name: str, code: str, *arguments: object) -> subprocess.Popen[str]:
         """Python there, ready when it has printed a line."""
@@ -232,11 +247,17 @@ class Bed:
             if self.dataplane is not None:
                 self.dataplane.close()
         self.presence = self.dataplane = None
+        for device in self._devices.values():
+            device.close()
+        self._devices.clear()
         self._remove()
 
     @staticmethod
     def _remove() -> None:
         there = [name for name in NAMES if Path(f"/run/netns/{name}").exists()]
+        for name in there:
+            with entered(name):
+                planes.forget()
         if there:
             run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in there))
 

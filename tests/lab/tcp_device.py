@@ -17,11 +17,11 @@ from pathlib import Path
 from gateway.appliance.ike_service import IkeService
 from gateway.config import to_dataplane, to_policy
 from gateway.config.loader import load
-from gateway.dataplane.kernel.dataplane import KernelDataplane
 from gateway.domain.endpoint import Endpoint
 from gateway.domain.event import Event
 from gateway.ike.engine import IkeEngine
 from gateway.ike.transport import IkeSockets
+from gateway.lab import planes
 from gateway.mobile_host.tcp_encapsulation import TcpTunnel, TcpTunnelError
 
 REOPEN_S = 0.2
@@ -53,7 +53,7 @@ async def run(folder: Path) -> None:
         emit(Event("tcp_up", str(tunnel.port)))
         (ours,) = config.ike.listen
         sockets = IkeSockets(config.ike.listen)
-        dataplane = KernelDataplane(to_dataplane.kernel_settings(config))
+        dataplane = planes.dataplane(to_dataplane.kernel_settings(config))
         dataplane.start()
         engine = IkeEngine(
             to_policy.engine_settings(config),

@@ -1,6 +1,7 @@
 """FRR announces the pools: a router of the intranet learns by OSPF where devices are."""
 
 # clock: real
+# planes: portable
 
 import contextlib
 import os

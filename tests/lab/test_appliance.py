@@ -52,12 +52,14 @@ def test_a_device_connects_and_reaches_the_intranet(
         assert ike["inner_addresses"] == ["10.9.0.1"]
         assert ike["children"] == [child["spi_in"]]
         assert int(child["spi_in"], 16) == seen.children[0].spi_out
-        assert child["encapsulation"] == ("esp-in-udp" if encap else "esp")
+        in_udp = encap or device.user_space
+        assert child["encapsulation"] == ("esp-in-udp" if in_udp else "esp")
         assert child["packets_in"] >= 3
         assert child["packets_out"] >= 3
         assert len(running.events("ike_sa_established")) == 1
         # One line per handshake at the default level.
-        names = [line["event"] for line in running.log() if line["event"] != "api_user_barred"]
+        quiet = {"api_user_barred", "dataplane"}
+        names = [line["event"] for line in running.log() if line["event"] not in quiet]
         assert names == ["started", "ike_sa_established"]
 
 
@@ -99,7 +101,7 @@ def test_reload_exchanges_a_pool(lab: Lab, strongswan: StartStrongSwan) -> None:
         assert ike["inner_addresses"] == ["10.8.0.1"]
         assert ping(lab)
         routes = kernel_state(lab)["routes"]
-        assert "10.8.0.0/24 dev gw0" in routes
+        assert re.search(r"10\.8\.0\.0/24 .*dev gw0", routes)
         assert "10.9.0." not in routes
         ruleset = lab.run("gw", ["nft", "list", "set", "inet", "gateway", "inner4"]).stdout
         assert "10.8.0.0/24" in ruleset

@@ -15,7 +15,10 @@ from gateway.lab.processes import wait_until
 from gateway.lab.strongswan import StrongSwan
 from gateway.lab.topology import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernel_peer("Ethernet frames in GRE are the kernel's business on either dataplane"),
+]
 
 BRIDGE = 'bridge = "plant"\n\n[bridges.plant]\ninterface = "lan0"\naddress = "10.1.0.1"\n'
 

@@ -19,7 +19,10 @@ from mobility_kernel_bed import ip
 from gateway.dataplane.kernel import ruleset
 from gateway.dataplane.kernel.bridges import TABLE, KernelBridges, Port
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernel_peer("Ethernet frames in GRE are the kernel's business on either dataplane"),
+]
 
 GATEWAY, DEVICES, INSIDE = "brt-gw", "brt-dev", "brt-in"
 END = IPv4Address("10.255.0.1")

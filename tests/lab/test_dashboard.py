@@ -1,5 +1,7 @@
 """The dashboard of a running gateway in Chromium: a device connects, moves, and one fails."""
 
+# planes: portable
+
 import os
 import re
 from collections.abc import Iterator

@@ -7,10 +7,11 @@ from ipaddress import ip_network
 import pytest
 from dataplane_bed import GATEWAY, POOL, Bed, child_sa, entered, inside
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError, KernelDataplane
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.probe import probe
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.domain.child_sa import TrafficSelector
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -51,6 +52,7 @@ def picture() -> str:
     )  # fmt: skip
 
 
+@pytest.mark.kernel_dataplane("foreign XFRM states and devices, beside ours")
 def test_closing_leaves_what_was_there_before(bed: Bed) -> None:
     foreign_state()
     before = picture()
@@ -63,6 +65,7 @@ def test_closing_leaves_what_was_there_before(bed: Bed) -> None:
     assert picture() == before
 
 
+@pytest.mark.kernel_dataplane("XFRM states of a crash, beside foreign ones")
 def test_a_start_clears_what_a_crash_has_left_and_nothing_else(bed: Bed) -> None:
     foreign_state()
     before = picture()
@@ -106,6 +109,7 @@ def test_an_interface_of_the_same_name_that_is_not_ours_is_left_alone(bed: Bed) 
     assert picture() == before
 
 
+@pytest.mark.kernel_dataplane("the packet queue of the kernel")
 def test_a_queue_in_use_is_one_clear_message_and_leaves_nothing(bed: Bed) -> None:
     from gateway.dataplane.kernel.nfqueue import Queue
 
@@ -119,6 +123,7 @@ def test_a_queue_in_use_is_one_clear_message_and_leaves_nothing(bed: Bed) -> Non
     assert picture() == before
 
 
+@pytest.mark.kernel_dataplane("what the kernel dataplane needs")
 def test_the_probe_finds_everything_here_and_touches_nothing() -> None:
     found = {capability.name: capability for capability in probe()}
     missing = {name: line.detail for name, line in found.items() if not line.ok}
@@ -126,6 +131,7 @@ def test_the_probe_finds_everything_here_and_touches_nothing() -> None:
     assert "xfrm-interface" in found
 
 
+@pytest.mark.kernel_dataplane("the hash of XFRM policies")
 def test_policies_are_hashed_by_single_inner_addresses(bed: Bed) -> None:
     bed.start()
     counts = inside(GATEWAY, "ip", "-s", "-s", "xfrm", "policy", "count")
@@ -142,7 +148,7 @@ def test_without_privileges_the_message_says_what_to_do(bed: Bed) -> None:
     if child == 0:
         os.setuid(65534)
         try:
-            KernelDataplane(KernelSettings()).start()
+            planes.dataplane(KernelSettings()).start()
         except DataplaneUnavailableError as error:
             os.write(writer, f"{error.errno} {error.strerror}".encode())
         os._exit(0)

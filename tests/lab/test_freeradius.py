@@ -1,5 +1,7 @@
 """Debian's freeradius on loopback as judge of the RADIUS client, its keys and its accounting."""
 
+# planes: portable
+
 import asyncio
 import os
 import re

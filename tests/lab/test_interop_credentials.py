@@ -1,5 +1,7 @@
 """Who is let in and how it proves itself; who is refused, and what both sides are told."""
 
+# planes: portable
+
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -13,7 +13,10 @@ from gateway.lab.libreswan import Libreswan
 from gateway.lab.pki import Authority, KeyKind
 from gateway.lab.processes import LabError, wait_until
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernel_peer("libreswan has the kernel's ESP only"),
+]
 
 CONNECTION = """
 conn {name}

@@ -32,11 +32,7 @@ def kill(bed: Bed) -> None:
     """End the device's charon as a power cut would; its kernel forgets everything too."""
     os.kill(bed.device.pid, signal.SIGKILL)
     wait_until(lambda: not bed.device.running(), 10, "charon's end")
-    for what in ("state", "policy"):
-        bed.lab.run("device", ["ip", "xfrm", what, "flush"])
-    for access in bed.lab.access():  # the inner address sits on the interface
-        bed.lab.run("device", ["ip", "address", "flush", "dev", access])
-        bed.lab.attach(access)
+    bed.lab.wipe("device")
     bed.device = StrongSwan(bed.lab, "device")
 
 
@@ -89,7 +85,7 @@ def test_a_device_that_died_is_noticed(bed: Bed) -> None:
     kill(bed)
     wait_until(lambda: not bed.ike_sas(), 40, "the gateway gives it up")
     assert not bed.states()
-    assert "dst 10.9." not in bed.lab.run("gw", ["ip", "xfrm", "policy"]).stdout
+    assert "dst 10.9." not in bed.lab.policies("gw")
     wait_until(lambda: bed.said_since(mark), 5, "the gateway's line")
     (line,) = bed.said_since(mark)
     assert line["event"] == "ike_sa_closed"

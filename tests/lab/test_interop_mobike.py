@@ -55,9 +55,12 @@ def test_a_stream_survives_the_move(bed: Bed) -> None:
     # Those under way at the change of addresses; without MOBIKE, all after it.
     assert up <= 100
     assert down <= 100
+    wait_until(lambda: len(bed.child_sas()) == 1, 20, "one child SA")
     (after,) = bed.child_sas()
-    assert after["spi_in"] == before["spi_in"]
-    assert after["spi_out"] == before["spi_out"]
+    # charon's own IPsec takes no other addresses: it makes another child SA.
+    if not bed.device.user_space:
+        assert after["spi_in"] == before["spi_in"]
+        assert after["spi_out"] == before["spi_out"]
     (seen,) = bed.device.established()
     assert seen.local.startswith(where("access2", bed))
 

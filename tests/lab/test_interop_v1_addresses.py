@@ -1,5 +1,7 @@
 """IKEv1 inside addresses against strongSwan: both IP versions, none (NAPT), and Cisco's Unity."""
 
+# planes: portable
+
 from collections.abc import Iterator
 
 import pytest

@@ -69,6 +69,7 @@ def at(bed: Bed) -> str:
     return str(ike["remote"]).rpartition(":")[0].strip("[]")
 
 
+@pytest.mark.kernel_peer("strongSwan has plain ESP by the kernel only")
 @pytest.mark.parametrize("remote", [plan.GATEWAY_OUTSIDE, GATEWAY6], ids=["by-ipv4", "by-ipv6"])
 def test_both_versions_inside(bed: Bed, remote: object) -> None:
     addresses = inner(bed.connect(configuration=device6(remote=remote)))
@@ -94,6 +95,7 @@ def test_a_device_may_ask_for_one_version(bed: Bed) -> None:
     assert not bed.ping(to=plan.SERVER, count=1)
 
 
+@pytest.mark.kernel_peer("strongSwan has plain ESP by the kernel only")
 def test_too_large_packets_are_answered(bed: Bed) -> None:
     """ICMPv6 tells the inside how much the tunnel carries; by IPv6 outside 20 octets less."""
     addresses = inner(bed.connect(configuration=device6()))
@@ -110,6 +112,7 @@ def test_too_large_packets_are_answered(bed: Bed) -> None:
     assert (found["inner"], found["effective"], found["mss_ipv6"]) == (1426, 1400, 1340)
 
 
+@pytest.mark.kernel_peer("strongSwan has plain ESP by the kernel only")
 def test_a_narrow_ipv6_path_is_learned(bed: Bed) -> None:
     addresses = inner(bed.connect(configuration=device6()))
     bed.lab.run("internet", ["ip", "link", "set", "access1", "mtu", "1380"])
@@ -129,6 +132,7 @@ def test_a_narrow_ipv6_path_is_learned(bed: Bed) -> None:
         bed.lab.run("gw", ["ip", "-6", "route", "flush", "cache"])
 
 
+@pytest.mark.kernel_peer("strongSwan has plain ESP by the kernel only")
 @pytest.mark.parametrize("way", [(plan.GATEWAY_OUTSIDE, 6), (GATEWAY6, 4)], ids=["4to6", "6to4"])
 def test_mobike_between_the_versions(bed: Bed, way: tuple[object, int]) -> None:
     """The device gets to a network of the other IP version; its session and addresses stay."""

@@ -3,6 +3,8 @@
 Draft 000 section 1.1 compares with it; it is the bridge for old devices.
 """
 
+# planes: kernel portable-guest
+
 import os
 import signal
 from collections.abc import Iterator
@@ -18,7 +20,10 @@ from gateway.lab.processes import wait_until
 from gateway.lab.strongswan import StrongSwan
 from gateway.lab.topology import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernel_peer("strongSwan has transport mode by the kernel only"),
+]
 
 GATEWAY = """
 [gateway]
@@ -45,11 +50,11 @@ ONLY_BY_IPSEC = """
 table inet l2tp {
     chain input {
         type filter hook input priority filter;
-        udp dport 1701 meta secpath missing counter drop
+        udp dport 1701 meta secpath missing iifname != "gw0" counter drop
     }
-    chain output {
-        type filter hook output priority filter;
-        udp sport 1701 rt ipsec missing counter drop
+    chain postrouting {
+        type filter hook postrouting priority filter;
+        udp sport 1701 rt ipsec missing oifname != "gw0" counter drop
     }
 }
 """
@@ -129,7 +134,7 @@ class Bed:
         return " 0% packet loss" in self.lab.run("device", argv, check=False).stdout
 
     def mode(self) -> list[str]:
-        return self.lab.run("gw", ["ip", "xfrm", "state"]).stdout.split("mode ")[1:]
+        return self.lab.states("gw").split("mode ")[1:]
 
 
 @pytest.fixture(scope="module")

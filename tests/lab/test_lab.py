@@ -163,6 +163,7 @@ def test_tunnel_between_two_strongswans_survives_a_mobike_move(
     assert sources == {"198.51.100.10", "203.0.113.10"}
 
 
+@pytest.mark.kernel_peer("strongSwan has native ESP by the kernel only")
 def test_rewritten_source_shows_native_esp_from_a_new_address(
     lab: Lab, authority: Authority, strongswan: StartStrongSwan
 ) -> None:
@@ -218,6 +219,7 @@ def test_impaired_handshake_is_repaired_by_retransmission(
     assert len(requests) == (1 if action == "duplicate" else 2)
 
 
+@pytest.mark.kernel_peer("libreswan has the kernel's ESP only")
 def test_libreswan_as_client_loads_the_page(
     lab: Lab, authority: Authority, strongswan: StartStrongSwan, libreswan: StartLibreswan
 ) -> None:

@@ -1,5 +1,7 @@
 """The foreign agent's packet socket on a real link: addresses of other networks, no ARP."""
 
+# planes: portable
+
 import os
 import socket
 import struct

@@ -8,7 +8,10 @@ from matrix_column import Column
 from gateway.lab.matrix.bed import Bed
 from gateway.lab.matrix.cells import Cell, Role
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernel_peer("libreswan has the kernel's ESP only"),
+]
 
 COLUMN = Column("libreswan", Role.INITIATOR, version=1, events=False)
 

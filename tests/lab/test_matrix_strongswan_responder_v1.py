@@ -1,5 +1,7 @@
 """The matrix: strongswan as responder, IKEv1, methods and refusals."""
 
+# planes: portable
+
 from collections.abc import Iterator
 
 import pytest

@@ -1,5 +1,7 @@
 """The matrix: strongswan as responder, IKEv2, methods and refusals."""
 
+# planes: portable
+
 from collections.abc import Iterator
 
 import pytest

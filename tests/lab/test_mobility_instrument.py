@@ -6,7 +6,7 @@ What the gateway's own agents do is tested elsewhere; here the topology and the 
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 
 import pytest
@@ -17,6 +17,7 @@ from gateway.lab.measured import start_download
 from gateway.lab.mobility import plan
 from gateway.lab.mobility.mobile_node import MobileNode
 from gateway.lab.mobility.topology import MobilityLab
+from gateway.lab.mobility.user_tunnel import make_tunnel
 from gateway.lab.plan import SERVER
 from gateway.mip_agents.authentication import sign, verify
 from gateway.mip_agents.codec.extensions import AuthenticationKind, UdpTunnelReply, UdpTunnelRequest
@@ -38,13 +39,14 @@ def lab() -> Iterator[MobilityLab]:
 
 
 class StandIn:
-    """Answers registrations for one mobile node and tunnels with the kernel's `ipip`."""
+    """Answers registrations for one mobile node and tunnels."""
 
     def __init__(self, lab: MobilityLab) -> None:
         self._lab = lab
         self._socket = netns.socket_in(lab.namespace("iha"), socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((str(plan.INSIDE_HOME_AGENT), 434))
         self.wrong: list[str] = []
+        self._unbind: Callable[[], None] = lambda: None
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -71,13 +73,13 @@ class StandIn:
 
     def _bind(self, care_of: IPv4Address | None) -> None:
         home, run = plan.INSIDE_HOME_ADDRESS, self._lab.run
-        run("iha", ["ip", "link", "delete", "there"], check=False)
+        self._unbind()
+        self._unbind = lambda: None
         run("iha", ["ip", "neighbour", "del", "proxy", str(home), "dev", "home"], check=False)
         if care_of is None:
             return
-        local = f"local {plan.INSIDE_HOME_AGENT} remote {care_of}"
-        run("iha", f"ip link add there type ipip {local} nopmtudisc".split())
-        run("iha", ["ip", "link", "set", "there", "up"])
+        ends = plan.INSIDE_HOME_AGENT, care_of
+        self._unbind = make_tunnel(self._lab, "iha", "there", ends)
         run("iha", f"ip route add {home} dev there".split())
         run("iha", f"ip neighbour add proxy {home} dev home".split())
 

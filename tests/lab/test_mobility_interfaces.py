@@ -1,5 +1,7 @@
 """Bindings over REST and the command, of a gateway that runs, after registrations that arrived."""
 
+# planes: portable
+
 import json
 import sys
 from typing import Any

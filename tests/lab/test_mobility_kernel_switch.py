@@ -1,5 +1,7 @@
 """Zero-overhead tunnelling (draft 001, appendix D) in the kernel: what is on which wire."""
 
+# planes: kernel portable
+
 import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -21,6 +23,7 @@ from mobility_kernel_bed import (
 )
 
 from gateway.domain.mobility import Tunnel
+from gateway.lab.mobility.topology import offloads_off
 
 pytestmark = pytest.mark.kernel
 
@@ -91,7 +94,8 @@ def test_udp_and_tcp_checksums_are_right_on_every_wire(bed: MobilityBed) -> None
     switched(bed, HOST_ADDRESS)
     # A socket's own checksum is filled in by the card; without it what is on the wire is final.
     for name, link in ((NODE, "m0"), (HOST, "c0")):
-        inside(name, "ethtool", "-K", link, "tx", "off", check=False)
+        with entered(name):
+            offloads_off([link])
     wire, home = bed.capture(ROUTER, "r1"), bed.capture(HOST, "c0")
     with udp(HOST, HOST_ADDRESS, 5000) as host, udp(NODE, HOME, 6000) as node:
         node.sendto(b"there", (str(HOST_ADDRESS), 5000))

@@ -11,7 +11,9 @@ from gateway.dataplane.kernel.mobility import ruleset
 from gateway.dataplane.kernel.mobility.outside_trial import OutsideTrial, try_from_outside
 from gateway.dataplane.kernel.mobility.start_trial import try_start
 from gateway.dataplane.mobility import MobilitySettings
+from gateway.dataplane.portable.mobility.wording import wording
 from gateway.domain.mobility import HomeNetwork
+from gateway.lab.kernel import missing_features
 
 pytestmark = pytest.mark.kernel
 
@@ -22,10 +24,14 @@ SETTINGS = MobilitySettings(
     home_networks=(HomeNetwork("roaming", IPv4Network("10.20.0.0/24")),),
     outside_interfaces=("eth0", "trial-0", "ppp-with-long-n"),
 )
+WORDINGS = ruleset.QUEUED, wording(SETTINGS.queue_number)
+needs_queue = pytest.mark.skipif(
+    bool(missing_features()), reason="the kernel's own devices and queue"
+)
 
 
 def test_outside_is_blocked_and_inside_is_not() -> None:
-    assert try_from_outside(SETTINGS) == [
+    assert try_from_outside(SETTINGS, WORDINGS) == [
         OutsideTrial(OURS, (), reachable=True),
         OutsideTrial(THEIRS, (), reachable=True),
     ]
@@ -33,7 +39,7 @@ def test_outside_is_blocked_and_inside_is_not() -> None:
 
 def test_without_outside_interfaces_nothing_is_blocked() -> None:
     open_to_all = MobilitySettings(home_agents=(OURS,), inside_home_agents=(OURS,))
-    assert try_from_outside(open_to_all) == [OutsideTrial(OURS, (), reachable=True)]
+    assert try_from_outside(open_to_all, WORDINGS) == [OutsideTrial(OURS, (), reachable=True)]
 
 
 def test_a_ruleset_that_lets_them_in_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +51,7 @@ def test_a_ruleset_that_lets_them_in_is_noticed(monkeypatch: pytest.MonkeyPatch)
         return found.replace("iifname @outside goto", 'iifname "eth0" goto')
 
     monkeypatch.setattr(ruleset, "render", leaking)
-    ours, theirs = try_from_outside(SETTINGS)
+    ours, theirs = try_from_outside(SETTINGS, WORDINGS)
     assert ours == OutsideTrial(OURS, ("trial-0", "ppp-with-long-n"), reachable=True)
     assert theirs.leaks == ours.leaks
 
@@ -55,11 +61,12 @@ def test_a_ruleset_that_lets_nobody_in_is_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         ruleset, "render", lambda *given: good(*given).replace("iifname @outside goto", "goto")
     )
-    ours, theirs = try_from_outside(SETTINGS)
+    ours, theirs = try_from_outside(SETTINGS, WORDINGS)
     assert (ours.leaks, ours.reachable) == ((), False)
     assert (theirs.leaks, theirs.reachable) == ((), False)
 
 
+@needs_queue
 def test_all_of_it_can_be_started_and_leaves_nothing() -> None:
     before = socket.if_nameindex()
     assert try_start(replace(SETTINGS, visited_interfaces=("eth9",), offload=False)) is None

@@ -13,6 +13,7 @@ from gateway.domain.mobility import Encapsulation
 from gateway.lab import inject
 from gateway.lab.mobility import plan, wires
 from gateway.lab.mobility.mobile_node import CO_LOCATED, MobileNode
+from gateway.lab.mobility.user_tunnel import make_tunnel
 from gateway.lab.mobility.wires import between, max_segment_sizes, shapes, wired
 from gateway.lab.processes import wait_until
 from gateway.mip_agents.codec.extensions import UdpTunnelRequest
@@ -266,11 +267,8 @@ def test_simultaneous_bindings_get_copies(bed: MobilityBed, node: MobileNode) ->
     second = CARE_OF + 1
     bed.lab.run("device", ["ip", "address", "add", f"{second}/24", "dev", "plain"])
     assert node.co_located(PLAIN).accepted
-    node.stack.ip(
-        f"rule add pref 160 from {second} lookup 1005",  # as from the first
-        f"link add second type ipip local {second} remote {I_HA}",
-        "link set second up",
-    )
+    node.stack.ip(f"rule add pref 160 from {second} lookup 1005")  # as from the first
+    end_second = make_tunnel(bed.lab, "device", "second", (second, I_HA))
     both = node.request(second, flags=CO_LOCATED | RequestFlag.SIMULTANEOUS)
     node.at(second)
     assert node.ask(both, I_HA).accepted
@@ -281,9 +279,8 @@ def test_simultaneous_bindings_get_copies(bed: MobilityBed, node: MobileNode) ->
     assert set(seen) == ways
     # The last copy may be on its way still when the first one has been answered.
     assert all(2 <= seen.count(way) <= 3 for way in ways)
-    node.stack.ip(
-        "rule delete pref 160", "link delete second", f"address delete {second}/24 dev plain"
-    )
+    end_second()
+    node.stack.ip("rule delete pref 160", f"address delete {second}/24 dev plain")
     node.at(CARE_OF)
     request = node.request(I_HOA, lifetime_s=0)  # care-of = home address: all of them
     assert node.ask(request, I_HA).accepted

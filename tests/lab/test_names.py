@@ -1,5 +1,7 @@
 """Names inside: a stock client learns its resolver, asks it by the tunnel, and has a name."""
 
+# planes: portable
+
 import os
 import signal
 from collections.abc import Iterator

@@ -3,6 +3,8 @@
 Clear refusals, bounded in time and memory, nothing of anybody's lost; the clients are raw sockets.
 """
 
+# planes: portable
+
 import contextlib
 import secrets
 from collections.abc import Iterator

@@ -18,7 +18,10 @@ from gateway.lab.nar.programs import connected, datagram_socket, exchange
 from gateway.lab.processes import wait_until
 from gateway.lab.strongswan import StrongSwan
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernel_peer("strongSwan has plain ESP and AH by the kernel only"),
+]
 
 FIRST_SPI = {"x1": 0x4100_0000, "x2": 0x4200_0000}
 CASES = [

@@ -1,5 +1,7 @@
 """NAR beside what else the box does: mobility agents at the same address, and all by the queue."""
 
+# planes: kernel portable
+
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
@@ -31,6 +33,7 @@ from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.nar import NarServerSettings
 from gateway.domain.mobility import Encapsulation, HomeNetwork, MobilityBinding, Tunnel
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol, NarTuple
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -51,7 +54,8 @@ def bed() -> Iterator[NarKernelBed]:
 @pytest.fixture(params=["mobility first", "NAR first"])
 def both(bed: NarKernelBed, request: pytest.FixtureRequest) -> Iterator[KernelMobility]:
     """A home agent whose address is Na, too."""
-    mobility = KernelMobility(MobilitySettings(home_agents=(NA,), home_networks=(VIRTUAL,)))
+    with entered(SERVER):
+        mobility = planes.mobility(MobilitySettings(home_agents=(NA,), home_networks=(VIRTUAL,)))
     bed.forget()
     try:
         if request.param == "NAR first":
@@ -96,10 +100,9 @@ def test_tunnels_of_both_kinds(bed: NarKernelBed, both: KernelMobility, delivery
             bed.arrives(bed.y, forwarded(udp(HOME, 7, YB, 9)))
         else:
             # Who is a NAR client sends as one: its home agent is not the box that lends to it.
-            before = bed.counters()
             bed.send(CLIENTS, wrap(XA, NA, udp(NB, 20_001, YB, 9, b"last"), delivery))
             bed.arrives(bed.y, forwarded(udp(NB, 20_001, YB, 9, b"last")))
-            assert before["spoofed"] == 1
+            assert bed.counters()["spoofed"] == 1
         bed.clear()
 
 

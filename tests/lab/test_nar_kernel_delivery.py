@@ -1,5 +1,7 @@
 """Each protocol in each delivery, both ways, octet by octet."""
 
+# planes: kernel portable
+
 from collections.abc import Callable, Iterator
 
 import pytest

@@ -1,5 +1,7 @@
 """What is nobody's, what is somebody else's, and what does not fit."""
 
+# planes: kernel portable
+
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""End-to-end delivery by L2TPv3: the kernel at both ends."""
+"""End-to-end delivery by L2TPv3: the kernel at both ends, or a forwarder at both."""
+
+# planes: kernel portable
 
 import socket
 from collections.abc import Iterator
@@ -25,7 +27,10 @@ from nar_kernel_bed import (
     udp,
 )
 
+from gateway.dataplane.portable.tunnel_link import TunnelKind, TunnelLink
+from gateway.dataplane.portable.wire import links
 from gateway.domain.nar import Delivery, L2tpSession, NarProtocol
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -39,7 +44,14 @@ class Client:
 
     def __init__(self, session: L2tpSession, name: str) -> None:
         self.session, self.name = session, name
-        one = session
+        if planes.portable():
+            self._make_in_user_space()
+        else:
+            self._make()
+        self.capture = Capture(CLIENTS, name)
+
+    def _make(self) -> None:
+        one, name = self.session, self.name
         # iproute2's "cookie" is what it sends, as the kernel has it.
         inside(
             CLIENTS, "ip", "l2tp", "add", "tunnel", "tunnel_id", one.peer_tunnel_id,
@@ -53,7 +65,19 @@ class Client:
         )  # fmt: skip
         mac = ":".join(f"{octet:02x}" for octet in one.link_address)
         inside(CLIENTS, "ip", "link", "set", name, "address", mac, "arp", "off", "up")
-        self.capture = Capture(CLIENTS, name)
+
+    def _make_in_user_space(self) -> None:
+        one = self.session
+        link = TunnelLink(
+            self.name, TunnelKind.L2TP, local=one.client, remote=NA, local_port=1701,
+            remote_port=1701, session=one.peer_session_id, peer_session=one.session_id,
+            cookie=one.peer_cookie, peer_cookie=one.cookie, link_address=one.link_address,
+        )  # fmt: skip
+        with entered(CLIENTS):
+            links.make_pair(self.name, 1438)
+            self._forwarder = planes.plane().forwarder()
+            self._forwarder.set_tunnel(link)
+            assert self._forwarder.commit() == ([], [])
 
     def send(self, packet: bytes) -> None:
         with entered(CLIENTS):
@@ -64,7 +88,32 @@ class Client:
 
     def close(self) -> None:
         self.capture.close()
+        if planes.portable():
+            with entered(CLIENTS):
+                self._forwarder.remove_tunnel(self.name)
+                self._forwarder.commit()
+                self._forwarder.close(keep=False)
+                links.delete(self.name)
+            return
         inside(CLIENTS, "ip", "l2tp", "del", "tunnel", "tunnel_id", self.session.peer_tunnel_id)
+
+
+def interfaces() -> list[str]:
+    """Of the server's sessions."""
+    found = inside(SERVER, "ip", "-br", "link").split("\n")
+    return sorted(line.split("@")[0].split()[0] for line in found if line.startswith("nar-l2tp-"))
+
+
+def tunnels() -> list[str]:
+    """The server's, as they are on the wire."""
+    if not planes.portable():
+        return inside(SERVER, "ip", "l2tp", "show", "tunnel").splitlines()[:3]
+    with entered(SERVER):
+        forwarder = planes.plane().forwarder()
+        try:
+            return [str(one) for one in forwarder.tunnels() if one.name == "nar-l2tp-00012d"]
+        finally:
+            forwarder.close(keep=True)
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +251,8 @@ def test_sessions_survive_a_restart_and_vanish_with_their_client(bed: NarKernelB
     client = Client(FIRST, "one")
     try:
         bed.set(mapping)
-        links = inside(SERVER, "ip", "-br", "link")
-        assert links.count("nar-l2tp-") == 2
-        tunnels = inside(SERVER, "ip", "l2tp", "show", "tunnel")
+        assert len(interfaces()) == 2
+        before = tunnels()
         bed.stop(keep=True)
         bed.send(OUTSIDE, udp(YB, 9, NB, 20_001, b"meanwhile"))
         bed.arrives(client.capture, forwarded(udp(YB, 9, NB, 20_001, b"meanwhile")))
@@ -213,11 +261,8 @@ def test_sessions_survive_a_restart_and_vanish_with_their_client(bed: NarKernelB
         assert bed.commit(mapping) == []
         bed.send(OUTSIDE, udp(YB, 9, NB, 20_001, b"again"))
         bed.arrives(client.capture, forwarded(udp(YB, 9, NB, 20_001, b"again")))
-        again = inside(SERVER, "ip", "l2tp", "show", "tunnel")
-        assert again.splitlines()[:3] == tunnels.splitlines()[:3]
-        links = inside(SERVER, "ip", "-br", "link")
-        assert links.count("nar-l2tp-") == 1
-        assert links.count("nar-l2tp-00012d") == 1
+        assert tunnels() == before
+        assert interfaces() == ["nar-l2tp-00012d"]
         # The other one comes back later, as it was: it is made anew.
         bed.open_l2tp(SECOND)
         bed.set(lease(P.UDP, 20_002, Delivery.L2TP, peer=YB, client=XA2))

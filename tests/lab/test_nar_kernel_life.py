@@ -1,12 +1,15 @@
 """Starting, stopping, dying, starting over, other settings, and ten thousand mappings."""
 
+# planes: kernel portable
+
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -37,13 +40,24 @@ from nar_kernel_bed import (
     wrap,
 )
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.nar import missing, ruleset
+from gateway.dataplane.kernel.nar.below import Words
 from gateway.dataplane.kernel.nar.dataplane import KernelNar
 from gateway.dataplane.kernel.netlink import NetlinkSocket
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError, run_nft
 from gateway.dataplane.nar import NarSettings
+from gateway.domain.child_sa import (
+    ANY_IPV4,
+    ChildSa,
+    Encryption,
+    EspKeys,
+    EspSuite,
+    Integrity,
+)
+from gateway.domain.endpoint import Endpoint
 from gateway.domain.nar import Delivery, NarMapping, NarProtocol
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -66,15 +80,20 @@ def bed(module_bed: NarKernelBed) -> Iterator[NarKernelBed]:
     module_bed.stop()
 
 
+GCM = EspSuite(Encryption.AES_GCM_16, 128, Integrity.NONE, esn=True)
+
+
 def picture() -> str:
     """Everything in the server's namespace that we could have touched, without counters."""
     with entered(SERVER):
-        return RESERVED.read_text("ascii") + run(
+        found = RESERVED.read_text("ascii") + run(
             "sh",
             "-c",
             "nft -t list ruleset; ip rule; ip route show table all type unicast; "
             "ip route show table all type blackhole; ip -br link; ip -br address",
         )
+    # What tells packets that user space decided about is another secret at each start.
+    return re.sub(r"ether saddr [0-9a-f:]{17}", "ether saddr SECRET", found)
 
 
 def test_closing_leaves_what_was_there_before(bed: NarKernelBed) -> None:
@@ -133,7 +152,7 @@ def other_process(*mappings: NarMapping, settings: NarSettings = SETTINGS) -> It
     if child == 0:
         try:
             with entered(SERVER):
-                nar = KernelNar(settings)
+                nar = planes.nar(settings)
                 nar.start()
                 for mapping in mappings:
                     nar.set_mapping(mapping)
@@ -387,6 +406,9 @@ def test_h74_what_the_box_has_is_occupied(bed: NarKernelBed) -> None:
 
 def test_h73_an_spi_of_the_box_is_occupied(bed: NarKernelBed) -> None:
     nar = bed.start()
+    if planes.portable():
+        _occupied_by_the_forwarder(nar)
+        return
     inside(SERVER, "ip", "xfrm", "state", "add", "src", YB, "dst", NB, "proto", "esp",
            "spi", "0x40000009", "reqid", "1", "mode", "transport", "aead", "rfc4106(gcm(aes))",
            "0x" + "07" * 20, "128")  # fmt: skip
@@ -400,13 +422,35 @@ def test_h73_an_spi_of_the_box_is_occupied(bed: NarKernelBed) -> None:
         inside(SERVER, "ip", "xfrm", "state", "flush")
 
 
+def _occupied_by_the_forwarder(nar: KernelNar) -> None:
+    """An SA in user space has its SPI whatever its address is."""
+    with entered(SERVER):
+        forwarder = planes.plane().forwarder()
+        everywhere = (ANY_IPV4,)
+        keys = EspKeys(b"k" * 20)
+        sa = ChildSa(
+            0x4000_0009, 0x1234, 1, GCM, keys, keys, Endpoint(NB, 500), Endpoint(YB, 500), False,
+            everywhere, everywhere,
+        )  # fmt: skip
+        forwarder.install(sa, outbound=True)
+        assert forwarder.commit() == ([], [])
+        try:
+            assert nar.occupied(P.ESP, NB, 0x4000_0009)
+            assert not nar.occupied(P.AH, NB, 0x4000_0009)
+            assert not nar.occupied(P.ESP, NB, 0x4000_000A)
+        finally:
+            forwarder.remove(sa.spi_in)
+            forwarder.commit()
+            forwarder.close(keep=False)
+
+
 def test_a_second_process_leaves_the_first_one_alone(bed: NarKernelBed) -> None:
     bed.start()
     bed.set(*KEPT)
     before = picture()
     with entered(SERVER):
-        second = KernelNar(SETTINGS)
-        with pytest.raises(DataplaneUnavailableError, match="queue 4759"):
+        second = planes.nar(SETTINGS)
+        with pytest.raises(DataplaneUnavailableError, match=r"(queue|group) 4759"):
             second.start()
         second.close(keep=False)
     assert picture() == before
@@ -435,7 +479,7 @@ def test_a_start_that_fails_leaves_what_an_earlier_process_left(
 
 
 def test_a_foreign_interface_of_our_name_is_left_alone(bed: NarKernelBed) -> None:
-    inside(SERVER, "ip", "link", "add", "nar-gre", "type", "dummy")
+    inside(SERVER, "ip", "link", "add", "nar-gre", "type", "bridge")
     try:
         with pytest.raises(DataplaneUnavailableError, match="nar-gre exists and is not ours"):
             bed.start()
@@ -501,8 +545,8 @@ def test_the_ruleset_is_loaded_again_when_it_is_another(
     bed.stop(keep=True)
     render = ruleset.render
 
-    def changed(settings: NarSettings, reserved: object = ()) -> str:
-        text = render(settings, reserved)  # type: ignore[arg-type]
+    def changed(settings: NarSettings, words: Words, reserved: Iterable[range] = ()) -> str:
+        text = render(settings, words, reserved)
         return text[: text.rindex("add chain")] + "add chain ip gateway_nar version_other\n"
 
     monkeypatch.setattr(ruleset, "render", changed)
@@ -518,13 +562,13 @@ def test_what_the_kernel_lacks_is_named(bed: NarKernelBed, monkeypatch: pytest.M
     before = picture()
 
     def refuse(text: str) -> str:
-        if "queue num" in text:
+        if "queue num" in text or "log group" in text:
             raise RulesetRefusedError("Error: Could not process rule: No such file or directory")
         return run_nft(text)
 
     with monkeypatch.context() as patched:
         patched.setattr(ruleset, "run_nft", refuse)
         patched.setattr(missing, "run_nft", refuse)
-        with pytest.raises(DataplaneUnavailableError, match="lacks NFQUEUE"):
+        with pytest.raises(DataplaneUnavailableError, match=r"lacks NF(QUEUE|LOG)"):
             bed.start()
     assert picture() == before

@@ -3,6 +3,8 @@
 Draft 004, sections 2.1 (a dynamic address) and 3.1 (the connection persists).
 """
 
+# planes: kernel portable
+
 import contextlib
 from collections.abc import Iterator
 from ipaddress import IPv4Address

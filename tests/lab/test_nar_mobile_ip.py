@@ -3,6 +3,8 @@
 N is foreign agent and NAR server at once; the home agent outside and the node know nothing of NAR.
 """
 
+# planes: kernel portable
+
 import contextlib
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -16,6 +18,7 @@ from gateway.domain.mobility import Encapsulation
 from gateway.lab.mobility.discovery import discover
 from gateway.lab.mobility.mobile_node import BY_AGENT, CO_LOCATED, Answer, MobileNode
 from gateway.lab.mobility.roles import table
+from gateway.lab.mobility.user_tunnel import make_tunnel
 from gateway.lab.mobility.wires import Wired
 from gateway.lab.mobility.wires import between as all_between
 from gateway.lab.nar import plan, roles
@@ -146,10 +149,9 @@ def test_the_figure(shared: NarBed, nodes: Nodes) -> None:
         assert ping(shared, "x1", Y, XB["x1"])
     # A node need not know that N delivers: its tunnel may end at the home agent.
     nodes.present("x1", far_end=HA)
-    receiving = f"link add mipin type ipip local {XA['x1']} remote {NA}"
-    nodes["x1"].stack.ip(receiving, "link set mipin up")
+    end = make_tunnel(shared.lab, "x1", "mipin", (XA["x1"], NA))
     assert ping(shared, "x1", Y, XB["x1"])
-    nodes["x1"].stack.ip("link delete mipin")
+    end()
 
     near, far = inside.stop(), outside.stop()
     for shape in SHAPES.values():

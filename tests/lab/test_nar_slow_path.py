@@ -5,6 +5,8 @@ Where a kernel chooses the IP identification of an outer header or of its own IC
 the header's checksum are not compared.
 """
 
+# planes: kernel portable
+
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +46,7 @@ from nar_kernel_bed import (
 from gateway.dataplane.packet.nar_path import NarPath
 from gateway.domain.checksum import internet_checksum
 from gateway.domain.nar import Delivery, L2tpSession, NarMapping, NarProtocol
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -273,9 +276,10 @@ def about_the_tunnel(delivery: Delivery) -> tuple[Step, ...]:
         outgoing("the tunnel breaks", error(ROUTER_INSIDE, carried, 3, 1)),
         outgoing("the tunnel runs in circles", error(ROUTER_INSIDE, carried, 11, 0)),
         outgoing("the tunnel is narrow", error(ROUTER_INSIDE, carried, 3, 4, 1000)),
-        # The kernel remembers that of GRE, and says it itself; of IP-in-IP the router will again.
+        # The kernel remembers that of GRE, and says it itself; of IP-in-IP the router will again,
+        # unless a raw socket has the tunnels: for those the kernel remembers as well.
         Step("and known to be", OUTSIDE, again, outside=1, pure=False)
-        if delivery is Delivery.GRE
+        if delivery is Delivery.GRE or planes.portable()
         else incoming("and another one comes", *again, pure=False),
     )
 
@@ -467,12 +471,24 @@ def observed(bed: NarKernelBed, plan: str, *, offload: bool) -> dict[str, list[l
         run("ip", "-n", SERVER, "route", "flush", "cache")
 
 
+def payload(wire: list[bytes]) -> bytes:
+    """What pieces of one packet between Y and Nb carry, put together."""
+    ends = (YB.packed + NB.packed, NB.packed + YB.packed)
+    return b"".join(one.split(end, 1)[1] for one in wire for end in ends if end in one)
+
+
 @pytest.mark.parametrize("plan", PLANS)
 def test_both_ways_give_the_same_packets(bed: NarKernelBed, plan: str) -> None:
     fast = observed(bed, plan, offload=True)
     slow = observed(bed, plan, offload=False)
     for name, came in fast.items():
-        assert came == slow[name], name
+        if planes.portable() and "in fragments" in name:
+            # A packet log does not tell where whole packets were cut. On its sender's own wire a
+            # recording may show a piece as the next host has changed it: they share its octets.
+            far = 0 if OUTSIDE in name else 1
+            assert payload(came[far]) == payload(slow[name][far]), name
+        else:
+            assert came == slow[name], name
     if plan == "l2tp":
         return  # The pure functions leave what is around these packets to a kernel.
     steps = list(purely(plan))

@@ -3,6 +3,8 @@
 curl, ncat, and ncat inside socat's TLS; RFC 1928 and RFC 1929. tshark reads all of it.
 """
 
+# planes: portable
+
 import socket
 import ssl
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """``gateway check`` starts what the kernel does for NAR servers, and leaves nothing behind."""
 
+# planes: kernel portable
+
 import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -8,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.nat_chains import nat_chains
+from gateway.dataplane.kernel.nar import start_trial
 from gateway.dataplane.kernel.nar.constants import TABLE
-from gateway.dataplane.kernel.nar.start_trial import NarTrial, try_start
+from gateway.dataplane.kernel.nar.start_trial import NarTrial
 from gateway.dataplane.nar import NarServerSettings, NarSettings
+from gateway.dataplane.portable.nar import start_trial as portable_trial
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -23,6 +28,8 @@ SERVER = NarServerSettings(
     ports=(range(20_000, 30_000),),
     icmp_ids=range(1, 100),
 )
+
+try_start = portable_trial.try_start if planes.portable() else start_trial.try_start
 
 
 def output(*words: str) -> str:

@@ -1,5 +1,7 @@
 """What an administrator sees of a running NAR server: commands, REST, and gateway check."""
 
+# planes: portable
+
 import json
 import sys
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """`gateway mn run` on a real host: home, inside, outside and back, signals, and a kill."""
 
+# planes: kernel portable
+
 import itertools
 import os
 import signal

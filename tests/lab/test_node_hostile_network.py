@@ -1,5 +1,7 @@
 """Networks that do not want us (draft 002, sections 4.2.5 and 4.2.6): portals, port 443 only."""
 
+# planes: kernel portable
+
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address

@@ -1,5 +1,7 @@
 """Each access mode as the kernel carries it: what is on the wire, and how many octets it costs."""
 
+# planes: kernel portable
+
 from collections.abc import Iterator
 
 import pytest

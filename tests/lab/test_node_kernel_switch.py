@@ -1,5 +1,7 @@
 """The switch of a mobile node: what leaves and enters in every state, and when its process died."""
 
+# planes: kernel portable
+
 import multiprocessing
 import os
 import select
@@ -42,9 +44,9 @@ from node_kernel_bed import (
 )
 
 from gateway.dataplane.kernel.node import constants
-from gateway.dataplane.kernel.node.node import KernelNode
 from gateway.dataplane.node import HELD, LayerStack
 from gateway.domain.access_mode import AccessMode
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -222,6 +224,27 @@ def test_a_permit_is_prolonged_and_ended_at_once(bed: NodeBed) -> None:
     assert not bed.ping()
 
 
+@pytest.mark.parametrize("interface", ["w0", None])
+def test_what_waits_for_a_neighbour_does_not_outlive_its_permit(
+    bed: NodeBed, interface: str | None
+) -> None:
+    """It has passed the switch, and would leave when somebody else is behind the plug."""
+    bed.start()
+    bed.apply(stack_c())
+    bed.permit("w0")
+    inside(ROUTER, "ip", "link", "set", "r0", "arp", "off")
+    inside(NODE, "ip", "neighbour", "flush", "dev", "w0")
+    capture = bed.capture(ROUTER, "r0")
+    assert not bed.ping(HOST)
+    bed.forbid(interface)
+    inside(ROUTER, "ip", "link", "set", "r0", "arp", "on")
+    with bed.udp(mark=constants.NODE_VPN) as ike, bed.udp(PEERS) as gateway:
+        gateway.bind((str(GATEWAY), 500))
+        ike.sendto(b"ike", (str(GATEWAY), 500))
+        assert gateway.recv(100) == b"ike", "the router is known again"
+    assert [packet for packet in capture.packets() if packet.protocol == 4] == []
+
+
 def test_a_permit_is_for_the_home_address_only(bed: NodeBed) -> None:
     bed.start()
     bed.apply(stack_c())
@@ -339,7 +362,7 @@ def test_a_split_tunnel_reaches_its_exceptions(bed: NodeBed) -> None:
 
 def _live(pipe: Connection, stack: LayerStack) -> None:
     with entered(NODE):
-        node = KernelNode(SETTINGS)
+        node = planes.node(SETTINGS)
         node.open()
         assert node.apply(stack) == []
         node.permit("w0", 1.5)

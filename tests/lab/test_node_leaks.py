@@ -5,6 +5,8 @@ taps at the far end of every wire of the device's say what left. Detection numbe
 that the bound is 3 s instead of 50.
 """
 
+# planes: kernel portable
+
 import signal
 import time
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Access modes of the mobile node, and one TCP session through handovers between them."""
 
+# planes: kernel portable
+
 from collections.abc import Iterator
 from typing import Any
 

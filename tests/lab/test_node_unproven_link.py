@@ -26,8 +26,8 @@ from node_kernel_bed import (
 )
 
 from gateway.dataplane.kernel.node import constants
-from gateway.dataplane.kernel.node.node import KernelNode
 from gateway.dataplane.node import HELD, LayerStack
+from gateway.lab import planes
 
 pytestmark = pytest.mark.kernel
 
@@ -122,7 +122,7 @@ def test_what_is_opened_inside_is_not_open_to_a_direct_network(bed: NodeBed) -> 
 def test_a_second_node_changes_nothing_of_the_first(bed: NodeBed) -> None:
     bed.start()
     bed.apply(LayerStack(attachment=AWAY, home_address=HOME))
-    second = KernelNode(replace(SETTINGS, peers=replace(SETTINGS.peers, gateways=())))
+    second = planes.node(replace(SETTINGS, peers=replace(SETTINGS.peers, gateways=())))
     # The device is taken by a process, so the second node is one.
     child = os.fork()
     if child == 0:

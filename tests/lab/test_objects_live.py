@@ -1,5 +1,7 @@
 """Everything but the host's own settings comes by the control socket; strongSwan is the device."""
 
+# planes: portable
+
 import sys
 from collections.abc import Callable, Iterator
 

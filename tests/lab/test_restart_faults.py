@@ -72,12 +72,8 @@ def test_a_flushed_kernel_is_reconciled(restarts: RestartBed) -> None:
     restarts.connect(configuration=device_file())
     (before,) = bed.ike_sas()
     restarts.end("stop")
-    for command in (
-        "ip xfrm state flush",
-        "ip xfrm policy flush",
-        "nft delete table inet gateway",
-        "ip link del gw0",
-    ):
+    bed.lab.wipe("gw")
+    for command in ("nft delete table inet gateway", "ip link del gw0"):
         bed.lab.run("gw", command.split())
     restarts.start()
     assert bed.gateway.call("status")["taken_over"]["lost_child_sas"] == 1
@@ -133,8 +129,9 @@ def test_a_stop_says_goodbye_and_leaves_nothing(restarts: RestartBed) -> None:
     bed.gateway.call("stop")
     wait_until(lambda: not bed.gateway.running(), 20, "its end")
     wait_until(lambda: not bed.device.established(), 20, "the device hears of it")
-    for command in ("ip xfrm state", "ip xfrm policy", "nft list tables"):
-        assert "gateway" not in bed.lab.run("gw", command.split()).stdout
+    assert not bed.lab.spis("gw")
+    assert "dir out" not in bed.lab.policies("gw")
+    assert "gateway" not in bed.lab.run("gw", ["nft", "list", "tables"]).stdout
     assert "gw0" not in bed.lab.run("gw", ["ip", "link"]).stdout
     restarts.start()
     assert bed.ike_sas() == []

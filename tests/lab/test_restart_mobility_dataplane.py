@@ -1,6 +1,7 @@
 """The mobility dataplane is handed over to the next process without a gap."""
 
 import dataclasses
+import re
 import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -26,9 +27,10 @@ from mobility_kernel_bed import (
 )
 
 from gateway.dataplane.kernel.mobility import ruleset
-from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.mobility import Encapsulation, MobilityBinding, Tunnel, Visitor
+from gateway.lab import planes
+from gateway.lab.kernel import missing_features
 
 pytestmark = pytest.mark.kernel
 # clock: real (packets must have time to be lost)
@@ -50,7 +52,7 @@ def hand_over(
     with entered(GATEWAY):
         assert bed.mobility is not None
         bed.mobility.close(keep=True)
-        bed.mobility = KernelMobility(MobilitySettings(**{**fields, **changes}))
+        bed.mobility = planes.mobility(MobilitySettings(**{**fields, **changes}))
         bed.mobility.start(adopt=True)
         for one in bindings:
             bed.mobility.set_binding(one)
@@ -65,7 +67,12 @@ def picture() -> str:
         "ip neigh show proxy", "nft -s list ruleset",
     )  # fmt: skip
     lines = [sorted(inside(GATEWAY, *command.split()).splitlines()) for command in commands]
-    return "\n".join(line for part in lines for line in part)
+    # By which user space gives packets back, and far ends of pairs: each process has its own.
+    return re.sub(
+        r"ether saddr \S+ accept|(?<=-io@)(\S+ +\S+ +)\S+",
+        "SECRET",
+        "\n".join(line for part in lines for line in part),
+    )
 
 
 def traffic() -> subprocess.Popen[str]:
@@ -184,7 +191,7 @@ def test_elements_survive_an_exchange_of_the_rules_before_anybody_sets_them(
         settings = MobilitySettings(
             home_agents=(AGENT,), home_networks=(VIRTUAL, PHYSICAL), mtu=1390, **OF_BOTH
         )
-        bed.mobility = KernelMobility(settings)
+        bed.mobility = planes.mobility(settings)
         bed.mobility.start(adopt=True)
     assert [one for one in picture().splitlines() if "elements" in one or " . " in one] == elements
 
@@ -198,7 +205,7 @@ def test_what_nobody_has_any_more_goes_and_what_was_flushed_comes_back(bed: Mobi
     with entered(GATEWAY):
         assert bed.mobility is not None
         bed.mobility.close()
-        bed.mobility = KernelMobility(fresh)
+        bed.mobility = planes.mobility(fresh)
         bed.mobility.start()
         bed.commit(ONE_OF_EACH[0], visitors=VISITORS[:1])
 
@@ -215,6 +222,29 @@ def test_what_nobody_has_any_more_goes_and_what_was_flushed_comes_back(bed: Mobi
     inside(GATEWAY, "ip", "rule", "del", "priority", str(0x4759))
     hand_over(bed, ONE_OF_EACH[0], visitors=VISITORS[:1], **OF_BOTH)
     assert without_reverse(picture()) == without_reverse(wanted)
+
+
+@pytest.mark.skipif(bool(missing_features()), reason="the kernel has no tunnels of its own")
+def test_kernel_and_user_space_take_over_from_each_other(
+    bed: MobilityBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.node_tunnel()
+    for kind in ("kernel", "portable", "kernel"):
+        monkeypatch.setenv(planes.VARIABLE, kind)
+        if bed.mobility is None:
+            bed.start()
+            bed.commit(binding())
+        else:
+            if kind == "kernel":
+                # As a gateway does first; the port of UDP tunnels is free then.
+                with entered(GATEWAY):
+                    bed.mobility.close(keep=True)
+                    planes.plane().end_forwarder()
+            hand_over(bed, binding())
+        assert bed.reaches(NODE, HOME, HOST_ADDRESS), kind
+        assert bed.reaches(HOST, HOST_ADDRESS, HOME), kind
+        assert ("mob-back" in picture()) == (kind == "portable")
+        assert ("log group" in picture()) == (kind == "portable")
 
 
 def test_neighbours_are_not_told_again(bed: MobilityBed) -> None:

@@ -1,5 +1,7 @@
 """A strongSwan device under rules: refused, told, changed by a reload, kept through a restart."""
 
+# planes: kernel portable
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Everything that is not allowed is tried, in all directions, against the filter in the kernel."""
 
+# planes: portable
+
 import contextlib
 import errno
 import select

@@ -47,6 +47,9 @@ AskUser = Callable[[PasswordQuestion, Callable[[Answer], None]], None]
 class KernelSide(NarDataplane, Protocol):
     """A dataplane with a slow path."""
 
+    kind: str
+    """Which one it is, in one word."""
+
     def event_fds(self) -> Sequence[int]:
         """Readable when packets wait for user space."""
 
@@ -183,7 +186,7 @@ class Nar:
                 "store": dict(self._store.counters),
                 "resolver": dict(self._resolver.counters),
             },
-            "dataplane": {"kind": "kernel", "counters": self._dataplane.counters()},
+            "dataplane": {"counters": self._dataplane.counters()},
         }
 
     # -- mobile nodes that negotiate nothing (draft 004 section 2.6.3) -------------------------

@@ -1,5 +1,6 @@
 """Builds the engines and the dataplane of the NAR servers."""
 
+import errno
 import os
 import time
 from collections.abc import Collection
@@ -9,8 +10,10 @@ from ipaddress import IPv4Address, IPv4Network
 from gateway.appliance.nar.plan import AddressOf, NarPlan, NarServerPlan, NarTls, Planner
 from gateway.config import to_nar
 from gateway.config.document import Config
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.nar.dataplane import KernelNar
 from gateway.dataplane.nar import NarSettings
+from gateway.dataplane.plane import Plane
 from gateway.nar.policy import NarServerPolicy
 from gateway.nar.server.engine import NarServer
 from gateway.nar.service import Occupied
@@ -19,15 +22,37 @@ from gateway.nar.service import Occupied
 class NarParts:
     """The real ones."""
 
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        """Which dataplane this process has."""
+
     def engine(self, policy: NarServerPolicy, occupied: Occupied) -> NarServer:
         """Without any session."""
         return NarServer(policy, random=os.urandom, wall_clock=time.time, occupied=occupied)
 
     def dataplane(self, settings: NarSettings) -> KernelNar:
         """A started dataplane; raises :class:`DataplaneUnavailableError`."""
-        dataplane = KernelNar(settings)
+        dataplane = self._made(settings)
         dataplane.start()
         return dataplane
+
+    def _made(self, settings: NarSettings) -> KernelNar:
+        if not self.plane.portable:
+            return KernelNar(settings)
+        from gateway.dataplane.portable.nar.dataplane import PortableNar  # noqa: PLC0415 - if used
+
+        try:
+            forwarder = self.plane.forwarder()
+            if not self.plane.shared.marks:
+                text = f"NAR in user space needs {self.plane.shared.marks_need}"
+                forwarder.close(keep=True)
+                raise DataplaneUnavailableError(errno.ENOSYS, text)
+            return PortableNar(settings, forwarder)
+        except DataplaneUnavailableError:
+            raise
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
 
 
 def nar_planner(config: Config) -> Planner:

@@ -23,6 +23,7 @@ from gateway.control import observation_views as shapes
 from gateway.control.observation_operations import CHUNK_OCTETS
 from gateway.control.protocol import ControlError, ErrorCode, Page, Request
 from gateway.dataplane.kernel.packet_socket import attach_filter
+from gateway.dataplane.portable.wire.names import FAR_END
 
 if TYPE_CHECKING:
     from gateway.appliance.administration.side import Surroundings
@@ -90,10 +91,14 @@ class PacketSource:
 
     def read(self) -> "tuple[bytes, str, int, int] | None":
         """See :class:`Source`."""
-        try:
-            octets, ancillary, _, sender = self._socket.recvmsg(MAX_PACKET, 64)
-        except (BlockingIOError, InterruptedError):
-            return None
+        while True:
+            try:
+                octets, ancillary, _, sender = self._socket.recvmsg(MAX_PACKET, 64)
+            except (BlockingIOError, InterruptedError):
+                return None
+            # The forwarder's ends of link pairs carry what ours do.
+            if not sender[0].endswith(FAR_END):
+                break
         time_ns = 0
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS) and len(data) >= _TIME.size:

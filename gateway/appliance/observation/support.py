@@ -152,6 +152,9 @@ class Support:
             ],
             "events.json": self._observed.last_events,
         }
+        carried = getattr(around.dataplane, "sas", None)
+        if carried is not None:  # of a forwarder; those of the kernel are in xfrm-states.txt
+            documents["forwarder-sas.json"] = carried()
         now_s = around.wall_clock()
         stamp = str(time_text(now_s))[:19].replace(":", "").replace("-", "")
         name = f"gateway-support-{stamp}"

@@ -18,7 +18,7 @@ from gateway.appliance.remote_access.refusals import Refusals
 from gateway.config import to_filtering
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.dataplane.filter import Count, FilterDataplane
-from gateway.dataplane.kernel.dataplane import KernelDataplane
+from gateway.dataplane.kernel.rules_dataplane import RulesDataplane
 from gateway.domain.filtering import Direction
 from gateway.filtering.engine import Define, Displace, Filtering, Place, Trouble, Undefine
 from gateway.filtering.judge import Flow, judge
@@ -39,7 +39,7 @@ _MINUTE_S: Final = 60.0
 
 def build(joint: Joint) -> Part:
     """For :mod:`gateway.appliance.remote_access.composition`."""
-    if not isinstance(joint.dataplane, KernelDataplane):
+    if not isinstance(joint.dataplane, RulesDataplane):
         return FilteringPart(joint, None)
     from gateway.dataplane.kernel.filter.dataplane import KernelFilter  # noqa: PLC0415
 

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from gateway.appliance.landlock import only_read
-from gateway.appliance.privileges import (
+from gateway.domain.landlock import only_read
+from gateway.domain.privileges import (
     die_with_parent,
     drop_capabilities,
     no_new_privileges,

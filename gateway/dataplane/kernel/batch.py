@@ -32,7 +32,7 @@ class Batch:
 
     def flush(self, xfrm: NetlinkSocket, sets: SetElements) -> list[Refusal]:
         """Send everything: elements in one transaction first, then the requests."""
-        refusals = self._flush_elements(sets) if self.elements else []
+        refusals = self.flush_elements(sets)
         if self.requests:
             refused, _ = xfrm.transact(self.requests)
             for refusal in refused:
@@ -43,7 +43,10 @@ class Batch:
             self.owners.clear()
         return refusals
 
-    def _flush_elements(self, sets: SetElements) -> list[Refusal]:
+    def flush_elements(self, sets: SetElements) -> list[Refusal]:
+        """Send the elements in one transaction."""
+        if not self.elements:
+            return []
         refused = sets.apply([change for _, change in self.elements])
         owners = dict.fromkeys(spi_in for spi_in, _ in self.elements)
         self.elements.clear()

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Final
 
-from gateway.dataplane.kernel.selectors import outbound
+from gateway.dataplane.kernel import selectors
 from gateway.dataplane.kernel.xfrm import decode, encode
 from gateway.dataplane.kernel.xfrm.constants import (
     MODE_TRANSPORT,
@@ -68,7 +67,7 @@ class InstalledChild:
     @classmethod
     def of(cls, sa: ChildSa, output_mark: int = 0) -> "InstalledChild":
         """Raises :class:`SelectorRefusedError`."""
-        return cls(sa, outbound(sa.local_ts, sa.remote_ts), output_mark)
+        return cls(sa, selectors.outbound(sa.local_ts, sa.remote_ts), output_mark)
 
     @property
     def tunnel(self) -> bool:
@@ -111,21 +110,12 @@ class InstalledChild:
 
     @property
     def home_addresses(self) -> list[bytes]:
-        """Elements of ``vpn_fa``: the peer's selectors of a mobile node (draft 001, B.5)."""
-        peers = (one.start for one in self.sa.remote_ts if one.start == one.end)
-        return [address.packed for address in peers if address.version == 4]
+        """See :func:`selectors.home_addresses`."""
+        return selectors.home_addresses(self.sa)
 
     def networks_beyond(self, pools: Sequence[IpNetwork]) -> list[IpNetwork]:
         """Networks behind the peer that no pool holds."""
-        behind = [
-            (selector.destination, selector.destination_prefix)
-            for selector in self.selectors
-            if not any(
-                selector.destination in pool and selector.destination_prefix >= pool.prefixlen
-                for pool in pools
-            )
-        ]
-        return [ip_network(network) for network in dict.fromkeys(behind)]
+        return selectors.networks_beyond(self.selectors, pools)
 
     def _limits(self) -> bytes:
         sa = self.sa

@@ -15,27 +15,26 @@ Inner MTU: see :data:`gateway.dataplane.kernel.settings.DEFAULT_MTU`.
 import contextlib
 import errno
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 from gateway.dataplane.interface import (
     DataplaneEvent,
+    DataplaneUnavailableError,
     EndpointRejected,
     EndpointSeen,
     Refusal,
     Usage,
 )
 from gateway.dataplane.kernel import ruleset
-from gateway.dataplane.kernel.adopt import InterfaceTakenError, Leftovers
-from gateway.dataplane.kernel.batch import Batch
+from gateway.dataplane.kernel.adopt import InterfaceTakenError
 from gateway.dataplane.kernel.child import InstalledChild, kernel_reqid
 from gateway.dataplane.kernel.events import EventReader
 from gateway.dataplane.kernel.foundation import Foundation
 from gateway.dataplane.kernel.move import Move, queue_move
 from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.policies import PolicyTable
-from gateway.dataplane.kernel.ruleset import VPN_FA
+from gateway.dataplane.kernel.rules_dataplane import RulesDataplane
 from gateway.dataplane.kernel.segment_sizes import SegmentSizes
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
@@ -57,11 +56,7 @@ from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint
 
 
-class DataplaneUnavailableError(OSError):
-    """The kernel or the process cannot do it; the text says what is missing."""
-
-
-class KernelDataplane:
+class KernelDataplane(RulesDataplane):
     """Implements :class:`gateway.dataplane.interface.Dataplane` in this network namespace.
 
     Construct, :meth:`start`, then watch :meth:`event_fds`; when one is readable call
@@ -69,22 +64,20 @@ class KernelDataplane:
     also when it asked for nothing: packets that proved a move wait for that.
     """
 
+    _foundation: Foundation
+
     def __init__(
         self, settings: KernelSettings, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self._clock = clock
         self._children: dict[int, InstalledChild] = {}
         self._siblings: defaultdict[int, dict[int, InstalledChild]] = defaultdict(dict)
         """Child SAs of a reqid: one, and during a rekeying its successor."""
         self._traps: dict[int, InstalledChild] = {}
-        self._vpn_fa: Counter[bytes] = Counter()
-        """Home addresses by how many child SAs have them."""
         self._policies = PolicyTable()
-        self._batch = Batch()
         self._moves: list[Move] = []
         self._superseded: list[tuple[InstalledChild, InstalledChild]] = []
-        self._refused: list[Refusal] = []
         self._late_mappings = 0
         self._expired: list[DataplaneEvent] = []
         self._started = False
@@ -118,25 +111,6 @@ class KernelDataplane:
         self._xfrm, self._sets = self._foundation.xfrm, self._foundation.sets
         self._segments = SegmentSizes(self._sets, self._ways, settings.mtu)
         self._started = True
-
-    def reconfigure(self, settings: KernelSettings) -> None:
-        """Use other inner and protected networks; the other settings need a new start.
-
-        SAs stay as they are. Raises :class:`OSError`.
-        """
-        wanted = replace(
-            self.settings,
-            inner_networks=settings.inner_networks,
-            protected_networks=settings.protected_networks,
-        )
-        if wanted != self.settings:
-            self._foundation.reconfigure(wanted)
-            self.settings = wanted
-
-    @property
-    def leftovers(self) -> Leftovers:
-        """What :meth:`start` found of an earlier run and cleared."""
-        return self._foundation.leftovers
 
     # -- taking over -------------------------------------------------------------------------
 
@@ -245,19 +219,6 @@ class KernelDataplane:
         self._batch.element(spi_in, *child.nft_ours, add=False)
         self._slow_path.unwatch(spi_in)
 
-    def _guard(self, child: InstalledChild) -> None:
-        """Nothing but registrations from this home address without the foreign agent's mark."""
-        for key in child.home_addresses:
-            self._vpn_fa[key] += 1
-            self._batch.element(child.sa.spi_in, VPN_FA, key)
-
-    def _unguard(self, child: InstalledChild) -> None:
-        for key in child.home_addresses:
-            self._vpn_fa[key] -= 1
-            if not self._vpn_fa[key]:
-                del self._vpn_fa[key]
-                self._batch.element(child.sa.spi_in, VPN_FA, key, add=False)
-
     def _claim_inbound(self, child: InstalledChild) -> None:
         directions = (Direction.IN, Direction.FWD) if child.tunnel else (Direction.IN,)
         for selector in child.selectors:
@@ -328,29 +289,6 @@ class KernelDataplane:
                 old.outbound = False
                 self._batch.add(old.sa.spi_in, "a deletion", old.delete_outbound(), errno.ESRCH)
                 self._events.forget_outbound(old)
-
-    def _add_routes(self, child: InstalledChild) -> None:
-        if not self.settings.routes or not child.tunnel or child.routed or child.sa.zone:
-            return
-        if child.sa.vpn_fa:
-            return  # a route to a home address would be the short cut that appendix B rules out
-        with self._refusing(child):
-            for network in child.networks_beyond(self.settings.inner_networks):
-                self._foundation.add_peer_route(network)
-                child.routed += (network,)
-
-    def _drop_routes(self, child: InstalledChild) -> None:
-        routed, child.routed = child.routed, ()
-        for network in routed:
-            with self._refusing(child):
-                self._foundation.drop_peer_route(network)
-
-    @contextlib.contextmanager
-    def _refusing(self, child: InstalledChild) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._refused.append(Refusal(child.sa.spi_in, error.strerror or str(error)))
 
     def remove_child_sa(self, spi_in: int) -> None:
         """See :meth:`Dataplane.remove_child_sa`."""

@@ -7,7 +7,7 @@ core's budget for four messages.
 import errno
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from gateway.dataplane.kernel.netlink import (
@@ -23,6 +23,7 @@ from gateway.dataplane.kernel.netlink import (
 )
 from gateway.dataplane.kernel.xfrm.constants import IF_ID
 from gateway.domain.child_sa import IpNetwork
+from gateway.domain.endpoint import IpAddress
 
 ROUTE_PROTOCOL: Final = 71
 """``proto`` of the routes that this gateway owns; no daemon in iproute2's list uses it."""
@@ -31,7 +32,8 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 3, 4, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_XFRM_IF_ID = 1, 2, 2
-_RTA_DST, _RTA_OIF = 1, 4
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTNH_F_ONLINK = 4
 _IFF_UP = 1
 _AF_INET = 2
 _RT_TABLE_MAIN, _RTN_UNICAST = 254, 1
@@ -51,10 +53,21 @@ class Link:
     if_id: int | None
 
 
+ONLINK: Final[dict[int, IpAddress]] = {
+    4: IPv4Address("192.0.0.8"),
+    6: IPv6Address("fe80::1"),
+}
+"""Next hops of routes to an Ethernet device behind which nobody has an address: the dummy address
+of RFC 7600, and a link-local one. Without, each destination is a neighbour of its own there, and
+neighbour tables are small."""
+
+
 class Links:
     """Interfaces and routes of this network namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, onlink: bool = False) -> None:
+        """Routes that are ``onlink`` go to one neighbour: see :data:`ONLINK`."""
+        self._onlink = onlink
         self._socket = NetlinkSocket(NETLINK_ROUTE)
 
     def close(self) -> None:
@@ -97,7 +110,7 @@ class Links:
     def keep(self, index: int, mtu: int) -> None:
         """Set an interface up that is there, with this MTU. Raises :class:`NetlinkError`."""
         body = _INFO.pack(0, 0, index, _IFF_UP, _IFF_UP) + attribute(_IFLA_MTU, _U32.pack(mtu))
-        self._socket.check("xfrm interface", [request(_RTM_NEWLINK, 0, body)])
+        self._socket.check("tunnel interface", [request(_RTM_NEWLINK, 0, body)])
 
     def own_routes(self, index: int) -> set[IpNetwork]:
         """Networks that have routes of ours to interface ``index``. Raises OSError."""
@@ -121,7 +134,7 @@ class Links:
 
     def add_route(self, network: IpNetwork, index: int) -> None:
         """Send ``network`` to interface ``index``. Raises OSError, also when there is a route."""
-        made = request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _route(network, index))
+        made = request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, self._route(network, index))
         refusals, _ = self._socket.transact([made])
         if not refusals:
             return
@@ -133,9 +146,27 @@ class Links:
 
     def delete_route(self, network: IpNetwork, index: int) -> None:
         """Reverse of :meth:`add_route`; the route may be gone already."""
-        self._socket.check(
-            f"route {network}", [request(_RTM_DELROUTE, 0, _route(network, index))], errno.ESRCH
+        gone = request(_RTM_DELROUTE, 0, self._route(network, index))
+        self._socket.check(f"route {network}", [gone], errno.ESRCH)
+
+    def _route(self, network: IpNetwork, index: int) -> bytes:
+        version4 = network.version == 4
+        scope = _RT_SCOPE_LINK if version4 and not self._onlink else _RT_SCOPE_UNIVERSE
+        head = _ROUTE.pack(
+            2 if version4 else 10,
+            network.prefixlen,
+            0,
+            0,
+            _RT_TABLE_MAIN,
+            ROUTE_PROTOCOL,
+            scope,
+            _RTN_UNICAST,
+            _RTNH_F_ONLINK if self._onlink else 0,
         )
+        body = head + attribute(_RTA_DST, network.network_address.packed)
+        if self._onlink:
+            body += attribute(_RTA_GATEWAY, ONLINK[network.version].packed)
+        return body + attribute(_RTA_OIF, _U32.pack(index))
 
 
 def _link(name: str, body: bytes) -> Link:
@@ -147,22 +178,3 @@ def _link(name: str, body: bytes) -> Link:
         value = attributes(info.get(_IFLA_INFO_DATA, b""), 0).get(_IFLA_XFRM_IF_ID, b"")
         if_id = _U32.unpack(value)[0] if len(value) == 4 else None
     return Link(index, name, kind, if_id)
-
-
-def _route(network: IpNetwork, index: int) -> bytes:
-    version4 = network.version == 4
-    return (
-        _ROUTE.pack(
-            2 if version4 else 10,
-            network.prefixlen,
-            0,
-            0,
-            _RT_TABLE_MAIN,
-            ROUTE_PROTOCOL,
-            _RT_SCOPE_LINK if version4 else _RT_SCOPE_UNIVERSE,
-            _RTN_UNICAST,
-            0,
-        )
-        + attribute(_RTA_DST, network.network_address.packed)
-        + attribute(_RTA_OIF, _U32.pack(index))
-    )

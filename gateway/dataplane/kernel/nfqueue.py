@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.dataplane.kernel.netlink import (
     BATCH_OCTETS,
@@ -62,6 +62,25 @@ class QueuedPacket:
 
     number: int
     octets: bytes
+
+
+class PacketQueue(Protocol):
+    """What user space decides about, and how it says so."""
+
+    overruns: int
+    """Times packets were lost because nobody read them in time."""
+
+    def fileno(self) -> int:
+        """For selectors."""
+
+    def receive(self, limit: int) -> list[Waiting]:
+        """Up to about ``limit`` packets that wait, in order."""
+
+    def conclude(self, conclusions: list[Conclusion]) -> bool:
+        """Decide about packets of one :meth:`receive`; False: some verdicts were lost."""
+
+    def close(self) -> None:
+        """What waits is dropped."""
 
 
 class Queue:

@@ -1,4 +1,4 @@
-"""What this kernel can do, found out by doing it in a network namespace of its own.
+"""What this kernel can do for either dataplane, found out in a network namespace of its own.
 
 Each capability is tried in a child process that has unshared its network, so the host's own
 network is untouched and whatever was made vanishes with the child.
@@ -41,6 +41,7 @@ from gateway.dataplane.kernel.xfrm.constants import (
     XfrmMessage,
 )
 from gateway.dataplane.mobility import MobilitySettings
+from gateway.dataplane.portable import probe as portable_probe
 from gateway.domain.child_sa import (
     ChildSa,
     Encryption,
@@ -121,7 +122,8 @@ def _try_state(suite: EspSuite, *, encapsulated: bool = False) -> None:
     _try_xfrm(one.inbound_state(), one.delete_inbound())
 
 
-def _try_link(kind: bytes, name: bytes, *data: bytes) -> None:
+def try_link(kind: bytes, name: bytes, *data: bytes) -> None:
+    """Make an interface. Raises OSError."""
     body = (
         struct.pack("=BxHiII", 0, 0, 0, 0, 0)
         + attribute(3, name + b"\0")
@@ -132,17 +134,26 @@ def _try_link(kind: bytes, name: bytes, *data: bytes) -> None:
     )
 
 
-def _try_xfrm_interface() -> None:
-    _try_link(b"xfrm", b"probe0", attribute(2, struct.pack("=I", 77)))
+XFRM_INTERFACE_DATA: Final = attribute(2, struct.pack("=I", 77))
+IPIP_DATA: Final = attribute(19, b"")
+"""Says "external": decapsulate whatever has a route."""
+GRE_DATA: Final = attribute(18, b"")
+"""The same."""
 
 
-def _try_ipip() -> None:
-    # An attribute that says "external": decapsulate whatever has a route.
-    _try_link(b"ipip", b"probe1", attribute(19, b""))
+def try_aes_gcm() -> None:
+    """Make a state and remove it. Raises OSError, as the next two do."""
+    _try_state(_GCM)
 
 
-def _try_gre() -> None:
-    _try_link(b"gre", b"probe2", attribute(18, b""))
+def try_aes_cbc() -> None:
+    """With HMAC-SHA2."""
+    _try_state(_CBC)
+
+
+def try_chacha20() -> None:
+    """With Poly1305."""
+    _try_state(_CHACHA)
 
 
 def _try_fou() -> None:
@@ -181,7 +192,8 @@ def _try_sets() -> None:
     NetlinkSocket(NETLINK_NETFILTER).close()
 
 
-def _try_encapsulation() -> None:
+def try_encapsulation() -> None:
+    """ESP in UDP, of the socket and of a state. Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.setsockopt(socket.IPPROTO_UDP, _UDP_ENCAP, 2)
     _try_state(_GCM, encapsulated=True)
@@ -242,35 +254,35 @@ _TRIALS: Final = (
         True,
         "no tunnels with AES-GCM",
         _kernel("CONFIG_INET_ESP and CONFIG_CRYPTO_GCM"),
-        lambda: _try_state(_GCM),
+        try_aes_gcm,
     ),
     _Trial(
         "esp-aes-cbc",
         False,
         "no tunnels with AES-CBC and HMAC-SHA2",
         _kernel("CONFIG_CRYPTO_CBC and CONFIG_CRYPTO_SHA256"),
-        lambda: _try_state(_CBC),
+        try_aes_cbc,
     ),
     _Trial(
         "esp-chacha20",
         False,
         "no tunnels with ChaCha20-Poly1305",
         _kernel("CONFIG_CRYPTO_CHACHA20POLY1305"),
-        lambda: _try_state(_CHACHA),
+        try_chacha20,
     ),
     _Trial(
         "udp-encapsulation",
         True,
         "no clients behind NAT",
         _kernel("CONFIG_INET_ESP and CONFIG_XFRM"),
-        _try_encapsulation,
+        try_encapsulation,
     ),
     _Trial(
         "xfrm-interface",
         True,
         "no tunnels: all of them end on one",
         _kernel("CONFIG_XFRM_INTERFACE"),
-        _try_xfrm_interface,
+        lambda: try_link(b"xfrm", b"probe0", XFRM_INTERFACE_DATA),
     ),
     _Trial(
         "nftables-esp-sets",
@@ -287,14 +299,18 @@ _TRIALS: Final = (
         _try_queue,
     ),
     _Trial(
-        "ipip", False, "no IP-in-IP tunnels of Mobile IPv4", _kernel("CONFIG_NET_IPIP"), _try_ipip
+        "ipip",
+        False,
+        "no IP-in-IP tunnels of Mobile IPv4",
+        _kernel("CONFIG_NET_IPIP"),
+        lambda: try_link(b"ipip", b"probe1", IPIP_DATA),
     ),
     _Trial(
         "gre",
         False,
         "no GRE and no UDP tunnels of Mobile IPv4",
         _kernel("CONFIG_NET_IPGRE"),
-        _try_gre,
+        lambda: try_link(b"gre", b"probe2", GRE_DATA),
     ),
     _Trial(
         "fou",
@@ -380,7 +396,8 @@ def _try_all() -> list[Capability]:
         return [first]
     _loopback_up()
     more = (_Trial(one[0], False, *one[1:]) for one in presence.trials())
-    return [first, *(_attempt(trial) for trial in (*_TRIALS, *more))]
+    portable = (_Trial(*one) for one in portable_probe.TRIALS)
+    return [first, *(_attempt(trial) for trial in (*_TRIALS, *more, *portable))]
 
 
 def _loopback_up() -> None:

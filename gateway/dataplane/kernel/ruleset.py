@@ -26,6 +26,11 @@ PEERS: Final = ("known_esp", "known_esp6", "our_spi", "our_spi6", VPN_FA)
 Peers = Mapping[str, Iterable[bytes]]
 """Keys of elements by set."""
 _TCP_IP4, _TCP_IP6 = 40, 60
+_FORWARDED_ONLY: Final = (
+    'iifname "$INTERFACE" meta pkttype != host counter drop comment "not_forwarded"'
+)
+"""Without IPsec of the kernel the interface has a far end: anybody on this host may send to all
+there, and only the forwarder writes to the near end's address."""
 
 
 class RulesetRefusedError(OSError):
@@ -63,8 +68,14 @@ def _networks(settings: KernelSettings) -> dict[str, list[object]]:
 
 def render(settings: KernelSettings, peers: Peers | None = None) -> str:
     """The ruleset for these settings, with ``peers`` in it, and a chain that names its version."""
-    text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
-    rules = Template(text).safe_substitute(
+    texts = resources.files(__package__)
+    text = texts.joinpath("ruleset.nft").read_text("ascii")
+    esp_sets, esp_rules = "", _FORWARDED_ONLY
+    if settings.esp_queue:
+        esp = texts.joinpath("ruleset_esp.nft").read_text("ascii")
+        esp_sets, _, esp_rules = esp.partition("----\n")
+    rules = Template(text).safe_substitute(ESP_SETS=esp_sets, ESP_RULES=esp_rules)
+    rules = Template(rules).safe_substitute(
         INTERFACE=settings.xfrm_interface,
         QUEUE=settings.queue_number,
         MARKS=f"{marks.RANGE:#x}",

@@ -7,17 +7,35 @@ protocols are answered by the kernel with ICMP, from the SA's own MTU.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
-from gateway.dataplane.kernel.child import InstalledChild
 from gateway.dataplane.kernel.nft_elements import ElementChange, SetElements
 from gateway.dataplane.kernel.ways import Ways
+from gateway.domain.child_sa import ChildSa
+from gateway.domain.endpoint import Endpoint
 from gateway.domain.overhead import LEAST_MTU, segment_octets, tunnel_mtu
 
 MSS4: Final = "mss4"
 MSS6: Final = "mss6"
 _NAMES: Final = {4: MSS4, 6: MSS6}
 _Key = tuple[str, bytes]
+
+
+class TunnelledChild(Protocol):
+    """What is asked of a child SA."""
+
+    @property
+    def sa(self) -> ChildSa:
+        """What it was installed with."""
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether its packets pass the tunnel interface."""
+
+    local: Endpoint
+    remote: Endpoint
+    """Where it is now."""
+    udp_encapsulation: bool
 
 
 @dataclass(slots=True)
@@ -32,7 +50,7 @@ class SegmentSizes:
     """Sizes by inbound SPI: during a rekeying two SAs have an address, and with NAPT many may."""
     _there: dict[_Key, int] = field(default_factory=dict)
     _of: dict[int, list[_Key]] = field(default_factory=dict)
-    _fresh: dict[int, InstalledChild] = field(default_factory=dict)
+    _fresh: dict[int, TunnelledChild] = field(default_factory=dict)
     _touched: set[_Key] = field(default_factory=set)
 
     def adopt(self) -> None:
@@ -46,7 +64,7 @@ class SegmentSizes:
                 self._there[name, key] = int.from_bytes((data or b"")[:2], "big")
                 self._touched.add((name, key))
 
-    def look_at(self, child: InstalledChild) -> None:
+    def look_at(self, child: TunnelledChild) -> None:
         """It is new, or somewhere else now."""
         if child.tunnel and not child.remote.stands_for_tcp:
             self._fresh[child.sa.spi_in] = child
@@ -73,7 +91,7 @@ class SegmentSizes:
         if self._touched:
             self._write()
 
-    def _enter(self, child: InstalledChild, link: int) -> None:
+    def _enter(self, child: TunnelledChild, link: int) -> None:
         spi_in = child.sa.spi_in
         self.forget(spi_in)
         outer, udp = child.remote.address, child.udp_encapsulation

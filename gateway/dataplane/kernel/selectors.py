@@ -1,10 +1,11 @@
 """Traffic selectors (ranges) as the kernel's selectors (prefixes and masked ports)."""
 
 from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import Final
 
 from gateway.dataplane.kernel.xfrm.encode import Selector
-from gateway.domain.child_sa import TrafficSelector
+from gateway.domain.child_sa import ChildSa, IpNetwork, TrafficSelector
 from gateway.domain.endpoint import IpAddress
 
 MAX_SELECTOR_PAIRS: Final = 64
@@ -90,3 +91,22 @@ def outbound(local: Sequence[TrafficSelector], remote: Sequence[TrafficSelector]
     if not found:
         raise SelectorRefusedError("no local and remote selector share an IP version and protocol")
     return list(found)
+
+
+def networks_beyond(selectors: Sequence[Selector], pools: Sequence[IpNetwork]) -> list[IpNetwork]:
+    """Networks behind the peer of these outbound selectors that no pool holds."""
+    behind = [
+        (selector.destination, selector.destination_prefix)
+        for selector in selectors
+        if not any(
+            selector.destination in pool and selector.destination_prefix >= pool.prefixlen
+            for pool in pools
+        )
+    ]
+    return [ip_network(network) for network in dict.fromkeys(behind)]
+
+
+def home_addresses(sa: ChildSa) -> list[bytes]:
+    """Elements of ``vpn_fa``: the peer's selectors of a mobile node (draft 001, B.5)."""
+    peers = (one.start for one in sa.remote_ts if one.start == one.end)
+    return [address.packed for address in peers if address.version == 4]

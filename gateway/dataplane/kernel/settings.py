@@ -35,5 +35,7 @@ class KernelSettings:
     """Turn on IP forwarding at start where it is off."""
     output_mark: int = 0
     """Not 0: the fwmark of the ESP packets that are sent, by which they are routed."""
+    esp_queue: bool = True
+    """Whether the ruleset hands ESP from unknown sources to the queue."""
     routes: bool = True
     """Add routes to what lies behind peers. A mobile node has its own."""

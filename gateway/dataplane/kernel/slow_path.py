@@ -2,8 +2,8 @@
 
 The kernel queues a packet here only when its SPI is that of an SA that may move and its source is
 not the SA's own. A proven packet is held until :meth:`SlowPath.release`, so the SA has moved
-before the kernel sees it. What a flood of garbage may cost is bounded per SA, and sources that
-have failed before share a smaller allowance than new ones.
+before the kernel sees it. What a flood of garbage may cost is bounded
+(:mod:`gateway.dataplane.packet.esp_budget`).
 """
 
 from collections import Counter
@@ -15,21 +15,13 @@ from gateway.dataplane.interface import EndpointRejected, EndpointSeen
 from gateway.dataplane.kernel.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from gateway.dataplane.packet import esp_evidence
 from gateway.dataplane.packet.esp import EspCipher
+from gateway.dataplane.packet.esp_budget import CheckBudget
 from gateway.dataplane.packet.esp_evidence import OuterEsp, Proven
 from gateway.domain.endpoint import Endpoint, IpAddress
-from gateway.domain.token_bucket import TokenBucket
 from gateway.domain.wire import WireError
 
 PACKETS_PER_TURN: Final = 64
 """Packets judged before other work of the process gets its turn."""
-CHECKS_PER_S: Final = 200.0
-CHECKS_BURST: Final = 50.0
-SUSPECT_CHECKS_PER_S: Final = 20.0
-SUSPECT_BURST: Final = 10.0
-MAX_SUSPECTS: Final = 64
-"""Sources remembered per SA as having sent a packet with a wrong ICV."""
-REJECTIONS_PER_S: Final = 5.0
-"""Events per SA; the counters count all."""
 HIGHEST_MAX_AGE_S: Final = 1.0
 """The kernel's replay state is read again for the cheap check after this time."""
 
@@ -47,21 +39,7 @@ class WatchedSa:
     highest_at: float = float("-inf")
     claimed: IpAddress | None = None
     """The source proven since the last release."""
-    checks: TokenBucket = field(default_factory=lambda: TokenBucket(CHECKS_PER_S, CHECKS_BURST))
-    suspect_checks: TokenBucket = field(
-        default_factory=lambda: TokenBucket(SUSPECT_CHECKS_PER_S, SUSPECT_BURST)
-    )
-    suspects: dict[IpAddress, None] = field(default_factory=dict)
-    rejections: TokenBucket = field(
-        default_factory=lambda: TokenBucket(REJECTIONS_PER_S, REJECTIONS_PER_S)
-    )
-
-    def suspect(self, source: IpAddress) -> None:
-        """Remember a source of forgeries, forgetting the oldest beyond the bound."""
-        self.suspects.pop(source, None)
-        self.suspects[source] = None
-        if len(self.suspects) > MAX_SUSPECTS:
-            del self.suspects[next(iter(self.suspects))]
+    budget: CheckBudget = field(default_factory=CheckBudget)
 
 
 class SlowPath:
@@ -105,7 +83,7 @@ class SlowPath:
         sa = self._watched.get(spi_in)
         if sa is not None:
             sa.remote = remote
-            sa.suspects.pop(remote.address, None)
+            sa.budget.trust(remote.address)
 
     def release(self) -> None:
         """Let the held packets into the kernel: call when what they proved has been acted on."""
@@ -157,7 +135,7 @@ class SlowPath:
             self.counters["proven"] += 1
             events.append(EndpointSeen(sa.spi_in, remote, f"esp icv, sequence {verdict.sequence}"))
             return None
-        if sa.rejections.take(now):
+        if sa.budget.rejections.take(now):
             events.append(EndpointRejected(sa.spi_in, remote, verdict.reason))
         # A late packet may be a reordered one of the peer: the kernel's own replay window and
         # ICV check decide about it; it moves nothing.
@@ -174,14 +152,13 @@ class SlowPath:
             return esp_evidence.Rejected(
                 f"sequence {low} is not above {sa.highest & 0xFFFFFFFF}", late=True
             )
-        bucket = sa.suspect_checks if outer.source in sa.suspects else sa.checks
-        if not bucket.take(now):
+        if not sa.budget.take(outer.source, now):
             self.counters["unchecked"] += 1
             return esp_evidence.Rejected("too many packets to check")
         verdict = esp_evidence.examine(outer, sa.cipher, sa.highest, esn=sa.esn)
         if isinstance(verdict, esp_evidence.Rejected):
             self.counters["forged"] += 1
-            sa.suspect(outer.source)
+            sa.budget.suspect(outer.source)
             return verdict
         self._refresh(sa, now)
         if verdict.sequence <= sa.highest:

@@ -18,14 +18,17 @@ from gateway.domain.child_sa import Encryption, EspKeys, EspSuite, Integrity
 from gateway.domain.wire import WireError
 
 HEADER_LENGTH: Final = 8
-_SALT_LENGTH = 4
-_AEAD_IV, _AEAD_ICV = 8, 16
-_CBC_BLOCK = 16
-_HASHES = {
+SALT_LENGTH: Final = 4
+AEAD_IV: Final = 8
+AEAD_ICV: Final = 16
+CBC_BLOCK: Final = 16
+"""Also the length of its IV."""
+HASHES: Final = {
     Integrity.HMAC_SHA2_256_128: (hashes.SHA256(), 16),
     Integrity.HMAC_SHA2_384_192: (hashes.SHA384(), 24),
     Integrity.HMAC_SHA2_512_256: (hashes.SHA512(), 32),
 }
+"""And the octets of their ICVs."""
 
 
 class IntegrityCheckError(ValueError):
@@ -61,18 +64,18 @@ class EspCipher:
         self._aead: type[AESGCM | ChaCha20Poly1305] | None = None
         self._keys = keys
         if suite.encryption.is_aead:
-            self._salt = keys.encryption[-_SALT_LENGTH:]
+            self._salt = keys.encryption[-SALT_LENGTH:]
             self._aead = AESGCM if suite.encryption is Encryption.AES_GCM_16 else ChaCha20Poly1305
-            self._icv = _AEAD_ICV
+            self._icv = AEAD_ICV
         else:
-            self._hash, self._icv = _HASHES[suite.integrity]
+            self._hash, self._icv = HASHES[suite.integrity]
 
     @property
     def shortest(self) -> int:
         """The length of the shortest packet that can be right."""
         if self._aead is not None:
-            return HEADER_LENGTH + _AEAD_IV + 4 + self._icv
-        return HEADER_LENGTH + 2 * _CBC_BLOCK + self._icv
+            return HEADER_LENGTH + AEAD_IV + 4 + self._icv
+        return HEADER_LENGTH + 2 * CBC_BLOCK + self._icv
 
     def _associated(self, esp: bytes, sequence: int) -> bytes:
         if self._esn:
@@ -80,7 +83,7 @@ class EspCipher:
         return esp[:HEADER_LENGTH]
 
     def _keyed(self, aead: type[AESGCM | ChaCha20Poly1305]) -> AESGCM | ChaCha20Poly1305:
-        return aead(self._keys.encryption[:-_SALT_LENGTH])
+        return aead(self._keys.encryption[:-SALT_LENGTH])
 
     def _mac(self, covered: bytes, sequence: int) -> bytes:
         if self._esn:
@@ -118,7 +121,7 @@ class EspCipher:
         """
         plain = self.verify(esp, sequence)
         if self._aead is None:
-            if len(plain) % _CBC_BLOCK:
+            if len(plain) % CBC_BLOCK:
                 raise WireError(f"ESP ciphertext of {len(plain)} octets is not whole blocks")
             cipher = Cipher(algorithms.AES(self._keys.encryption), modes.CBC(plain[:16]))
             decryptor = cipher.decryptor()
@@ -133,8 +136,8 @@ class EspCipher:
         ``iv`` is 8 octets never used before with this key (AEAD), or 16
         unpredictable ones (CBC). Raises :class:`ValueError` for another length.
         """
-        block = 4 if self._aead is not None else _CBC_BLOCK
-        if len(iv) != (_AEAD_IV if self._aead is not None else _CBC_BLOCK):
+        block = 4 if self._aead is not None else CBC_BLOCK
+        if len(iv) != (AEAD_IV if self._aead is not None else CBC_BLOCK):
             raise ValueError(f"IV of {len(iv)} octets")
         padding = -(len(payload) + 2) % block
         plain = payload + bytes(range(1, padding + 1)) + bytes((padding, next_header))

@@ -30,5 +30,12 @@ SENT: Final = 0x4757_0020
 """Made by the slow path, plus how often it has been encapsulated: 1 to :data:`MAX_NESTING`."""
 MAX_NESTING: Final = 4
 """A packet may travel in tunnels within tunnels of this box, but not in circles."""
+SLOW: Final = 0x4757_0030
+"""For the slow path, by a link whose other packets the forwarder encapsulates; plus what the mark
+said otherwise: how often it has been encapsulated, or :data:`SLOW_REVERSE`. Only the portable
+dataplane has it."""
+SLOW_REVERSE: Final = SLOW + 8
+"""As :data:`SLOW`, for the tunnel of the visitor that it comes from."""
+SLOW_MASK: Final = 0xFFFF_FFF0
 REVERSE_RANGE: Final = 0x4757_0100
 """The first of 256 marks that stand for ``REVERSE`` with the device and packet size chosen."""

@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from gateway.dataplane.kernel.netlink import NETLINK_XFRM, NetlinkSocket
-from gateway.dataplane.kernel.xfrm import decode
-from gateway.dataplane.kernel.xfrm.constants import IPPROTO_ESP, XfrmMessage
-from gateway.lab import netns, plan
+from gateway.lab import plan
 from gateway.lab.capture import Capture
 from gateway.lab.freeradius import FreeRadius, RadiusUser
 from gateway.lab.matrix import world
@@ -69,21 +66,8 @@ class Bed:
         self.initiator.load(row, Role.INITIATOR)
 
     def spis(self, host: str) -> set[str]:
-        """The SPIs of ESP that the kernel of a host knows.
-
-        Asked by netlink: it is asked hundreds of times, and a process costs more than the answer.
-        """
-
-        def ask() -> list[decode.State | None]:
-            with contextlib.closing(NetlinkSocket(NETLINK_XFRM)) as xfrm:
-                return [decode.state(body) for _, body in xfrm.dump(XfrmMessage.GETSA, b"")]
-
-        states = netns.made_inside(self.lab.namespace(host), ask)
-        return {
-            f"{one.spi:#010x}"
-            for one in states
-            if one is not None and one.protocol == IPPROTO_ESP and one.spi
-        }
+        """The SPIs of ESP that a host knows."""
+        return {f"{spi:#010x}" for spi in self.lab.spis(host)}
 
     def agreed(self, row: Row) -> None:
         """Wait until both kernels have the same one pair of SAs.

@@ -12,7 +12,6 @@ from gateway.eap.mschapv2_crypto import nt_password_hash
 from gateway.lab.appliance import Appliance
 from gateway.lab.matrix import toml, world
 from gateway.lab.matrix.cells import Role, Row
-from gateway.lab.matrix.speakers import wipe
 from gateway.lab.matrix.world import Certificates
 from gateway.lab.processes import LabError, wait_until
 from gateway.lab.topology import Lab
@@ -26,6 +25,7 @@ class OurGateway:
     """`gateway run` on a host of the lab."""
 
     defers_sending = True
+    replaces_moved = False
     moves: tuple[str, ...] = ()
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:
@@ -112,7 +112,7 @@ class OurGateway:
         """End it, and let its kernel forget everything too."""
         os.kill(self.appliance.pid, signal.SIGKILL)
         wait_until(lambda: not self.appliance.running(), 10, "our end")
-        wipe(self._lab, self.host)
+        self._lab.wipe(self.host)
 
     def probes_answered(self) -> int:
         """Nobody asks us."""

@@ -31,6 +31,8 @@ class Speaker(Protocol):
     """The access networks that it follows the device through."""
     defers_sending: bool
     """Whether it sends on a rekeyed child SA only once the other side can receive on it."""
+    replaces_moved: bool
+    """Whether it makes another child SA when its address changes."""
 
     def start(self) -> None:
         """Start the daemon."""
@@ -83,6 +85,7 @@ class StrongSwanSpeaker:
         self._daemon = StrongSwan(
             lab, host, plugins=f"{PLUGINS} eap-gtc xauth-generic", extra=swanctl.CHARON
         )
+        self.replaces_moved = self._daemon.user_space
 
     def start(self) -> None:
         """Start charon."""
@@ -142,7 +145,7 @@ class StrongSwanSpeaker:
         """End charon, and let its kernel forget everything too."""
         os.kill(self._daemon.pid, signal.SIGKILL)
         wait_until(lambda: not self._daemon.running(), 10, "charon's end")
-        wipe(self._lab, self.host)
+        self._lab.wipe(self.host)
 
     def probes_answered(self) -> int:
         """As its log says."""
@@ -162,6 +165,7 @@ class LibreswanSpeaker:
     """Debian's pluto."""
 
     defers_sending = False
+    replaces_moved = False
     moves: tuple[str, ...] = ("access2", "access1")
 
     def __init__(self, lab: Lab, host: str, certificates: Certificates) -> None:
@@ -250,7 +254,7 @@ class LibreswanSpeaker:
         """End pluto, and let its kernel forget everything too."""
         os.kill(self._daemon.pid, signal.SIGKILL)
         wait_until(lambda: not self._daemon.running(), 10, "pluto's end")
-        wipe(self._lab, self.host)
+        self._lab.wipe(self.host)
 
     def probes_answered(self) -> int:
         """As it counts them."""
@@ -259,13 +263,3 @@ class LibreswanSpeaker:
     def log(self) -> str:
         """Pluto's."""
         return self._daemon.log()
-
-
-def wipe(lab: Lab, host: str) -> None:
-    """Remove what a killed daemon left in the kernel of a host."""
-    for what in ("state", "policy"):
-        lab.run(host, ["ip", "xfrm", what, "flush"])
-    if host == "device":  # the inner address sits on the interface
-        for access in lab.access():
-            lab.run(host, ["ip", "address", "flush", "dev", access])
-            lab.attach(access)

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.control.client import MOBILE_NODE, ControlClient
 from gateway.control.protocol import ControlError
+from gateway.lab import planes
 from gateway.lab.processes import LabError, Process, wait_until
 from gateway.lab.topology import Lab
 
@@ -30,13 +31,14 @@ class MobileHost:
         self.lab, self.host, self.name = lab, host, name
         self.folder = lab.folder / name
         self.folder.mkdir(exist_ok=True)
+        lab.keeps(host, self.folder)
         self.profile = self.folder / "profile.toml"
         self.process: Process | None = None
 
     def write(self, make: Callable[..., str], **keys: object) -> None:
         """Write the profile that `make(folder, ...)` returns, readable by its owner only."""
         self.profile.touch(mode=0o600)
-        self.profile.write_text(make(self.folder, **keys))
+        self.profile.write_text(planes.with_kind(make(self.folder, **keys)))
 
     # -- the process -----------------------------------------------------------------------------
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 
 from gateway.domain.mobility import MIP_PORT, Encapsulation
 from gateway.lab import netns
+from gateway.lab.kernel import place_for_addresses
 from gateway.lab.mobility.discovery import Discovered
+from gateway.lab.mobility.user_tunnel import KINDS, make_tunnel
 from gateway.lab.plan import Access
 from gateway.lab.processes import LabError
 from gateway.lab.topology import Lab
@@ -24,7 +26,6 @@ FROM_HOME_ADDRESS, FROM_CARE_OF = 100, 150
 FIRST_TABLE = 1000
 PATH_MTU = 1500
 """Longer packets are fragmented, and so never switched."""
-KINDS = {Encapsulation.IP_IP: "ipip", Encapsulation.GRE: "gre"}
 
 
 class Stack:
@@ -46,14 +47,14 @@ class Stack:
         self._lab, self._host = lab, host
         self._home_address = home_address
         self._default_route = default_route
+        self._end_tunnel: Callable[[], None] | None = None
         self._table, self._care_of_table = FIRST_TABLE + 2 * number, FIRST_TABLE + 2 * number + 1
         self.home_device, self.tunnel_device = f"{name}hoa", f"{name}tun"
         self._nft_table = f"mn_{name}"
         self._priority, self._care_of_priority = FROM_HOME_ADDRESS + number, FROM_CARE_OF + number
         self.ip(
-            f"link add {self.home_device} type dummy",
+            *place_for_addresses(self.home_device),
             f"address add {home_address}/32 dev {self.home_device}",
-            f"link set {self.home_device} up",
             f"rule add pref {self._priority} from {home_address} lookup {self._table}",
         )
         self.unreachable()
@@ -109,16 +110,13 @@ class Stack:
         *,
         reverse: bool = True,
     ) -> None:
-        """Into a tunnel of the kernel's; without `reverse` it only receives."""
+        """Into a tunnel of the kernel's or our own; without `reverse` it only receives."""
         self.clear()
-        kind = KINDS.get(encapsulation)
-        if kind is None:
+        if encapsulation not in KINDS:
             raise LabError(f"the kernel has no device for encapsulation {encapsulation.value}")
         device = self.tunnel_device
-        self.ip(
-            f"link add {device} type {kind} local {care_of} remote {home_agent} nopmtudisc",
-            f"link set {device} up",
-        )
+        ends = care_of, home_agent
+        self._end_tunnel = make_tunnel(self._lab, self._host, device, ends, encapsulation)
         if reverse:
             self._way_out(f"dev {device}")
 
@@ -166,6 +164,9 @@ class Stack:
         """Forget where packets went, tunnels included."""
         self._lab.run(self._host, ["nft", "delete", "table", "ip", self._nft_table], check=False)
         if not keep_devices:
+            if self._end_tunnel is not None:
+                self._end_tunnel()
+                self._end_tunnel = None
             self._lab.run(self._host, ["ip", "link", "delete", self.tunnel_device], check=False)
         self._lab.run(self._host, ["ip", "route", "flush", "table", str(self._table)], check=False)
 

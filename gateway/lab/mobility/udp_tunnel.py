@@ -40,7 +40,7 @@ class UdpTunnel:
         self._signalling = signalling
         self._home_agent = home_agent
         self.counters: Counter[str] = Counter()
-        self._device = netns.made_inside(lab.namespace(host), lambda: _open_tun(name))
+        self._device = netns.made_inside(lab.namespace(host), lambda: open_tun(name))
         mtu = path_mtu - OVERHEAD_OCTETS
         lab.run(host, ["ip", "link", "set", name, "up", "mtu", str(mtu)])
         self._open = True
@@ -84,7 +84,8 @@ class UdpTunnel:
                 self._signalling.send(header + packet, self._home_agent, MIP_PORT)
 
 
-def _open_tun(name: str) -> int:
+def open_tun(name: str) -> int:
+    """A TUN device of this namespace; it goes with the file descriptor."""
     device = os.open(Path("/dev/net/tun"), os.O_RDWR)
     fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN_NO_PI))
     return device

@@ -1,7 +1,8 @@
 """What a client does with what was lent: Nb as an address of its own, by plain `ip link` tunnels.
 
 Nothing of the product is in it: the tunnel's form is the draft's (section 2.5), the L2TP session's
-that of RFC 3931 with the identifiers of the negotiation.
+that of RFC 3931 with the identifiers of the negotiation. Where the kernel has no such devices, a
+TUN device is one.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Self
 
+from gateway.domain.mobility import Encapsulation
 from gateway.lab import netns
+from gateway.lab.kernel import has_tunnels
+from gateway.lab.mobility.user_tunnel import UserTunnel
 from gateway.lab.nar import plan
 from gateway.lab.nar.instrument import L2tpIds
 from gateway.lab.nar.topology import NarLab
+from gateway.lab.nar.user_l2tp import UserL2tp
 from gateway.lab.processes import LabError
 
 DEVICE = "nb"
@@ -44,8 +49,9 @@ class Presence:
     ) -> None:
         self.lab, self.host, self.delivery, self.shared = lab, host, delivery, shared
         self.client = plan.ADDRESSES[host]
-        lines = self._tunnel(server, l2tp)
-        if lines:
+        self._in_user_space = self._user_tunnel(server, l2tp)
+        lines = [] if self._in_user_space else self._tunnel(server, l2tp)
+        if lines or self._in_user_space:
             lines += [f"address add {shared}/32 dev {DEVICE}", f"link set {DEVICE} up"]
             lines += [f"route add {network} dev {DEVICE} src {shared}" for network in networks]
             self._ip(lines)
@@ -65,10 +71,25 @@ class Presence:
         """Give the address back."""
         if self.delivery == "translated":
             return
-        if self.delivery == "l2tp":  # its device goes with it
+        if self._in_user_space is not None:
+            self._in_user_space.close()
+        elif self.delivery == "l2tp":  # its device goes with it
             self._ip([f"l2tp delete tunnel tunnel_id {self._tunnel_id}"])
         else:
             self._ip([f"link delete {DEVICE}"])
+
+    def _user_tunnel(
+        self, server: IPv4Address, l2tp: L2tpIds | None
+    ) -> UserTunnel | UserL2tp | None:
+        if self.delivery == "translated" or has_tunnels():
+            return None
+        ends = self.client, server
+        if self.delivery == "l2tp":
+            if l2tp is None:
+                raise LabError("an L2TP presence needs the session's identifiers")
+            return UserL2tp(self.lab, self.host, DEVICE, ends, ids=l2tp, mtu=L2TP_MTU)
+        kind = Encapsulation.GRE if self.delivery == "gre" else Encapsulation.IP_IP
+        return UserTunnel(self.lab, self.host, DEVICE, ends, kind)
 
     def _tunnel(self, server: IPv4Address, l2tp: L2tpIds | None) -> list[str]:
         if self.delivery in {"ip-ip", "gre"}:

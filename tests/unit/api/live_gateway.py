@@ -155,12 +155,13 @@ def _main(folder: Path) -> int:
     from gateway.appliance.parts import Parts
     from gateway.appliance.start import configure_log
     from gateway.ike.transport import IkeSockets
+    from gateway.ike.transport_esp import EspInUdp
 
     class Unprivileged(Parts):
         """Everything but what needs a kernel."""
 
         def sockets(self, config: Any, held: Any = ()) -> Any:
-            return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, bypass=False)
+            return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, esp=EspInUdp.NONE)
 
         def dataplane(self, config: Any) -> Any:
             return FakeDataplane()

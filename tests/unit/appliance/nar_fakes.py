@@ -195,6 +195,8 @@ class FakeNarEngine:
 class FakeNarDataplane:
     """Everything in one journal."""
 
+    kind = "fake"
+
     def __init__(self, settings: NarSettings) -> None:
         self.settings = settings
         self.journal = []

@@ -28,6 +28,7 @@ from gateway.domain.log import configure
 from gateway.ike.outputs import Event, RecordSa, Severity
 from gateway.ike.snapshot import ChildSaSnapshot, IkeSaSnapshot
 from gateway.ike.transport import IkeSockets
+from gateway.ike.transport_esp import EspInUdp
 from gateway.store.sessions import Restored
 
 CONFIGURATION = """
@@ -117,6 +118,7 @@ class FakeParts:
         self.sessions: Any = None
 
     load = staticmethod(load)
+    plane = None
 
     def taken_over(self, config: Any, administration: Any, emit: Any) -> Any:
         return TakenOver(self.sessions, emit)
@@ -137,7 +139,7 @@ class FakeParts:
         return to_dataplane.kernel_settings(config)
 
     def sockets(self, config: Any, held: Any = ()) -> Any:
-        return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, bypass=False)
+        return IkeSockets(config.ike.listen, ike_port=0, nat_port=0, esp=EspInUdp.NONE)
 
     def dataplane(self, config: Any) -> Any:
         return self.kernel
@@ -296,6 +298,22 @@ class FakeSessions:
 
     def forget(self, kind: str, key: str) -> None:
         self.log.append(f"forget {kind} {key}")
+
+
+def test_who_is_stopping_already_goes_on_as_begun(bed: Bed) -> None:
+    bed.parts.sessions = FakeSessions({"ike": {"one": b"1"}})
+    bed.write()
+
+    async def scenario() -> None:
+        async with bed.running():
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await bed.until(lambda: bed.has("stopped"))
+        assert "close_all" in [call[0] for call in bed.parts.made.calls]
+        assert not bed.parts.kernel.kept
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(

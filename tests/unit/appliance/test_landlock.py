@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.appliance.landlock import only_read
-from gateway.appliance.privileges import no_new_privileges
+from gateway.domain.landlock import only_read
+from gateway.domain.privileges import no_new_privileges
 
 
 def _probe(kept: Path, other: Path, answers: "multiprocessing.Queue[tuple[object, ...]]") -> None:

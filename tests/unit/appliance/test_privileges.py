@@ -7,12 +7,11 @@ import sys
 
 import pytest
 
-from gateway.appliance.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CORE_CAPABILITIES, permitted
+from gateway.domain.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CORE_CAPABILITIES, permitted
 
 PROGRAM = """
 import json, subprocess, sys
-from gateway.appliance.privileges import *
-from gateway.appliance import privileges
+from gateway.domain.privileges import *
 left = drop_capabilities(CORE_CAPABILITIES)
 no_new_privileges()
 not_dumpable()

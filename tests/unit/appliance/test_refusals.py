@@ -10,7 +10,7 @@ import pytest
 
 from gateway.appliance.start import status_of
 from gateway.control.server import SocketInUseError
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.ike.socket_errors import PortInUseError
 from gateway.lab.kernel import missing_features
 
@@ -21,6 +21,8 @@ name = "gw.example.com"
 runtime_dir = "{folder}/run"
 [ike]
 listen = ["127.0.0.1"]
+[dataplane]
+kind = "kernel"
 [api]
 enabled = false
 [pools.staff]

@@ -34,6 +34,7 @@ from gateway.domain.event import Event
 from gateway.domain.user_auth import Session
 from gateway.ike.outputs import ForgetSa, InstallChildSa, RecordSa, Transmit
 from gateway.ike.transport import IkeSockets
+from gateway.ike.transport_esp import EspInUdp
 from gateway.radius.accounting import Traffic
 from gateway.store.sessions import Restored
 
@@ -327,7 +328,9 @@ def test_ike_uses_held_sockets_that_fit_and_closes_the_others() -> None:
     fits, other = bound(), bound()
     port = fits.getsockname()[1]
     address = ip_address("127.0.0.1")
-    sockets = IkeSockets([address], ike_port=port, nat_port=0, bypass=False, held=[fits, other])
+    sockets = IkeSockets(
+        [address], ike_port=port, nat_port=0, esp=EspInUdp.NONE, held=[fits, other]
+    )
     assert sockets.sockets[0] is fits
     assert other.fileno() == -1
     sockets.close()

@@ -40,7 +40,7 @@ enabled = false
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A host where all is well, and a good configuration."""
-    monkeypatch.setattr(check, "_kernel", lambda: iter([GOOD]))
+    monkeypatch.setattr(check, "_kernel", lambda _: iter([GOOD]))
     monkeypatch.setattr(check, "privileges", lambda _: Verdict("host", "privileges", "ok"))
     config = tmp_path / "gateway.toml"
     config.write_text(CONFIG.replace("[ike]", f'[gateway]\nruntime_dir = "{tmp_path}"\n[ike]'))
@@ -59,7 +59,7 @@ def test_ready(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_kernel_lacks(
     host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(check, "_kernel", lambda: iter([BAD]))
+    monkeypatch.setattr(check, "_kernel", lambda _: iter([BAD]))
     assert check.check(host, as_json=True) == 1
     body = json.loads(capsys.readouterr().out)
     assert body["ok"] is False

@@ -123,6 +123,46 @@ def test_costs_are_those_of_a_node(
     assert found["esp-chacha20"]["state"] == "warn"
 
 
+PORTABLE = ("portable-sockets", "portable-links", "portable-marks", "portable-rules")
+
+
+@pytest.fixture
+def without_ipsec(host: Release, monkeypatch: pytest.MonkeyPatch) -> Release:
+    """A kernel without IPsec and tunnels, with what a forwarder needs; its trial."""
+    lacking = [capability(name, ok=False) for name in ("xfrm", "xfrm-interface", "ipip")]
+    there = [capability(name) for name in ("net-admin", "policy-rules", *PORTABLE)]
+    monkeypatch.setattr("gateway.dataplane.kernel.probe.probe", lambda: lacking + there)
+    trial = Release()
+    monkeypatch.setitem(sys.modules, "gateway.dataplane.portable.node.release", trial)
+    host.problem = "the kernel's is not tried"
+    return trial
+
+
+def test_without_ipsec_a_forwarder_is_taken(tmp_path: Path, without_ipsec: Release) -> None:
+    found = check(profile_of(tmp_path))
+    assert found.exit_code == exits.OK, found.stdout
+    told = verdicts(profile_of(tmp_path))
+    assert told["choice"]["detail"].startswith("portable: the kernel lacks xfrm, xfrm-interface")
+    assert told["xfrm"]["state"] == "ok"
+    assert told["xfrm"]["detail"] == "in user space"
+    assert told["mobile node"]["state"] == "ok"
+
+
+def test_a_forwarder_that_cannot_start(tmp_path: Path, without_ipsec: Release) -> None:
+    without_ipsec.problem = "no raw sockets"
+    one = verdicts(profile_of(tmp_path))["mobile node"]
+    assert (one["state"], one["detail"]) == ("missing", "cannot be started: no raw sockets")
+    assert "CONFIG_VETH" in one["remedy"]
+
+
+def test_the_kernel_is_forced_where_it_cannot(tmp_path: Path, without_ipsec: Release) -> None:
+    path = profile_of(tmp_path, '[dataplane]\nkind = "kernel"')
+    assert check(path).exit_code == exits.FAILED
+    one = verdicts(path)["choice"]
+    assert one["state"] == "missing"
+    assert 'kind = "auto"' in one["remedy"]
+
+
 def test_warnings_of_the_profile_and_the_split_tunnel(tmp_path: Path, host: Release) -> None:
     more = '[detection]\nmonitor_interval_s = 50\n[network]\ndirect_networks = ["192.168.0.0/16"]'
     found = verdicts(profile_of(tmp_path, more))

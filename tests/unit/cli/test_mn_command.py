@@ -388,11 +388,25 @@ def test_asked_once_to_unlock_and_twice_to_seal(monkeypatch: pytest.MonkeyPatch)
 # -- release --------------------------------------------------------------------------------------
 
 
+class Forwarder:
+    """What is asked of it first."""
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+        self.left: list[str] = []
+
+    def release(self, folder: Path) -> list[str]:
+        self.folders.append(folder)
+        removed, self.left = self.left, []
+        return removed
+
+
 class Kernel:
     """What ``release`` finds."""
 
     def __init__(self, *left: str) -> None:
         self.left = list(left)
+        self.forwarder = Forwarder()
 
     def release(self) -> list[str]:
         removed, self.left = self.left, []
@@ -403,6 +417,7 @@ class Kernel:
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     fake = Kernel("interface mn0", "the kill switch")
     monkeypatch.setitem(sys.modules, "gateway.dataplane.kernel.node.release", fake)
+    monkeypatch.setitem(sys.modules, "gateway.dataplane.portable.node.release", fake.forwarder)
     return fake
 
 
@@ -418,6 +433,13 @@ def test_release(tmp_path: Path, kernel: Kernel) -> None:
     assert first.stdout == "removed interface mn0\nremoved the kill switch\n"
     assert "nothing was left" in released(tmp_path, tmp_path / "none").stdout
     assert not kernel.left
+
+
+def test_release_ends_a_forwarder_first(tmp_path: Path, kernel: Kernel) -> None:
+    kernel.forwarder.left = ["interface mn-vpn and its forwarder"]
+    told = released(tmp_path, tmp_path / "none").stdout
+    assert told.startswith("removed interface mn-vpn and its forwarder\nremoved interface mn0\n")
+    assert kernel.forwarder.folders == [tmp_path]
 
 
 def test_release_leaves_a_running_node_alone(

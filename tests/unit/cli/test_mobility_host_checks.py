@@ -220,7 +220,7 @@ def test_the_trial_needs_outside_interfaces(tmp_path: Path) -> None:
 def test_a_trial_that_cannot_be_made_is_no_proof(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_settings: object) -> list[OutsideTrial]:
+    def fails(_settings: object, _wordings: object) -> list[OutsideTrial]:
         raise TrialFailedError("no network namespace of its own: run as root\nmore")
 
     monkeypatch.setattr(outside_trial, "try_from_outside", fails)
@@ -235,7 +235,7 @@ def test_the_trial_is_made_for_every_inside_home_agent(
     monkeypatch.setattr(
         outside_trial,
         "try_from_outside",
-        lambda s: [OutsideTrial(one, (), reachable=True) for one in s.inside_home_agents],
+        lambda s, _: [OutsideTrial(one, (), reachable=True) for one in s.inside_home_agents],
     )
     others = {"state_dir": str(tmp_path), "inside_home_agents": ["10.1.0.7"]}
     found = list(outside_verdicts(config(tmp_path, mobility=others)))

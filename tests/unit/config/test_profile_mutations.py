@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from gateway.config.problem import ConfigError
 from gateway.config.profile import (
+    DataplanePart,
     DetectionPart,
     GatewayPart,
     HintsPart,
@@ -110,6 +111,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "detection": DetectionPart,
     "hints": HintsPart,
     "network": NetworkPart,
+    "dataplane": DataplanePart,
 }
 KEYS = [(part, key) for part, keys in GOOD.items() for key in keys]
 

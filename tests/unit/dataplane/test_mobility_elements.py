@@ -11,7 +11,7 @@ import pytest
 from gateway.dataplane.kernel.mobility import constants, elements, routes, ruleset
 from gateway.dataplane.kernel.mobility.batch import Batch
 from gateway.dataplane.kernel.mobility.neighbours import gratuitous_arp
-from gateway.dataplane.kernel.netlink import NetlinkRefusal, attributes
+from gateway.dataplane.kernel.netlink import NetlinkRefusal, attribute, attributes
 from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4, ElementChange, encode_change
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.domain.mobility import (
@@ -186,3 +186,11 @@ def test_many_bindings_are_few_transactions() -> None:
     assert batch.flush(sets, NoRequests()) == {}  # type: ignore[arg-type]
     assert sets.calls == 8
     assert not batch
+
+
+def test_a_rule_for_one_address() -> None:
+    message = routes.add_rule_to(constants.DUMMY, 7, constants.HOME_TABLE)
+    body = message[16:]
+    assert (body[0], body[1]) == (2, 32)
+    assert attribute(1, constants.DUMMY.packed) in body
+    assert not attributes(body, 12).keys() & {10}

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dataplane.kernel.nar import constants, elements, ports, ruleset
+from gateway.dataplane.kernel.nar.below import KernelBelow
 from gateway.dataplane.kernel.nar.numbers import (
     ClientKey,
     Numbers,
@@ -72,12 +73,12 @@ def test_server_mappings_have_both_ports() -> None:
     changed = elements.mark(mark + constants.TO_PORT)
     assert elements.of_tuple(mapping, mark) == {
         ("tcp_any", b"\x4e\x70\0\0" + NB.packed): changed,
-        ("client_port_tcp", changed + b"\x4e\x70\0\0" + NB.packed): b"\0\x50",
     }
     leaving = elements.mark(out + constants.WITH_PORT)
     assert elements.of_sender(mapping, mark, out, NA) == {
         ("out_tcp_any", XA.packed + b"\0\x50\0\0"): leaving,
         ("out_port_tcp", leaving + XA.packed + b"\0\x50\0\0"): b"\x4e\x70",
+        ("client_port_tcp", changed + b"\x4e\x70\0\0" + NB.packed): b"\0\x50",
     }
 
 
@@ -251,7 +252,7 @@ def test_rules_of_settings_name_every_network_once() -> None:
         ports=(range(20_000, 30_000),),
         icmp_ids=range(0xC000, 0x1_0000),
     )
-    rules = ruleset.settings_rules(NarSettings((server,)))
+    rules = ruleset.settings_rules(NarSettings((server,)), KernelBelow().words(4759))
     assert rules.count("10.1.0.0/16") == 0
     assert "masquerade to :30000-65535" in rules
     assert "masquerade to :1-49151" in rules
@@ -261,9 +262,9 @@ def test_rules_of_settings_name_every_network_once() -> None:
 
 
 def test_only_other_rules_are_another_version() -> None:
-    settings = NarSettings((SOHO,))
-    version = ruleset.render(settings).split()[-1]
-    assert ruleset.render(replace(settings, mtu=1400, servers=())).split()[-1] == version
-    assert ruleset.render(settings, [range(5, 6)]).split()[-1] == version
-    assert ruleset.render(replace(settings, offload=False)).split()[-1] != version
-    assert "$" not in ruleset.render(settings)
+    settings, words = NarSettings((SOHO,)), KernelBelow().words(4759)
+    version = ruleset.render(settings, words).split()[-1]
+    assert ruleset.render(replace(settings, mtu=1400, servers=()), words).split()[-1] == version
+    assert ruleset.render(settings, words, [range(5, 6)]).split()[-1] == version
+    assert ruleset.render(replace(settings, offload=False), words).split()[-1] != version
+    assert "$" not in ruleset.render(settings, words)

@@ -9,7 +9,7 @@ import pytest
 from gateway.dataplane.kernel.mobility.constants import DUMMY
 from gateway.dataplane.kernel.node import constants, plan, tunnels
 from gateway.dataplane.kernel.node.plan import MissingInterfaceError, Place
-from gateway.dataplane.kernel.node.tunnels import NoSuchTunnelError
+from gateway.dataplane.kernel.node.tunnel_devices import KernelTunnels, NoSuchTunnelError
 from gateway.dataplane.kernel.routing import EVERYTHING, SCOPE_HOST, Address, Route
 from gateway.dataplane.node import HELD, Attachment, LayerStack, NodeTunnel, VpnLayer
 from gateway.domain.access_mode import AccessMode
@@ -159,11 +159,10 @@ def test_missing_interfaces_and_tunnels_are_named() -> None:
         plan.tunnel_devices(VC, place(indexes={"wlan0": LINK}))
     minimal = replace(INTERNAL, encapsulation=Encapsulation.MINIMAL)
     with pytest.raises(NoSuchTunnelError, match="minimal"):
-        tunnels.device(minimal, inner=True, link=LINK)
+        KernelTunnels().check(tunnels.device(minimal, inner=True, link=LINK))
+    gre = replace(INTERNAL, encapsulation=Encapsulation.GRE, udp_port=434)
     with pytest.raises(NoSuchTunnelError, match="in UDP"):
-        tunnels.device(
-            replace(INTERNAL, encapsulation=Encapsulation.GRE, udp_port=434), inner=True, link=LINK
-        )
+        KernelTunnels().check(tunnels.device(gre, inner=True, link=LINK))
 
 
 def test_elements_of_udp_tunnels_and_of_the_address_before() -> None:

@@ -9,6 +9,7 @@ from gateway.dataplane.interface import EndpointRejected, EndpointSeen
 from gateway.dataplane.kernel import slow_path
 from gateway.dataplane.kernel.nfqueue import ACCEPT, DROP, QueuedPacket
 from gateway.dataplane.kernel.slow_path import SlowPath, WatchedSa
+from gateway.dataplane.packet import esp_budget
 from gateway.dataplane.packet.esp import EspCipher
 from gateway.domain.child_sa import Encryption, EspKeys, EspSuite, Integrity
 from gateway.domain.endpoint import Endpoint
@@ -135,7 +136,8 @@ def test_a_flood_from_one_source_leaves_room_for_the_peer(bench: Bench) -> None:
         bench.poll()
         bench.now += 0.01
     counters = bench.path.counters
-    assert counters["forged"] <= 1 + slow_path.SUSPECT_BURST + 0.2 * slow_path.SUSPECT_CHECKS_PER_S
+    allowed = esp_budget.SUSPECT_BURST + 0.2 * esp_budget.SUSPECT_CHECKS_PER_S
+    assert counters["forged"] <= 1 + allowed
     bench.send(100, AWAY)
     assert [type(event) for event in bench.poll()] == [EndpointSeen]
 
@@ -145,8 +147,8 @@ def test_a_flood_from_many_sources_is_bounded_too(bench: Bench) -> None:
         for host in range(64):
             bench.send(99, IPv4Address(f"198.51.{block}.{host + 1}"), forged=True)
         bench.poll()
-    assert bench.path.counters["forged"] <= slow_path.CHECKS_BURST
-    assert len(bench.sa.suspects) <= slow_path.MAX_SUSPECTS
+    assert bench.path.counters["forged"] <= esp_budget.CHECKS_BURST
+    assert len(bench.sa.budget.suspects) <= esp_budget.MAX_SUSPECTS
     bench.now += 1
     bench.send(100, AWAY)
     assert [type(event) for event in bench.poll()] == [EndpointSeen]
@@ -158,7 +160,7 @@ def test_rejections_are_reported_at_a_bounded_rate(bench: Bench) -> None:
     for _ in range(64):
         bench.send(3, THIRD)
     events += bench.poll()
-    assert len(events) == slow_path.REJECTIONS_PER_S
+    assert len(events) == esp_budget.REJECTIONS_PER_S
 
 
 @pytest.mark.parametrize("octets", [b"", b"\x45", bytes(40), b"\x60" + bytes(60)])

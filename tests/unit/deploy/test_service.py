@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.appliance import privileges
+from gateway.domain import privileges
 
 ROOT = Path(__file__).resolve().parents[3]
 NUMBERS = {
@@ -69,6 +69,11 @@ def test_a_restart_hands_over_and_a_stop_says_goodbye() -> None:
     unit = settings("gateway.service")
     assert "--unless-restarting" in unit["ExecStop"][0]
     assert unit["RuntimeDirectoryPreserve"] == ["restart"]
+    # The forwarder goes on meanwhile, and keeps what it needs of the unit's capabilities.
+    assert unit["KillMode"] == ["process"]
+    assert {f"CAP_{name}" for name in ("NET_ADMIN", "NET_RAW")} <= set(
+        " ".join(unit["AmbientCapabilities"]).split()
+    )
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(ROOT / "deploy/gateway.service")

@@ -16,6 +16,7 @@ from gateway.ike.transport import (
     IkeSockets,
     Received,
 )
+from gateway.ike.transport_esp import EspInUdp
 
 Sorted = tuple[list[Received], list[tuple[bytes, Received]]]
 
@@ -47,7 +48,7 @@ class Desk:
 
 @contextlib.asynccontextmanager
 async def listening(address: str) -> AsyncIterator[tuple[IkeSockets, Desk]]:
-    sockets = IkeSockets([ip_address(address)], ike_port=0, nat_port=0, bypass=False)
+    sockets = IkeSockets([ip_address(address)], ike_port=0, nat_port=0, esp=EspInUdp.NONE)
     desk = Desk()
     try:
         sockets.start(asyncio.get_running_loop(), desk.receive, desk.sort)

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from gateway.domain.endpoint import Endpoint, Path
-from gateway.ike import transport
+from gateway.ike import transport, transport_esp
 from gateway.ike.socket_errors import (
     KernelLacksError,
     PortInUseError,
     TransportDeniedError,
     TransportError,
 )
-from gateway.ike.transport import DATAGRAMS_PER_WAKE_UP, IkeSockets, bypass_policy
+from gateway.ike.transport import DATAGRAMS_PER_WAKE_UP, KEEPALIVE, IkeSockets
+from gateway.ike.transport_esp import EspInUdp, bypass_policy
 
 LOOPBACK = IPv4Address("127.0.0.1")
 
@@ -43,8 +44,9 @@ class Net:
 
 
 @contextlib.asynccontextmanager
-async def listening(address: Any = LOOPBACK) -> Any:
-    sockets = IkeSockets([address], ike_port=0, nat_port=0, bypass=False)
+async def listening(address: Any = LOOPBACK, **options: Any) -> Any:
+    defaults = {"ike_port": 0, "nat_port": 0, "esp": EspInUdp.NONE}
+    sockets = IkeSockets([address], **{**defaults, **options})
     batches, changed = [], asyncio.Event()
 
     def receive(batch: Any) -> None:
@@ -209,7 +211,7 @@ def test_a_port_in_use_is_named_with_address_and_remedy() -> None:
         holder.bind(("127.0.0.1", 0))
         port = holder.getsockname()[1]
         with pytest.raises(PortInUseError) as caught:
-            IkeSockets([LOOPBACK], ike_port=0, nat_port=port, bypass=False)
+            IkeSockets([LOOPBACK], ike_port=0, nat_port=port, esp=EspInUdp.NONE)
     text = str(caught.value)
     assert f"port {port} of 127.0.0.1 is in use" in text
     assert "ss -ulpn" in text
@@ -217,7 +219,7 @@ def test_a_port_in_use_is_named_with_address_and_remedy() -> None:
 
 def test_an_address_that_is_not_ours_is_named() -> None:
     with pytest.raises(TransportError, match=r"no interface has the address 192\.0\.2\.1"):
-        IkeSockets([IPv4Address("192.0.2.1")], ike_port=0, nat_port=0, bypass=False)
+        IkeSockets([IPv4Address("192.0.2.1")], ike_port=0, nat_port=0, esp=EspInUdp.NONE)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_a_kernel_that_refuses_ipsec_options_is_explained(
 ) -> None:
     class Refusing(socket.socket):
         def setsockopt(self, level: Any, option: Any, value: Any) -> None:
-            if option in {transport.IP_XFRM_POLICY, transport.UDP_ENCAP}:
+            if option in {transport_esp.IP_XFRM_POLICY, transport_esp.UDP_ENCAP}:
                 raise OSError(number, "no")
             super().setsockopt(level, option, value)
 
@@ -247,3 +249,47 @@ def test_bypass_policy_has_the_kernels_layout() -> None:
     assert policy[40:42] == socket.AF_INET.to_bytes(2, "little")
     assert policy[160:164] == b"\1\0\0\0"  # direction out, action allow
     assert bypass_policy(socket.AF_INET6, outbound=False)[160] == 0
+
+
+async def counted(net: Net, *datagrams: bytes) -> Any:
+    """Counters after these and an IKE message came to the NAT port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for data in (*datagrams, b"\0\0\0\0an IKE message"):
+            peer.sendto(data, (str(net.nat.address), net.nat.port))
+        await net.until(lambda: net.messages)
+    assert net.messages == [b"an IKE message"]
+    return net.sockets.counters
+
+
+def test_esp_that_another_process_reads_never_wakes_the_core() -> None:
+    async def scenario() -> None:
+        async with listening(esp=EspInUdp.FILTERED) as net:
+            esp = (b"\0\0\1\2 esp", b"", b"\0\0\0")
+            counters = await counted(net, *esp, b"x", KEEPALIVE)
+            # One octet is let in without a look at it.
+            assert (counters["keepalives"], counters["not_ike"]) == (1, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("esp", [EspInUdp.FILTERED, EspInUdp.NONE])
+def test_a_held_socket_gets_the_options_of_the_dataplane_there_is(esp: EspInUdp) -> None:
+    async def scenario() -> None:
+        async with listening(esp=EspInUdp.FILTERED) as first:
+            held = [one.dup() for one in first.sockets.sockets]
+        transport_esp.release(held[1])
+        ports = {"ike_port": first.ike.port, "nat_port": first.nat.port}
+        async with listening(esp=esp, held=held, **ports) as net:
+            assert net.sockets.sockets == held
+            counters = await counted(net, b"\0\0\1\2 esp")
+            assert counters["not_ike"] == (0 if esp is EspInUdp.FILTERED else 1)
+
+    asyncio.run(scenario())
+
+
+def test_releasing_a_socket_without_options_is_fine() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        transport_esp.release(plain)
+        transport_esp.attach_filter(plain)
+        transport_esp.release(plain)
+        transport_esp.release(plain)

@@ -119,8 +119,10 @@ class Parts:
     def switch_left(self) -> bool:
         return self.left
 
-    def dataplane(self, settings: object) -> Dataplane:
+    def dataplane(self, profile: object, settings: object) -> Dataplane:
         return self.made
+
+    chosen = "kernel: as configured"
 
     def links(self, emit: Callable[[Event], None], domain_of: object) -> Links:
         return self.monitor

@@ -455,7 +455,7 @@ def test_a_reader_that_stalls_keeps_no_more_than_the_buffers() -> None:
         writer.transport.abort()
 
     async def run() -> None:
-        async with running(flood) as world:
+        async with running(flood, idle_s=5.0) as world:
             reader, writer = await asyncio.open_connection(LOOPBACK, world.port, limit=1024)
             writer.write(head("GET http://login.example/ HTTP/1.1"))
             await reader.readuntil(b"\r\n\r\n")

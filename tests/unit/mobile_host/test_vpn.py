@@ -17,6 +17,7 @@ from gateway.ike.crypto.proposals import SuiteOffer
 from gateway.ike.outputs import ClientDown, ClientUp
 from gateway.ike.policy import ConnectionPolicy, Feature, PeerAuth
 from gateway.ike.transport import IkeSockets
+from gateway.ike.transport_esp import EspInUdp
 from gateway.mobile_host.vpn import ClientEngine, Vpn
 from gateway.mobile_node.inputs import VpnSession
 from gateway.mobile_node.outputs import ConnectVpn, MoveVpn
@@ -64,7 +65,9 @@ class Bed:
         self.engine = FakeIkeEngine()
         self.news: list[tuple[object, ...]] = []
         self.events: list[Event] = []
-        self.sockets = IkeSockets([IPv4Address("127.0.0.1")], ike_port=0, nat_port=0, bypass=False)
+        self.sockets = IkeSockets(
+            [IPv4Address("127.0.0.1")], ike_port=0, nat_port=0, esp=EspInUdp.NONE
+        )
         self.vpn = Vpn(
             asyncio.get_running_loop(),
             cast("ClientEngine", self.engine),

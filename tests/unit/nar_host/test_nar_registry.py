@@ -1,5 +1,6 @@
 """Who holds leases on a host: records, numbers, and what the dead leave."""
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -107,6 +108,30 @@ def test_sessions_with_one_tunnel_share_its_device() -> None:
     assert set(plan.tunnels([one, two, three])) == {"narc-t0", "narc-t1"}
     assert plan.host_ends([one, two, three]) == {"narc-1", "narc-3"}
     assert {rule.priority for rule in plan.host_rules([one, two, three])} == {0x4748, 0x4749}
+
+
+def test_sessions_with_a_forwarder_share_nothing() -> None:
+    one = plan.placed(Record(1, 9, "", "", Place.COMMAND, NB, TUNNEL, apart=True), [])
+    two = plan.placed(Record(2, 9, "", "", Place.COMMAND, NB, TUNNEL, apart=True), [one])
+    three = plan.placed(Record(3, 9, "", "", Place.COMMAND, NB, TUNNEL), [one, two])
+    four = plan.placed(Record(4, 9, "", "", Place.COMMAND, NB, TUNNEL), [one, two, three])
+    everyone = [one, two, three, four]
+    assert [record.slot for record in everyone] == [0, 1, 2, 2]
+    # The forwarders' ends of their tunnels stay on the host.
+    assert plan.host_ends(everyone) == {"narc-t0-io", "narc-t1-io"}
+    assert [record for record in everyone if plan.shares_hub(two, record)] == [two]
+    assert [record for record in everyone if plan.shares_hub(three, record)] == [three, four]
+    # Their devices take any packet; the route says what fits.
+    assert [way.mtu for way in plan.exits([two]) if way.interface == "narc-t1"] == [TUNNEL.mtu]
+    assert [way.mtu for way in plan.exits([three]) if way.interface == "narc-t2"] == [0]
+
+
+def test_a_record_of_before_shares_its_hub() -> None:
+    record = Record(1, 9, "", "", Place.HOST, NB, TUNNEL, apart=True)
+    assert Record.parse(record.to_json()) == record
+    before = json.loads(record.to_json())
+    del before["apart"]
+    assert Record.parse(json.dumps(before).encode()) == replace(record, apart=False)
 
 
 def test_h75_no_more_sessions_on_the_host_than_there_are_tables() -> None:

@@ -82,6 +82,7 @@ def side(monkeypatch: pytest.MonkeyPatch) -> support.Support:
     )
     around = SimpleNamespace(
         config=Config,
+        dataplane=None,
         facts=lambda: {"name": "gw", "api": {"token": TOKEN}, "log": [f"secret: {PASSWORD}"]},
         failures=failures,
         wall_clock=lambda: 1_700_000_000.0,

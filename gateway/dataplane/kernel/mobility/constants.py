@@ -8,7 +8,7 @@ priorities, or these interface names.
 from ipaddress import IPv4Address
 from typing import Final
 
-from gateway.dataplane.packet import marks
+from gateway.dataplane.packet import marks, tunnel_ports
 
 TABLE: Final = "gateway_mobility"
 """The nftables table, family ip."""
@@ -24,13 +24,15 @@ SEND_GRE: Final = "mob-gre"
 SEND_UDP: Final = "mob-udp"
 RECEIVING: Final = (RECEIVE_IP_IP, RECEIVE_GRE)
 SENDING: Final = (SEND_IP_IP, SEND_GRE, SEND_UDP)
+BACK: Final = "mob-back"
+BACK_OUTSIDE: Final = "mob-back-out"
+GIVING_BACK: Final = (BACK, BACK_OUTSIDE)
+"""Of the portable dataplane: what user space has accepted comes out of them. The second is for
+what came in by an outside interface, and counts as one."""
 DEVICE_GROUP: Final = 0x4757
 """Marks interfaces as ours."""
 
-FOU_PORT: Final = 64949
-"""Where the kernel decapsulates UDP tunnels, after the ruleset has turned the header of RFC 3519
-into one of GRE. With this port in the place of 434 the UDP checksum stays right: in ones'
-complement 434 + 0x0404 + 0x0000 is 64949 + 0x0000 + 0x0800."""
+FOU_PORT: Final = tunnel_ports.FOU_PORT
 
 HOME_TABLE: Final = 0x4757
 """Home addresses that are away, virtual home networks, and the dummy address."""

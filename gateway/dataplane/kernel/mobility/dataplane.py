@@ -23,17 +23,17 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.mobility import constants, elements, routes
 from gateway.dataplane.kernel.mobility.batch import Batch, Owner
 from gateway.dataplane.kernel.mobility.foundation import Foundation
+from gateway.dataplane.kernel.mobility.means import KernelMeans, Means
 from gateway.dataplane.kernel.mobility.reverse import (
     NOBODY,
     NoReverseTableError,
     ReverseTables,
 )
 from gateway.dataplane.kernel.mobility.slow_path import SlowPath
-from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.nft_elements import ElementChange
 from gateway.dataplane.mobility import MobilityRefusal, MobilitySettings
 from gateway.domain.mobility import Encapsulation, MobilityBinding, Visitor
@@ -50,9 +50,14 @@ class KernelMobility:
     """
 
     def __init__(
-        self, settings: MobilitySettings, *, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: MobilitySettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        means: Means | None = None,
     ) -> None:
         self.settings = settings
+        self._means: Means = means or KernelMeans()
         self._clock = clock
         self._bindings: dict[IPv4Address, MobilityBinding] = {}
         self._visitors: dict[IPv4Address, Visitor] = {}
@@ -76,13 +81,13 @@ class KernelMobility:
         settings = self.settings
         with contextlib.ExitStack() as undo:
             try:
-                foundation = Foundation(settings)
+                foundation = Foundation(settings, self._means)
                 undo.callback(foundation.give_up)
                 foundation.build(adopt=adopt)
                 if adopt:
                     devices = foundation.devices.values()
                     self._reverse.adopt(foundation.reverse_tables(), devices)
-                queue = Queue(settings.queue_number, settings.queue_length)
+                queue = self._means.queue(settings)
                 undo.callback(queue.close)
                 slow_path = SlowPath(queue, settings)
             except OSError as error:
@@ -410,6 +415,7 @@ class KernelMobility:
         """Counters of the ruleset and the slow path, in packets; overruns of the queue."""
         return {
             **self._foundation.counters(),
+            **self._means.counters(),
             **{f"slow_path_{name}": count for name, count in self._slow_path.counters.items()},
             "queue_overruns": self._queue.overruns,
             "announcements_failed": self._foundation.announcer.failures,

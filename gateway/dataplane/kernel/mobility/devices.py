@@ -15,6 +15,7 @@ What was learnt (Linux 6.1):
 import errno
 import struct
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,6 +71,8 @@ class Device:
     group: int
     link_address: bytes
     mtu: int
+    kind: str = ""
+    """As ``ip -d link`` names it; empty for hardware."""
 
 
 def _device(name: str, kind: bytes, data: tuple[bytes, ...], mtu: int) -> bytes:
@@ -122,10 +125,15 @@ def _requests(mtu: int) -> dict[str, bytes]:
 
 
 _LARGEST_IP_IP: Final = 1480
+_EVERY_NAME: Final = constants.RECEIVING + constants.SENDING + constants.GIVING_BACK
 
 
 class Devices:
     """Our tunnel devices in this network namespace."""
+
+    names: tuple[str, ...] = constants.RECEIVING + constants.SENDING
+    receiving: tuple[str, ...] = constants.RECEIVING
+    """Those that packets of anybody come out of."""
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
@@ -133,7 +141,7 @@ class Devices:
         self.indexes: dict[str, int] = {}
         """Of our devices, by name."""
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:  # noqa: ARG002 - the kernel keeps it anyway
         """Close the sockets; what was made stays."""
         self._socket.close()
         self._generic.close()
@@ -143,18 +151,22 @@ class Devices:
 
         Raises OSError when an interface of our name is somebody else's.
         """
-        ours = [
-            request(_RTM_DELLINK, 0, _INFO.pack(0, 0, device.index, 0, 0)) for device in self._own()
-        ]
-        if ours:
-            self._socket.check("deleting tunnel devices", ours, errno.ENODEV)
+        ours = self.own()
+        self.delete(ours)
         self.delete_port()
         return len(ours)
 
-    def _own(self) -> list[Device]:
+    def delete(self, devices: Iterable[Device]) -> None:
+        """Delete some of ours; the other end of a pair goes with it. Raises OSError."""
+        gone = [request(_RTM_DELLINK, 0, _INFO.pack(0, 0, one.index, 0, 0)) for one in devices]
+        if gone:
+            self._socket.check("deleting tunnel devices", gone, errno.ENODEV)
+
+    def own(self) -> list[Device]:
+        """Those that are there already. Raises OSError for somebody else's of our names."""
         found = []
         for device in self.every().values():
-            if device.name not in constants.RECEIVING + constants.SENDING:
+            if device.name not in _EVERY_NAME:
                 continue
             if device.group != constants.DEVICE_GROUP:
                 raise OSError(
@@ -181,19 +193,26 @@ class Devices:
                 _U32.unpack(group)[0] if len(group) == 4 else 0,
                 values.get(_IFLA_ADDRESS, b""),
                 _U32.unpack(mtu)[0] if len(mtu) == 4 else 0,
+                attributes(values.get(_IFLA_LINKINFO, b""), 0)
+                .get(_INFO_KIND, b"")
+                .rstrip(b"\0")
+                .decode("ascii", "replace"),
             )
         return found
 
     def check_names(self) -> None:
         """Raises OSError when an interface of our name is somebody else's."""
-        self._own()
+        self.own()
 
     def make(self, mtu: int) -> None:
         """Make the devices and the port that are missing; others get the MTU and are set up.
 
         Raises OSError, saying what the kernel lacks.
         """
-        there = {device.name for device in self._own()}
+        own = self.own()
+        # Left by the portable dataplane.
+        self.delete(device for device in own if device.kind == "veth")
+        there = {device.name for device in own if device.kind != "veth"}
         for name, message in _requests(mtu).items():
             if name in there:
                 continue
@@ -203,14 +222,17 @@ class Devices:
                 raise OSError(error.errno, _explain(name, error)) from error
         if not self.has_port():
             self.add_port()
-        every = self.every()
-        names = constants.RECEIVING + constants.SENDING
-        missing = [name for name in names if name not in every]
-        if missing:
-            raise OSError(errno.ENODEV, f"tunnel devices {', '.join(missing)} vanished")
-        self.indexes = {name: every[name].index for name in names}
+        self.find()
         if there:
             self._set_up(mtu)
+
+    def find(self) -> None:
+        """Learn the indexes of our devices. Raises OSError when one is not there."""
+        every = self.every()
+        missing = [name for name in self.names if name not in every]
+        if missing:
+            raise OSError(errno.ENODEV, f"tunnel devices {', '.join(missing)} vanished")
+        self.indexes = {name: every[name].index for name in self.names}
 
     def _set_up(self, mtu: int) -> None:
         ups = [_INFO.pack(0, 0, index, _IFF_UP, _IFF_UP) for index in self.indexes.values()]

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network
 
 from gateway.dataplane.kernel.mobility import constants, counters, routes, ruleset, texts
-from gateway.dataplane.kernel.mobility.devices import LOOPBACK, Device, Devices, load_fou
+from gateway.dataplane.kernel.mobility.devices import LOOPBACK, Device
+from gateway.dataplane.kernel.mobility.means import KernelMeans, Means
 from gateway.dataplane.kernel.mobility.neighbours import Announcer
 from gateway.dataplane.kernel.mobility.sysctls import Sysctls, filtered
 from gateway.dataplane.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket
@@ -17,8 +18,9 @@ from gateway.dataplane.mobility import MobilitySettings
 class Foundation:
     """Sockets to the kernel and what stays constant. Raises :class:`OSError`."""
 
-    def __init__(self, settings: MobilitySettings) -> None:
+    def __init__(self, settings: MobilitySettings, means: Means | None = None) -> None:
         self._settings = settings
+        self._means: Means = means or KernelMeans()
         self._sysctls = Sysctls()
         self._known: dict[str, Device] = {}
         self._owned = self._adopted = False
@@ -27,7 +29,7 @@ class Foundation:
         self.leftovers = 0
         """Devices, rules, routes and neighbours of an earlier run that were cleared."""
         with contextlib.ExitStack() as undo:
-            self._devices = Devices()
+            self._devices = self._means.devices()
             undo.callback(self._devices.close)
             self.route = NetlinkSocket(NETLINK_ROUTE)
             undo.callback(self.route.close)
@@ -49,7 +51,6 @@ class Foundation:
         Raises OSError saying what is missing.
         """
         settings = self._settings
-        load_fou()
         # Raises while nothing is ours yet: close() must not take what belongs to somebody else.
         if adopt:
             self._devices.check_names()
@@ -59,7 +60,7 @@ class Foundation:
             self.leftovers = self._devices.clear()
             self._owned = True
             self.leftovers += self._clear()
-            ruleset.load(settings)
+            ruleset.load(settings, (), self._means.wording)
         self._devices.make(settings.mtu)
         self._switch(settings)
         self.route.check("rules and routes", self._constant(settings), errno.EEXIST)
@@ -74,12 +75,12 @@ class Foundation:
                 continue
             self.found.update(((name, key), data) for key, data in elements.items())
         self._adopted = bool(self.found)
-        if ruleset.is_loaded(self._netfilter, settings):
+        if ruleset.is_loaded(self._netfilter, settings, self._means.wording):
             self._adopted = True
-            ruleset.update(settings)
+            ruleset.update(settings, self._means.wording)
             return
         carried = [(name, key, data) for (name, key), data in self.found.items()]
-        ruleset.load(settings, carried)
+        ruleset.load(settings, carried, self._means.wording)
         self.found = {
             (name, key): data
             for name, key, data in carried
@@ -108,15 +109,16 @@ class Foundation:
             *(routes.set_unreachable(network) for network in _virtual(settings)),
             *(
                 routes.set_address(constants.DUMMY, self.devices[name])
-                for name in constants.RECEIVING
+                for name in self._devices.receiving
                 if filtered()
             ),
             routes.add_rule(constants.DELIVER_PRIORITY, constants.DELIVER_TABLE, constants.DELIVER),
             routes.add_rule(constants.HOME_PRIORITY, constants.HOME_TABLE),
+            *self._means.constant(),
         ]
 
     def _switch(self, settings: MobilitySettings) -> None:
-        for device in constants.RECEIVING:
+        for device in self._devices.receiving:
             self._sysctls.receiving(device)
         for interface in settings.visited_interfaces:
             self._sysctls.visited(interface)
@@ -137,12 +139,13 @@ class Foundation:
         """Use other addresses and networks. Raises OSError."""
         before, after = _virtual(self._settings), _virtual(settings)
         self.refresh()
+        self._means.reconfigure(settings)
         self._switch(settings)
         if settings.mtu != self._settings.mtu:
             self._devices.set_mtu(settings.mtu)
         fresh = [routes.set_unreachable(network) for network in after if network not in before]
         self.route.check("virtual home networks", fresh)
-        ruleset.update(settings)
+        ruleset.update(settings, self._means.wording)
         gone = [routes.delete_unreachable(network) for network in before if network not in after]
         self.route.check("virtual home networks", gone, errno.ESRCH)
         self._settings = settings
@@ -187,7 +190,7 @@ class Foundation:
         self._netfilter.close()
         self.sets.close()
         self.route.close()
-        self._devices.close()
+        self._devices.close(keep=keep)
 
 
 def _virtual(settings: MobilitySettings) -> list[IPv4Network]:

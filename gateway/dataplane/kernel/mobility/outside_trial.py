@@ -5,17 +5,20 @@ ruleset; so the very ruleset is loaded in a namespace of its own, between interf
 of the real ones, and a registration is sent into each.
 """
 
+import contextlib
 import os
 import select
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final
 
 from gateway.dataplane.kernel.mobility import ruleset
+from gateway.dataplane.kernel.mobility.ruleset import QUEUED, Wording
 from gateway.dataplane.kernel.netlink import (
     NETLINK_ROUTE,
     NLM_F_CREATE,
@@ -25,6 +28,7 @@ from gateway.dataplane.kernel.netlink import (
     nested,
     request,
 )
+from gateway.dataplane.kernel.ruleset import RulesetRefusedError
 from gateway.dataplane.kernel.scratch import TrialFailedError, in_scratch_namespace
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.packet import udp
@@ -62,9 +66,14 @@ class OutsideTrial:
     """They arrived from another interface, as they must."""
 
 
-def try_from_outside(settings: MobilitySettings) -> list[OutsideTrial]:
-    """Send registrations to every inside home agent. Raises :class:`TrialFailedError`."""
-    found = in_scratch_namespace(lambda: _Bed(settings).judge_all())
+def try_from_outside(
+    settings: MobilitySettings, wordings: Sequence[Wording] = (QUEUED,)
+) -> list[OutsideTrial]:
+    """Send registrations to every inside home agent. Raises :class:`TrialFailedError`.
+
+    Of ``wordings`` the first that this kernel takes is tried.
+    """
+    found = in_scratch_namespace(lambda: _Bed(settings, wordings).judge_all())
     if not isinstance(found, list):
         raise TrialFailedError("the trial ended without an answer")
     return [
@@ -76,8 +85,9 @@ def try_from_outside(settings: MobilitySettings) -> list[OutsideTrial]:
 class _Bed:
     """The interfaces outside, one inside, and one towards home agents that are not ours."""
 
-    def __init__(self, settings: MobilitySettings) -> None:
+    def __init__(self, settings: MobilitySettings, wordings: Sequence[Wording]) -> None:
         self._settings = settings
+        self._wordings = wordings
         self._netlink = NetlinkSocket(NETLINK_ROUTE)
         outside = dict.fromkeys(settings.outside_interfaces)
         free = (f"trial-{number}" for number in range(len(outside) + 2))
@@ -97,8 +107,16 @@ class _Bed:
             (root / f"conf/{name}/rp_filter").write_text("0", "ascii")
         for name, peer in self._peers.items():
             self._add_pair(name, peer)
-        ruleset.load(self._settings)
+        self._load()
         return [self._judge(one) for one in self._settings.inside_home_agents]
+
+    def _load(self) -> None:
+        *others, last = self._wordings
+        for wording in others:
+            with contextlib.suppress(RulesetRefusedError):
+                ruleset.load(self._settings, (), wording)
+                return
+        ruleset.load(self._settings, (), last)
 
     def _judge(self, home_agent: IPv4Address) -> tuple[str, list[str], bool]:
         with self._listener(home_agent) as listener:

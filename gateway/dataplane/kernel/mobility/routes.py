@@ -33,7 +33,7 @@ _RTA_DST, _RTA_OIF, _RTA_METRICS, _RTA_TABLE = 1, 4, 8, 15
 _RTAX_LOCK, _RTAX_MTU = 1, 2
 _UNICAST, _BLACKHOLE, _UNREACHABLE = 1, 6, 7
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
-_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
+_FRA_DST, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 1, 6, 10, 15, 16, 21
 _TO_TABLE = 1
 _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
 _PERMANENT = 0x80
@@ -126,6 +126,13 @@ def _rule(priority: int, table: int, mark: int) -> bytes:
 def add_rule(priority: int, table: int, mark: int = 0) -> bytes:
     """Look ``table`` up for packets with ``mark`` (0: for all); EEXIST when that is so already."""
     return request(_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, _rule(priority, table, mark))
+
+
+def add_rule_to(destination: IPv4Address, priority: int, table: int) -> bytes:
+    """Look ``table`` up for packets to one address; EEXIST when that is so already."""
+    body = bytearray(_rule(priority, table, 0) + attribute(_FRA_DST, destination.packed))
+    body[1] = 32
+    return request(_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, bytes(body))
 
 
 def delete_rule(priority: int, table: int, mark: int = 0) -> bytes:

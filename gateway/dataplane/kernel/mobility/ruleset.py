@@ -19,7 +19,8 @@ What was learnt (Linux 6.1, nft 1.0.6):
   its checksum stays right (:data:`constants.FOU_PORT`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib import resources
 from ipaddress import IPv4Network
 from string import Template
@@ -35,6 +36,33 @@ from gateway.dataplane.packet import marks
 
 _TCP_IP: Final = 40
 _SWITCH_OUT: Final = "jump switch_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What the rules say where kernels differ; as it is, for those with IPsec and a queue."""
+
+    judged: str = ""
+    """A rule for what user space has decided about and given back, in prerouting."""
+    judged_here: str = ""
+    """The same in output and postrouting."""
+    copy: str = "queue num $QUEUE bypass"
+    """Statements for what user space sees, but never changes."""
+    sends: str = "rt ipsec missing"
+    """Of a packet on its way into a transmitting device: that is where it goes."""
+    slow_tunnel: str = 'counter queue num $QUEUE comment "slow_tunnel"'
+    """Rules for what the transmitting devices cannot encapsulate."""
+    output: str = ""
+    """Rules for what this host sends."""
+    chains: str = ""
+    """More chains."""
+    outside: tuple[str, ...] = ()
+    """More outside interfaces."""
+    final: Callable[[str], str] = str
+    """What is done to the rules in the end."""
+
+
+QUEUED: Final = Wording()
 
 
 def _elements(values: Iterable[object]) -> str:
@@ -57,13 +85,13 @@ def _disjoint(networks: Iterable[IPv4Network]) -> list[object]:
     return kept
 
 
-def _contents(settings: MobilitySettings) -> dict[str, list[object]]:
+def _contents(settings: MobilitySettings, wording: Wording) -> dict[str, list[object]]:
     """What the sets with a constant content hold, by name."""
     relays = settings.relayed_home_agents
     return {
         "own": [*settings.home_agents, *settings.care_of_addresses],
         "inside_agents": [*settings.inside_home_agents],
-        "outside": [f'"{name}"' for name in settings.outside_interfaces],
+        "outside": [f'"{name}"' for name in (*settings.outside_interfaces, *wording.outside)],
         "visited": [f'"{name}"' for name in settings.visited_interfaces],
         "virtual_homes": _disjoint(_virtual(settings)),
         "protected": _disjoint(settings.protected_networks),
@@ -85,24 +113,36 @@ Elements = Iterable[tuple[str, bytes, bytes | None]]
 """Set, key, and what a map says for it."""
 
 
-def render(settings: MobilitySettings, elements: Elements = ()) -> str:
+def render(settings: MobilitySettings, elements: Elements = (), wording: Wording = QUEUED) -> str:
     """The ruleset for these settings, a chain that names its version, and ``elements``."""
     text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
-    sets = {name.upper(): _elements(found) for name, found in _contents(settings).items()}
-    rules = _rules(text, settings)
+    contents = _contents(settings, wording)
+    sets = {name.upper(): _elements(found) for name, found in contents.items()}
+    rules = _rules(text, settings, wording)
     chain = f"add chain ip {constants.TABLE} {version_chain(rules)}\n"
     return Template(rules).substitute(sets) + texts.commands(constants.TABLE, elements) + chain
 
 
-def is_loaded(netfilter: NetlinkSocket, settings: MobilitySettings) -> bool:
+def is_loaded(
+    netfilter: NetlinkSocket, settings: MobilitySettings, wording: Wording = QUEUED
+) -> bool:
     """Whether the kernel has exactly these rules already, whatever their sets hold."""
-    chain = render(settings).split()[-1]
+    chain = render(settings, (), wording).split()[-1]
     return has_chain(netfilter, constants.TABLE, chain, NFPROTO_IPV4)
 
 
-def _rules(text: str, settings: MobilitySettings) -> str:
+def _rules(text: str, settings: MobilitySettings, wording: Wording) -> str:
     fast = settings.offload
-    return Template(text).safe_substitute(
+    worded = Template(text).safe_substitute(
+        JUDGED=wording.judged,
+        JUDGED_HERE=wording.judged_here,
+        COPY=wording.copy,
+        SENDS=wording.sends,
+        SLOW_TUNNEL=wording.slow_tunnel,
+        OUTPUT=wording.output,
+        CHAINS=wording.chains,
+    )
+    rules = Template(worded).safe_substitute(
         RECEIVE_IP_IP=constants.RECEIVE_IP_IP,
         RECEIVE_GRE=constants.RECEIVE_GRE,
         SEND_IP_IP=constants.SEND_IP_IP,
@@ -133,20 +173,21 @@ def _rules(text: str, settings: MobilitySettings) -> str:
         SWITCH_OUT=_SWITCH_OUT if fast else "",
         SWITCH_OUT_LOCAL="jump switch_out_local" if fast else "",
     )
+    return wording.final(rules)
 
 
-def load(settings: MobilitySettings, elements: Elements = ()) -> None:
+def load(settings: MobilitySettings, elements: Elements = (), wording: Wording = QUEUED) -> None:
     """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
-    run_nft(render(settings, elements))
+    run_nft(render(settings, elements, wording))
 
 
-def update(settings: MobilitySettings) -> None:
+def update(settings: MobilitySettings, wording: Wording = QUEUED) -> None:
     """Exchange what settings put into sets, atomically; bindings and counters stay.
 
     Raises :class:`RulesetRefusedError`.
     """
     lines = []
-    for name, values in _contents(settings).items():
+    for name, values in _contents(settings, wording).items():
         kind = "map" if name in ("relay_agent", "relay_address", "relay_port") else "set"
         lines.append(f"flush {kind} ip {constants.TABLE} {name}")
         if values:

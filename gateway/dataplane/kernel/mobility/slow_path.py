@@ -22,8 +22,9 @@ from typing import Final
 
 from gateway.dataplane.kernel.mobility import constants
 from gateway.dataplane.kernel.mobility.group_memberships import GroupMemberships
+from gateway.dataplane.kernel.mobility.means import PacketQueue
 from gateway.dataplane.kernel.mobility.raw_sender import PacketTooLongError, RawSender
-from gateway.dataplane.kernel.nfqueue import LOCAL_OUT, PREROUTING, Conclusion, Queue
+from gateway.dataplane.kernel.nfqueue import LOCAL_OUT, PREROUTING, Conclusion
 from gateway.dataplane.mobility import MobilitySettings
 from gateway.dataplane.packet import marks
 from gateway.dataplane.packet.mobility_path import MobilityPath
@@ -40,7 +41,7 @@ class SlowPath:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: PacketQueue,
         settings: MobilitySettings,
         *,
         clock: Callable[[], float] = time.monotonic,

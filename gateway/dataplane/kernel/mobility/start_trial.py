@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.mobility.dataplane import KernelMobility
 from gateway.dataplane.kernel.scratch import TrialFailedError, in_scratch_namespace
 from gateway.dataplane.mobility import MobilitySettings

@@ -65,10 +65,11 @@ DEVICE_TABLE: Final = 0x4773
 """The route of what transmitting devices send, until the ruleset has it routed again."""
 TABLES: Final = (IP_IP_TABLE, GRE_TABLE, L2TP_TABLE, DEVICE_TABLE)
 
-IP_IP_PRIORITY: Final = 0x4740
-GRE_PRIORITY: Final = 0x4741
-L2TP_PRIORITY: Final = 0x4742
-DEVICE_PRIORITY: Final = 0x4743
+DEVICE_PRIORITY: Final = 0x4740
+"""Before the others: what a forwarder sends for a device has the mark of what is in it."""
+IP_IP_PRIORITY: Final = 0x4741
+GRE_PRIORITY: Final = 0x4742
+L2TP_PRIORITY: Final = 0x4743
 
 ROUTE_PROTOCOL: Final = 72
 """``proto`` of routes and rules of ours."""

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Final
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.nar import elements
+from gateway.dataplane.kernel.nar.below import Below, KernelBelow
 from gateway.dataplane.kernel.nar.foundation import Foundation
 from gateway.dataplane.kernel.nar.l2tp import OVERHEAD, L2tpLink
 from gateway.dataplane.kernel.nar.mappings import Mappings, NotPossibleError, Owner, Session
@@ -31,7 +32,6 @@ from gateway.dataplane.kernel.nar.plan import constant_elements, living_elements
 from gateway.dataplane.kernel.nar.ports import OwnUse
 from gateway.dataplane.kernel.nar.slow_path import SlowPath
 from gateway.dataplane.kernel.nar.tables import difference
-from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.nft_elements import ElementChange
 from gateway.dataplane.kernel.owned_batch import OwnedBatch
 from gateway.dataplane.nar import NarRefusal, NarServerSettings, NarSettings
@@ -48,10 +48,18 @@ class KernelNar:
     :meth:`read_events`. No packet matches before the first :meth:`alive`.
     """
 
+    kind = "kernel"
+
     def __init__(
-        self, settings: NarSettings, *, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: NarSettings,
+        *,
+        below: Below | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``below`` is what the rules stand on, None: the kernel's own."""
         self.settings = settings
+        self._below = below or KernelBelow()
         self._clock = clock
         self._numbers = Numbers()
         self._batch: OwnedBatch[Owner] = OwnedBatch()
@@ -70,10 +78,11 @@ class KernelNar:
         settings = self.settings
         with contextlib.ExitStack() as undo:
             try:
+                undo.callback(self._below.close, keep=True)
                 # First of all: a process that lives has the queue, and all the rest is its own.
-                queue = Queue(settings.queue_number, settings.queue_length)
+                queue = self._below.queue(settings)
                 undo.callback(queue.close)
-                foundation = Foundation(settings)
+                foundation = Foundation(settings, self._below)
                 undo.callback(foundation.give_up)
                 foundation.build()
                 _adopt_numbers(self._numbers, foundation.found)
@@ -88,7 +97,7 @@ class KernelNar:
                 raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
             undo.pop_all()
         self._foundation, self._queue, self._slow_path = foundation, queue, slow_path
-        self._own_use = OwnUse()
+        self._own_use = OwnUse(self._below.sas())
         self._mappings.servers = {server.name: server for server in settings.servers}
         self._living = set(foundation.links)
         self._constant = constant_elements(settings, self._numbers)
@@ -127,7 +136,8 @@ class KernelNar:
             self._mappings.l2tp_problem = f"no server {server}"
             return
         try:
-            link = self._foundation.l2tp.open(session, self._l2tp_mtu())
+            local = servers[server].tunnel_address
+            link = self._foundation.l2tp.open(session, local, self._l2tp_mtu())
             index = self._foundation.prepare_link(link.interface)
         except OSError as error:
             self._mappings.l2tp_problem = error.strerror or str(error)

@@ -16,6 +16,7 @@ What was learnt (Linux 6.1):
 import contextlib
 import errno
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -105,6 +106,9 @@ def _requests(mtu: int) -> dict[str, bytes]:
 class NarDevices:
     """Our tunnel devices in this network namespace. Methods raise OSError."""
 
+    names: tuple[str, ...] = constants.RECEIVING + constants.SENDING
+    receiving: tuple[str, ...] = constants.RECEIVING
+
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
         try:
@@ -128,8 +132,7 @@ class NarDevices:
         """Devices of an earlier run by name. Raises OSError when one of our names is taken."""
         found = {}
         for device in self.every().values():
-            mine = device.name in constants.SENDING + constants.RECEIVING
-            if not mine and not device.name.startswith(constants.L2TP_PREFIX):
+            if device.name not in self.names and not device.name.startswith(constants.L2TP_PREFIX):
                 continue
             if device.group != constants.DEVICE_GROUP:
                 raise OSError(
@@ -142,22 +145,29 @@ class NarDevices:
     def make(self, mtu: int) -> None:
         """Make what is not there yet, with this MTU for IP-in-IP."""
         there = self.check_names()
-        for name, message in _requests(mtu).items():
-            if name in there:
-                continue
-            try:
-                self._socket.check(name, [message])
-            except NetlinkError as error:
-                raise OSError(error.errno, _explain(name, error)) from error
+        # Left by a dataplane of the other kind.
+        others = [one for one in there.values() if self._is_other(one)]
+        self._remove(others)
+        for name in self.names:
+            if name not in there or there[name] in others:
+                self._add(name, mtu)
         every = self.every()
-        names = constants.RECEIVING + constants.SENDING
-        missing = [name for name in names if name not in every]
+        missing = [name for name in self.names if name not in every]
         if missing:
             raise OSError(errno.ENODEV, f"tunnel devices {', '.join(missing)} vanished")
-        self.indexes = {name: every[name].index for name in names}
-        for name in names:
+        self.indexes = {name: every[name].index for name in self.names}
+        for name in self.names:
             without_ipv6(name)
         self.set_mtu(mtu)
+
+    def _is_other(self, device: Device) -> bool:
+        return device.kind == "veth"
+
+    def _add(self, name: str, mtu: int) -> None:
+        try:
+            self._socket.check(name, [_requests(mtu)[name]])
+        except NetlinkError as error:
+            raise OSError(error.errno, _explain(name, error)) from error
 
     def set_mtu(self, mtu: int) -> None:
         """Change the devices' MTU, and set them up."""
@@ -170,20 +180,23 @@ class NarDevices:
                     _INFO.pack(0, 0, self.indexes[name], _IFF_UP, _IFF_UP)
                     + attribute(_IFLA_MTU, _U32.pack(size)),
                 )
-                for name, size in mtus(mtu).items()
+                for name, size in self.sizes(mtu).items()
             ],
         )
 
+    def sizes(self, mtu: int) -> dict[str, int]:
+        """The MTU of each device, where IP-in-IP has ``mtu``."""
+        return mtus(mtu)
+
     def delete(self) -> None:
         """Delete the tunnel devices."""
-        found = self.check_names()
-        requests = [
-            request(_RTM_DELLINK, 0, _INFO.pack(0, 0, device.index, 0, 0))
-            for device in found.values()
-            if not device.name.startswith(constants.L2TP_PREFIX)
-        ]
-        if requests:
-            self._socket.check("deleting tunnel devices", requests, errno.ENODEV)
+        found = self.check_names().values()
+        self._remove([one for one in found if not one.name.startswith(constants.L2TP_PREFIX)])
+
+    def _remove(self, devices: Iterable[Device]) -> None:
+        gone = [request(_RTM_DELLINK, 0, _INFO.pack(0, 0, one.index, 0, 0)) for one in devices]
+        if gone:
+            self._socket.check("deleting tunnel devices", gone, errno.ENODEV)
 
 
 def _explain(name: str, error: NetlinkError) -> str:

@@ -156,23 +156,29 @@ def of_tuple(mapping: NarMapping, client_mark: int) -> Elements:
     """What brings a mapping's packets to its client. Nobody else has these elements."""
     key = mapping.tuple
     name, octets = incoming(key)
-    if not mapping.client_port:
-        return {(name, octets): mark(client_mark)}
-    to_port = mark(client_mark + constants.TO_PORT)
-    where = to_port + port(key.value) + key.address.packed
-    return {
-        (name, octets): to_port,
-        (f"client_port_{_IN_PORTS[key.protocol]}", where): mapping.client_port.to_bytes(2, "big"),
-    }
+    return {(name, octets): mark(client_mark + (constants.TO_PORT if mapping.client_port else 0))}
 
 
 def of_sender(
     mapping: NarMapping, client_mark: int, out_mark: int, server: IPv4Address
 ) -> Elements:
-    """What lets the client send the reverse. Several mappings of a client may have the same."""
+    """What lets the client send the reverse, and what is changed on the way to it.
+
+    Several mappings of a client may have the same.
+    """
     if mapping.delivery.end_to_end:
         return _own(mapping, client_mark)
-    return _translated(mapping, out_mark, server)
+    return _translated(mapping, out_mark, server) | _to_port(mapping, client_mark)
+
+
+def _to_port(mapping: NarMapping, client_mark: int) -> Elements:
+    """The port that the client uses itself."""
+    if not mapping.client_port:
+        return {}
+    key = mapping.tuple
+    where = mark(client_mark + constants.TO_PORT) + port(key.value) + key.address.packed
+    name = f"client_port_{_IN_PORTS[key.protocol]}"
+    return {(name, where): mapping.client_port.to_bytes(2, "big")}
 
 
 def _own(mapping: NarMapping, client_mark: int) -> Elements:

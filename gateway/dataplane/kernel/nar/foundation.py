@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 from gateway.dataplane.kernel.mobility import counters
 from gateway.dataplane.kernel.mobility.sysctls import Sysctls
 from gateway.dataplane.kernel.nar import constants, elements, ports, routes, ruleset
-from gateway.dataplane.kernel.nar.devices import GRE_OCTETS, LOOPBACK, NarDevices
-from gateway.dataplane.kernel.nar.l2tp import L2tpDevices
+from gateway.dataplane.kernel.nar.below import Below
+from gateway.dataplane.kernel.nar.devices import GRE_OCTETS, LOOPBACK
 from gateway.dataplane.kernel.nar.missing import missing
 from gateway.dataplane.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket
 from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4, SetElements
@@ -23,8 +23,10 @@ from gateway.dataplane.nar import NarSettings
 class Foundation:
     """Sockets to the kernel and what stays constant. Raises :class:`OSError`."""
 
-    def __init__(self, settings: NarSettings) -> None:
+    def __init__(self, settings: NarSettings, below: Below) -> None:
         self._settings = settings
+        self._below = below
+        self._words = below.words(settings.queue_number)
         self._sysctls = Sysctls()
         self._owned = self._adopted = False
         self._reserved_before: list[range] = []
@@ -34,9 +36,9 @@ class Foundation:
         self.links: set[elements.Element] = set()
         """The same, in the sets whose elements have a timeout."""
         with contextlib.ExitStack() as undo:
-            self._devices = NarDevices()
+            self._devices = below.devices()
             undo.callback(self._devices.close)
-            self.l2tp = L2tpDevices()
+            self.l2tp = below.l2tp()
             undo.callback(self.l2tp.close)
             self.route = NetlinkSocket(NETLINK_ROUTE)
             undo.callback(self.route.close)
@@ -56,10 +58,10 @@ class Foundation:
         settings = self._settings
         # Raises while nothing is ours yet: close() must not take what belongs to somebody else.
         self._devices.check_names()
-        if ruleset.is_loaded(self._netfilter, settings):
+        if ruleset.is_loaded(self._netfilter, settings, self._words):
             self._owned = self._adopted = True
             self._read()
-            ruleset.update(settings)
+            ruleset.update(settings, self._words)
         else:
             self._reserved_before = ports.read_reserved()
             self._load(settings)
@@ -82,9 +84,9 @@ class Foundation:
 
     def _load(self, settings: NarSettings) -> None:
         try:
-            ruleset.load(settings, self._reserved_before)
+            ruleset.load(settings, self._words, self._reserved_before)
         except RulesetRefusedError as error:
-            lacking = missing()
+            lacking = missing(self._words.needs)
             if not lacking:
                 raise
             text = f"nftables of this kernel lacks {', '.join(lacking)}"
@@ -102,7 +104,7 @@ class Foundation:
 
     def _apply(self, settings: NarSettings) -> None:
         """Sysctls, routes and addresses; all of it may be there already."""
-        for device in constants.RECEIVING:
+        for device in self._devices.receiving:
             self._sysctls.receiving(device)
         if settings.forwarding:
             self._sysctls.forwarding()
@@ -115,7 +117,7 @@ class Foundation:
                 *(routes.set_blackhole(table) for table in constants.TABLES),
                 *(
                     routes.set_address(constants.LOCAL, device_of[name])
-                    for name in constants.RECEIVING
+                    for name in self._devices.receiving
                 ),
                 routes.set_route(
                     constants.IP_IP_TABLE, everything, device_of[constants.SEND_IP_IP], settings.mtu
@@ -147,7 +149,7 @@ class Foundation:
         if settings.mtu != self._settings.mtu:
             self._devices.set_mtu(settings.mtu)
         self._apply(settings)
-        ruleset.update(settings)
+        ruleset.update(settings, self._words)
         self._settings = settings
 
     def index(self, interface: str) -> int:
@@ -206,6 +208,7 @@ class Foundation:
         self.route.close()
         self.l2tp.close()
         self._devices.close()
+        self._below.close(keep=keep)
 
     def _clear_routes(self) -> None:
         old = [*routes.old_rules(self.route), *routes.old_routes(self.route).values()]

@@ -68,7 +68,12 @@ class L2tpDevices:
         self._l2tp.close()
         self._route.close()
 
-    def open(self, session: L2tpSession, mtu: int) -> L2tpLink:
+    def open(
+        self,
+        session: L2tpSession,
+        server: IPv4Address,  # noqa: ARG002 - each tunnel has a port of its own, whosever it is
+        mtu: int,
+    ) -> L2tpLink:
         """Open it, or find it open. Raises OSError."""
         if self.problem:
             raise OSError(errno.EOPNOTSUPP, self.problem)

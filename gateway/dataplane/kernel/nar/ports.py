@@ -1,21 +1,16 @@
 """Ports, SPIs and the box itself: what it uses, and what is kept from it."""
 
-import contextlib
 import errno
 import socket
-import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from gateway.dataplane.kernel.netlink import NETLINK_XFRM, NetlinkSocket, request
+from gateway.dataplane.kernel.nar.below import OwnSas
 from gateway.domain.nar import NarProtocol
 
 _RESERVED: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
-_GETSA: Final = 0x12
-_AF_INET: Final = 2
-_SA_ID = struct.Struct("=16s4sHBx")
 _KIND: Final = {NarProtocol.TCP: socket.SOCK_STREAM, NarProtocol.UDP: socket.SOCK_DGRAM}
 
 
@@ -68,12 +63,9 @@ def _bound(protocol: NarProtocol, address: IPv4Address, port: int) -> socket.soc
 class OwnUse:
     """What the box itself has, and the ports that are held from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, sas: OwnSas) -> None:
         self._held: dict[tuple[NarProtocol, IPv4Address, int], socket.socket | None] = {}
-        self._xfrm: NetlinkSocket | None = None
-        # Without IPsec in the kernel there are no SAs.
-        with contextlib.suppress(OSError):
-            self._xfrm = NetlinkSocket(NETLINK_XFRM)
+        self._sas = sas
 
     def occupied(self, protocol: NarProtocol, address: IPv4Address, value: int) -> bool:
         """Whether a socket has this port, or an SA this SPI.
@@ -88,11 +80,8 @@ class OwnUse:
             except OSError as error:
                 return error.errno == errno.EADDRINUSE
             return False
-        if protocol in (NarProtocol.ESP, NarProtocol.AH) and self._xfrm is not None:
-            spi = value.to_bytes(4, "big")
-            body = _SA_ID.pack(address.packed, spi, _AF_INET, protocol)
-            refusals, _ = self._xfrm.transact([request(_GETSA, 0, body)])
-            return not refusals
+        if protocol in (NarProtocol.ESP, NarProtocol.AH):
+            return self._sas.has(protocol, address, value)
         return False
 
     def hold_port(self, protocol: NarProtocol, address: IPv4Address, port: int) -> bool:
@@ -119,5 +108,4 @@ class OwnUse:
             if held is not None:
                 held.close()
         self._held.clear()
-        if self._xfrm is not None:
-            self._xfrm.close()
+        self._sas.close()

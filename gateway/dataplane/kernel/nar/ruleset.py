@@ -8,6 +8,7 @@ from string import Template
 from typing import Final
 
 from gateway.dataplane.kernel.nar import constants
+from gateway.dataplane.kernel.nar.below import Words
 from gateway.dataplane.kernel.nar.devices import GRE_OCTETS
 from gateway.dataplane.kernel.netlink import NetlinkSocket, attribute, request
 from gateway.dataplane.kernel.nft_elements import NFPROTO_IPV4
@@ -23,19 +24,23 @@ _SMALLEST_SHARE: Final = 256
 _FIRST_PORT: Final = 1024
 _ERRORS: Final = "1000/second burst 1000 packets"
 """ICMP errors that user space looks at, of each kind: anybody can send them."""
+_TAKEN: Final = 'meta mark set 0 counter {} comment "{}"'
+"""User space looks the mapping up itself: to it, a mark means that a tunnel brought the packet."""
 _NOWHERE: Final = tuple(
     map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 )
 """Where no client sends to, whatever is configured."""
 
 
-def render(settings: NarSettings, reserved: Iterable[range] = ()) -> str:
+def render(settings: NarSettings, words: Words, reserved: Iterable[range] = ()) -> str:
     """The rules that stay while the gateway runs, with a chain whose name tells their version.
 
     ``reserved`` are ports that others reserved.
     """
     text = resources.files(__package__).joinpath("ruleset.nft").read_text("ascii")
-    fast = settings.offload
+    # Where only what belongs to a mapping may be taken, the rules find that out first.
+    fast = settings.offload or words.known_only
+    taken = not settings.offload and words.known_only
     rules = Template(text).safe_substitute(
         PREROUTING=constants.PREROUTING_PRIORITY,
         RECEIVE_IP_IP=constants.RECEIVE_IP_IP,
@@ -45,13 +50,18 @@ def render(settings: NarSettings, reserved: Iterable[range] = ()) -> str:
         L2TP=constants.L2TP_PREFIX,
         LOCAL=constants.LOCAL,
         REMOTE=constants.REMOTE,
-        QUEUE=settings.queue_number,
+        TAKE=words.take,
+        TAKE_OR_PASS=words.take_or_pass,
+        TELL=words.tell,
+        OUTPUT=words.output,
+        DELIVERED=_TAKEN.format(words.take, "queued_in") if taken else "",
+        TRANSLATED=_TAKEN.format(words.take, "queued_translated") if taken else "",
         ERRORS=_ERRORS,
         MARKS=f"{constants.MARKS:#x}",
         FROM_CLIENT=f"{constants.FROM_CLIENT:#x}",
         SENT=f"{nar_marks.SENT:#x}",
         ARRIVING="arriving" if fast else "arriving_queued",
-        OWN="own" if fast else "own_queued",
+        OWN="own" if settings.offload else "own_queued",
         OUT_TCP="out_tcp" if fast else "out_queued",
         OUT_UDP="out_udp" if fast else "out_queued",
         OUT_ICMP="out_icmp" if fast else "out_icmp_queued",
@@ -70,9 +80,9 @@ def _version(rules: str) -> str:
     return f"version_{hashlib.sha256(rules.encode()).hexdigest()[:16]}"
 
 
-def is_loaded(netfilter: NetlinkSocket, settings: NarSettings) -> bool:
+def is_loaded(netfilter: NetlinkSocket, settings: NarSettings, words: Words) -> bool:
     """Whether the kernel has exactly these rules already."""
-    name = render(settings).split()[-1]
+    name = render(settings, words).split()[-1]
     body = (
         bytes((NFPROTO_IPV4, 0, 0, 0))
         + attribute(_CHAIN_TABLE, constants.TABLE.encode() + b"\0")
@@ -82,13 +92,18 @@ def is_loaded(netfilter: NetlinkSocket, settings: NarSettings) -> bool:
     return not refusals
 
 
-def settings_rules(settings: NarSettings) -> str:
-    """What settings change: the size of TCP segments, and NAPT with the ports that are left."""
+def settings_rules(settings: NarSettings, words: Words) -> str:
+    """What settings change: the size of TCP segments, and NAPT with the ports that are left.
+
+    Also what every start changes.
+    """
     mss = settings.mtu - GRE_OCTETS - _TCP_IP
     lines = [
         "flush chain ip {table} segment_size",
         "flush chain ip {table} napt",
         "flush set ip {table} forbidden",
+        "flush chain ip {table} decided",
+        *(f"add rule ip {{table}} decided {rule}" for rule in words.decided),
         'add rule ip {table} segment_size oifname "{ours}*" tcp option maxseg size set rt mtu',
         "add rule ip {table} segment_size meta mark {from_client} tcp option maxseg size set {mss}",
     ]
@@ -160,14 +175,14 @@ def _disjoint(networks: Iterable[IPv4Network]) -> list[IPv4Network]:
     return kept
 
 
-def load(settings: NarSettings, reserved: Iterable[range]) -> None:
+def load(settings: NarSettings, words: Words, reserved: Iterable[range]) -> None:
     """Replace our table by the ruleset, atomically. Raises :class:`RulesetRefusedError`."""
-    run_nft(render(settings, reserved) + settings_rules(settings))
+    run_nft(render(settings, words, reserved) + settings_rules(settings, words))
 
 
-def update(settings: NarSettings) -> None:
+def update(settings: NarSettings, words: Words) -> None:
     """Exchange the rules that settings change, atomically. Raises RulesetRefusedError."""
-    run_nft(settings_rules(settings))
+    run_nft(settings_rules(settings, words))
 
 
 def remove() -> None:

@@ -16,7 +16,7 @@ from gateway.dataplane.kernel.mobility.raw_sender import PacketTooLongError, Raw
 from gateway.dataplane.kernel.nar import constants
 from gateway.dataplane.kernel.nar.interface_names import InterfaceNames
 from gateway.dataplane.kernel.nar.numbers import ClientKey, Numbers
-from gateway.dataplane.kernel.nfqueue import PREROUTING, Conclusion, Queue
+from gateway.dataplane.kernel.nfqueue import PREROUTING, Conclusion, PacketQueue
 from gateway.dataplane.nar import NarSettings
 from gateway.dataplane.packet import nar_marks
 from gateway.dataplane.packet.nar_steering import NarSteering
@@ -50,7 +50,7 @@ class SlowPath:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: PacketQueue,
         settings: NarSettings,
         numbers: Numbers,
         *,

@@ -1,10 +1,11 @@
 """Whether this kernel can do what NAR servers need, found out by starting it all."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.dataplane.kernel.dataplane import DataplaneUnavailableError
+from gateway.dataplane.interface import DataplaneUnavailableError
+from gateway.dataplane.kernel.nar.below import Below, KernelBelow
 from gateway.dataplane.kernel.nar.dataplane import KernelNar
-from gateway.dataplane.kernel.nar.l2tp import L2tpDevices
 from gateway.dataplane.kernel.scratch import TrialFailedError, in_scratch_namespace
 from gateway.dataplane.nar import NarSettings
 
@@ -19,23 +20,23 @@ class NarTrial:
     """Why nothing can be delivered by L2TP."""
 
 
-def try_start(settings: NarSettings) -> NarTrial:
-    """Start and stop the dataplane in a namespace of its own."""
+def try_start(settings: NarSettings, below: Callable[[], Below] = KernelBelow) -> NarTrial:
+    """Start and stop the dataplane in a namespace of its own, on what ``below`` makes."""
     try:
-        found = in_scratch_namespace(lambda: _start(settings))
+        found = in_scratch_namespace(lambda: _start(settings, below))
     except TrialFailedError as error:
         return NarTrial(str(error), None)
     problem, l2tp = found if isinstance(found, list) else (None, None)
     return NarTrial(problem, l2tp)
 
 
-def _start(settings: NarSettings) -> list[str | None]:
-    dataplane = KernelNar(settings)
+def _start(settings: NarSettings, below: Callable[[], Below]) -> list[str | None]:
+    dataplane = KernelNar(settings, below=below())
     try:
         dataplane.start()
     except DataplaneUnavailableError as error:
         return [str(error), None]
     dataplane.close(keep=False)
-    devices = L2tpDevices()
-    devices.close()
-    return [None, devices.problem or None]
+    sessions = below().l2tp()
+    sessions.close()
+    return [None, sessions.problem or None]

@@ -16,7 +16,7 @@ from typing import Final
 
 from gateway.dataplane.kernel.mobility import counters
 from gateway.dataplane.kernel.mobility import routes as neighbour_requests
-from gateway.dataplane.kernel.mobility.devices import Devices, load_fou
+from gateway.dataplane.kernel.mobility.devices import Devices
 from gateway.dataplane.kernel.mobility.neighbours import Announcer
 from gateway.dataplane.kernel.netlink import (
     NETLINK_NETFILTER,
@@ -24,12 +24,18 @@ from gateway.dataplane.kernel.netlink import (
     NetlinkSocket,
 )
 from gateway.dataplane.kernel.nft_elements import NFPROTO_INET
-from gateway.dataplane.kernel.node import constants, plan, switch, tunnels
+from gateway.dataplane.kernel.node import constants, plan, switch, tunnels, unresolved
 from gateway.dataplane.kernel.node.hold import Hold
 from gateway.dataplane.kernel.node.host import Host
 from gateway.dataplane.kernel.node.leftovers import clear
 from gateway.dataplane.kernel.node.plan import MissingInterfaceError, Neighbour, Place
-from gateway.dataplane.kernel.node.tunnels import NoSuchTunnelError, TunnelDevice
+from gateway.dataplane.kernel.node.tunnel_devices import (
+    KernelTunnels,
+    NoSuchTunnelError,
+    TunnelDevices,
+)
+from gateway.dataplane.kernel.node.tunnel_set import TunnelSet
+from gateway.dataplane.kernel.node.tunnels import GONE
 from gateway.dataplane.kernel.node.watch import Watch
 from gateway.dataplane.kernel.routing import (
     Address,
@@ -42,7 +48,6 @@ from gateway.dataplane.kernel.routing import (
 from gateway.dataplane.node import EVERYTHING, LayerStack, NodeRefusal, NodeSettings
 from gateway.domain.access_mode import AccessMode
 
-_GONE: Final = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 _COUNTED: Final = ("user_out", "user_taken")
 Request = tuple[str, bytes, tuple[int, ...]]
 """What it is, the message, and the errnos that are fine."""
@@ -58,6 +63,7 @@ class KernelNode:
 
     ``xfrm_interface`` is the one of the IPsec dataplane that carries the VPN layer; its
     settings have ``output_mark`` :data:`constants.NODE_VPN` and ``routes`` False.
+    ``tunnel_devices`` makes those of the Mobile IP layers.
     """
 
     def __init__(
@@ -65,16 +71,17 @@ class KernelNode:
         settings: NodeSettings,
         *,
         xfrm_interface: str = constants.XFRM_INTERFACE,
+        tunnel_devices: TunnelDevices | None = None,
         clock: Callable[[], float] = _since_boot,
     ) -> None:
         self.settings = settings
+        self._tunnels = TunnelSet(tunnel_devices or KernelTunnels())
         self._xfrm_interface = xfrm_interface
         self._clock = clock
         self._permits: dict[str, float] = {}
         """When each permit that was given ends, by the clock."""
         self._home_address: IPv4Address | None = None
         self._elements: switch.Elements = {}
-        self._tunnels: dict[str, TunnelDevice] = {}
         self._routes: dict[tuple[int, IPv4Network], Route] = {}
         self._addresses: set[Address] = set()
         self._neighbours: set[Neighbour] = set()
@@ -134,10 +141,7 @@ class KernelNode:
         self._raise()
         self._routes = {route.key: route for route in waiting}
         self._addresses = {a for a in addresses(self._route) if a.device == hold}
-        load_fou()
-        with contextlib.suppress(OSError):
-            # Without FOU there are no UDP tunnels; a stack that asks for one is refused.
-            self._devices.add_port()
+        self._tunnels.open()
 
     def _raise(self) -> None:
         refused, self._refused = self._refused, []
@@ -153,6 +157,7 @@ class KernelNode:
             switch.forbid()
         with contextlib.suppress(OSError):
             clear(self._route, self._devices, keep=())
+        self._tunnels.close()
         self._watch.close()
         self._hold.close(remove=True)
         if not keep_switch:
@@ -192,18 +197,20 @@ class KernelNode:
         indexes = self._indexes()
         place = self._place(indexes)
         wanted = plan.tunnel_devices(stack, place)
+        self._tunnels.check(wanted)
         self._learn(plan.elements(stack, place, self._link_mtu(stack)))
         if stack.attachment is not None:
             place.index(stack.attachment.interface)
             self._host.link(stack.attachment.interface)
-        stale = self._make_tunnels(wanted, indexes)
+        self._refused += self._tunnels.make(wanted, indexes, self._host)
         place = self._place(self._indexes())
         self._add_addresses(plan.addresses(stack, place), place)
         self._set_neighbours(plan.neighbours(stack, place))
         self._set_rules(set(plan.rules(stack)))
         routes = plan.own_traffic_routes(stack, place) + plan.user_routes(stack, place)
         self._set_routes(routes)
-        self._forget(plan.addresses(stack, place), routes, stale)
+        self._forget(plan.addresses(stack, place), routes)
+        self._refused += self._tunnels.forget(wanted, self._indexes())
         self._announce(stack, place)
 
     def _wait(self, networks: Sequence[IPv4Network]) -> None:
@@ -223,32 +230,13 @@ class KernelNode:
         switch.learn(self._elements, elements)
         self._elements = elements
 
-    def _make_tunnels(
-        self, wanted: Sequence[TunnelDevice], indexes: dict[str, int]
-    ) -> dict[str, TunnelDevice]:
-        """Make and change devices; those that are of no more use are returned."""
-        stale = dict(self._tunnels)
-        for device in wanted:
-            before = stale.pop(device.name, None)
-            index = indexes.get(device.name)
-            if before is not None and index is not None:
-                if before != device:
-                    self._send([(device.name, device.change(index), ())])
-            else:
-                self._send([(device.name, device.make(), ())])
-                self._host.no_ipv6(device.name)
-                with contextlib.suppress(OSError):
-                    self._host.tunnel(device.name)
-            self._tunnels[device.name] = device
-        return stale
-
     def _add_addresses(self, wanted: Sequence[Address], place: Place) -> None:
         there = {(one.device, one.address) for one in place.addresses}
         ours = {(one.device, one.address): one for one in self._addresses}
         for address in wanted:
             before = ours.get((address.device, address.address))
             if before is not None and before != address:
-                self._send([("an address", before.delete(), _GONE)])
+                self._send([("an address", before.delete(), GONE)])
                 self._addresses.discard(before)
             elif (address.device, address.address) in there:
                 continue
@@ -258,34 +246,27 @@ class KernelNode:
     def _set_neighbours(self, wanted: Sequence[Neighbour]) -> None:
         for one in self._neighbours - set(wanted):
             message = neighbour_requests.delete_neighbour(one.address, one.device)
-            self._send([("a neighbour", message, _GONE)])
+            self._send([("a neighbour", message, GONE)])
         for one in wanted:
             message = neighbour_requests.set_neighbour(one.address, one.device, one.link_address)
             self._send([("the foreign agent", message, ())])
         self._neighbours = set(wanted)
 
     def _set_rules(self, wanted: set[Rule]) -> None:
-        self._send(("a rule", rule.delete(), _GONE) for rule in self._rules - wanted)
+        self._send(("a rule", rule.delete(), GONE) for rule in self._rules - wanted)
         self._send(("a rule", rule.add(), (errno.EEXIST,)) for rule in wanted - self._rules)
         self._rules = wanted
 
-    def _forget(
-        self, wanted: Sequence[Address], routes: Sequence[Route], stale: dict[str, TunnelDevice]
-    ) -> None:
+    def _forget(self, wanted: Sequence[Address], routes: Sequence[Route]) -> None:
         """Remove what the stack before had and this one has not."""
         kept = {route.key: route for route in routes}
         gone = [key for key in self._routes if key not in kept]
-        self._send(("a route", delete_route(key), _GONE) for key in gone)
+        self._send(("a route", delete_route(key), GONE) for key in gone)
         self._routes = dict(kept)
         places = {(one.device, one.address) for one in wanted}
         old = {one for one in self._addresses if (one.device, one.address) not in places}
-        self._send(("an address", one.delete(), _GONE) for one in old)
+        self._send(("an address", one.delete(), GONE) for one in old)
         self._addresses -= old
-        indexes = self._indexes() if stale else {}
-        for name in stale:
-            del self._tunnels[name]
-            if name in indexes:
-                self._send([(name, tunnels.delete(indexes[name]), _GONE)])
 
     def _announce(self, stack: LayerStack, place: Place) -> None:
         """At home neighbours learn that the address is here again (RFC 5944 section 4.6)."""
@@ -330,12 +311,13 @@ class KernelNode:
 
     def forbid(self, interface: str | None = None) -> None:
         """See :meth:`NodeDataplane.forbid`. Raises OSError."""
-        if interface is None:
-            self._permits.clear()
-        else:
-            self._permits.pop(interface, None)
+        ended = [one for one in self._permits if interface in (None, one)]
+        for one in ended:
+            del self._permits[one]
         self._ensure_switch()
         switch.forbid(interface)
+        for one in ended:
+            unresolved.drop(self._route, one)
 
     def user_packets(self) -> int:
         """See :meth:`NodeDataplane.user_packets`."""

@@ -1,6 +1,7 @@
 """What a mobile node that is no more left in the kernel: seen, taken away; a trial of it all."""
 
 import errno
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -12,7 +13,7 @@ from gateway.dataplane.kernel.node import constants, leftovers, switch, tunnels
 from gateway.dataplane.kernel.node.node import KernelNode
 from gateway.dataplane.kernel.ruleset import RulesetRefusedError
 from gateway.dataplane.kernel.scratch import TrialFailedError, in_scratch_namespace
-from gateway.dataplane.node import NodeSettings, Peers
+from gateway.dataplane.node import NodeDataplane, NodeSettings, Peers
 
 _PEERS: Final = Peers(
     (IPv4Address("192.0.2.1"),), (IPv4Address("192.0.2.2"),), (IPv4Address("192.0.2.3"),)
@@ -75,15 +76,19 @@ def _vpn(links: Links) -> list[str]:
 
 def try_start() -> str | None:
     """Open and close the dataplane in a network namespace of its own; why it cannot, or None."""
+    return try_start_with(KernelNode)
+
+
+def try_start_with(make: Callable[[NodeSettings], NodeDataplane]) -> str | None:
+    """As :func:`try_start`, with what ``make`` makes."""
     try:
-        problem = in_scratch_namespace(_start)
+        problem = in_scratch_namespace(lambda: _start(make(NodeSettings(_PEERS))))
     except TrialFailedError as error:
         return str(error)
     return None if problem is None else str(problem)
 
 
-def _start() -> str | None:
-    node = KernelNode(NodeSettings(_PEERS))
+def _start(node: NodeDataplane) -> str | None:
     try:
         node.open()
     except OSError as error:

@@ -4,6 +4,7 @@ Layouts: ``linux/if_tunnel.h``. A device that is given another local address kee
 and routes. GRE with and without UDP is one device: the kernel takes no two to the same address.
 """
 
+import errno
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -36,10 +37,8 @@ _INFO = struct.Struct("=BxHiII")
 _U32 = struct.Struct("=I")
 _U16 = struct.Struct("=H")
 _PORT = struct.Struct("!H")
-
-
-class NoSuchTunnelError(Exception):
-    """The kernel has no such tunnel. Its text says which."""
+GONE: Final = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
+"""What taking something away may answer when it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class TunnelDevice:
     mtu: int
     udp_port: int = 0
     """Of the home agent; not 0: RFC 3519."""
+    encapsulation: Encapsulation = Encapsulation.IP_IP
+    """On the wire; in UDP, within that."""
 
     @property
     def gre(self) -> bool:
@@ -121,16 +122,8 @@ def delete(index: int) -> bytes:
 
 
 def device(layer: NodeTunnel, *, inner: bool, link: int) -> TunnelDevice:
-    """The device of a co-located layer. Raises :class:`NoSuchTunnelError`."""
-    if layer.udp_port:
-        if layer.encapsulation is not Encapsulation.IP_IP:
-            text = f"{layer.encapsulation.value} in UDP: the kernel has IP-in-IP only"
-            raise NoSuchTunnelError(text)
-        gre = True
-    elif layer.encapsulation is Encapsulation.MINIMAL:
-        raise NoSuchTunnelError("minimal encapsulation: the kernel has none, ask for IP-in-IP")
-    else:
-        gre = layer.encapsulation is Encapsulation.GRE
+    """The device of a co-located layer."""
+    gre = layer.udp_port != 0 or layer.encapsulation is Encapsulation.GRE
     if inner:
         name = constants.INNER_GRE if gre else constants.INNER_IP_IP
     else:
@@ -143,4 +136,5 @@ def device(layer: NodeTunnel, *, inner: bool, link: int) -> TunnelDevice:
         constants.NODE_INNER if inner else constants.NODE_LINK,
         layer.max_packet_octets,
         layer.udp_port,
+        layer.encapsulation,
     )

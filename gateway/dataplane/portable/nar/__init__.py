@@ -1,0 +1,1 @@
+"""NAR on kernels without tunnel devices, L2TP and packet queues."""

@@ -1,0 +1,1 @@
+"""The mobile node's networking with tunnels that the forwarder carries."""
