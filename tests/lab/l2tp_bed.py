@@ -1,5 +1,6 @@
 """xl2tpd and pppd at both ends, as docs/l2tp.md has them; strongSwan is the client's IPsec."""
 
+import re
 from pathlib import Path
 
 from gateway.lab.processes import Process, wait_until
@@ -91,9 +92,11 @@ class Xl2tpd:
         self._process = self._lab.spawn(self._host, [*argv, str(self.folder)], name)
 
     def stop(self) -> None:
+        """End both; the interface is gone then, and its name free."""
         if self._process is not None:
             self._process.stop()
             self._process = None
+            wait_until(self.gone, 20, f"no PPP link on {self._host}")
 
     def output(self) -> str:
         """What both have said."""
@@ -105,6 +108,11 @@ class Xl2tpd:
         """Of its first PPP interface; empty while there is none."""
         found = self._lab.addresses(self._host)
         return next((one[0] for name, one in found.items() if name.startswith("ppp") and one), "")
+
+    def gone(self) -> bool:
+        """Whether neither of them has left anything: xl2tpd does not wait for its pppd."""
+        links = self._lab.run(self._host, ["ip", "-brief", "link", "show"]).stdout
+        return not re.search(r"^ppp", links, re.MULTILINE)
 
     def wait(self) -> None:
         wait_until(self.address, 40, f"a PPP link on {self._host}")

@@ -285,9 +285,18 @@ class NarKernelBed:
             capture.read()
             capture.frames.clear()
 
-    def counted(self, name: str, before: dict[str, int]) -> int:
-        """How much a counter has grown."""
-        return self.counters().get(name, 0) - before.get(name, 0)
+    def counted(self, name: str, before: dict[str, int], wanted: int = 0) -> int:
+        """How much a counter has grown, by `wanted` as soon as it has.
+
+        A packet that was sent later, on a way without the forwarder, may have come before.
+        """
+        end = time.monotonic() + 3.0
+        while True:
+            grown = self.counters().get(name, 0) - before.get(name, 0)
+            if grown >= wanted or time.monotonic() > end:
+                return grown
+            self.read_events()
+            time.sleep(0.005)
 
     def nothing_more(self, capture: Capture, wanted: Callable[[Packet], bool]) -> None:
         """After a packet that certainly came: none of these did."""

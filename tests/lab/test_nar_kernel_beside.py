@@ -157,7 +157,7 @@ def test_two_servers_back_to_back(bed: NarKernelBed, offload: bool) -> None:
         bed.send(OUTSIDE, wrap(YB, NB, tcp(NA, 20_001, XA, 23, b"last")))
         bed.arrives(bed.x, forwarded(tcp(NA, 20_001, XA, 23, b"last")))
         if offload:
-            assert bed.counted("spoofed", before) == 1
+            assert bed.counted("spoofed", before, 1) == 1
         assert not any(b"wrong s" in one.octets for one in bed.x.packets() if one.protocol == 6)
     finally:
         bed.stop()

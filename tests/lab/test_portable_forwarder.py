@@ -230,6 +230,36 @@ def test_several_processes_share_the_work(
     assert bed.left.forwarder.held() == []
 
 
+def test_no_answer_overtakes_a_move(make: Callable[[int], Bed]) -> None:
+    """A process has the half that shows the move, another one the half that the answer leaves by."""
+    bed = make(2)
+    bed.install(follow_endpoint=True)
+    here, there = (Endpoint(ip_address(OUTER[4][0]), 0), Endpoint(ip_address("192.0.2.3"), 0))
+    bed.right.ip("address", "delete", f"{OUTER[4][1]}/24", "dev", "wire")
+    bed.right.ip("address", "add", f"{there.address}/24", "dev", "wire")
+    bed.right.forwarder.move(SPIS[1], there, here, udp_encapsulation=False)
+    bed.right.forwarder.commit()
+    slow = bed.left.forwarder.processes[0]
+    with (
+        bed.left.bound(socket.SOCK_DGRAM, 7001) as left,
+        bed.right.bound(socket.SOCK_DGRAM, 7002) as right,
+    ):
+        right.sendto(b"from elsewhere", (INNER[4][0], 7001))
+        wait_until(bed.left.forwarder.read_events, 5, "the news of a move")
+        os.kill(slow, signal.SIGSTOP)
+        threading.Timer(0.2, os.kill, (slow, signal.SIGCONT)).start()
+        moving = threading.Thread(target=_move, args=(bed.left, here, there))
+        moving.start()
+        left.sendto(left.recv(100), (INNER[4][1], 7002))
+        assert right.recv(100) == b"from elsewhere"
+        moving.join()
+
+
+def _move(side: Side, local: Endpoint, remote: Endpoint) -> None:
+    side.forwarder.move(SPIS[side.number], local, remote, udp_encapsulation=False)
+    side.forwarder.commit()
+
+
 def test_large_datagrams_are_cut_up_inside(bed: Bed) -> None:
     bed.install()
     for inner in (4, 6):

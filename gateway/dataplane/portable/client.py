@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -234,19 +234,24 @@ class ForwarderClient:
         refusals: dict[int, Refusal] = {}
         tunnels: dict[str, RefusedTunnel] = {}
         queued, self._queued = self._queued, []
-        for start in range(0, len(queued), _OPERATIONS_AT_ONCE):
-            part = tuple(queued[start : start + _OPERATIONS_AT_ONCE])
-            for committed in self._ask(messages.Commit(part), messages.Committed):
-                for refusal in committed.refusals:
-                    refusals.setdefault(refusal.spi_in, refusal)
-                for tunnel in committed.tunnels:
-                    tunnels.setdefault(tunnel.name, tunnel)
-        # One process may have what another one refused.
-        undone: list[Operation] = [messages.Remove(spi_in) for spi_in in refusals]
-        undone += [messages.RemoveTunnel(name) for name in tunnels]
-        if undone and self.workers > 1:
-            self._ask(messages.Commit(tuple(undone)), messages.Committed)
+        for committed in self._carry_out(queued):
+            for refusal in committed.refusals:
+                refusals.setdefault(refusal.spi_in, refusal)
+            for tunnel in committed.tunnels:
+                tunnels.setdefault(tunnel.name, tunnel)
+        after: list[Operation] = []
+        if self.workers > 1:  # one process may have what another one refused
+            after += [messages.Remove(spi_in) for spi_in in refusals]
+            after += [messages.RemoveTunnel(name) for name in tunnels]
+        after += [messages.Release(one.spi_in) for one in queued if isinstance(one, messages.Move)]
+        for _ in self._carry_out(after):
+            pass
         return list(refusals.values()), list(tunnels.values())
+
+    def _carry_out(self, operations: Sequence[Operation]) -> Iterator[messages.Committed]:
+        for start in range(0, len(operations), _OPERATIONS_AT_ONCE):
+            part = tuple(operations[start : start + _OPERATIONS_AT_ONCE])
+            yield from self._ask(messages.Commit(part), messages.Committed)
 
     def held(self) -> Sequence[HeldSa]:
         """See :meth:`Forwarder.held`."""

@@ -51,6 +51,13 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Every process has moved this SA: packets that waited for it come out."""
+
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trap:
     """:meth:`Forwarder.trap`."""
 
@@ -85,7 +92,18 @@ class Restore:
     state: SaState
 
 
-Operation = Restore | Install | Activate | Remove | Move | Trap | Untrap | SetTunnel | RemoveTunnel
+Operation = (
+    Restore
+    | Install
+    | Activate
+    | Remove
+    | Move
+    | Release
+    | Trap
+    | Untrap
+    | SetTunnel
+    | RemoveTunnel
+)
 
 
 @dataclass(frozen=True, slots=True)

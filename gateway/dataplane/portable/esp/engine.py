@@ -95,16 +95,12 @@ class EspEngine(Associations):
         """When to call :meth:`advance` if nothing else happens before; None: at any time."""
         return self._held_back.due
 
-    def move(
-        self, spi_in: int, local: Endpoint, remote: Endpoint, *, udp_encapsulation: bool
-    ) -> str | None:
-        """See :meth:`gateway.dataplane.portable.forwarder.Forwarder.move`.
+    def release(self, spi_in: int) -> None:
+        """The SA has moved, its other half in another process too: what waited for that comes out.
 
-        What waited for it comes out.
+        Any sooner, an answer could overtake the move and go to where the peer no longer is.
         """
-        refused = super().move(spi_in, local, remote, udp_encapsulation=udp_encapsulation)
         self.delivers += self._held_back.release(spi_in)
-        return refused
 
     def remove(self, spi_in: int) -> None:
         """See :meth:`gateway.dataplane.portable.forwarder.Forwarder.remove`."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.dataplane.portable.packets import Delivery
 
-WAIT_S: Final = 0.3
+WAIT_S: Final = 1.0
 """Whoever has not moved the SA by then will not."""
 MAX_PACKETS: Final = 64
 """Of one SA; those beyond do not wait."""

@@ -112,6 +112,8 @@ class Worker:
                 if reason is None:
                     reason = esp.move(spi_in, local, remote, udp_encapsulation=udp_encapsulation)
                 return None if reason is None else Refusal(spi_in, reason)
+            case messages.Release(spi_in):
+                esp.release(spi_in)
             case messages.Trap(sa):
                 reason = esp.trap(sa)
                 return None if reason is None else Refusal(sa.spi_in, reason)

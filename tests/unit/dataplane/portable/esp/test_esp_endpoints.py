@@ -30,6 +30,8 @@ def moved(gateway: EspEngine, address: str, *, udp: bool = False, port: int = 45
     """The SA moves there; what waited for it."""
     local, remote = bed.endpoint(bed.GATEWAY), bed.endpoint(address, port)
     gateway.move(SPI, local, remote, udp_encapsulation=udp)
+    assert opened(gateway) == [], "its other half may be in another process"
+    gateway.release(SPI)
     return opened(gateway)
 
 
