@@ -231,7 +231,7 @@ def test_several_processes_share_the_work(
 
 
 def test_no_answer_overtakes_a_move(make: Callable[[int], Bed]) -> None:
-    """A process has the half that shows the move, another one the half that the answer leaves by."""
+    """One process has the half that shows the move, another the half that the answer leaves by."""
     bed = make(2)
     bed.install(follow_endpoint=True)
     here, there = (Endpoint(ip_address(OUTER[4][0]), 0), Endpoint(ip_address("192.0.2.3"), 0))
