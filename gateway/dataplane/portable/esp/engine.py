@@ -25,7 +25,6 @@ from gateway.dataplane.portable.esp.outer import ESP, UDP
 from gateway.dataplane.portable.esp.path_sizes import ALWAYS_FITS, Paths, PathSizes
 from gateway.dataplane.portable.esp.transport import behind_nat, unwrapped
 from gateway.dataplane.portable.packets import Delivery, Inner, Outer
-from gateway.domain.endpoint import Endpoint
 
 REPEAT_S: Final = 1.0
 """The same news of an SA or a reqid are told again only after this time."""
