@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 
 import dataplane_bed as bed_module
 import pytest
-from dataplane_bed import DEVICE, GATEWAY, GCM, INTRANET, Bed, child_sa, inside, keys_for
+from dataplane_bed import DEVICE, GATEWAY, GCM, INTRANET, Bed, child_sa, entered, inside, keys_for
 
 from gateway.domain.child_sa import Mode, TrafficSelector
 from gateway.domain.endpoint import Endpoint
@@ -390,3 +390,34 @@ def test_a_network_behind_a_peer_gets_a_route_for_as_long_as_it_is_there(bed: Be
     dataplane.remove_child_sa(sa.spi_in)
     dataplane.commit()
     assert "10.77.0.0" not in inside(GATEWAY, "ip", "route")
+
+
+@pytest.mark.parametrize("how", ["link set gw0 down", "link delete gw0"])
+def test_nothing_for_the_tunnels_leaves_otherwise(bed: Bed, how: str) -> None:
+    """The kernel removes the interface's routes; a default route must not be what is left."""
+    sa = child_sa(remote_ts=(TrafficSelector.of_network(ip_network("10.20.0.0/24")),))
+    inside(GATEWAY, "ip", "route", "replace", "default", "via", "192.0.2.10")
+    dataplane = bed.start()
+    dataplane.install_child_sa(sa)
+    assert dataplane.commit() == []
+    inside(GATEWAY, "ip", *how.split())
+    for inner in (bed_module.POOL[7], "10.20.0.7"):
+        with pytest.raises(AssertionError, match=r"No route to host|unreachable"):
+            inside(GATEWAY, "ip", "route", "get", str(inner))
+    dataplane.remove_child_sa(sa.spi_in)
+    dataplane.commit()
+    inside(GATEWAY, "ip", "route", "get", "10.20.0.7")
+    with entered(GATEWAY):
+        dataplane.close()
+    inside(GATEWAY, "ip", "route", "get", str(bed_module.POOL[7]))
+
+
+def test_both_ip_versions_have_their_barriers(bed: Bed) -> None:
+    pools = (bed_module.POOL, ip_network("2001:db8:9::/64"))
+    dataplane = bed.start(inner_networks=pools)
+    for family, network in zip(("-4", "-6"), pools, strict=True):
+        routes = inside(GATEWAY, "ip", family, "route", "show", str(network))
+        assert re.search(rf"^unreachable {network} .*metric 4294967295", routes, re.MULTILINE)
+    with entered(GATEWAY):
+        dataplane.reconfigure(dataclasses.replace(dataplane.settings, inner_networks=pools[:1]))
+    assert not inside(GATEWAY, "ip", "-6", "route", "show", str(pools[1]))

@@ -12,7 +12,6 @@ What protects whom:
 Inner MTU: see :data:`gateway.dataplane.kernel.settings.DEFAULT_MTU`.
 """
 
-import contextlib
 import errno
 import time
 from collections import defaultdict
@@ -20,21 +19,19 @@ from collections.abc import Callable, Sequence
 
 from gateway.dataplane.interface import (
     DataplaneEvent,
-    DataplaneUnavailableError,
     EndpointRejected,
     EndpointSeen,
     Refusal,
     Usage,
 )
 from gateway.dataplane.kernel import ruleset
-from gateway.dataplane.kernel.adopt import InterfaceTakenError
 from gateway.dataplane.kernel.child import InstalledChild, kernel_reqid
 from gateway.dataplane.kernel.events import EventReader
 from gateway.dataplane.kernel.foundation import Foundation
 from gateway.dataplane.kernel.move import Move, queue_move
 from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.policies import PolicyTable
-from gateway.dataplane.kernel.rules_dataplane import RulesDataplane
+from gateway.dataplane.kernel.rules_dataplane import RulesDataplane, starting
 from gateway.dataplane.kernel.segment_sizes import SegmentSizes
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
@@ -89,24 +86,15 @@ class KernelDataplane(RulesDataplane):
         has to follow. Raises :class:`DataplaneUnavailableError`, leaving nothing behind.
         """
         settings = self.settings
-        with contextlib.ExitStack() as undo:
-            try:
-                self._foundation = Foundation(settings)
-                undo.callback(self._foundation.give_up)
-                self._foundation.build(adopt_it=adopt)
-                queue = Queue(settings.queue_number, settings.queue_length)
-                undo.callback(queue.close)
-                self._events = EventReader(self._children, self._clock)
-                undo.callback(self._events.close)
-                self._ways = Ways(settings.output_mark)
-            except InterfaceTakenError as error:
-                raise DataplaneUnavailableError(error.errno, error.strerror) from error
-            except OSError as error:
-                text = error.strerror or str(error)
-                if error.errno == errno.EPERM:
-                    text += " (needs root or CAP_NET_ADMIN)"
-                raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
-            undo.pop_all()
+        with starting() as undo:
+            self._foundation = Foundation(settings)
+            undo.callback(self._foundation.give_up)
+            self._foundation.build(adopt_it=adopt)
+            queue = Queue(settings.queue_number, settings.queue_length)
+            undo.callback(queue.close)
+            self._events = EventReader(self._children, self._clock)
+            undo.callback(self._events.close)
+            self._ways = Ways(settings.output_mark)
         self._slow_path = SlowPath(queue, self._highest, self._clock)
         self._xfrm, self._sets = self._foundation.xfrm, self._foundation.sets
         self._segments = SegmentSizes(self._sets, self._ways, settings.mtu)
@@ -160,16 +148,6 @@ class KernelDataplane(RulesDataplane):
             self._claim_outbound(child)
             self._events.expect_outbound(child)
             self._add_routes(child)
-
-    def _settle_elements(self) -> None:
-        """Make the queued elements those of the sets: first what is missing."""
-        wanted = {(change.name, change.key) for _, change in self._batch.elements}
-        self._batch.elements.clear()
-        there = {(name, key) for name, keys in self._foundation.peers().items() for key in keys}
-        for name, key in sorted(wanted - there):
-            self._batch.element(0, name, key)
-        for name, key in sorted(there - wanted):
-            self._batch.element(0, name, key, add=False)
 
     # -- verbs -------------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ class Foundation(Ground):
         if not self._interface:
             self._interface = self._links.add_xfrm_interface(settings.xfrm_interface, settings.mtu)
         self._route_and_forward(settings)
+        if not adopt_it:
+            self.forget_unclaimed()
 
     def _find(self, settings: KernelSettings) -> None:
         link = adopt.own_interface(self._links, settings.xfrm_interface)
@@ -63,6 +65,7 @@ class Foundation(Ground):
         if not keep:
             with contextlib.suppress(OSError):
                 adopt.clear(self.xfrm, self._links, self._settings.xfrm_interface)
+            self._remove_barriers()
             with contextlib.suppress(OSError):
                 ruleset.remove()
             with contextlib.suppress(OSError):

@@ -70,12 +70,25 @@ class Ground:
             self._there.discard(network)
         else:
             self._links.add_route(network, self._interface)
+        self._links.add_barrier(network)
+
+    def _unroute(self, network: IpNetwork) -> None:
+        self._links.delete_route(network, self._interface)
+        self._links.delete_barrier(network)
 
     def forget_unclaimed(self) -> None:
         """Remove the routes that an earlier process had and nobody wants. Raises OSError."""
         unclaimed, self._there = self._there, set()
         for network in unclaimed:
             self._links.delete_route(network, self._interface)
+        claimed = {*self._settings.inner_networks, *self._peer_routes}
+        for network in self._links.own_barriers() - claimed:
+            self._links.delete_barrier(network)
+
+    def _remove_barriers(self) -> None:
+        with contextlib.suppress(OSError):
+            for network in self._links.own_barriers():
+                self._links.delete_barrier(network)
 
     def reconfigure(self, settings: KernelSettings) -> None:
         """Use other inner and protected networks; everything else of ``settings`` is as it was."""
@@ -87,7 +100,7 @@ class Ground:
         ruleset.update(settings)
         for network in before:
             if network not in after:
-                self._links.delete_route(network, self._interface)
+                self._unroute(network)
         if settings.forwarding:
             _turn_on_forwarding(after)
         self._settings = settings
@@ -110,7 +123,7 @@ class Ground:
         self._peer_routes[network] -= 1
         if self._peer_routes[network] <= 0:
             del self._peer_routes[network]
-            self._links.delete_route(network, self._interface)
+            self._unroute(network)
 
 
 def with_error_sources(settings: KernelSettings) -> KernelSettings:

@@ -32,11 +32,12 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 3, 4, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_XFRM_IF_ID = 1, 2, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
 _RTNH_F_ONLINK = 4
 _IFF_UP = 1
 _AF_INET = 2
-_RT_TABLE_MAIN, _RTN_UNICAST = 254, 1
+_RT_TABLE_MAIN, _RTN_UNICAST, _RTN_UNREACHABLE = 254, 1, 7
+_LAST_METRIC = 0xFFFFFFFF
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _INFO = struct.Struct("=BxHiII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
@@ -114,13 +115,20 @@ class Links:
 
     def own_routes(self, index: int) -> set[IpNetwork]:
         """Networks that have routes of ours to interface ``index``. Raises OSError."""
+        return self._own(_RTN_UNICAST, _RTA_OIF, index)
+
+    def own_barriers(self) -> set[IpNetwork]:
+        """Networks that have a barrier: see :meth:`add_barrier`. Raises OSError."""
+        return self._own(_RTN_UNREACHABLE, _RTA_PRIORITY, _LAST_METRIC)
+
+    def _own(self, wanted: int, attribute_type: int, value: int) -> set[IpNetwork]:
         found: set[IpNetwork] = set()
         for _, body in self._socket.dump(_RTM_GETROUTE, _ROUTE.pack(*9 * (0,))):
             family, bits, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
-            if (table, protocol, kind) != (_RT_TABLE_MAIN, ROUTE_PROTOCOL, _RTN_UNICAST):
+            if (table, protocol, kind) != (_RT_TABLE_MAIN, ROUTE_PROTOCOL, wanted):
                 continue
             values = attributes(body, _ROUTE.size)
-            if values.get(_RTA_OIF) == _U32.pack(index):
+            if values.get(attribute_type) == _U32.pack(value):
                 version4 = family == _AF_INET
                 octets = values.get(_RTA_DST, bytes(4 if version4 else 16))
                 found.add((IPv4Network if version4 else IPv6Network)((octets, bits)))
@@ -149,6 +157,20 @@ class Links:
         gone = request(_RTM_DELROUTE, 0, self._route(network, index))
         self._socket.check(f"route {network}", [gone], errno.ESRCH)
 
+    def add_barrier(self, network: IpNetwork) -> None:
+        """Make ``network`` unreachable where it has no other route. It may be so already.
+
+        The kernel removes the routes of an interface that is set down or deleted; then this one
+        counts, and nothing for the tunnels leaves by the default route in the clear.
+        """
+        made = request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _barrier(network))
+        self._socket.check(f"unreachable route {network}", [made], errno.EEXIST)
+
+    def delete_barrier(self, network: IpNetwork) -> None:
+        """Reverse of :meth:`add_barrier`; it may be gone already."""
+        gone = request(_RTM_DELROUTE, 0, _barrier(network))
+        self._socket.check(f"unreachable route {network}", [gone], errno.ESRCH)
+
     def _route(self, network: IpNetwork, index: int) -> bytes:
         version4 = network.version == 4
         scope = _RT_SCOPE_LINK if version4 and not self._onlink else _RT_SCOPE_UNIVERSE
@@ -167,6 +189,22 @@ class Links:
         if self._onlink:
             body += attribute(_RTA_GATEWAY, ONLINK[network.version].packed)
         return body + attribute(_RTA_OIF, _U32.pack(index))
+
+
+def _barrier(network: IpNetwork) -> bytes:
+    head = _ROUTE.pack(
+        2 if network.version == 4 else 10,
+        network.prefixlen,
+        0,
+        0,
+        _RT_TABLE_MAIN,
+        ROUTE_PROTOCOL,
+        _RT_SCOPE_UNIVERSE,
+        _RTN_UNREACHABLE,
+        0,
+    )
+    destination = attribute(_RTA_DST, network.network_address.packed)
+    return head + destination + attribute(_RTA_PRIORITY, _U32.pack(_LAST_METRIC))
 
 
 def _link(name: str, body: bytes) -> Link:

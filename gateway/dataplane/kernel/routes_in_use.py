@@ -22,11 +22,11 @@ class Route:
 
 
 def parse_ipv4(table: str) -> list[Route]:
-    """Routes of ``/proc/net/route``: little-endian hexadecimal words."""
+    """Routes of ``/proc/net/route``, without those that refuse: little-endian hexadecimal words."""
     routes = []
     for line in table.splitlines()[1:]:
         columns = line.split()
-        if len(columns) < 8 or not int(columns[3], 16) & _RTF_UP:
+        if len(columns) < 8 or int(columns[3], 16) & (_RTF_UP | _RTF_REJECT) != _RTF_UP:
             continue
         address = IPv4Address(bytes.fromhex(columns[1])[::-1])
         prefix = int(columns[7], 16).bit_count()

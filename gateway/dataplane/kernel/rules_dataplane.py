@@ -1,13 +1,14 @@
 """What both IPsec dataplanes do by rules and routes, whoever encrypts."""
 
 import contextlib
+import errno
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from gateway.dataplane.interface import Refusal
-from gateway.dataplane.kernel.adopt import Leftovers
+from gateway.dataplane.interface import DataplaneUnavailableError, Refusal
+from gateway.dataplane.kernel.adopt import InterfaceTakenError, Leftovers
 from gateway.dataplane.kernel.batch import Batch
 from gateway.dataplane.kernel.ground import Ground
 from gateway.dataplane.kernel.ruleset import VPN_FA
@@ -32,6 +33,25 @@ class RoutedChild(Protocol):
 
     def networks_beyond(self, pools: Sequence[IpNetwork]) -> list[IpNetwork]:
         """Networks behind the peer that no pool holds."""
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[contextlib.ExitStack]:
+    """Undo what has been entered, unless all of the start succeeds.
+
+    The kernel's errors become :class:`DataplaneUnavailableError`.
+    """
+    with contextlib.ExitStack() as undo:
+        try:
+            yield undo
+        except InterfaceTakenError as error:
+            raise DataplaneUnavailableError(error.errno, error.strerror) from error
+        except OSError as error:
+            text = error.strerror or str(error)
+            if error.errno == errno.EPERM:
+                text += " (needs root or CAP_NET_ADMIN)"
+            raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
+        undo.pop_all()
 
 
 class RulesDataplane:
@@ -68,6 +88,16 @@ class RulesDataplane:
     def leftovers(self) -> Leftovers:
         """What the start found of an earlier run and cleared."""
         return self._foundation.leftovers
+
+    def _settle_elements(self) -> None:
+        """Make the queued elements those of the sets: first what is missing."""
+        wanted = {(change.name, change.key) for _, change in self._batch.elements}
+        self._batch.elements.clear()
+        there = {(name, key) for name, keys in self._foundation.peers().items() for key in keys}
+        for name, key in sorted(wanted - there):
+            self._batch.element(0, name, key)
+        for name, key in sorted(there - wanted):
+            self._batch.element(0, name, key, add=False)
 
     def _guard(self, child: RoutedChild) -> None:
         """Nothing but registrations from this home address without the foreign agent's mark."""

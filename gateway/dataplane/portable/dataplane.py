@@ -12,7 +12,6 @@ engine is told that every SA is gone: it negotiates new keys over the IKE SAs.
 """
 
 import contextlib
-import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 from gateway.dataplane.interface import (
     DataplaneEvent,
     DataplaneTrouble,
-    DataplaneUnavailableError,
     EndpointSeen,
     Refusal,
     SaExpired,
@@ -29,9 +27,8 @@ from gateway.dataplane.interface import (
     Usage,
 )
 from gateway.dataplane.kernel import ruleset
-from gateway.dataplane.kernel.adopt import InterfaceTakenError, Leftovers
-from gateway.dataplane.kernel.rules_dataplane import RulesDataplane
-from gateway.dataplane.kernel.ruleset import VPN_FA
+from gateway.dataplane.kernel.adopt import Leftovers
+from gateway.dataplane.kernel.rules_dataplane import RulesDataplane, starting
 from gateway.dataplane.kernel.segment_sizes import SegmentSizes
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
@@ -85,26 +82,17 @@ class PortableDataplane(RulesDataplane):
 
     def start(self, *, adopt: bool = False) -> None:
         """See :meth:`KernelDataplane.start`. Raises :class:`DataplaneUnavailableError`."""
-        with contextlib.ExitStack() as undo:
-            try:
-                self._foundation = PortableFoundation(self.settings)
-                undo.callback(self._foundation.close, keep=True)
-                self._foundation.make_way()
-                self._plane.use_interface(self.settings.xfrm_interface)
-                self._forwarder = self._plane.forwarder()
-                undo.callback(self._forwarder.close, keep=adopt)
-                self._clear(adopt=adopt)
-                undo.callback(self._foundation.close, keep=adopt)
-                self._foundation.build(adopt_it=adopt)
-                self._ways = Ways(self.settings.output_mark)
-            except InterfaceTakenError as error:
-                raise DataplaneUnavailableError(error.errno, error.strerror) from error
-            except OSError as error:
-                text = error.strerror or str(error)
-                if error.errno == errno.EPERM:
-                    text += " (needs root or CAP_NET_ADMIN)"
-                raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
-            undo.pop_all()
+        with starting() as undo:
+            self._foundation = PortableFoundation(self.settings)
+            undo.callback(self._foundation.close, keep=True)
+            self._foundation.make_way()
+            self._plane.use_interface(self.settings.xfrm_interface)
+            self._forwarder = self._plane.forwarder()
+            undo.callback(self._forwarder.close, keep=adopt)
+            self._clear(adopt=adopt)
+            undo.callback(self._foundation.close, keep=adopt)
+            self._foundation.build(adopt_it=adopt)
+            self._ways = Ways(self.settings.output_mark)
         self._sets = self._foundation.sets
         self._segments = SegmentSizes(self._sets, self._ways, self.settings.mtu)
         if not adopt:
@@ -181,16 +169,6 @@ class PortableDataplane(RulesDataplane):
             wanted.remote,
             udp_encapsulation=wanted.udp_encapsulation,
         )
-
-    def _settle_elements(self) -> None:
-        """Make the queued elements those of the sets: first what is missing."""
-        wanted = {change.key for _, change in self._batch.elements}
-        self._batch.elements.clear()
-        there = self._foundation.peers()[VPN_FA]
-        for key in sorted(wanted - there):
-            self._batch.element(0, VPN_FA, key)
-        for key in sorted(there - wanted):
-            self._batch.element(0, VPN_FA, key, add=False)
 
     # -- verbs -------------------------------------------------------------------------------
 
