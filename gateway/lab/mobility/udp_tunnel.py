@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import struct
 import threading
 from collections import Counter
 from ipaddress import IPv4Address
-from pathlib import Path
 
 from gateway.lab import netns
 from gateway.lab.mobility.signalling import MIP_PORT, TUNNEL_DATA, SignallingSocket
 from gateway.lab.topology import Lab
+from gateway.lab.user_device import POLL_S, open_tun
 
-TUNSETIFF = 0x400454CA
-IFF_TUN_NO_PI = 0x0001 | 0x1000
 HEADER = struct.Struct(">BBH")
 IP_IN_UDP = 4
 OVERHEAD_OCTETS = 20 + 8 + 4
-POLL_S = 0.1
 
 
 class UdpTunnel:
@@ -82,10 +78,3 @@ class UdpTunnel:
             header = HEADER.pack(TUNNEL_DATA, IP_IN_UDP, 0)
             with contextlib.suppress(OSError):
                 self._signalling.send(header + packet, self._home_agent, MIP_PORT)
-
-
-def open_tun(name: str) -> int:
-    """A TUN device of this namespace; it goes with the file descriptor."""
-    device = os.open(Path("/dev/net/tun"), os.O_RDWR)
-    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN_NO_PI))
-    return device
