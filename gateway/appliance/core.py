@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from gateway.appliance.access.side import access_side
@@ -21,21 +21,14 @@ from gateway.appliance.failures import Failures
 from gateway.appliance.held_sockets import HeldSockets
 from gateway.appliance.ike_service import IkeService
 from gateway.appliance.keeper import ApiCommand, Keeper
-from gateway.appliance.mobility_foresight import bindings_ended_by
-from gateway.appliance.mobility_plan import MobilityPlan
-from gateway.appliance.opening import Openings
-from gateway.appliance.pool_overlaps import refused_pools
 from gateway.appliance.queries import Queries
-from gateway.appliance.reloading import Prepared, prepare
+from gateway.appliance.reloading import Parts, Reload, require_crls
 from gateway.appliance.remote_access.composition import RemoteAccess
 from gateway.appliance.remote_access.part import Joint
 from gateway.appliance.systemd import ServiceManager
 from gateway.appliance.tcp_encapsulation import TcpEncapsulation, open_tcp
 from gateway.appliance.vpn_fa import VpnFaSessions
-from gateway.config.difference import Change, difference, in_force
 from gateway.config.document import Config
-from gateway.config.problem import ConfigError, Problem, shown
-from gateway.control.object_operations import CutSession
 from gateway.control.protocol import ControlError, ErrorCode
 from gateway.control.server import ControlServer
 from gateway.domain.log import Log
@@ -47,8 +40,6 @@ from gateway.domain.privileges import (
 )
 from gateway.domain.remote_access import Grant
 from gateway.ike.outputs import Event, Severity
-from gateway.ike.policy import ConnectionPolicy
-from gateway.ike.socket_errors import TransportError
 
 if TYPE_CHECKING:
     from gateway.appliance.administration.devices import Device as Configured
@@ -91,10 +82,8 @@ class Appliance:
         self._control: ControlServer | None = None
         self._stoppers: list[Callable[[], object]] = []
         self._stoppers_async: list[Callable[[], Awaitable[object]]] = []
-        self._reloading = asyncio.Lock()
         self._reload_task: asyncio.Task[object] | None = None
         self._api: dict[str, object] = {"state": "off"}
-        self._reloads: dict[str, object] = {"count": 0, "refused": 0, "last_problems": []}
         self._failures = Failures()
         self._mobility: Mobility | None = None
         self._nar: Nar | None = None
@@ -202,7 +191,7 @@ class Appliance:
             self._backends.true_remote = self._tcp.names.true_remote
         self._stoppers_async.append(lambda: self._backends.stop(keep=self._keep))
         self._open_nar(config)
-        self._require_crls(config, self._connections)
+        require_crls(self._backends, config, self._connections)
 
     def _open_nar(self, config: Config) -> None:
         planner = self._factory.nar(config)
@@ -253,6 +242,7 @@ class Appliance:
         )
         self._backends.join(self._engine, self._service.flush)
         self._stoppers += [self._unwatch_dataplane, self._service.stop]
+        self._reload = self._reloader()
         self._administration.join(self._surroundings())
         self._administration.watch_devices = self._device_changed
         self._stoppers_async.append(self._administration.stop)
@@ -273,6 +263,25 @@ class Appliance:
         self._events.publish = self._publish
         self._backends.resume(self._taken.of("accounting"))
         self._taken.ike_sas(self._engine, dataplane, self._service, loop.time())
+
+    def _reloader(self) -> Reload:
+        return Reload(
+            Parts(
+                self._factory,
+                self._administration,
+                self._engine,
+                self._service,
+                self._dataplane,
+                self._backends,
+                self._access,
+                self._mobility,
+                self._nar,
+            ),
+            config=lambda: self._config,
+            adopt=self._adopt,
+            log=lambda: self._log,
+            clock=self._loop.time,
+        )
 
     def _joint(self, grants: Callable[[], Mapping[str, Grant]]) -> Joint:
         return Joint(
@@ -319,11 +328,11 @@ class Appliance:
             mobility=lambda: self._mobility,
             nar=lambda: self._nar,
             facts=self._facts,
-            reload=self.reload,
-            changing=self._reloading,
-            prepare=self._prepare,
-            apply=self._apply,
-            ended_by=self._ended_by,
+            reload=self._reload.run,
+            changing=self._reload.changing,
+            prepare=self._reload.prepare,
+            apply=self._reload.apply,
+            ended_by=self._reload.ended_by,
             call_later=self._loop.call_later,
             stop=self._stop.set,
             clock=self._loop.time,
@@ -351,8 +360,7 @@ class Appliance:
             self._control.authenticate = access.authenticate
             await self._control.start(access.around(self._queries.handle))
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
-        self._openings = Openings(self._engine, self._dataplane)
-        self._open(self._connections)
+        self._reload.open(self._connections)
         self._backends.start()
         self._taken.release()
         gc.collect()
@@ -455,117 +463,14 @@ class Appliance:
 
     async def _reload_and_tell(self) -> None:
         self._manager.reloading()
-        await self.reload()
+        await self._reload.run()
         self._manager.ready(f"{len(self._config.connections)} connections")
 
     async def _reload_by_control(self) -> dict[str, object]:
-        problems, changes = await self.reload()
+        problems, changes = await self._reload.run()
         if problems:
             raise ControlError(ErrorCode.REFUSED, "\n".join(problems))
         return {"changes": changes}
-
-    async def reload(self) -> tuple[list[str], list[str]]:
-        """Read the configuration, the users and the CRLs again and apply the difference.
-
-        Returns the problems of a configuration that was refused, or what changed.
-        """
-        async with self._reloading:
-            return await self._reload()
-
-    async def _reload(self) -> tuple[list[str], list[str]]:
-        self._reloads["count"] = int(str(self._reloads["count"])) + 1
-        try:
-            load = self._administration.load
-            wanted = await asyncio.to_thread(load, self._factory.load, self._config)
-            prepared = await self._prepare(wanted)
-        except ConfigError as error:
-            problems = [str(problem) for problem in error.problems]
-            self._reloads["refused"] = int(str(self._reloads["refused"])) + 1
-            self._reloads["last_problems"] = problems
-            for problem in problems:
-                self._log.error("reload_refused", text=f"reload refused: {problem}")
-            self._log.error("reload_refused", text="the old configuration stays in force")
-            return problems, []
-        changes = await self._apply(prepared)
-        self._reloads["last_problems"] = []
-        return [], [str(change) for change in changes]
-
-    async def _prepare(self, wanted: Config) -> Prepared:
-        taken = await asyncio.to_thread(refused_pools, self._config, wanted)
-        if taken:
-            raise ConfigError(taken)
-        prepared = await prepare(self._factory, wanted)
-        self._require_crls(wanted, prepared.connections)
-        return prepared
-
-    def _ended_by(self, prepared: Prepared) -> list[CutSession]:
-        pools = self._factory.pools(in_force(self._config, prepared.config))
-        found = self._engine.ended_by(prepared.connections, pools)
-        cut: list[CutSession] = [{"session": name, "peer": peer} for name, peer in found]
-        if self._mobility is not None and prepared.plan is not None:
-            cut += bindings_ended_by(self._mobility, prepared.plan)
-        return cut
-
-    async def _apply(self, prepared: Prepared) -> list[Change]:
-        changes = difference(self._config, prepared.config)
-        for change in changes:
-            if change.needs_restart:
-                self._log.warning("reload_change", text=f"reload: {change}", key=change.key)
-            else:
-                self._log.info("reload_change", text=f"reload: {change}", key=change.key)
-        self._adopt(in_force(self._config, prepared.config))
-        now = self._loop.time()
-        try:
-            self._dataplane.reconfigure(self._factory.kernel_settings(self._config))
-        except OSError as error:
-            self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
-        self._reload_mobility(prepared.plan)
-        await self._reload_nar()
-        self._engine.mobility = prepared.login
-        self._backends.reload(prepared.backends)
-        pools = self._factory.pools(self._config)
-        # Before: sessions that come in with it find their rules.
-        await self._access.reconfigure(self._config)
-        self._engine.reconfigure(prepared.connections, now, pools)
-        self._open(prepared.connections)
-        self._administration.configured(self._config)
-        count = len(changes)
-        self._log.info("reloaded", text=f"configuration reloaded, {count} changes", changes=count)
-        return changes
-
-    async def _reload_nar(self) -> None:
-        """The first server and the end of the last one wait for a restart."""
-        planner = self._factory.nar(self._config)
-        if self._nar is None or planner is None:
-            return
-        try:
-            await self._nar.reload(planner)
-        except (OSError, TransportError) as error:
-            self._log.error("reload_change", text=f"reload: NAR: {error}")
-
-    def _reload_mobility(self, plan: MobilityPlan | None) -> None:
-        if self._mobility is None or plan is None:
-            if (self._mobility is None) != (plan is None):
-                text = "reload: mobility agents come and go with a restart only"
-                self._log.warning("reload_change", text=text)
-            return
-        try:
-            self._mobility.reload(plan)
-        except OSError as error:
-            self._log.error("reload_change", text=f"reload: the kernel refused: {error}")
-
-    def _require_crls(self, config: Config, connections: Sequence[ConnectionPolicy]) -> None:
-        wrong = self._backends.follow_crls(connections)
-        if wrong:
-            raise ConfigError(
-                [Problem(config.path, "crl_files", why, shown(file)) for file, why in wrong.items()]
-            )
-
-    def _open(self, connections: Sequence[ConnectionPolicy]) -> None:
-        starts = {name: section.start for name, section in self._config.connections.items()}
-        now = self._loop.time()
-        self._openings.apply(connections, starts, now)
-        self._service.flush(now, commit=True)
 
     def _adopt(self, wanted: Config) -> None:
         self._config = wanted
@@ -603,7 +508,7 @@ class Appliance:
             "counters": {name: dict(values) for name, values in counters.items()},
             "dataplane": {**self._plane_facts(), "counters": self._dataplane.counters()},
             "api": {"listen": str(config.api.listen), **self._api},
-            "reloads": dict(self._reloads),
+            "reloads": self._reload.facts(),
             "backends": self._backends.facts(),
             "failed_logins": self._failures.total,
             "taken_over": dict(self._taken.facts),
