@@ -188,7 +188,9 @@ def test_mobike(bed: Bed) -> None:
             wait_until(lambda a=address: bed.ike_sas()[0]["remote"].startswith(a), 40, access)  # type: ignore[misc]
             streams.wait_for_more(50)
         up, down = streams.lost()
-    assert max(up, down) <= 200  # under way at the two changes of addresses
+    # Under way at the two changes of addresses. Another child SA takes charon 0.1 s, or 0.6 s on a
+    # machine that is busy with other tests.
+    assert max(up, down) <= (500 if bed.device.user_space else 200)
     assert children(bed) == before or bed.device.user_space
 
 
