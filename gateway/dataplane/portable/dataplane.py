@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from gateway.dataplane.plane import Plane
 
 NEED_MARKS: Final = "devices behind NAPT and mobile nodes by VPN/FA need"
-REVIVE_S: Final = 2.0
-"""Not more often than this a forwarder is started in the place of one that ended."""
 
 
 class PortableDataplane(RulesDataplane):
@@ -77,7 +75,7 @@ class PortableDataplane(RulesDataplane):
         self._pending: list[DataplaneEvent] = []
         self._troubles: list[str] = []
         """What became of the forwarder since somebody was told."""
-        self._revived_at = float("-inf")
+        self._revive_at = float("-inf")
         self._started = False
 
     def start(self, *, adopt: bool = False) -> None:
@@ -295,9 +293,9 @@ class PortableDataplane(RulesDataplane):
     def _revive(self, why: str) -> None:
         """The forwarder is gone, and every SA with it: start another one, but not too often."""
         now = self._clock()
-        if now - self._revived_at < REVIVE_S:
+        if now < self._revive_at:
+            self._plane.shared.wake_later(self._revive_at - now)
             return
-        self._revived_at = now
         try:
             self._plane.shared.revive()
             self._foundation.rebuild()
@@ -305,6 +303,7 @@ class PortableDataplane(RulesDataplane):
             became = "another one was started"
         except OSError as error:
             became = f"another one cannot be started: {error.strerror or error}"
+        self._revive_at = now + self._plane.shared.pause_s
         lost = f"the forwarder has ended{f' ({why})' if why else ''}"
         self._troubles.append(f"{lost} with {len(self._children)} child SAs; {became}")
         self._plane.shared.wake()

@@ -4,9 +4,10 @@ import contextlib
 import os
 import select
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gateway.dataplane.interface import DataplaneEvent, Refusal, Usage
+from gateway.dataplane.portable.alarm import Alarm
 from gateway.dataplane.portable.forwarder import (
     Forwarder,
     ForwarderUnavailableError,
@@ -18,6 +19,11 @@ from gateway.domain.child_sa import ChildSa
 from gateway.domain.endpoint import Endpoint
 
 T = TypeVar("T")
+
+REVIVE_S: Final = 2.0
+"""Not more often than this a forwarder is started in the place of one that ended."""
+LONGEST_S: Final = 30.0
+"""Where it cannot be started, each pause is twice the one before, up to this."""
 
 
 class SharedForwarder:
@@ -37,6 +43,8 @@ class SharedForwarder:
         """
         self._start = start
         self._ended = ended
+        self._failures = 0
+        """To start another one, since one was."""
         self._forwarder: Forwarder | None = None
         self._views: set[View] = set()
         self._links: dict[str, TunnelLink] = {}
@@ -44,6 +52,7 @@ class SharedForwarder:
         self._watched: list[int] = []
         self._epoll: select.epoll | None = None
         self._wake = -1
+        self._later: Alarm
         self.restarts = 0
         """How often it ended by itself."""
         self.lost = False
@@ -56,6 +65,8 @@ class SharedForwarder:
             self._epoll = select.epoll()
             self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._epoll.register(self._wake, select.EPOLLIN)
+            self._later = Alarm()
+            self._epoll.register(self._later, select.EPOLLIN)
             self._watch()
         made = View(self)
         self._views.add(made)
@@ -90,6 +101,11 @@ class SharedForwarder:
         processes = getattr(self._forwarder, "processes", ())
         return {"processes": list(processes), "restarts": self.restarts, "lost": self.lost}
 
+    @property
+    def pause_s(self) -> float:
+        """How long to wait after a try before another one."""
+        return min(REVIVE_S * (1 << max(0, self._failures - 1)), LONGEST_S)
+
     def fileno(self) -> int:
         """Readable when one of the forwarder's descriptors is, whichever forwarder it is."""
         if self._epoll is None:
@@ -108,11 +124,17 @@ class SharedForwarder:
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
+    def wake_later(self, after_s: float) -> None:
+        """The same after a while. What is asked for last counts."""
+        if self._epoll is not None:
+            self._later.set(after_s)
+
     def read_events(self) -> list[DataplaneEvent]:
         """Raises :class:`ForwarderUnavailableError` when it is gone."""
-        if self._wake >= 0:
+        if self._epoll is not None:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
+            self._later.clear()
         return self._asked(lambda forwarder: forwarder.read_events())
 
     def _asked(self, ask: Callable[[Forwarder], T]) -> T:
@@ -136,13 +158,19 @@ class SharedForwarder:
     def revive(self) -> None:
         """Start another one in the place of one that is gone, with the same links and traps.
 
-        Raises :class:`ForwarderUnavailableError`.
+        Raises :class:`ForwarderUnavailableError`, and wakes whoever watches for another try.
         """
         if self._forwarder is not None:
             with contextlib.suppress(OSError):
                 self._forwarder.close(keep=False)
         self._forwarder = None
-        self._forwarder = self._start(False)
+        try:
+            self._forwarder = self._start(False)
+        except ForwarderUnavailableError:
+            self._failures = min(self._failures + 1, 10)
+            self.wake_later(self.pause_s)
+            raise
+        self._failures = 0
         self.restarts += 1
         self.lost = False
         self._watch()
@@ -165,6 +193,7 @@ class SharedForwarder:
         self._forwarder = None
         self._epoll.close()
         os.close(self._wake)
+        self._later.close()
         self._epoll, self._wake, self._watched = None, -1, []
         self._links.clear()
         self._traps.clear()

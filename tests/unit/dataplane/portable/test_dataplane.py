@@ -14,7 +14,8 @@ from gateway.dataplane.interface import DataplaneTrouble, Refusal, SaExpired, Tr
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.plane import Plane
 from gateway.dataplane.portable import dataplane as module
-from gateway.dataplane.portable.dataplane import REVIVE_S, PortableDataplane
+from gateway.dataplane.portable.dataplane import PortableDataplane
+from gateway.dataplane.portable.shared import LONGEST_S, REVIVE_S
 from gateway.domain.child_sa import (
     ChildSa,
     Encryption,
@@ -306,10 +307,37 @@ def test_a_forwarder_that_cannot_be_started_is_tried_again_later(bed: Bed) -> No
     assert bed.dataplane.usage(1) is None
     bed.refuses = False
     bed.now += REVIVE_S
+    assert bed.dataplane.usage(1) is None, "it is not tried but where something happens"
     bed.installed(child_sa(3, reqid=9))
     (event,) = bed.dataplane.read_events()
     assert isinstance(event, DataplaneTrouble)
     assert event.there == (3,)
+
+
+def test_who_watches_is_woken_for_each_try_ever_more_rarely(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without that a gateway with nothing to do would be without a forwarder until it has."""
+    asked: list[float] = []
+    monkeypatch.setattr(bed.plane.shared, "wake_later", asked.append)
+    bed.installed(child_sa(1))
+    bed.refuses = True
+    bed.forwarder.die()
+    for pause in (2.0, 4.0, 8.0, 16.0, LONGEST_S, LONGEST_S):
+        (event,) = bed.dataplane.read_events()
+        assert isinstance(event, DataplaneTrouble)
+        assert bed.dataplane.read_events() == [], "told once"
+        assert asked[-1] == pause
+        bed.now += pause
+    bed.refuses = False
+    (event,) = bed.dataplane.read_events()
+    assert isinstance(event, DataplaneTrouble)
+    assert "another one was started" in event.text
+    bed.now += REVIVE_S
+    bed.forwarder.die()
+    (event,) = bed.dataplane.read_events()
+    assert isinstance(event, DataplaneTrouble)
+    assert "another one was started" in event.text
 
 
 def test_sas_are_shown_without_keys(bed: Bed) -> None:

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 import pytest
 from fake_forwarder import FakeForwarder
 
+from gateway.dataplane.portable.alarm import Alarm
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError
 from gateway.dataplane.portable.shared import SharedForwarder
 from gateway.dataplane.portable.tunnel_link import TunnelKind, TunnelLink
@@ -126,3 +127,18 @@ def test_nobody_hears_of_a_death_twice_while_there_is_no_other_forwarder(world: 
     with pytest.raises(ForwarderUnavailableError):
         view.read_events()
     assert not readable(world)  # or an event loop would never rest
+
+
+def test_an_alarm_goes_off_once(world: World) -> None:
+    alarm = Alarm()
+    alarm.set(3600)
+    assert select.select([alarm], [], [], 0)[0] == []
+    alarm.clear()
+    alarm.set(0)
+    assert select.select([alarm], [], [], 30)[0] == [alarm]
+    alarm.clear()
+    assert select.select([alarm], [], [], 0)[0] == []
+    alarm.close()
+    world.shared.view()
+    world.shared.wake_later(0)
+    assert select.select([world.shared.fileno()], [], [], 30)[0]
