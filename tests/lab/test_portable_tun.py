@@ -310,4 +310,4 @@ def test_napt_is_refused_with_the_reason(restarts: RestartBed) -> None:
     wait_until(lambda: bed.gateway.events("child_sa_refused"), 10, "the refusal")
     (refused,) = bed.gateway.events("child_sa_refused")
     assert "veth (CONFIG_VETH)" in refused["reason"]
-    assert bed.child_sas() == []
+    wait_until(lambda: not bed.child_sas(), 10, "the peer's word that it is gone")
