@@ -31,6 +31,42 @@ BAD_CHECKSUM = (
     f" || (!({QUOTES}) && (_ws.expert.severity == error"
     " || tcp.checksum.status == Bad || udp.checksum.status == Bad))"
 )
+STRANGERS = (
+    "a21",
+    "ams",
+    "ath",
+    "bvlc",
+    "cbsp",
+    "collectd",
+    "dlm3",
+    "dnp3",
+    "ecatf",
+    "elasticsearch",
+    "enip",
+    "eobi",
+    "hcrt",
+    "irc",
+    "jmirror",
+    "mactelnet",
+    "manolito",
+    "mint",
+    "mrcpv2",
+    "nxp_802154_sniffer",
+    "pcomtcp",
+    "pmproxy",
+    "pn_rt",
+    "quake",
+    "quake2",
+    "quake3",
+    "quakeworld",
+    "rtpproxy",
+    "ssyncp",
+    "steam_ihs_discovery",
+    "synergy",
+    "tzsp",
+    "uaudp",
+)
+"""Protocols to which tshark gives a port among those that hosts choose for themselves."""
 _numbers = itertools.count(1)
 
 
@@ -142,6 +178,7 @@ def dissect(
         "separator=/t",
     ]
     argv += [part for field in fields for part in ("-e", field)]
+    argv += [part for name in STRANGERS for part in ("--disable-protocol", name)]
     argv += [part for line in ikev2_keys for part in ("-o", f"uat:ikev2_decryption_table:{line}")]
     argv += [part for preference in preferences for part in ("-o", preference)]
     argv += ["-X", f"lua_script:{lua}"] if lua is not None else []
