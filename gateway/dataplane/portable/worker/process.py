@@ -13,6 +13,7 @@ from gateway.dataplane.portable.legacy import Legacy
 from gateway.dataplane.portable.messages import Answer, Request
 from gateway.dataplane.portable.plain import to_json
 from gateway.dataplane.portable.worker.control import Control
+from gateway.dataplane.portable.worker.pace import Pace
 from gateway.dataplane.portable.worker.poller import Poller
 from gateway.dataplane.portable.worker.traffic import Traffic
 
@@ -180,6 +181,7 @@ class Worker:
         gc.freeze()
         gc.disable()
         useful = collected = time.monotonic()
+        pace = Pace(useful)
         while not (self.ending or control.ending or self._traffic.gone):
             served = poller.turn(0 if control.busy else self._traffic.patience(TURN_S))
             control.proceed()
@@ -187,6 +189,8 @@ class Worker:
             if self._traffic.events:
                 control.tell(self.take_events)
             now = time.monotonic()
+            if served and (pause_s := pace.pause_s(now)):
+                time.sleep(pause_s)
             if not served and now - collected > COLLECT_S:
                 gc.collect()
                 collected = now
