@@ -4,20 +4,17 @@ While it sleeps neither our clock runs nor the timeouts of the kernel's permits,
 somewhere else: whatever was proven before is void.
 """
 
-import ctypes
 import os
-import struct
+import sys
 import time
 from typing import Final
 
+from gateway.domain import timerfd
+
 SLEPT_S: Final = 0.5
 """Less is the drift between two readings."""
-_CLOCK_REALTIME = 0
-_TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
 _TFD_TIMER_ABSTIME, _TFD_TIMER_CANCEL_ON_SET = 1, 2
-_FAR = struct.Struct("=qqqq")
-_FAR_S: Final = 1 << 40
-_libc = ctypes.CDLL(None, use_errno=True)
+_FAR_S: Final = min(1 << 40, sys.maxsize)
 
 
 def _asleep_s() -> float:
@@ -33,20 +30,16 @@ class SuspendWatch:
 
     def __init__(self) -> None:
         self._asleep_s = _asleep_s()
-        self._fd = int(_libc.timerfd_create(_CLOCK_REALTIME, _TFD_NONBLOCK_CLOEXEC))
-        if self._fd < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        self._fd = timerfd.create(time.CLOCK_REALTIME)
         self._arm()
 
     def _arm(self) -> None:
         """A timer that never fires, and is cancelled when the clock is set."""
-        far = ctypes.create_string_buffer(_FAR.pack(0, 0, _FAR_S, 0))
-        flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
-        if _libc.timerfd_settime(self._fd, flags, far, None) != 0:
-            number = ctypes.get_errno()
+        try:
+            timerfd.arm(self._fd, _FAR_S, flags=_TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET)
+        except OSError:
             os.close(self._fd)
-            raise OSError(number, os.strerror(number))
+            raise
 
     def fileno(self) -> int:
         """For selectors."""

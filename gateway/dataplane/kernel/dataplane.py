@@ -31,11 +31,12 @@ from gateway.dataplane.kernel.foundation import Foundation
 from gateway.dataplane.kernel.move import Move, queue_move
 from gateway.dataplane.kernel.nfqueue import Queue
 from gateway.dataplane.kernel.policies import PolicyTable
-from gateway.dataplane.kernel.rules_dataplane import RulesDataplane, starting
+from gateway.dataplane.kernel.rules_dataplane import RulesDataplane
 from gateway.dataplane.kernel.segment_sizes import SegmentSizes
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
 from gateway.dataplane.kernel.slow_path import SlowPath, WatchedSa
+from gateway.dataplane.kernel.starting import starting
 from gateway.dataplane.kernel.takeover import Takeover, soft_limits
 from gateway.dataplane.kernel.ways import Ways
 from gateway.dataplane.kernel.xfrm import decode, encode

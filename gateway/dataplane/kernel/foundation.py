@@ -65,7 +65,8 @@ class Foundation(Ground):
         if not keep:
             with contextlib.suppress(OSError):
                 adopt.clear(self.xfrm, self._links, self._settings.xfrm_interface)
-            self._remove_barriers()
+            with contextlib.suppress(OSError):
+                self._delete_barriers()
             with contextlib.suppress(OSError):
                 ruleset.remove()
             with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,14 +82,11 @@ class Ground:
         unclaimed, self._there = self._there, set()
         for network in unclaimed:
             self._links.delete_route(network, self._interface)
-        claimed = {*self._settings.inner_networks, *self._peer_routes}
-        for network in self._links.own_barriers() - claimed:
-            self._links.delete_barrier(network)
+        self._delete_barriers(but=(*self._settings.inner_networks, *self._peer_routes))
 
-    def _remove_barriers(self) -> None:
-        with contextlib.suppress(OSError):
-            for network in self._links.own_barriers():
-                self._links.delete_barrier(network)
+    def _delete_barriers(self, *, but: Iterable[IpNetwork] = ()) -> None:
+        for network in self._links.own_barriers().difference(but):
+            self._links.delete_barrier(network)
 
     def reconfigure(self, settings: KernelSettings) -> None:
         """Use other inner and protected networks; everything else of ``settings`` is as it was."""

@@ -172,39 +172,27 @@ class Links:
         self._socket.check(f"unreachable route {network}", [gone], errno.ESRCH)
 
     def _route(self, network: IpNetwork, index: int) -> bytes:
-        version4 = network.version == 4
-        scope = _RT_SCOPE_LINK if version4 and not self._onlink else _RT_SCOPE_UNIVERSE
-        head = _ROUTE.pack(
-            2 if version4 else 10,
-            network.prefixlen,
-            0,
-            0,
-            _RT_TABLE_MAIN,
-            ROUTE_PROTOCOL,
-            scope,
-            _RTN_UNICAST,
-            _RTNH_F_ONLINK if self._onlink else 0,
-        )
-        body = head + attribute(_RTA_DST, network.network_address.packed)
+        linked = network.version == 4 and not self._onlink
+        scope = _RT_SCOPE_LINK if linked else _RT_SCOPE_UNIVERSE
+        flags = _RTNH_F_ONLINK if self._onlink else 0
+        body = _towards(network, _RTN_UNICAST, scope, flags)
         if self._onlink:
             body += attribute(_RTA_GATEWAY, ONLINK[network.version].packed)
         return body + attribute(_RTA_OIF, _U32.pack(index))
 
 
-def _barrier(network: IpNetwork) -> bytes:
+def _towards(network: IpNetwork, kind: int, scope: int, flags: int) -> bytes:
+    """How every route of ours begins."""
+    family = 2 if network.version == 4 else 10
     head = _ROUTE.pack(
-        2 if network.version == 4 else 10,
-        network.prefixlen,
-        0,
-        0,
-        _RT_TABLE_MAIN,
-        ROUTE_PROTOCOL,
-        _RT_SCOPE_UNIVERSE,
-        _RTN_UNREACHABLE,
-        0,
+        family, network.prefixlen, 0, 0, _RT_TABLE_MAIN, ROUTE_PROTOCOL, scope, kind, flags
     )
-    destination = attribute(_RTA_DST, network.network_address.packed)
-    return head + destination + attribute(_RTA_PRIORITY, _U32.pack(_LAST_METRIC))
+    return head + attribute(_RTA_DST, network.network_address.packed)
+
+
+def _barrier(network: IpNetwork) -> bytes:
+    body = _towards(network, _RTN_UNREACHABLE, _RT_SCOPE_UNIVERSE, 0)
+    return body + attribute(_RTA_PRIORITY, _U32.pack(_LAST_METRIC))
 
 
 def _link(name: str, body: bytes) -> Link:

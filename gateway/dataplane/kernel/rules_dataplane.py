@@ -1,14 +1,13 @@
 """What both IPsec dataplanes do by rules and routes, whoever encrypts."""
 
 import contextlib
-import errno
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from gateway.dataplane.interface import DataplaneUnavailableError, Refusal
-from gateway.dataplane.kernel.adopt import InterfaceTakenError, Leftovers
+from gateway.dataplane.interface import Refusal
+from gateway.dataplane.kernel.adopt import Leftovers
 from gateway.dataplane.kernel.batch import Batch
 from gateway.dataplane.kernel.ground import Ground
 from gateway.dataplane.kernel.ruleset import VPN_FA
@@ -33,25 +32,6 @@ class RoutedChild(Protocol):
 
     def networks_beyond(self, pools: Sequence[IpNetwork]) -> list[IpNetwork]:
         """Networks behind the peer that no pool holds."""
-
-
-@contextlib.contextmanager
-def starting() -> Iterator[contextlib.ExitStack]:
-    """Undo what has been entered, unless all of the start succeeds.
-
-    The kernel's errors become :class:`DataplaneUnavailableError`.
-    """
-    with contextlib.ExitStack() as undo:
-        try:
-            yield undo
-        except InterfaceTakenError as error:
-            raise DataplaneUnavailableError(error.errno, error.strerror) from error
-        except OSError as error:
-            text = error.strerror or str(error)
-            if error.errno == errno.EPERM:
-                text += " (needs root or CAP_NET_ADMIN)"
-            raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
-        undo.pop_all()
 
 
 class RulesDataplane:

@@ -28,10 +28,11 @@ from gateway.dataplane.interface import (
 )
 from gateway.dataplane.kernel import ruleset
 from gateway.dataplane.kernel.adopt import Leftovers
-from gateway.dataplane.kernel.rules_dataplane import RulesDataplane, starting
+from gateway.dataplane.kernel.rules_dataplane import RulesDataplane
 from gateway.dataplane.kernel.segment_sizes import SegmentSizes
 from gateway.dataplane.kernel.selectors import SelectorRefusedError
 from gateway.dataplane.kernel.settings import KernelSettings
+from gateway.dataplane.kernel.starting import starting
 from gateway.dataplane.kernel.ways import Ways
 from gateway.dataplane.portable.carried import CarriedChild, serves
 from gateway.dataplane.portable.forwarder import ForwarderUnavailableError

@@ -85,7 +85,8 @@ class PortableFoundation(Ground):
             with contextlib.suppress(OSError):
                 for network in self._links.own_routes(self._interface):
                     self._links.delete_route(network, self._interface)
-            self._remove_barriers()
+            with contextlib.suppress(OSError):
+                self._delete_barriers()
             with contextlib.suppress(OSError):
                 ruleset.remove()
         self.sets.close()

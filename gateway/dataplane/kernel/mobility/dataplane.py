@@ -23,7 +23,6 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
-from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.mobility import constants, elements, routes
 from gateway.dataplane.kernel.mobility.batch import Batch, Owner
 from gateway.dataplane.kernel.mobility.foundation import Foundation
@@ -35,6 +34,7 @@ from gateway.dataplane.kernel.mobility.reverse import (
 )
 from gateway.dataplane.kernel.mobility.slow_path import SlowPath
 from gateway.dataplane.kernel.nft_elements import ElementChange
+from gateway.dataplane.kernel.starting import starting
 from gateway.dataplane.mobility import MobilityRefusal, MobilitySettings
 from gateway.domain.mobility import Encapsulation, MobilityBinding, Visitor
 
@@ -79,23 +79,16 @@ class KernelMobility:
         Raises :class:`DataplaneUnavailableError`, leaving nothing behind of its own.
         """
         settings = self.settings
-        with contextlib.ExitStack() as undo:
-            try:
-                foundation = Foundation(settings, self._means)
-                undo.callback(foundation.give_up)
-                foundation.build(adopt=adopt)
-                if adopt:
-                    devices = foundation.devices.values()
-                    self._reverse.adopt(foundation.reverse_tables(), devices)
-                queue = self._means.queue(settings)
-                undo.callback(queue.close)
-                slow_path = SlowPath(queue, settings)
-            except OSError as error:
-                text = error.strerror or str(error)
-                if error.errno == errno.EPERM:
-                    text += " (needs root or CAP_NET_ADMIN)"
-                raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
-            undo.pop_all()
+        with starting() as undo:
+            foundation = Foundation(settings, self._means)
+            undo.callback(foundation.give_up)
+            foundation.build(adopt=adopt)
+            if adopt:
+                devices = foundation.devices.values()
+                self._reverse.adopt(foundation.reverse_tables(), devices)
+            queue = self._means.queue(settings)
+            undo.callback(queue.close)
+            slow_path = SlowPath(queue, settings)
         self._foundation, self._queue, self._slow_path = foundation, queue, slow_path
         self._started, self._adopting = True, adopt
 

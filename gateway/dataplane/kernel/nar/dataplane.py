@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Final
 
-from gateway.dataplane.interface import DataplaneUnavailableError
 from gateway.dataplane.kernel.nar import elements
 from gateway.dataplane.kernel.nar.below import Below, KernelBelow
 from gateway.dataplane.kernel.nar.foundation import Foundation
@@ -34,6 +33,7 @@ from gateway.dataplane.kernel.nar.slow_path import SlowPath
 from gateway.dataplane.kernel.nar.tables import difference
 from gateway.dataplane.kernel.nft_elements import ElementChange
 from gateway.dataplane.kernel.owned_batch import OwnedBatch
+from gateway.dataplane.kernel.starting import starting
 from gateway.dataplane.nar import NarRefusal, NarServerSettings, NarSettings
 from gateway.domain.nar import L2tpSession, NarMapping, NarProtocol, NarTuple
 
@@ -76,26 +76,20 @@ class KernelNar:
         Raises :class:`DataplaneUnavailableError`, with nothing changed that was there.
         """
         settings = self.settings
-        with contextlib.ExitStack() as undo:
+        with starting() as undo:
+            undo.callback(self._below.close, keep=True)
+            # First of all: a process that lives has the queue, and all the rest is its own.
+            queue = self._below.queue(settings)
+            undo.callback(queue.close)
+            foundation = Foundation(settings, self._below)
+            undo.callback(foundation.give_up)
+            foundation.build()
             try:
-                undo.callback(self._below.close, keep=True)
-                # First of all: a process that lives has the queue, and all the rest is its own.
-                queue = self._below.queue(settings)
-                undo.callback(queue.close)
-                foundation = Foundation(settings, self._below)
-                undo.callback(foundation.give_up)
-                foundation.build()
                 _adopt_numbers(self._numbers, foundation.found)
                 self._numbers.set_addresses(_addresses(settings))
-                slow_path = SlowPath(queue, settings, self._numbers, clock=self._clock)
             except NumbersExhaustedError as error:
-                raise DataplaneUnavailableError(errno.ENOSPC, str(error)) from error
-            except OSError as error:
-                text = error.strerror or str(error)
-                if error.errno == errno.EPERM:
-                    text += " (needs root or CAP_NET_ADMIN)"
-                raise DataplaneUnavailableError(error.errno or errno.EIO, text) from error
-            undo.pop_all()
+                raise OSError(errno.ENOSPC, str(error)) from error
+            slow_path = SlowPath(queue, settings, self._numbers, clock=self._clock)
         self._foundation, self._queue, self._slow_path = foundation, queue, slow_path
         self._own_use = OwnUse(self._below.sas())
         self._mappings.servers = {server.name: server for server in settings.servers}
